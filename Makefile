@@ -1,0 +1,44 @@
+# make demo | test | lab | bench | site | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.mlcllm-ready
+UV     := $(shell command -v uv 2>/dev/null)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# packages that work on a CPU should not pull gigabytes of CUDA: without an NVIDIA driver, take this torch, which a local wheel folder may hold as a CPU build
+TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
+
+.PHONY: demo test lab bench site clean env
+env: $(READY)
+
+$(READY): settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mlcllm needs Python 3.11 or later; $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 1; }
+	$(if $(UV),$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+	$(if $(TORCH),$(INSTALL) $(TORCH))
+	$(INSTALL) -e ".[dev]"
+	@$(BIN)/python -m ipykernel install --prefix $(VENV) --name python3 --display-name python3 >/dev/null
+	@touch $@
+
+demo: $(READY)
+	@mkdir -p outputs
+	$(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/demo.ipynb
+	@$(BIN)/python -c 'from mlcllm.runs import find_runs; f = find_runs("outputs", "01_stepwise_logits")[-1]; print("\nexecuted notebook: outputs/demo.ipynb", *(f"{what:>17}: {p}" for what, pat in (("tables", "*.parquet"), ("pictures", "figures/*.png"), ("record", "run.json")) for p in sorted(f.glob(pat))), sep="\n")'
+
+test: $(READY)
+	$(BIN)/nbdev_test --n_workers 2 --do_print
+	$(BIN)/python -m pytest -q tests
+
+lab: $(READY)
+	$(BIN)/jupyter lab nbs
+
+bench: $(READY)
+	$(BIN)/python tests/bench_forest.py
+
+site: $(READY)
+	@command -v quarto >/dev/null || { echo "the site needs Quarto (quarto.org); the notebooks read the same in JupyterLab: make lab"; exit 1; }
+	$(BIN)/nbdev_docs
+
+clean:
+	rm -rf $(VENV) _proc _docs build dist *.egg-info
+	@echo "outputs/ is kept; remove it by hand"

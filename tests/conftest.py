@@ -1,0 +1,19 @@
+"Shared by all tests: where real corpora are, if they are."
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session")
+def root(): return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    path = Path(os.environ.get("MLCLLM_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not path.is_dir(): pytest.skip(f"no real corpora at {path} (set MLCLLM_TEST_DATA)")
+    return path

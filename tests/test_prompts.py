@@ -1,0 +1,46 @@
+"Formats and their parsers are exact inverses, for names nobody chose by hand."
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from mlcllm.data import LabelSet, load_docs
+from mlcllm.prompts import LABEL_FORMATS, build_prompts, check_names, format_labels, parse_labels
+
+word = st.text(st.characters(codec="utf-8", exclude_characters='",\\\n\r{}[]', exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12).map(str.strip).filter(bool)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(word, min_size=1, max_size=6, unique_by=str.lower), st.sampled_from(sorted(LABEL_FORMATS)), st.data())
+def test_reading_inverts_writing(names, label_format, data):
+    labels = LabelSet(tuple(names))
+    try: check_names(labels, label_format)
+    except ValueError: return
+    chosen = data.draw(st.lists(st.sampled_from(names), unique=True))
+    text = "\n" + format_labels(chosen, label_format) + "\n"
+    parsed = parse_labels(text, labels, label_format)
+    assert parsed.predicted == tuple(chosen) and parsed.well_formed
+    assert [text[s:e] for s, e in zip(parsed.starts, parsed.ends)] == list(parsed.labels)
+
+
+@pytest.mark.parametrize("names, label_format", [(("a, b", "c"), "comma"), (("salt and pepper",), "polysyndeton"), (('say "x"',), "json"), (("None", "b"), "comma"), (("A", "a"), "comma")])
+def test_names_that_cannot_be_read_back_are_refused(names, label_format):
+    with pytest.raises(ValueError): check_names(LabelSet(names), label_format)
+
+
+def test_a_broken_off_list_keeps_its_labels():
+    labels = LabelSet(("fear", "joy"))
+    parsed = parse_labels('\n{"label": ["joy", "fear"', labels, "json")
+    assert parsed.labels == ("joy", "fear") and not parsed.well_formed
+
+
+@pytest.mark.parametrize("options", [dict(label_order="random", seed=5), dict(sampling="uniform"), dict(sampling="random", shots=3), dict(shots=0), dict(ratio=1.), dict(label_format="polysyndeton")])
+def test_demonstrations_are_the_same_for_all_and_from_run_to_run(options):
+    docs, train = load_docs("demo", "test"), load_docs("demo", "train")
+    a, b = (build_prompts(docs, train, **options) for _ in range(2))
+    assert a == b and len({p.demo_ids for p in a}) == 1 and len(a[0].demo_ids) == options.get("shots", 10)
+
+
+def test_texts_are_never_searched_for_slots():
+    from dataclasses import replace
+    docs = load_docs("demo", "test", n_docs=1)
+    odd = replace(docs, texts=("{label} {text} $name {0} 100%",))
+    assert build_prompts(odd, load_docs("demo", "train"))[0].text.endswith("{label} {text} $name {0} 100%")

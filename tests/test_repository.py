@@ -1,0 +1,87 @@
+"The shape of the repository: notebooks, exports, imports and parameter files fit together."
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").glob("0*.ipynb"))
+BIN = Path(sys.executable).parent
+
+
+def parameter_cells(path): return [c for c in nbformat.read(path, 4).cells if "parameters" in c.metadata.get("tags", [])]
+
+
+def parameter_names(path):
+    return {t.id for c in parameter_cells(path) for node in ast.parse(c.source).body if isinstance(node, ast.Assign) for t in node.targets} - {"noted"}
+
+
+def module_of(path):
+    first = next(c.source for c in nbformat.read(path, 4).cells if "default_exp" in c.source)
+    return re.search(r"default_exp (\w+)", first)[1]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "A copy of the repository in which nbdev may write"
+    target = tmp_path_factory.mktemp("repo") / "mlcllm"
+    shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "_proc", "_docs", "models", "*.egg-info"))
+    return target
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_has_a_kernel(path):
+    assert nbformat.read(path, 4).metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("name", ["00f_tiny", "01_stepwise_logits"])
+def test_run_notebooks_have_one_parameters_cell(name):
+    assert len(parameter_cells(ROOT / "nbs" / f"{name}.ipynb")) == 1
+
+
+def test_tags_and_kernels_survive_cleaning(copy):
+    before = {p.name: (len(parameter_cells(p)), nbformat.read(p, 4).metadata.kernelspec.name) for p in NOTEBOOKS}
+    subprocess.run([BIN / "nbdev_clean"], cwd=copy, check=True, capture_output=True)
+    after = {p.name: (len(parameter_cells(p)), nbformat.read(p, 4).metadata.kernelspec.name) for p in sorted((copy / "nbs").glob("0*.ipynb"))}
+    assert after == before
+
+
+def test_committed_notebooks_are_clean(copy):
+    subprocess.run([BIN / "nbdev_clean"], cwd=copy, check=True, capture_output=True)
+    assert [p.name for p in NOTEBOOKS if p.read_text() != (copy / "nbs" / p.name).read_text()] == []
+
+
+def test_exports_are_in_sync(copy):
+    subprocess.run([BIN / "nbdev_export"], cwd=copy, check=True, capture_output=True)
+    differ = [p.name for p in sorted((ROOT / "mlcllm").glob("*.py")) if p.read_text() != (copy / "mlcllm" / p.name).read_text()]
+    assert differ == [], f"edit the notebook, then run nbdev_export: {differ}"
+
+
+def test_imports_go_one_way():
+    order = {module_of(p): p.stem for p in NOTEBOOKS}
+    for path in NOTEBOOKS:
+        for imported in re.findall(r"^from mlcllm\.(\w+) import", (ROOT / "mlcllm" / f"{module_of(path)}.py").read_text(), re.M):
+            assert order[imported] < path.stem, f"{path.stem} imports {imported}, which comes later"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_parameter_files_name_only_parameters(path):
+    known = set().union(*map(parameter_names, NOTEBOOKS))
+    given = yaml.safe_load(path.read_text())
+    assert given and set(given) <= known, f"unknown: {set(given) - known}"
+
+
+def test_nothing_of_this_machine_is_committed():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode: pytest.skip("not a git checkout")
+    files = [ROOT / f for f in tracked.stdout.split() if Path(f).suffix in (".py", ".ipynb", ".md", ".ini", ".yml", ".yaml", ".json", ".cff") or Path(f).name in ("Makefile", "run")]
+    pattern = re.compile(r"/(root|home|work|tmp)/\w|\bpypi\." + r"org|file:///")
+    hits = [f"{f.relative_to(ROOT)}: {m[0]}" for f in files if f.exists() and f.name != "tokenizer.json" for m in [pattern.search(f.read_text(encoding="utf-8"))] if m]
+    assert hits == []
+    assert not [f for f in files if f.suffix == ".py" and f.parent.name == "nbs"], "a notebook's .py twin is committed"
