@@ -19,6 +19,8 @@ import pandas as pd
 from fastcore.basics import patch
 from matplotlib.axes import Axes
 
+import mlcllm
+
 # %% ../nbs/00_data.ipynb #6c576f81
 def check_choice(
     what:str, # what is chosen, for the message
@@ -279,7 +281,7 @@ def _simulated_votes(doc_id, gold): # (5, n_labels) 0/1
 def load_demo(split, data_dir=None, options=None)->AnnotatedDocs:
     "The bundled posts with the votes of five simulated annotators"
     _options("demo", options)
-    path = Path(data_dir)/"posts.jsonl" if data_dir else Path(__file__).parent/"demo"/"posts.jsonl"
+    path = Path(data_dir)/"posts.jsonl" if data_dir else Path(mlcllm.__file__).parent/"demo"/"posts.jsonl"
     rows = [json.loads(line) for line in _need(path, "demo").read_text(encoding="utf-8").splitlines()]
     rows = [r for r in rows if r["split"]==split]
     labels = LabelSet(tuple(sorted(CLUSTERS)), file_order=tuple(CLUSTERS))

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+import mlcllm
 from .data import check_choice
 from .runs import pick_device
 
@@ -388,7 +389,7 @@ def find_model(
     model:str, # tiny, small, a folder or a Hub id
 )->str: # a folder or a Hub id
     "Resolve a model's name; a misspelt bundled name is an error, not a download"
-    if model in BUNDLED: return str(Path(__file__).parent/"models"/model)
+    if model in BUNDLED: return str(Path(mlcllm.__file__).parent/"models"/model)
     if Path(model).is_dir() or "/" in str(model): return str(model)
     close = difflib.get_close_matches(model, BUNDLED, 1, .5)
     if close or not model.strip(): check_choice("model", model, BUNDLED)

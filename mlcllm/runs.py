@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from fastcore.basics import patch
 from tqdm import tqdm
 
+import mlcllm
 from .data import AnnotatedDocs, check_choice
 
 # %% ../nbs/00a_runs.ipynb #e45df973
@@ -96,7 +97,7 @@ def run_id(
 
 def default_output_dir()->Path: # outputs/ of the checkout this package is installed from, else of the current folder
     "Where runs go unless told otherwise"
-    root = Path(__file__).resolve().parent.parent
+    root = Path(mlcllm.__file__).resolve().parent.parent
     return (root if (root/"settings.ini").exists() else Path.cwd())/"outputs"
 
 def run_folder(
@@ -134,7 +135,7 @@ def _versions():
     return dict(python=platform.python_version()) | found
 
 def _commit():
-    try: return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5).stdout.strip() or None
+    try: return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(mlcllm.__file__).parent, capture_output=True, text=True, timeout=5).stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired): return None
 
 # %% ../nbs/00a_runs.ipynb #c2fd3d8f

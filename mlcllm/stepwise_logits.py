@@ -4,22 +4,27 @@
 
 # %% auto #0
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tokens', 'LabelReader', 'label_logits', 'token_ends',
-           'step_tokens', 'StepTrace', 'read_trace', 'read_first_slot', 'score_sequences', 'rescore', 'trace_docs',
-           'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'score_table',
-           'docs_table', 'steps_table', 'read_traces']
+           'step_tokens', 'StepTrace', 'read_trace', 'first_slot', 'read_first_slot', 'score_sequences', 'rescore',
+           'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores',
+           'tfidf_answers', 'score_table', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
 
 from .data import AnnotatedDocs, LabelSet, check_choice, load_docs
+from .runs import find_runs, read_run
 from .prompts import ParsedAnswer, Template, build_prompts, format_labels, get_format, get_template, inspect_labels, label_token_ids, parse_labels, surface_forms
 from .engines import load_engine
 
@@ -138,6 +143,7 @@ class StepTrace:
     stop_logit: np.ndarray    # (n_steps,) the list ends
     found_step: bool = True   # False: no label in the answer, read at the first slot instead
     well_formed: bool = True  # nothing but a list of known labels, closed
+    n_prompt_tokens: int = 0  # length of the prompt
 
     def __len__(self): return len(self.chosen)
     @property
@@ -174,6 +180,16 @@ def _turn_logits(reader, logits, turn): # separator's and terminator's logit at 
     return out
 
 # %% ../nbs/01_stepwise_logits.ipynb #d637ce67
+def first_slot(
+    reader:LabelReader, # the run's reader
+)->tuple: # token ids of the forced opening, and whether the label's token then begins with a blank
+    "What stands between a prompt and its first label"
+    fmt = get_format(reader.label_format, reader.labels.multi)
+    space = re.search(r"\s*$", reader.template.query)[0]
+    opening = (space if space.strip(" ") else "") + fmt.opening + fmt.before
+    forced = reader.tokenizer(opening.rstrip(" "), add_special_tokens=False).input_ids if opening else []
+    return forced, not opening or opening.endswith(" ")
+
 def read_first_slot(
     engine, # any engine
     reader:LabelReader, # the run's reader
@@ -183,16 +199,12 @@ def read_first_slot(
     "Read answers without a label at the place where the first label would have been written"
     empty = [k for k,t in enumerate(traces) if not t.found_step]
     if not empty: return traces
-    fmt = get_format(reader.label_format, reader.labels.multi)
-    space = re.search(r"\s*$", reader.template.query)[0]
-    opening = (space if space.strip(" ") else "") + fmt.opening + fmt.before
-    blank = not opening
-    forced = engine.tokenizer(opening.rstrip(" "), add_special_tokens=False).input_ids if opening else []
+    forced, blank = first_slot(reader)
     read = engine.score([prompts[k] + forced for k in empty], reader.watch_ids)
-    z = label_logits(reader, read.logits, np.full(len(empty), blank or opening.endswith(" ")))
+    z = label_logits(reader, read.logits, np.full(len(empty), blank))
     nan = np.full(1, np.nan, np.float32)
-    swap = {k: StepTrace(t.doc_id, t.names, t.output, t.finish_reason, (t.names[int(z[j].argmax())],), np.array([-1]), z[j:j+1], read.logsumexp[j:j+1], nan, nan, False, False)
-            for j,k in enumerate(empty) for t in [traces[k]]}
+    step = lambda t, j: replace(t, chosen=(t.names[int(z[j].argmax())],), token_index=np.array([-1]), logits=z[j:j+1], logsumexp=read.logsumexp[j:j+1], continue_logit=nan, stop_logit=nan, well_formed=False)
+    swap = {k: step(traces[k], j) for j,k in enumerate(empty)}
     return [swap.get(k, t) for k,t in enumerate(traces)]
 
 # %% ../nbs/01_stepwise_logits.ipynb #8f209adb
@@ -205,11 +217,11 @@ def score_sequences(
     "Sum the log-probabilities of every label's tokens after every context"
     seqs = {b: [label_token_ids(engine.tokenizer, (" " if b else "") + n, "," if b else '"') for n in reader.labels.with_none] for b in (False, True)}
     ids = sorted({i for b in seqs.values() for s in b for i in s}); at = {i: k for k,i in enumerate(ids)}
-    jobs = [(c, l, s[j]) for c,b in enumerate(blank) for l,s in enumerate(seqs[bool(b)]) for j in range(len(s))]
-    heads = [contexts[c] + seqs[bool(b)][l][:j] for c,b in enumerate(blank) for l,s in enumerate(seqs[bool(b)]) for j in range(len(s))]
-    read = engine.score(heads, ids)
+    jobs = [(c, l, j) for c,b in enumerate(blank) for l,s in enumerate(seqs[bool(b)]) for j in range(len(s))]
+    token = [seqs[bool(blank[c])][l] for c,l,_ in jobs]
+    read = engine.score([contexts[c] + s[:j] for (c,_,j),s in zip(jobs, token)], ids)
+    logp = read.logits[np.arange(len(jobs)), [at[s[j]] for (_,_,j),s in zip(jobs, token)]] - read.logsumexp
     out = np.zeros((len(contexts), len(reader.labels.with_none)), np.float32)
-    logp = read.logits[np.arange(len(jobs)), [at[i] for _,_,i in jobs]] - read.logsumexp
     np.add.at(out, ([c for c,_,_ in jobs], [l for _,l,_ in jobs]), logp)
     return out
 
@@ -218,18 +230,17 @@ def rescore(
     engine, # any engine
     reader:LabelReader, # the run's reader
     prompts:list, # of token-id lists
-    traces:list, # their traces
-    generations:list, # their answers
+    traces:list, # their traces, each with at least one step
+    answers:list, # their Generations
 )->list: # traces whose label logits are whole-label log-probabilities plus the step's log-sum-exp
     "Replace first-token logits by whole-label scores"
-    steps = [(k, int(i)) for k,t in enumerate(traces) if t.found_step for i in t.token_index]
-    if not steps: return traces
-    text = lambda i: engine.tokenizer.decode([i])
-    blank = [text(generations[k].token_ids[i])[:1].isspace() for k,i in steps]
-    logp = score_sequences(engine, reader, [prompts[k] + list(generations[k].token_ids[:i]) for k,i in steps], blank)
-    rows = {k: [j for j,(d,_) in enumerate(steps) if d==k] for k in {k for k,_ in steps}}
-    from dataclasses import replace
-    return [replace(t, logits=logp[rows[k]] + t.logsumexp[:,None]) if k in rows else t for k,t in enumerate(traces)]
+    forced, blank_there = first_slot(reader)
+    steps = [(k, int(i)) for k,t in enumerate(traces) for i in t.token_index]
+    context = [prompts[k] + (forced if i < 0 else list(answers[k].token_ids[:i])) for k,i in steps]
+    blank = [blank_there if i < 0 else engine.tokenizer.decode([answers[k].token_ids[i]])[:1].isspace() for k,i in steps]
+    parts = np.split(score_sequences(engine, reader, context, blank), np.cumsum([len(t) for t in traces])[:-1])
+    new = [replace(t, logits=z + t.logsumexp[:,None]) for t,z in zip(traces, parts)]
+    return [t if t.found_step else replace(t, chosen=(t.names[int(t.logits[0].argmax())],)) for t in new]
 
 # %% ../nbs/01_stepwise_logits.ipynb #c415c540
 LABEL_SCORINGS, DECODINGS = ("first_token", "sequence"), ("free",)
@@ -245,9 +256,9 @@ def trace_docs(
     check_choice("label_scoring", label_scoring, LABEL_SCORINGS)
     ids = [engine.encode(p.text) for p in prompts]
     answers = engine.generate(ids, max_new_tokens, [reader.template.stop] if reader.template.stop else [], reader.watch_ids)
-    traces = [read_trace(reader, p.doc_id, g) for p,g in zip(prompts, answers)]
-    if label_scoring=="sequence": traces = rescore(engine, reader, ids, traces, answers)
-    return read_first_slot(engine, reader, ids, traces)
+    traces = [replace(read_trace(reader, p.doc_id, g), n_prompt_tokens=len(i)) for p,i,g in zip(prompts, ids, answers)]
+    traces = read_first_slot(engine, reader, ids, traces)
+    return rescore(engine, reader, ids, traces, answers) if label_scoring=="sequence" else traces
 
 # %% ../nbs/01_stepwise_logits.ipynb #ba51e50e
 def plot_steps(
@@ -307,6 +318,7 @@ def plot_step_distributions(
     "Top probability, second probability and entropy per step, last step against intermediate"
     axes = axes if axes is not None else plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")[1]
     uniform = dict(top=1/n_labels, second=1/n_labels, entropy=np.log2(n_labels))
+    limits = dict(top=1, second=.5, entropy=np.log2(n_labels))
     first = steps[steps.step < 3]
     for ax, key in zip(axes, uniform):
         for last, shift, colour, name in ((True, -.18, "tab:orange", "last"), (False, .18, ".35", "intermediate")):
@@ -314,11 +326,11 @@ def plot_step_distributions(
             if groups: _box(ax, groups, shift, colour)
             ax.plot([], [], color=colour, lw=6, alpha=.5, label=name)
         ax.axhline(uniform[key], ls=":", color="black", lw=1, label="uniform")
-        counts = first.step.value_counts().reindex(range(3)).dropna().astype(int)
-        ax.set_xticks(counts.index, [f"{s+1}\n(n={n})" for s,n in counts.items()]); ax.set_xlabel("label step")
+        counts = first.step.value_counts().reindex(range(3), fill_value=0)
+        ax.set_xticks(counts.index, [f"{s+1}\n(n={n})" for s,n in counts.items()]); ax.set(xlabel="label step", xlim=(-.6, 2.6), ylim=(0, 1.06*limits[key]))
         ax.spines[["top","right"]].set_visible(False)
     for ax, name in zip(axes, ("top probability", "second probability", "entropy (bits)")): ax.set_ylabel(name)
-    axes[0].set_ylim(0, 1.02); axes[1].set_ylim(0, .52); axes[-1].legend(frameon=False, fontsize=8)
+    axes[-1].legend(frameon=False, fontsize=8)
     return axes
 
 def _box(ax, groups, shift, colour):
@@ -343,7 +355,7 @@ def plot_n_labels(
 def answer_scores(
     gold:np.ndarray, # (n_docs, n_labels) 0/1
     predicted:np.ndarray, # (n_docs, n_labels) 0/1
-    n_boot:int=1000, # bootstrap resamples
+    n_boot:int=1000, # bootstrap resamples; 0: no interval
     seed:int=0, # of the resampling
 )->pd.DataFrame: # metric, value, lo, hi (95 % interval over documents)
     "Micro-F1, example-F1 and share of multi-label answers"
@@ -352,37 +364,88 @@ def answer_scores(
     example = np.where(n > 0, 2*tp/np.maximum(n, 1), 1.)
     weights = np.vstack([np.ones(len(g)), np.random.default_rng(seed).multinomial(len(g), np.full(len(g), 1/len(g)), size=n_boot)])
     values = {"micro_f1": 2*(weights@tp)/np.maximum(weights@n, 1), "example_f1": weights@example/len(g), "multilabel_share": weights@(p.sum(1) > 1)/len(g)}
-    return pd.DataFrame([(k, v[0], *np.quantile(v[1:], [.025, .975])) for k,v in values.items()], columns=["metric","value","lo","hi"])
+    interval = lambda v: np.quantile(v[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
+    return pd.DataFrame([(k, v[0], *interval(v)) for k,v in values.items()], columns=["metric","value","lo","hi"])
 
 # %% ../nbs/01_stepwise_logits.ipynb #686f4e2d
+def tfidf_answers(
+    train:AnnotatedDocs, # labelled documents
+    docs:AnnotatedDocs, # documents to label
+)->np.ndarray: # (n_docs, n_labels) 0/1
+    "TF-IDF and logistic regression, the supervised baseline"
+    words = TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
+    x, y = words.fit_transform(train.texts), train.gold > 0
+    held, probs = np.zeros(y.shape), np.zeros((len(docs), y.shape[1]))
+    for k in np.flatnonzero((y.sum(0) > 2) & ((~y).sum(0) > 2)): # a label with too few examples is never answered
+        model = LogisticRegression(C=5., max_iter=1000)
+        held[:,k] = cross_val_predict(model, x, y[:,k], cv=3, method="predict_proba")[:,1]
+        probs[:,k] = model.fit(x, y[:,k]).predict_proba(words.transform(docs.texts))[:,1]
+    if not docs.labels.multi: return np.eye(y.shape[1])[probs.argmax(1)]
+    grid = np.arange(.05, .95, .05)
+    best = max(grid, key=lambda t: answer_scores(y, held > t, 0).value[0])
+    return (probs > best).astype(float)
+
+# %% ../nbs/01_stepwise_logits.ipynb #eff45404
 def score_table(
     traces:list, # of StepTrace
     docs:AnnotatedDocs, # their documents
-    demos:AnnotatedDocs=None, # names the most frequent label
+    demos:AnnotatedDocs=None, # labelled documents for the baselines; None: always none only
     seed:int=0, # of the intervals
 )->pd.DataFrame: # method, metric, label, value, lo, hi, n_docs
-    "The answers' scores beside two answers that need no model: always none, and always the most frequent label"
+    "The answers' scores beside those of the baselines"
     methods = {"hard": np.stack([docs.labels.encode(t.predicted) for t in traces])}
     if docs.labels.allows_none: methods["always_none"] = np.zeros_like(docs.gold)
-    if demos is not None: methods["most_frequent"] = np.eye(len(docs.labels))[[int(demos.gold.sum(0).argmax())]*len(docs)]
+    if demos is not None: methods |= dict(most_frequent=np.eye(len(docs.labels))[[int(demos.gold.sum(0).argmax())]*len(docs)], tfidf=tfidf_answers(demos, docs))
     tables = [answer_scores(docs.gold, p, seed=seed).assign(method=m) for m,p in methods.items()]
     well = np.array([t.well_formed for t in traces], dtype=float)
     half = 1.96*np.sqrt(well.mean()*(1-well.mean())/len(well))
     tables.append(pd.DataFrame([("well_formed_share", well.mean(), max(0, well.mean()-half), min(1, well.mean()+half), "hard")], columns=["metric","value","lo","hi","method"]))
     return pd.concat(tables).assign(label=None, n_docs=len(docs))[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
 
+# %% ../nbs/01_stepwise_logits.ipynb #9d153f0b
+def collect_scores(
+    output_dir, # where runs are
+)->pd.DataFrame: # the rows of every finished run's scores, with dataset, split, documents (all or list), model and shots
+    "Gather the scores of finished runs"
+    def one(folder):
+        stored = read_run(folder); p = stored["record"]["parameters"]
+        return stored["scores"].assign(dataset=p["dataset"], split=p["split"], documents="list" if p["test_ids"] else "all", model=p["model"], shots=p["shots"])
+    tables = [one(f) for f in find_runs(output_dir, "01_stepwise_logits")]
+    if not tables: raise ValueError(f"no finished run of 01_stepwise_logits under {output_dir}")
+    return pd.concat(tables, ignore_index=True)
+
+# %% ../nbs/01_stepwise_logits.ipynb #136562ef
+def plot_scores(
+    scores:pd.DataFrame, # from `collect_scores`
+    metric:str="micro_f1", # which one
+    axes=None, # one per group of documents
+): # the axes
+    "Models beside baselines, with 95 % intervals"
+    table = scores[scores.metric==metric].assign(name=lambda d: np.where(d.method=="hard", d.model, d.method.str.replace("_", " ")))
+    groups = list(table.groupby(["dataset", "documents"], sort=False))
+    names = [n for n in ("small", "tiny", "tfidf", "most frequent", "always none") if n in set(table.name)]
+    axes = axes if axes is not None else plt.subplots(1, len(groups), figsize=(3.1*len(groups), .32*len(names)+1.1), sharey=True, sharex=True, layout="constrained", squeeze=False)[1][0]
+    for ax, ((dataset, documents), g) in zip(axes, groups):
+        g = g.drop_duplicates("name").set_index("name")
+        for y, n in enumerate(reversed(names)):
+            if n not in g.index: continue
+            r = g.loc[n]; colour = "tab:orange" if n in ("small", "tiny") else ".35"
+            ax.plot([r.lo, r.hi], [y, y], color=colour, lw=2.5, alpha=.5); ax.plot(r.value, y, "o" if colour!=".35" else "s", color=colour); ax.text(min(r.hi+.02, .9), y, f"{r.value:.2f}", va="center", size=8)
+        ax.set(yticks=range(len(names)), yticklabels=names[::-1], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(f"{dataset}{' (main list)' if documents=='list' else ''}\n{g.n_docs.iloc[0]:,} documents", size=9)
+        ax.spines[["top","right"]].set_visible(False)
+    return axes
+
 # %% ../nbs/01_stepwise_logits.ipynb #d080254b
 def docs_table(
     docs:AnnotatedDocs, # documents
     prompts:list, # their prompts
     traces:list, # their traces
-    n_prompt_tokens:list, # their prompts' lengths
 )->pa.Table: # a row a document
     "What is stored of each document"
     human, counted = (docs.human().probs, docs.n_annotators) if docs.has_votes else (None, np.zeros(len(docs), int))
     cols = dict(doc_id=list(docs.ids), text=list(docs.texts), gold=[list(docs.labels.decode(g)) for g in docs.gold], predicted=[list(t.predicted) for t in traces],
                 human=[None if human is None or np.isnan(h).all() else h.tolist() for h in (human if human is not None else [None]*len(docs))], n_annotators=counted.tolist(),
-                prompt_sha256=[p.sha256 for p in prompts], output=[t.output for t in traces], finish_reason=[t.finish_reason for t in traces], n_prompt_tokens=n_prompt_tokens,
+                prompt_sha256=[p.sha256 for p in prompts], output=[t.output for t in traces], finish_reason=[t.finish_reason for t in traces], n_prompt_tokens=[t.n_prompt_tokens for t in traces],
                 found_step=[t.found_step for t in traces], well_formed=[t.well_formed for t in traces])
     names = pa.list_(pa.string())
     types = dict(doc_id=pa.string(), text=pa.string(), gold=names, predicted=names, human=pa.list_(pa.float64()), n_annotators=pa.int32(), prompt_sha256=pa.string(),
@@ -413,5 +476,5 @@ def read_traces(
     def one(d):
         s = groups[d.doc_id].sort_values("step")
         return StepTrace(d.doc_id, tuple(names), d.output, d.finish_reason, tuple(s.chosen), s.token_index.to_numpy(), np.stack(s.logits.to_list()), s.logsumexp.to_numpy(),
-                         s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(d.well_formed))
+                         s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(d.well_formed), int(d.n_prompt_tokens))
     return [one(d) for d in docs.itertuples()]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOXES', 'SIZES', 'tracking_docs', 'Task', 'training_tasks', 'drop_words', 'Episode', 'answer_episode',
-           'question_episode', 'episode', 'train_tokenizer', 'batches', 'new_model', 'loss_parts', 'train',
-           'save_model']
+           'question_episode', 'episode', 'train_tokenizer', 'Batch', 'batches', 'make_batch', 'new_model',
+           'warm_embeddings', 'loss_parts', 'train', 'save_model']
 
 # %% ../nbs/00f_tiny.ipynb #c2bb813e
 import json, re, time
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
 
 from .data import AnnotatedDocs, LabelSet, check_choice, load_docs
-from .prompts import BINARY, LABEL_FORMATS, LABEL_ORDERS, TEMPLATES, UNARY, Template, fill, format_labels, get_template, join_labels, order_labels, sample_demos
+from .prompts import BINARY, LABEL_FORMATS, LABEL_ORDERS, TEMPLATES, UNARY, Template, fill, format_labels, get_template, join_labels, order_labels, parse_labels
 
 # %% ../nbs/00f_tiny.ipynb #3d6383a9
 _OBJECTS = "apple bell book bottle brick camera clock coat cup fan hat key lamp map pen plate ring rock shoe spoon".split()
@@ -88,18 +88,20 @@ def drop_words(
 
 @dataclass(frozen=True)
 class Episode:
-    "A training text and the character spans of its answers"
+    "A training text, where its examples begin, and the character spans of its answers and of what they decide"
     text: str
-    spans: tuple # of (start, end)
+    starts: tuple  # of character offsets, one per example
+    spans: tuple   # of (start, end): answers, from the white space before them to the stop string
+    choices: tuple # of (start, end): labels and the character after each
 
-def _assemble(head, examples, stop): # examples: (query text, answer, tail, is a target)
-    text, spans = head, []
-    for query, answer, tail, target in examples:
-        text += query
-        start = len(text.rstrip())
+def _assemble(head, examples, stop): # examples: (query text, answer, tail, choices within the answer or None where it is no target)
+    text, starts, spans, choices = head, [], [], []
+    for query, answer, tail, inside in examples:
+        starts.append(len(text)); text += query
+        start, at = len(text.rstrip()), len(text)
         text += answer + tail
-        if target: spans.append((start, len(text) + len(stop)))
-    return Episode(text, tuple(spans))
+        if inside is not None: spans.append((start, len(text) + len(stop))); choices += [(at+s, at+e+1) for s,e in inside]
+    return Episode(text, tuple(starts), tuple(spans), tuple(choices))
 
 # %% ../nbs/00f_tiny.ipynb #bb5062a9
 def _names(docs, i, rank): return sorted(docs.labels.decode(docs.gold[i]), key=rank.get)
@@ -117,8 +119,11 @@ def answer_episode(
     rows = rng.integers(len(docs), size=n_examples).tolist()
     shown = int(rng.integers(1, 11)) if docs.labels.multi and rng.random()<.25 else 0
     rows[:shown] = _quick_demos(docs, shown, rng)
-    parts = [(fill(t.query, text=drop_words(docs.texts[i], word_dropout, rng)), format_labels(_names(docs, i, rank), fmt, docs.labels.multi), t.tail, k>=shown) for k,i in enumerate(rows)]
-    return _assemble(fill(t.instruction, labels=join_labels(names)), parts, t.stop)
+    def part(k, i):
+        answer = format_labels(_names(docs, i, rank), fmt, docs.labels.multi)
+        read = parse_labels(answer, docs.labels, fmt)
+        return fill(t.query, text=drop_words(docs.texts[i], word_dropout, rng)), answer, t.tail, list(zip(read.starts, read.ends)) if k>=shown else None
+    return _assemble(fill(t.instruction, labels=join_labels(names)), [part(k, i) for k,i in enumerate(rows)], t.stop)
 
 def _quick_demos(docs, n, rng): # n rows, half multi-label, none empty, in random order
     several, one = np.flatnonzero(docs.gold.sum(1)>1), np.flatnonzero(docs.gold.sum(1)==1)
@@ -141,7 +146,7 @@ def question_episode(
         first = rng.random()<.5
         slots = dict(label=right if first else wrong) if unary else dict(a=right if first else wrong, b=wrong if first else right)
         answer = ("reasonable" if first else "unreasonable") if unary else ("a" if first else "b")
-        parts.append((fill(t.query, text=drop_words(docs.texts[i], word_dropout, rng), **slots), answer, t.tail, True))
+        parts.append((fill(t.query, text=drop_words(docs.texts[i], word_dropout, rng), **slots), answer, t.tail, [(0, len(answer))]))
     return _assemble(t.instruction, parts, t.stop)
 
 def episode(
@@ -174,6 +179,20 @@ def train_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|end|>", model_max_length=2048)
 
 # %% ../nbs/00f_tiny.ipynb #9b1b77e4
+@dataclass(frozen=True)
+class Batch:
+    "Training rows; all arrays are `(n_rows, n_tokens)`"
+    ids: torch.Tensor     # token ids
+    weight: torch.Tensor  # 0 for what is given, 1 for tokens of answers, 5 for what they decide
+    real: torch.Tensor    # bool: not padding
+    example: torch.Tensor # number of the example that a token belongs to, 0 = instruction
+    alone: torch.Tensor   # bool (n_rows,): examples of this row do not see each other
+
+    def mask(self): # bool (n_rows, 1, n_tokens, n_tokens): may the token in a row of the matrix see the one in a column?
+        n, e = self.ids.shape[1], self.example
+        own = (e[:,None,:]==0) | (e[:,:,None]==e[:,None,:]) | ~self.alone[:,None,None]
+        return (own & torch.ones(n, n).tril().bool())[:,None]
+
 def batches(
     tasks:list, # of `Task`
     tokenizer, # fast tokenizer with a beginning-of-text token
@@ -181,15 +200,29 @@ def batches(
     tokens_per_step:int, # tokens in each
     word_dropout:float, # share of words left out
     seed:int=0, # same seed, same batches
-): # yields ids (n_rows, n_tokens) and answer mask of the same shape
+    alone:float=.4, # share of the steps, at the start, in which no example sees another
+): # yields a `Batch` a step
     "Draw training texts, tokenise them and mark the tokens of their answers"
     rng = np.random.default_rng(seed)
-    for _ in range(n_steps):
-        length = int(rng.choice([512, 1024, 2048], p=[.5, .4, .1]))
-        rows = [episode(tasks, length//18, word_dropout, rng) for _ in range(max(1, tokens_per_step//length))]
-        enc = tokenizer([r.text for r in rows], truncation=True, max_length=length, padding="max_length", return_offsets_mapping=True)
-        ids, offsets = torch.tensor(enc["input_ids"]), np.array(enc["offset_mapping"])
-        yield ids, torch.tensor(np.stack([_in_spans(o, r.spans) for o,r in zip(offsets, rows)])), torch.tensor(enc["attention_mask"]).bool()
+    for step in range(n_steps):
+        early = step < alone*n_steps
+        length = 512 if early else int(rng.choice([512, 1024, 2048], p=[.5, .35, .15]))
+        rows = [episode(tasks, length//16, word_dropout, rng) for _ in range(max(1, tokens_per_step//length))]
+        yield make_batch(rows, tokenizer, length, [early or rng.random()<.25 for _ in rows])
+
+# %% ../nbs/00f_tiny.ipynb #e366e5fc
+def make_batch(
+    rows:list, # of `Episode`
+    tokenizer, # fast tokenizer
+    length:int, # tokens per row; longer texts are cut
+    alone:list, # of bool, one per row
+)->Batch: # tensors
+    "Tokenise episodes and find each token's example"
+    enc = tokenizer([r.text for r in rows], truncation=True, max_length=length, padding="max_length", return_offsets_mapping=True)
+    offsets = np.array(enc["offset_mapping"])
+    weight = np.stack([_in_spans(o, r.spans) + 4.*_in_spans(o, r.choices) for o,r in zip(offsets, rows)])
+    example = np.stack([np.searchsorted(r.starts, o[:,0], side="right")*(o[:,1]>0) for o,r in zip(offsets, rows)])
+    return Batch(torch.tensor(enc["input_ids"]), torch.tensor(weight).float(), torch.tensor(enc["attention_mask"]).bool(), torch.tensor(example), torch.tensor(alone))
 
 def _in_spans(offsets, spans): # offsets (n_tokens, 2) -> bool (n_tokens,): starts inside a span
     edges = np.array(spans).reshape(-1)
@@ -206,44 +239,72 @@ def new_model(
     tokenizer, # gives the vocabulary
     seed:int=0, # of the initial weights
 )->LlamaForCausalLM: # tied input and output embeddings, 2,048 positions
-    "A Llama with random weights"
+    "A Llama with random weights, scaled to the width of what each matrix reads"
     torch.manual_seed(seed)
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
                          eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **SIZES[check_choice("size", size, SIZES)])
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    for layer in model.model.layers:
+        for name, p in layer.named_parameters():
+            into_residual = 2*len(model.model.layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1
+            if p.ndim > 1: torch.nn.init.normal_(p, std=(p.shape[1]*into_residual)**-.5)
+    return model
 
 # %% ../nbs/00f_tiny.ipynb #3afd45c8
-def loss_parts(
-    model, # a causal LM
-    ids:torch.Tensor, # (n_rows, n_tokens)
-    answer:torch.Tensor, # bool, same shape: token of an answer
-    real:torch.Tensor, # bool, same shape: not padding
-    share:float=.25, # share of the other tokens that is looked at
-)->tuple: # mean loss over answer tokens and over the others, nats
-    "Next-token loss, answers apart from the rest"
-    a, o = answer[:,1:], real[:,1:] & ~answer[:,1:]
-    o &= torch.rand(o.shape) < share
-    hidden = model.model(ids).last_hidden_state[:,:-1] # the vocabulary is only computed where it is needed
-    nll = lambda where: torch.nn.functional.cross_entropy(model.lm_head(hidden[where]), ids[:,1:][where])
-    return nll(a), nll(o)
+def warm_embeddings(
+    tasks:list, # of `Task`
+    tokenizer, # fast tokenizer
+    width:int, # of the vectors
+    n_epochs:int=6, # passes over the documents
+    seed:int=0, # of vectors and order
+)->torch.Tensor: # (n_vocabulary, width), standard deviation .03
+    "Word vectors whose mean over a post tells its labels"
+    torch.manual_seed(seed); rng = np.random.default_rng(seed)
+    docs = list({(t.docs.name, t.docs.labels): t.docs for t in tasks}.values())
+    texts = [[torch.tensor(i) for i in tokenizer(list(d.texts), add_special_tokens=False).input_ids] for d in docs]
+    gold = [torch.tensor(np.c_[d.gold, d.gold.sum(1)==0]).float() for d in docs]
+    bag, heads = torch.nn.EmbeddingBag(len(tokenizer), width), torch.nn.ModuleList(torch.nn.Linear(width, y.shape[1]) for y in gold)
+    torch.nn.init.normal_(bag.weight, std=.02)
+    opt = torch.optim.Adam([*bag.parameters(), *heads.parameters()], lr=1e-2)
+    for _ in range(n_epochs):
+        jobs = [(k, rows) for k,y in enumerate(gold) for rows in np.array_split(rng.permutation(len(y)), -(-len(y)//256))]
+        for j in rng.permutation(len(jobs)):
+            k, rows = jobs[j]
+            ids = [texts[k][r] for r in rows]
+            mean = bag(torch.cat(ids), torch.tensor([0] + [len(i) for i in ids[:-1]]).cumsum(0))
+            torch.nn.functional.binary_cross_entropy_with_logits(heads[k](mean), gold[k][rows]).backward()
+            opt.step(); opt.zero_grad()
+    return bag.weight.detach() * (.03/bag.weight.detach().std())
 
 # %% ../nbs/00f_tiny.ipynb #592448da
+def loss_parts(
+    model, # a causal LM
+    batch:Batch, # training rows
+    share:float=.25, # share of the other tokens that is looked at
+)->tuple: # weighted mean loss over answer tokens, mean over the others, nats
+    "Next-token loss, answers apart from the rest"
+    weight = batch.weight[:,1:]; a = weight > 0
+    o = batch.real[:,1:] & ~a & (torch.rand(a.shape) < share)
+    hidden = model.model(batch.ids, attention_mask=batch.mask() if batch.alone.any() else None).last_hidden_state[:,:-1]
+    nll = lambda where: torch.nn.functional.cross_entropy(model.lm_head(hidden[where]), batch.ids[:,1:][where], reduction="none") # the vocabulary is only computed where it is needed
+    return (nll(a)*weight[a]).sum()/weight[a].sum(), nll(o).mean()
+
+# %% ../nbs/00f_tiny.ipynb #ce69ea5b
 def train(
     model, # a causal LM, trained in place
-    data, # iterable of (ids, answer, real)
+    data, # iterable of `Batch`
     n_steps:int, # its length
-    learning_rate:float=3e-3, # peak
-    lm_weight:float=.3, # weight of other tokens at the start; falls to a tenth
+    learning_rate:float=1e-3, # peak
+    lm_weight:float=.05, # weight of the text between the answers
 )->list: # a dict a step: answer and text loss
     "AdamW with a cosine schedule"
     decay = [p for p in model.parameters() if p.ndim>1]; plain = [p for p in model.parameters() if p.ndim<2]
     opt = torch.optim.AdamW([dict(params=decay, weight_decay=.1), dict(params=plain, weight_decay=0.)], lr=learning_rate, betas=(.9,.98))
     schedule = get_cosine_schedule_with_warmup(opt, min(100, n_steps//10), n_steps)
     history, bar = [], tqdm(data, total=n_steps, unit="step", mininterval=2)
-    for step, (ids, answer, real) in enumerate(bar):
-        on_answers, on_text = loss_parts(model, ids, answer, real)
-        weight = lm_weight * (1 - .9*step/n_steps)
-        (on_answers + weight*on_text).backward()
+    for batch in bar:
+        on_answers, on_text = loss_parts(model, batch)
+        (on_answers + lm_weight*on_text).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         opt.step(); schedule.step(); opt.zero_grad()
         history.append(dict(answer=on_answers.item(), text=on_text.item()))
