@@ -1,4 +1,4 @@
-# make demo | test | lab | bench | site | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | test | lab | bench | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
-.PHONY: demo test lab bench site clean env
+.PHONY: demo test lab bench site reference clean env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -38,6 +38,21 @@ bench: $(READY)
 site: $(READY)
 	@command -v quarto >/dev/null || { echo "the site needs Quarto (quarto.org); the notebooks read the same in JupyterLab: make lab"; exit 1; }
 	$(BIN)/nbdev_docs
+
+# the runs behind the table of 01: DATA holds goemotions/, semeval2018/, hatexplain/ and the paper's id_lists/
+RUN01 = $(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/last.ipynb -p output_dir outputs/bundled
+reference: $(READY)
+	@test -d "$(DATA)/goemotions" || { echo "say where the corpora are: make reference DATA=folder"; exit 1; }
+	@mkdir -p outputs
+	for m in tiny small; do set -e; \
+		$(RUN01) -p model $$m; \
+		$(RUN01) -p model $$m -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions; \
+		$(RUN01) -p model $$m -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions -p test_ids $(DATA)/id_lists/GoEmotions/main_test_set.txt; \
+		$(RUN01) -p model $$m -f params/datasets/SemEval.yaml -p data_dir $(DATA)/semeval2018; \
+		$(RUN01) -p model $$m -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexplain; \
+	done
+	$(BIN)/python -c 'from mlcllm.stepwise_logits import collect_scores; collect_scores("outputs/bundled", "outputs/reference/01_stepwise_logits/scores.parquet")'
+	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/small/*/figures/steps.png | head -1)" outputs/reference/figures/
 
 clean:
 	rm -rf $(VENV) _proc _docs build dist *.egg-info

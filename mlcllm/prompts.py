@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'UNARY', 'BINARY', 'LABEL_FORMATS', 'LABEL_ORDERS', 'SAMPLINGS', 'fill', 'Template', 'get_template',
            'query_text', 'LabelFormat', 'get_format', 'format_labels', 'check_names', 'ParsedAnswer', 'parse_labels',
-           'order_labels', 'join_labels', 'sample_demos', 'Prompt', 'build_prompts', 'surface_forms', 'label_token_ids',
-           'inspect_labels']
+           'order_labels', 'join_labels', 'sample_demos', 'Prompt', 'build_prompts', 'surface_forms', 'LabelTokens',
+           'label_tokens', 'label_places', 'inspect_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
 import json, re
@@ -312,26 +312,43 @@ def surface_forms(
     "The ways a model may write a label: as given, lower case, capitalised, upper case"
     return tuple(dict.fromkeys((name, name.lower(), name.capitalize(), name.upper())))
 
-def label_token_ids(
+@dataclass(frozen=True)
+class LabelTokens:
+    "The tokens of a label in its context"
+    lead: str  # characters before the label that its first token swallows, such as a blank or a quote
+    ids: tuple # from the token that holds the label's first character
+
+def label_tokens(
     tokenizer, # a fast Hugging Face tokenizer
     form:str, # what is written
-    before:str='"', # the text right before it; a trailing blank may melt into the first token
-)->list: # token ids of `form`, from the token in which it starts
-    "Tokenise `form` in its context: the tokens from the one that holds its first character"
+    before:str="", # the text right before it
+)->LabelTokens: # its tokens there
+    "Tokenise `form` where it stands: the same letters are other tokens after a quote, a blank or a newline"
     enc = tokenizer(before + form, add_special_tokens=False, return_offsets_mapping=True)
-    first = next(k for k,(s,e) in enumerate(enc["offset_mapping"]) if e > len(before))
-    return enc["input_ids"][first:]
+    first = next(k for k,(_,e) in enumerate(enc["offset_mapping"]) if e > len(before))
+    so_far = tokenizer.decode(enc["input_ids"][:first], clean_up_tokenization_spaces=False)
+    return LabelTokens(before[len(so_far):] if before.startswith(so_far) else "", tuple(enc["input_ids"][first:]))
 
 # %% ../nbs/00b_prompts.ipynb #f67e984f
+def label_places(
+    labels:LabelSet, # the task's labels
+    label_format:str, # comma, json or polysyndeton
+    opening:str="\n", # what the template leaves between prompt and answer
+)->tuple: # texts that end right before a first label and before a later one
+    "What stands before a label in an answer"
+    fmt = get_format(label_format, labels.multi)
+    first = opening + fmt.opening + fmt.before
+    return (first, first + labels.names[0] + fmt.after + fmt.separator + fmt.before) if labels.multi else (first,)
+
+# %% ../nbs/00b_prompts.ipynb #7f837b41
 def inspect_labels(
     tokenizer, # a fast Hugging Face tokenizer
     labels:LabelSet, # or a list of names
     label_format:str="comma", # comma, json or polysyndeton
-)->pd.DataFrame: # a row a label: first token, number of tokens, and the labels it shares its first token with
-    "How a tokenizer splits the labels at a later place of the list, where they collide, and how long they are"
+)->pd.DataFrame: # a row a label: first token, its id and the number of tokens at a later place of the list, and the labels it shares its first token with at any place
+    "How a tokenizer splits the labels, where they collide, and how long they are"
     labels = labels if isinstance(labels, LabelSet) else LabelSet(tuple(labels))
-    fmt = get_format(label_format, labels.multi)
-    before = ("x" + fmt.after + fmt.separator + fmt.before) if labels.multi else fmt.opening + fmt.before
-    ids = {n: label_token_ids(tokenizer, n, before) for n in labels.with_none}
-    rows = [(n, tokenizer.decode(i[:1]), i[0], len(i), ", ".join(m for m,j in ids.items() if m!=n and j[0]==i[0])) for n,i in ids.items()]
+    places = [{n: label_tokens(tokenizer, n, before).ids for n in labels.with_none} for before in label_places(labels, label_format)]
+    shares = lambda n: ", ".join(m for m in labels.with_none if m!=n and any(p[m][0]==p[n][0] for p in places))
+    rows = [(n, tokenizer.decode(i[:1]), i[0], len(i), shares(n)) for n,i in places[-1].items()]
     return pd.DataFrame(rows, columns=["label", "first_token", "first_id", "n_tokens", "shares_first_token_with"])

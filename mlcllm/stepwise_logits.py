@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from .data import AnnotatedDocs, LabelSet, check_choice, load_docs
-from .runs import find_runs, read_run
-from .prompts import ParsedAnswer, Template, build_prompts, format_labels, get_format, get_template, inspect_labels, label_token_ids, parse_labels, surface_forms
+from .runs import atomic_write, find_runs, read_run
+from .prompts import ParsedAnswer, Template, build_prompts, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, surface_forms
 from .engines import load_engine
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
@@ -77,10 +77,34 @@ class LabelReader:
     label_format: str  # comma, json or polysyndeton
     template: Template # the run's words
 
+    @property
+    def opening(self): return re.search(r"\s*$", self.template.query)[0].strip(" ") # white space between prompt and answer, but for blanks
+
     @cached_property
-    def forms(self): # blank or not -> per label the first tokens of its surface forms
-        first = lambda form, blank: label_token_ids(self.tokenizer, (" " if blank else "") + form, "," if blank else '"')[0]
-        return {blank: [sorted({first(f, blank) for f in surface_forms(n)}) for n in self.labels.with_none] for blank in (False, True)}
+    def places(self): # texts that may stand before a label: as the format has it, and without its blanks
+        exact = label_places(self.labels, self.label_format, self.opening or " ")
+        if format_labels([], self.label_format)=="none": exact += (self.opening or " ",)     # "none" may stand without the format's wrapping
+        return tuple(dict.fromkeys(exact + tuple(p.rstrip(" ") for p in exact) + tuple(p.rstrip(" ") + " " for p in exact)))
+
+    @cached_property
+    def whole(self): # lead -> per label its tokens, as given
+        out = {}
+        for place in self.places:
+            for n in self.labels.with_none:
+                t = label_tokens(self.tokenizer, n, place); out.setdefault(t.lead, {}).setdefault(n, t.ids)
+        return {lead: names for lead,names in out.items() if len(names)==len(self.labels.with_none)}
+
+    @cached_property
+    def forms(self): # lead -> per label the first tokens of its surface forms
+        out = {lead: [set() for _ in self.labels.with_none] for lead in self.whole}
+        for place in self.places:
+            for k, n in enumerate(self.labels.with_none):
+                for t in (label_tokens(self.tokenizer, f, place) for f in surface_forms(n)):
+                    if t.lead in out: out[t.lead][k].add(t.ids[0])
+        return {lead: [sorted(ids) for ids in per_label] for lead, per_label in out.items()}
+
+    def nearest(self, lead): # the known lead that ends most like this one
+        return lead if lead in self.forms else max(self.forms, key=lambda k: (lead.endswith(k)*len(k), k.isspace()==lead.isspace(), -len(k)))
 
     @cached_property
     def turns(self): return turning_tokens(self.tokenizer, self.labels, self.label_format, self.template.tail)
@@ -90,10 +114,10 @@ class LabelReader:
         return sorted({i for per_label in self.forms.values() for ids in per_label for i in ids} | set(self.turns[0]) | set(self.turns[1]))
 
     @cached_property
-    def columns(self): # blank or not -> (n_labels, n_forms) positions in `watch_ids`, padded by repetition
+    def columns(self): # lead -> (n_labels, n_forms) positions in `watch_ids`, padded by repetition
         at = {i: k for k,i in enumerate(self.watch_ids)}
         width = max(len(ids) for per_label in self.forms.values() for ids in per_label)
-        return {blank: np.array([[at[i] for i in (ids*width)[:width]] for ids in per_label]) for blank, per_label in self.forms.items()}
+        return {lead: np.array([[at[i] for i in (ids*width)[:width]] for ids in per_label]) for lead, per_label in self.forms.items()}
 
 # %% ../nbs/01_stepwise_logits.ipynb #388eccd6
 def _lse(logits, columns): # log-sum-exp over some watched ids; nan where there are none
@@ -104,12 +128,11 @@ def _lse(logits, columns): # log-sum-exp over some watched ids; nan where there 
 def label_logits(
     reader:LabelReader, # the run's reader
     logits:np.ndarray, # (n_steps, n_watched) logits of the watched ids
-    blank:np.ndarray, # (n_steps,) bool: does the step's token begin with white space?
+    leads:list, # (n_steps,) what each step's token holds before the label
 )->np.ndarray: # (n_steps, n_labels), "none" last where allowed
     "Each label's logit: the maximum over the first tokens of the forms that are possible there"
     if not len(logits): return np.zeros((0, len(reader.labels.with_none)), np.float32)
-    both = np.stack([logits[:, reader.columns[b]].max(-1) for b in (False, True)], 1)
-    return both[np.arange(len(logits)), np.asarray(blank).astype(int)]
+    return np.stack([z[reader.columns[reader.nearest(lead)]].max(-1) for z,lead in zip(logits, leads)])
 
 # %% ../nbs/01_stepwise_logits.ipynb #6771007a
 def token_ends(
@@ -166,11 +189,11 @@ def read_trace(
     ends = token_ends(reader.tokenizer, list(g.token_ids))
     at = step_tokens(ends, parsed.starts)
     inside = at < n
-    blank = np.array([s > (ends[k-1] if k else 0) for s,k in zip(parsed.starts, at)], dtype=bool)
+    leads = [g.text[(ends[k-1] if k else 0):s] for s,k in zip(parsed.starts, at[inside])]
     turn = step_tokens(ends, [e-1 for e in parsed.ends]) + 1 + reader.turns[2]
     go_on, stop = _turn_logits(reader, g.logits, turn)
     return StepTrace(doc_id, reader.labels.with_none, g.text, g.finish_reason, tuple(np.array(parsed.labels, dtype=object)[inside]), at[inside],
-                     label_logits(reader, g.logits[at[inside]], blank[inside]), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed)
+                     label_logits(reader, g.logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed)
 
 def _turn_logits(reader, logits, turn): # separator's and terminator's logit at the tokens `turn`; nan past the end
     position = {i: k for k,i in enumerate(reader.watch_ids)}
@@ -182,13 +205,13 @@ def _turn_logits(reader, logits, turn): # separator's and terminator's logit at 
 # %% ../nbs/01_stepwise_logits.ipynb #d637ce67
 def first_slot(
     reader:LabelReader, # the run's reader
-)->tuple: # token ids of the forced opening, and whether the label's token then begins with a blank
+)->tuple: # token ids of the forced opening, and the lead of the label behind it
     "What stands between a prompt and its first label"
-    fmt = get_format(reader.label_format, reader.labels.multi)
-    space = re.search(r"\s*$", reader.template.query)[0]
-    opening = (space if space.strip(" ") else "") + fmt.opening + fmt.before
-    forced = reader.tokenizer(opening.rstrip(" "), add_special_tokens=False).input_ids if opening else []
-    return forced, not opening or opening.endswith(" ")
+    place = reader.places[0]
+    leads = [label_tokens(reader.tokenizer, n, place).lead for n in reader.labels.with_none]
+    lead = max(sorted(set(leads)), key=leads.count)
+    opening = place.removesuffix(lead)
+    return reader.tokenizer(opening, add_special_tokens=False).input_ids if opening else [], lead
 
 def read_first_slot(
     engine, # any engine
@@ -199,9 +222,9 @@ def read_first_slot(
     "Read answers without a label at the place where the first label would have been written"
     empty = [k for k,t in enumerate(traces) if not t.found_step]
     if not empty: return traces
-    forced, blank = first_slot(reader)
+    forced, lead = first_slot(reader)
     read = engine.score([prompts[k] + forced for k in empty], reader.watch_ids)
-    z = label_logits(reader, read.logits, np.full(len(empty), blank))
+    z = label_logits(reader, read.logits, [lead]*len(empty))
     nan = np.full(1, np.nan, np.float32)
     step = lambda t, j: replace(t, chosen=(t.names[int(z[j].argmax())],), token_index=np.array([-1]), logits=z[j:j+1], logsumexp=read.logsumexp[j:j+1], continue_logit=nan, stop_logit=nan, well_formed=False)
     swap = {k: step(traces[k], j) for j,k in enumerate(empty)}
@@ -212,14 +235,14 @@ def score_sequences(
     engine, # any engine
     reader:LabelReader, # the run's reader
     contexts:list, # token-id lists that end right before a label
-    blank:list, # whether a blank belongs to the label there
+    leads:list, # what a label's first token holds before the label, per context
 )->np.ndarray: # (n_contexts, n_labels) log-probability of each whole label, nats
     "Sum the log-probabilities of every label's tokens after every context"
-    seqs = {b: [label_token_ids(engine.tokenizer, (" " if b else "") + n, "," if b else '"') for n in reader.labels.with_none] for b in (False, True)}
-    ids = sorted({i for b in seqs.values() for s in b for i in s}); at = {i: k for k,i in enumerate(ids)}
-    jobs = [(c, l, j) for c,b in enumerate(blank) for l,s in enumerate(seqs[bool(b)]) for j in range(len(s))]
-    token = [seqs[bool(blank[c])][l] for c,l,_ in jobs]
-    read = engine.score([contexts[c] + s[:j] for (c,_,j),s in zip(jobs, token)], ids)
+    labels = [list(reader.whole[reader.nearest(lead)].values()) for lead in leads]
+    ids = sorted({i for names in reader.whole.values() for s in names.values() for i in s}); at = {i: k for k,i in enumerate(ids)}
+    jobs = [(c, l, j) for c,names in enumerate(labels) for l,s in enumerate(names) for j in range(len(s))]
+    token = [labels[c][l] for c,l,_ in jobs]
+    read = engine.score([contexts[c] + list(s[:j]) for (c,_,j),s in zip(jobs, token)], ids)
     logp = read.logits[np.arange(len(jobs)), [at[s[j]] for (_,_,j),s in zip(jobs, token)]] - read.logsumexp
     out = np.zeros((len(contexts), len(reader.labels.with_none)), np.float32)
     np.add.at(out, ([c for c,_,_ in jobs], [l for _,l,_ in jobs]), logp)
@@ -234,11 +257,13 @@ def rescore(
     answers:list, # their Generations
 )->list: # traces whose label logits are whole-label log-probabilities plus the step's log-sum-exp
     "Replace first-token logits by whole-label scores"
-    forced, blank_there = first_slot(reader)
+    forced, lead_there = first_slot(reader)
     steps = [(k, int(i)) for k,t in enumerate(traces) for i in t.token_index]
     context = [prompts[k] + (forced if i < 0 else list(answers[k].token_ids[:i])) for k,i in steps]
-    blank = [blank_there if i < 0 else engine.tokenizer.decode([answers[k].token_ids[i]])[:1].isspace() for k,i in steps]
-    parts = np.split(score_sequences(engine, reader, context, blank), np.cumsum([len(t) for t in traces])[:-1])
+    text = lambda k, i: engine.tokenizer.decode(list(answers[k].token_ids[:i]), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    starts = {k: parse_labels(answers[k].text, reader.labels, reader.label_format).starts for k,i in steps if i >= 0}
+    leads = [lead_there if i < 0 else answers[k].text[len(text(k, i)):starts[k][j]] for k,t in enumerate(traces) for j,i in enumerate(t.token_index)]
+    parts = np.split(score_sequences(engine, reader, context, leads), np.cumsum([len(t) for t in traces])[:-1])
     new = [replace(t, logits=z + t.logsumexp[:,None]) for t,z in zip(traces, parts)]
     return [t if t.found_step else replace(t, chosen=(t.names[int(t.logits[0].argmax())],)) for t in new]
 
@@ -405,6 +430,7 @@ def score_table(
 # %% ../nbs/01_stepwise_logits.ipynb #9d153f0b
 def collect_scores(
     output_dir, # where runs are
+    path=None, # a parquet file to store them in
 )->pd.DataFrame: # the rows of every finished run's scores, with dataset, split, documents (all or list), model and shots
     "Gather the scores of finished runs"
     def one(folder):
@@ -412,7 +438,9 @@ def collect_scores(
         return stored["scores"].assign(dataset=p["dataset"], split=p["split"], documents="list" if p["test_ids"] else "all", model=p["model"], shots=p["shots"])
     tables = [one(f) for f in find_runs(output_dir, "01_stepwise_logits")]
     if not tables: raise ValueError(f"no finished run of 01_stepwise_logits under {output_dir}")
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    if path: atomic_write(path, lambda p: table.to_parquet(p, index=False))
+    return table
 
 # %% ../nbs/01_stepwise_logits.ipynb #136562ef
 def plot_scores(

@@ -1,0 +1,100 @@
+"Label steps are found and read right: every format, a real tokenizer, answers that are awkward on purpose."
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mlcllm.data import LabelSet, load_docs
+from mlcllm.engines import find_model, load_engine
+from mlcllm.prompts import LABEL_FORMATS, build_prompts, format_labels, get_template, inspect_labels, label_tokens
+from mlcllm.stepwise_logits import LabelReader, read_trace, score_sequences, trace_docs
+
+EMOTIONS = LabelSet(("anger", "fear", "joy", "love", "sadness"))
+
+
+@pytest.fixture(scope="module", params=["bundled", "llama3"])
+def tokenizer(request):
+    if request.param == "bundled": return AutoTokenizer.from_pretrained(find_model("tiny"))
+    path = request.getfixturevalue("data_root") / "tokenizers" / "llama3" / "tokenizer.json"
+    return PreTrainedTokenizerFast(tokenizer_file=str(path), eos_token="<|end_of_text|>")
+
+
+def written(reader, text, confident=7.):
+    "What an engine would give for `text`: at each token, the written id's logit is high if it is watched"
+    ids = reader.tokenizer(text, add_special_tokens=False).input_ids
+    z = np.array([[confident * (i == w) for w in reader.watch_ids] for i in ids], np.float32)
+    return SimpleNamespace(token_ids=ids, text=text, finish_reason="stop", logits=z, logsumexp=np.full(len(ids), confident, np.float32))
+
+
+@pytest.mark.parametrize("label_format", LABEL_FORMATS)
+@pytest.mark.parametrize("names", [[], ["joy"], ["fear", "sadness"], ["sadness", "anger", "love"]], ids=lambda n: "+".join(n) or "none")
+def test_each_written_label_is_a_step_and_has_the_top_logit_there(tokenizer, label_format, names):
+    reader = LabelReader(tokenizer, EMOTIONS, label_format, get_template("GoEmotions"))
+    trace = read_trace(reader, "d", written(reader, "\n" + format_labels(names, label_format) + "\n"))
+    assert trace.chosen == tuple(names or ["none"]) and trace.predicted == tuple(names) and trace.well_formed
+    assert [trace.names[k] for k in trace.logits.argmax(1)] == list(trace.chosen)
+    goes_on = trace.continue_logit > trace.stop_logit
+    assert goes_on.tolist() == [True] * (len(trace) - 1) + [False]        # the separator after each label but the last
+
+
+@pytest.mark.parametrize("text, chosen", [
+    ("\nJoy, FEAR\n", ("joy", "fear")),            # capitals
+    ("\njoy,fear\n", ("joy", "fear")),             # no blank after the comma
+    ("\njoy, joyful, fearless, fear\n", ("joy", "fear")), # labels inside other words
+    ("\njoy, fear, joy\n", ("joy", "fear", "joy")), # a repeated label
+    ("\njoy, fe", ("joy",)),                        # cut at the token limit
+    ("\n  love\n\njoy", ("love",)),                 # blanks before, text after
+    ("\n", ()), ("", ()), ("\nI think 👋 nothing fits\n", ()),
+])
+def test_awkward_answers(tokenizer, text, chosen):
+    reader = LabelReader(tokenizer, EMOTIONS, "comma", get_template("SemEval"))
+    trace = read_trace(reader, "d", written(reader, text))
+    assert trace.chosen == chosen and trace.found_step == bool(chosen)
+    for step, k in enumerate(trace.token_index):
+        assert tokenizer.decode(written(reader, text).token_ids[k:]).lower().strip(' ,"').startswith(chosen[step][:2])
+
+
+def test_the_28_emotions_under_llama3(data_root):
+    "After a blank all first tokens differ; on a line of their own some labels break into pieces and collide, and that is said"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(data_root / "tokenizers" / "llama3" / "tokenizer.json"))
+    docs = load_docs("GoEmotions", "dev", data_dir=data_root / "goemotions", n_docs=5, options={"clustering": "none"})
+    seen = inspect_labels(tokenizer, docs.labels, "comma").set_index("label")
+    assert seen.first_id.nunique() == len(seen) == 28                       # 27 emotions and none
+    alone = {n: tokenizer(n, add_special_tokens=False).input_ids[0] for n in seen.index}
+    collide = {n for n in alone for m in alone if m != n and alone[m] == alone[n]}
+    assert collide and set(seen.index[seen.shares_first_token_with != ""]) == collide
+
+
+def test_colliding_labels_are_found_under_llama3(data_root):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(data_root / "tokenizers" / "llama3" / "tokenizer.json"))
+    seen = inspect_labels(tokenizer, LabelSet(("disappointment", "disapprovals", "unhappily", "unhappinesses")), "json").set_index("label")
+    same = [(a, b) for a in seen.index for b in seen.index if a != b and seen.first_id[a] == seen.first_id[b]]
+    assert {tuple(sorted(p)) for p in same} <= {tuple(sorted((a, b))) for a in seen.index for b in seen.shares_first_token_with[a].split(", ") if b}
+    assert same
+
+
+def test_whole_labels_are_scored_as_by_brute_force():
+    slow, labels = load_engine("tiny", gpu="cpu", share=False), LabelSet(("disgust", "disgusting", "joy", "joylessness"))
+    reader = LabelReader(slow.tokenizer, labels, "json", get_template("demo"))
+    context = slow.encode('Input: a day\n{"label": ["')
+    got = score_sequences(load_engine("tiny", gpu="cpu"), reader, [context], [""])[0]
+    for name, value in zip(labels.with_none, got):
+        ids, total = label_tokens(slow.tokenizer, name, '["').ids, 0.
+        for k, i in enumerate(ids):
+            read = slow.score([context + list(ids[:k])], [i])
+            total += read.logits[0, 0] - read.logsumexp[0]
+        assert abs(total - value) < 1e-3, name
+
+
+def test_answers_without_a_label_are_read_at_the_first_slot():
+    engine = load_engine("tiny", gpu="cpu")
+    docs, demos = load_docs("demo", "test", n_docs=3), load_docs("demo", "train")
+    reader = LabelReader(engine.tokenizer, docs.labels, "json", get_template("demo"))
+    prompts = build_prompts(docs, demos, shots=3, label_format="json")
+    for scoring in ("first_token", "sequence"):
+        cut = trace_docs(engine, reader, prompts, max_new_tokens=2, label_scoring=scoring)      # no room for a label
+        assert [t.found_step for t in cut] == [False] * 3 and all(len(t) == 1 and t.predicted == () and t.token_index[0] == -1 for t in cut)
+        whole = trace_docs(engine, reader, prompts, label_scoring=scoring)
+        for a, b in zip(cut, whole):
+            if b.well_formed: np.testing.assert_allclose(a.probs[0], b.probs[0], atol=1e-4)     # the forced opening is what it writes itself
