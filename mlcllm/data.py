@@ -461,6 +461,6 @@ def plot_agreement(
     "Of the labels that anybody chose: which share of the annotators did?"
     ax = ax or plt.subplots(figsize=(4, 3), layout="constrained")[1]
     p = docs.human().probs; p = p[p > 0]
-    ax.hist(p, bins=np.linspace(0, 1, 11), color=".6", edgecolor="white", weights=np.full(len(p), 1/max(len(p), 1)))
-    ax.set(xlabel="share of a document's annotators who chose the label", ylabel="share of chosen labels", xlim=(0, 1)); ax.spines[["top","right"]].set_visible(False)
+    ax.hist(p, bins=np.arange(-.05, 1.1, .1), color=".6", edgecolor="white", weights=np.full(len(p), 1/max(len(p), 1)))
+    ax.set(xlabel="share of annotators who chose the label", ylabel="share of chosen labels", xlim=(0, 1.05)); ax.spines[["top","right"]].set_visible(False)
     return ax

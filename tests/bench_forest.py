@@ -1,0 +1,79 @@
+"""The token forest against transformers one prompt at a time, on this machine: `make bench`.
+
+The slow side is timed on prompts drawn at random, interleaved with the fast side, and scaled to all prompts; the interval is a 95 % bootstrap over those prompts.
+Beside each ratio stand the token counts and the ratio that they allow.
+"""
+import argparse
+import time
+
+import numpy as np
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from mlcllm.engines import HFEngine
+
+SHAPE = dict(vocab_size=6144, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=2048, bos_token_id=None, eos_token_id=None, pad_token_id=0)
+
+
+def new_model():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SHAPE)).eval()
+
+
+def workloads(n_docs, rng):
+    "name -> (prompts, new tokens, tokens that one at a time computes)"
+    draw = lambda n: rng.integers(2, 6000, n).tolist()
+    head, questions = draw(700), [draw(5) for _ in range(28)]
+    docs = [head + draw(int(n)) for n in rng.integers(20, 61, n_docs)]
+    out = {f"{name}: {k} questions a document": ([d + q for d in docs for q in questions[:k]], 0) for name, k in (("unary", 7), ("binary", 28))}
+    return out | {"stepwise: 18 tokens written": (docs, 18)}
+
+
+@torch.no_grad()
+def slow(model, prompt, n_new):
+    ids = torch.tensor([prompt])
+    if n_new: model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_new, min_new_tokens=n_new, do_sample=False)
+    else: model(ids, use_cache=False, logits_to_keep=1)
+
+
+def fast(engine, prompts, n_new): engine.generate(prompts, n_new, watch_ids=[5, 6]) if n_new else engine.score(prompts, [5, 6])
+
+
+def timed(call, *args):
+    began = time.perf_counter(); call(*args)
+    return time.perf_counter() - began
+
+
+def measure(prompts, n_new, sample, rng, tokenizer, rounds=2):
+    "seconds of the forest per round; seconds of each sampled prompt alone; tokens asked and computed"
+    plain, model = new_model(), new_model()
+    slow(plain, prompts[0], n_new); fast(HFEngine(model, tokenizer), prompts[:8], n_new)            # warm up
+    forest, alone = [], []
+    for part in np.array_split(rng.permutation(len(prompts))[:sample], rounds):
+        alone += [timed(slow, plain, prompts[k], n_new) for k in part]
+        engine = HFEngine(model, tokenizer)                                                         # knows no prefix yet
+        forest.append(timed(fast, engine, prompts, n_new))
+    asked = sum(map(len, prompts)) + len(prompts) * max(n_new - 1, 0)
+    return forest, alone, asked, engine.stats["tokens_forwarded"]
+
+
+def main():
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--docs", type=int, default=200); flags.add_argument("--sample", type=int, default=20); flags.add_argument("--threads", type=int, default=None)
+    args = flags.parse_args()
+    if args.threads: torch.set_num_threads(args.threads)
+    logging.set_verbosity_error()
+    bpe = ByteLevelBPETokenizer(); bpe.train_from_iterator(["a b c"], vocab_size=300, show_progress=False)
+    tokenizer, rng = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer), np.random.default_rng(0)
+    print(f"{new_model().num_parameters():,} parameters, {args.docs} documents behind 700 shared tokens, {torch.get_num_threads()} threads")
+    print(f"{'workload':34} {'asked':>12} {'computed':>10} {'allowed':>8} {'measured':>8}  95 % interval   seconds (alone → forest)")
+    for name, (prompts, n_new) in workloads(args.docs, rng).items():
+        forest, alone, asked, computed = measure(prompts, n_new, args.sample, rng, tokenizer)
+        draws = rng.choice(alone, (2000, len(alone))).mean(1) * len(prompts) / np.mean(forest)
+        lo, hi = np.quantile(draws, [.025, .975]); whole = np.mean(alone) * len(prompts)
+        print(f"{name:34} {asked:12,} {computed:10,} {asked/computed:7.1f}× {whole/np.mean(forest):7.1f}×  {lo:5.1f} – {hi:5.1f}   {whole:8.1f} → {np.mean(forest):.1f}")
+
+
+if __name__ == "__main__": main()

@@ -1,0 +1,120 @@
+"The token forest against transformers one prompt at a time: four families, every kind of sharing."
+import numpy as np
+import pytest
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerFast, Qwen2Config
+
+from mlcllm.engines import HFEngine, load_engine
+
+SHAPE = dict(vocab_size=600, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=256, bos_token_id=1, eos_token_id=None, pad_token_id=0)
+FAMILIES = dict(llama=LlamaConfig(**SHAPE), qwen2=Qwen2Config(**SHAPE), mistral=MistralConfig(**SHAPE, sliding_window=24),
+                gemma2=Gemma2Config(**SHAPE, sliding_window=24, query_pre_attn_scalar=16, attn_logit_softcapping=20., final_logit_softcapping=15.))
+TOKENS = np.random.default_rng(0)
+
+
+def draw(n): return TOKENS.integers(2, 500, n).tolist()
+
+
+HEAD = draw(90)
+DOCS = [HEAD + draw(n) for n in (1, 9, 10, 45)]
+CASES = dict(
+    questions=[d + q for d in DOCS for q in ([5], [6, 7], [6, 8, 9], draw(12))],
+    duplicates=[DOCS[1], DOCS[1], DOCS[2], DOCS[1]],
+    one_begins_another=[HEAD[:30], HEAD[:31], HEAD, HEAD + [4], HEAD + [4, 4]],
+    single=[DOCS[3]],
+    strangers=[draw(n) for n in (40, 3, 1, 70)],
+    uneven=[[7], HEAD * 2, draw(200), HEAD + [3]],
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(["the quick brown fox, joy and fear"] * 9, vocab_size=300, show_progress=False)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="<e>")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request, tokenizer, tmp_path_factory):
+    "A saved random model whose logits spread like those of a trained one"
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES[request.param], attn_implementation="eager")
+    for p in model.parameters():
+        if p.ndim > 1: torch.nn.init.normal_(p, std=.2)
+    path = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(path); tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(folder): return load_engine(str(folder), gpu="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def plain(folder): return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+@torch.no_grad()
+def last_logits(model, prompt): return model(torch.tensor([prompt]), use_cache=False).logits[0, -1].double().numpy()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_score_is_transformers_one_prompt_at_a_time(engine, plain, case):
+    got, ids = engine.score(CASES[case], range(500)), list(range(500))
+    assert got.logits.shape == (len(CASES[case]), 500) and got.logits.dtype == np.float32
+    for prompt, z, lse in zip(CASES[case], got.logits, got.logsumexp):
+        want = last_logits(plain, prompt)
+        assert want.std() > 1
+        np.testing.assert_allclose(z, want[ids], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(lse, np.log(np.exp(want - want.max()).sum()) + want.max(), atol=1e-4)
+
+
+def test_generate_is_greedy_one_prompt_at_a_time(engine, plain):
+    prompts = CASES["questions"][::3] + CASES["strangers"]
+    for prompt, g in zip(prompts, engine.generate(prompts, 32, watch_ids=[3, 400])):
+        text = list(prompt)
+        for k, token in enumerate(g.token_ids):
+            want = last_logits(plain, text)
+            assert token == want.argmax()
+            np.testing.assert_allclose(g.logits[k], want[[3, 400]], atol=1e-4)
+            text.append(token)
+        ended = g.token_ids[-1] == engine.tokenizer.eos_token_id
+        assert g.finish_reason == ("eos" if ended else "length") and (ended or len(g.token_ids) == 32)
+
+
+def test_neither_order_nor_company_matters(engine):
+    prompts = CASES["questions"] + CASES["uneven"]
+    whole = engine.score(prompts, [9]).logits
+    shuffled = np.random.default_rng(1).permutation(len(prompts))
+    np.testing.assert_allclose(engine.score([prompts[k] for k in shuffled], [9]).logits, whole[shuffled], atol=1e-4)
+    np.testing.assert_allclose(engine.score(prompts[3:4], [9]).logits, whole[3:4], atol=1e-4)
+    assert (engine.score(prompts, [9]).logits == whole).all()                     # and twice is the same
+
+
+def test_sharing_saves_what_is_shared(folder):
+    engine = load_engine(str(folder), gpu="cpu", dtype="float32")
+    engine.score(CASES["questions"], [1])
+    distinct = {tuple(p[:n]) for p in CASES["questions"] for n in range(1, len(p) + 1)}
+    assert engine.stats["tokens_in"] == sum(map(len, CASES["questions"]))
+    assert len(distinct) <= engine.stats["tokens_forwarded"] <= len(distinct) + 8 * len(DOCS)   # a trie's nodes, but for short stretches that are cheaper to repeat
+
+
+def test_stop_strings_end_an_answer(engine):
+    free = engine.generate(CASES["single"], 20)[0]
+    stop = free.text[4:6]
+    got = engine.generate(CASES["single"], 20, stop=[stop])[0]
+    assert got.finish_reason == "stop" and got.text == free.text[:free.text.find(stop)] and len(got.logits) == len(got.token_ids) < 20
+
+
+def test_what_cannot_be_asked(engine):
+    with pytest.raises(ValueError, match="context holds 256"): engine.score([[1] * 257], [1])
+    with pytest.raises(ValueError, match="prompt 1 is empty"): engine.score([[1], []], [1])
+    with pytest.raises(ValueError, match="did you mean 'hf'"): load_engine("tiny", backend="hff")
+    with pytest.raises(ValueError, match="did you mean 'small'"): load_engine("smal")
+
+
+def test_a_model_that_cannot_share_runs_one_at_a_time(engine, plain, tokenizer, monkeypatch):
+    monkeypatch.setattr(type(plain), "_can_set_attn_implementation", classmethod(lambda cls: False))
+    with pytest.warns(UserWarning, match="one at a time"): slow = HFEngine(plain, tokenizer)
+    np.testing.assert_allclose(slow.score(CASES["uneven"], [5]).logits, engine.score(CASES["uneven"], [5]).logits, atol=1e-4)

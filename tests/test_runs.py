@@ -1,0 +1,110 @@
+"Runs: one folder per identity, nothing lost when a run dies, one clear line when it cannot go on."
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlcllm.runs import note_parameters, read_parameters, read_run, run_id, start_run
+
+PARAMS = dict(dataset="numbers", model="none", seed=0)
+WORKER = """
+import sys, time, pyarrow as pa
+from mlcllm.runs import start_run
+run = start_run("test", dict(dataset="numbers", model="none", seed=0), output_dir=sys.argv[1])
+print(run.folder, flush=True)
+def work(a, b): time.sleep(float(sys.argv[2])); return dict(t=pa.table(dict(x=list(range(a, b)), y=[i*i for i in range(a, b)])))
+with run.timed("work"): tables = run.chunks("squares", 200, 5, work)
+run.save_table("squares", tables["t"]); run.done()
+"""
+
+
+def squares(a, b): return dict(t=pa.table(dict(x=list(range(a, b)), y=[i * i for i in range(a, b)])))
+
+
+def begin(tmp_path, **params): return start_run("test", PARAMS | params, output_dir=tmp_path)
+
+
+@pytest.mark.parametrize("change, same", [({}, True), (dict(gpu=3), True), (dict(data_dir="x"), True), (dict(output_dir="y"), True), (dict(seed=1), False), (dict(shots=None), False)])
+def test_identity(change, same):
+    assert (run_id(PARAMS | change, dict(docs="a")) == run_id(PARAMS, dict(docs="a"))) == same
+    assert run_id(PARAMS, dict(docs="b")) != run_id(PARAMS, dict(docs="a"))
+
+
+def test_killed_at_random_moments_ends_like_an_uninterrupted_run(tmp_path):
+    rng, kills = random.Random(0), 0
+    while True:
+        p = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), ".05"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        folder = p.stdout.readline().strip()
+        if kills == 5: assert p.wait(timeout=120) == 0; break
+        time.sleep(rng.uniform(.02, .5)); p.send_signal(signal.SIGKILL); p.wait(); kills += 1
+        assert json.loads(open(f"{folder}/run.json").read())["status"] == "started"
+    stored = read_run(folder)
+    assert stored["record"]["status"] == "done" and stored["squares"].y.tolist() == [i * i for i in range(200)]
+    log = open(f"{folder}/run.log").read()
+    assert int(log.split("40 chunks, ")[1].split()[0]) > 0                        # earlier chunks were used
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:], lambda b: b""], ids=["truncated", "a bit flipped", "emptied"])
+def test_damaged_chunk_is_computed_again_and_said_so(tmp_path, damage):
+    begin(tmp_path).chunks("squares", 10, 4, squares)
+    victim = next(tmp_path.glob("*/*/*/*/chunks/squares-0000004*.parquet")); victim.write_bytes(damage(victim.read_bytes()))
+    again, calls = begin(tmp_path), []
+    out = again.chunks("squares", 10, 4, lambda a, b: calls.append(a) or squares(a, b))
+    assert calls == [4] and out["t"].column("y").to_pylist() == [i * i for i in range(10)]
+    assert "damaged" in again.record["warnings"][0]
+
+
+def test_full_disk_is_one_clear_line_and_keeps_what_was_finished(tmp_path, monkeypatch):
+    run, calls = begin(tmp_path), []
+    def full(*args, **kwargs): raise OSError(errno.ENOSPC, "No space left on device")
+    def work(a, b):
+        if a == 8: monkeypatch.setattr(pq, "write_table", full)
+        return squares(a, b)
+    with pytest.raises(OSError, match="the disk is full.*run again"): run.chunks("squares", 20, 4, work)
+    monkeypatch.undo()
+    begin(tmp_path).chunks("squares", 20, 4, lambda a, b: calls.append(a) or squares(a, b))
+    assert calls == [8, 12, 16] and not list(tmp_path.rglob("*.part*"))
+
+
+def test_two_processes_on_one_run(tmp_path):
+    p = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), "60"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    p.stdout.readline()
+    second = subprocess.run([sys.executable, "-c", WORKER, str(tmp_path), "0"], capture_output=True, text=True)
+    assert second.returncode and "another process is working on this very run" in second.stderr.strip().splitlines()[-1]
+    assert p.poll() is None; p.kill(); p.wait()                                   # the first one is not disturbed
+
+
+def test_read_only_folder(tmp_path):
+    if os.geteuid() == 0: pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="choose another place with -p output_dir"): begin(tmp_path)
+
+
+def test_failure_is_recorded(tmp_path):
+    run = begin(tmp_path)
+    with pytest.raises(ZeroDivisionError), run.timed("work"): 1 / 0
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["status"] == "failed" and record["error"] == "ZeroDivisionError: division by zero"
+
+
+def test_no_secret_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "very-secret-thing")
+    run = begin(tmp_path, note="very-secret-thing"); run.warn("very-secret-thing failed, and hf_" + "a" * 30); run.done()
+    for name in ("run.json", "run.log"):
+        text = (run.folder / name).read_text()
+        assert "very-secret-thing" not in text and "a" * 30 not in text and "<SOME_API_KEY>" in text
+
+
+def test_misspelt_parameter_names_the_closest():
+    cell = dict(dataset="demo", seed=0)
+    noted = note_parameters(cell)
+    assert read_parameters(noted, cell | dict(seed=3)) == dict(dataset="demo", seed=3)
+    with pytest.raises(ValueError, match="unknown parameter 'sede'; did you mean 'seed'"): read_parameters(noted, cell | dict(sede=3))
