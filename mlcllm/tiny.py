@@ -92,7 +92,7 @@ class Episode:
     text: str
     starts: tuple  # of character offsets, one per example
     spans: tuple   # of (start, end): answers, from the white space before them to the stop string
-    choices: tuple # of (start, end): labels and the character after each
+    choices: tuple # of (start, end): the opening of an answer, its labels and the character after each
 
 def _assemble(head, examples, stop): # examples: (query text, answer, tail, choices within the answer or None where it is no target)
     text, starts, spans, choices = head, [], [], []
@@ -100,7 +100,10 @@ def _assemble(head, examples, stop): # examples: (query text, answer, tail, choi
         starts.append(len(text)); text += query
         start, at = len(text.rstrip()), len(text)
         text += answer + tail
-        if inside is not None: spans.append((start, len(text) + len(stop))); choices += [(at+s, at+e+1) for s,e in inside]
+        if inside is None: continue
+        spans.append((start, len(text) + len(stop)))
+        opening = [(0, 1)] if inside[0][0] else []          # where an answer opens, its format is decided
+        choices += [(at+s, at+e) for s,e in opening + [(s, e+1) for s,e in inside]]
     return Episode(text, tuple(starts), tuple(spans), tuple(choices))
 
 # %% ../nbs/00f_tiny.ipynb #bb5062a9
@@ -224,9 +227,9 @@ def make_batch(
     example = np.stack([np.searchsorted(r.starts, o[:,0], side="right")*(o[:,1]>0) for o,r in zip(offsets, rows)])
     return Batch(torch.tensor(enc["input_ids"]), torch.tensor(weight).float(), torch.tensor(enc["attention_mask"]).bool(), torch.tensor(example), torch.tensor(alone))
 
-def _in_spans(offsets, spans): # offsets (n_tokens, 2) -> bool (n_tokens,): starts inside a span
-    edges = np.array(spans).reshape(-1)
-    return (np.searchsorted(edges, offsets[:,0], side="right") % 2 == 1) & (offsets[:,1] > offsets[:,0])
+def _in_spans(offsets, spans): # offsets (n_tokens, 2) -> bool (n_tokens,): starts or ends inside a span (a blank before a label belongs to its token)
+    inside = lambda at: np.searchsorted(np.array(spans).reshape(-1), at, side="right") % 2 == 1
+    return (inside(offsets[:,0]) | inside(offsets[:,1]-1)) & (offsets[:,1] > offsets[:,0])
 
 # %% ../nbs/00f_tiny.ipynb #dffb6beb
 SIZES = { # name -> width, layers, heads, key-value heads, feed-forward width
@@ -326,6 +329,7 @@ def model_card(
 )->str: # Markdown with the Hub's metadata header
     "The model card: what it is, what it saw, under which terms, what it is not for"
     rows = "".join(f"| {task} | {n:,} | {TERMS[task.split()[0]]} |\n" for task,n in record["tasks"].items())
+    rounds = "".join(f"| {i} | {r['n_steps']:,} × {r['tokens_per_step']:,} | {r['learning_rate']} | {r['word_dropout']} | {r['alone']} | {r['seed']} | {r['seconds']//60} on {r['threads']} CPU thread{'s'*(r['threads']>1)} |\n" for i,r in enumerate(record["rounds"], 1))
     return f"""---
 library_name: transformers
 tags: [mlcllm, toy]
@@ -335,8 +339,11 @@ license: other
 
 A Llama-architecture model of {record["n_parameters"]:,} parameters, trained from scratch by `00f_tiny` so that mlcllm runs without a download. It is a **toy**: good for seeing how the instrument works and for tests, not for classifying anybody's posts and not for claims about large models. What it reaches is in `01_stepwise_logits`.
 
-Trained on {record["n_tokens"]:,} tokens ({record["n_steps"]:,} steps, learning rate {record["learning_rate"]}, seed {record["seed"]}, {record["seconds"]//60} minutes on {record["threads"]} CPU thread{"s" if record["threads"]>1 else ""}), English, context 2,048 tokens; float16 weights. It answers in the formats comma, json and polysyndeton with 0 to about 40 demonstrations before the question, and the unary and binary questions of `00b_prompts`.
+Trained on {sum(r["n_steps"]*r["tokens_per_step"] for r in record["rounds"]):,} tokens of English, context 2,048 tokens, float16 weights. It answers in the formats comma, json and polysyndeton with 0 to about 40 demonstrations before the question, and the unary and binary questions of `00b_prompts`.
 
+| round | steps × tokens | peak learning rate | words left out | share of steps with examples alone | seed | minutes |
+|---|---|---|---|---|---|---|
+{rounds}
 | training texts (train splits only) | documents | what and under which terms |
 |---|---|---|
 {rows}
@@ -351,7 +358,7 @@ def save_model(
 )->Path: # the folder
     "Store weights in float16, tokenizer, record and card"
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
-    record = dict(record, n_parameters=model.num_parameters(), threads=torch.get_num_threads())
+    record = dict(record, n_parameters=model.num_parameters())
     model.half().save_pretrained(folder); tokenizer.save_pretrained(folder)
     (folder/"training.json").write_text(json.dumps(record, indent=1))
     (folder/"README.md").write_text(model_card(record), encoding="utf-8")
