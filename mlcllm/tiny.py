@@ -203,7 +203,7 @@ def batches(
     tokens_per_step:int, # tokens in each
     word_dropout:float, # share of words left out
     seed:int=0, # same seed, same batches
-    alone:float=.4, # share of the steps, at the start, in which no example sees another
+    alone:float=.45, # share of the steps, at the start, in which no example sees another
 ): # yields a `Batch` a step
     "Draw training texts, tokenise them and mark the tokens of their answers"
     rng = np.random.default_rng(seed)
@@ -285,12 +285,14 @@ def loss_parts(
     batch:Batch, # training rows
     share:float=.25, # share of the other tokens that is looked at
 )->tuple: # weighted mean loss over answer tokens, mean over the others, nats
-    "Next-token loss, answers apart from the rest"
+    "Next-token loss, answers apart from the rest; matrices in bfloat16, losses in float32"
     weight = batch.weight[:,1:]; a = weight > 0
     o = batch.real[:,1:] & ~a & (torch.rand(a.shape) < share)
-    hidden = model.model(batch.ids, attention_mask=batch.mask() if batch.alone.any() else None).last_hidden_state[:,:-1]
-    nll = lambda where: torch.nn.functional.cross_entropy(model.lm_head(hidden[where]), batch.ids[:,1:][where], reduction="none") # the vocabulary is only computed where it is needed
-    return (nll(a)*weight[a]).sum()/weight[a].sum(), nll(o).mean()
+    with torch.autocast(batch.ids.device.type, torch.bfloat16):
+        hidden = model.model(batch.ids, attention_mask=batch.mask() if batch.alone.any() else None).last_hidden_state[:,:-1]
+        logits_a, logits_o = model.lm_head(hidden[a]), model.lm_head(hidden[o]) # the vocabulary is only computed where it is needed
+    nll = lambda logits, where: torch.nn.functional.cross_entropy(logits.float(), batch.ids[:,1:][where], reduction="none")
+    return (nll(logits_a, a)*weight[a]).sum()/weight[a].sum(), nll(logits_o, o).mean()
 
 # %% ../nbs/00f_tiny.ipynb #ce69ea5b
 def train(
@@ -339,7 +341,7 @@ license: other
 
 A Llama-architecture model of {record["n_parameters"]:,} parameters, trained from scratch by `00f_tiny` so that mlcllm runs without a download. It is a **toy**: good for seeing how the instrument works and for tests, not for classifying anybody's posts and not for claims about large models. What it reaches is in `01_stepwise_logits`.
 
-Trained on {sum(r["n_steps"]*r["tokens_per_step"] for r in record["rounds"]):,} tokens of English, context 2,048 tokens, float16 weights. It answers in the formats comma, json and polysyndeton with 0 to about 40 demonstrations before the question, and the unary and binary questions of `00b_prompts`.
+Trained on {sum(r["n_steps"]*r["tokens_per_step"] for r in record["rounds"]):,} tokens of English, context 2,048 tokens; matrices in bfloat16 while training, weights stored in float16. It answers in the formats comma, json and polysyndeton with 0 to about 40 demonstrations before the question, and the unary and binary questions of `00b_prompts`.
 
 | round | steps × tokens | peak learning rate | words left out | share of steps with examples alone | seed | minutes |
 |---|---|---|---|---|---|---|
