@@ -8,8 +8,9 @@ __all__ = ['BOXES', 'SIZES', 'TERMS', 'tracking_docs', 'Task', 'training_tasks',
            'warm_embeddings', 'loss_parts', 'train', 'model_card', 'save_model']
 
 # %% ../nbs/00f_tiny.ipynb #c2bb813e
-import json, re, time
+import json, time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ def training_tasks(
     tasks = [Task(tracking_docs(4000, seed), BOXES, ("polysyndeton", "comma"), .07)]
     if data_dir is None: return tasks + [Task(load_docs("demo", "train"), get_template("demo"), both, .5)]
     root = Path(data_dir)
+    tasks.append(Task(load_docs("demo", "train"), get_template("demo"), both, .08))
     corpora = [("GoEmotions", "goemotions", None, both, .50), ("GoEmotions", "goemotions", {"clustering":"none"}, both, .08), ("SemEval", "semeval2018", None, ("comma","comma","json","polysyndeton"), .15),
                ("HateXplain", "hatexplain", None, ("comma",), .07), ("HateXplainTargets", "hatexplain", None, ("comma","json"), .08)]
     for name, folder, options, formats, weight in corpora:
@@ -112,7 +114,7 @@ def _names(docs, i, rank): return sorted(docs.labels.decode(docs.gold[i]), key=r
 def answer_episode(
     task:Task, # whose documents are asked about
     n_examples:int, # how many
-    word_dropout:float, # share of words left out
+    word_dropout:float, # mean share of words left out
     rng, # numpy generator
 )->Episode: # instruction and answered examples
     "Examples with their label lists, in one format and one label order"
@@ -125,7 +127,7 @@ def answer_episode(
     def part(k, i):
         answer = format_labels(_names(docs, i, rank), fmt, docs.labels.multi)
         read = parse_labels(answer, docs.labels, fmt)
-        return fill(t.query, text=drop_words(docs.texts[i], word_dropout, rng)), answer, t.tail, list(zip(read.starts, read.ends)) if k>=shown else None
+        return fill(t.query, text=drop_words(docs.texts[i], rng.uniform(0, 2*word_dropout), rng)), answer, t.tail, list(zip(read.starts, read.ends)) if k>=shown else None
     return _assemble(fill(t.instruction, labels=join_labels(names)), [part(k, i) for k,i in enumerate(rows)], t.stop)
 
 def _quick_demos(docs, n, rng): # n rows, half multi-label, none empty, in random order
@@ -136,7 +138,7 @@ def _quick_demos(docs, n, rng): # n rows, half multi-label, none empty, in rando
 def question_episode(
     task:Task, # whose documents are asked about
     n_examples:int, # how many
-    word_dropout:float, # share of words left out
+    word_dropout:float, # mean share of words left out
     rng, # numpy generator
 )->Episode: # unary or binary questions with their answers
     "Examples that ask whether a label is reasonable, or which of two is better"
@@ -149,13 +151,13 @@ def question_episode(
         first = rng.random()<.5
         slots = dict(label=right if first else wrong) if unary else dict(a=right if first else wrong, b=wrong if first else right)
         answer = ("reasonable" if first else "unreasonable") if unary else ("a" if first else "b")
-        parts.append((fill(t.query, text=drop_words(docs.texts[i], word_dropout, rng), **slots), answer, t.tail, [(0, len(answer))]))
+        parts.append((fill(t.query, text=drop_words(docs.texts[i], rng.uniform(0, 2*word_dropout), rng), **slots), answer, t.tail, [(0, len(answer))]))
     return _assemble(t.instruction, parts, t.stop)
 
 def episode(
     tasks:list, # of `Task`
     n_examples:int, # how many
-    word_dropout:float, # share of words left out
+    word_dropout:float, # mean share of words left out
     rng, # numpy generator
     questions:float=.15, # share of texts that ask unary or binary questions
 )->Episode: # one training text
@@ -201,7 +203,7 @@ def batches(
     tokenizer, # fast tokenizer with a beginning-of-text token
     n_steps:int, # number of batches
     tokens_per_step:int, # tokens in each
-    word_dropout:float, # share of words left out
+    word_dropout:float, # mean share of words left out
     seed:int=0, # same seed, same batches
     alone:float=.45, # share of the steps, at the start, in which no example sees another
 ): # yields a `Batch` a step
@@ -258,7 +260,7 @@ def warm_embeddings(
     tasks:list, # of `Task`
     tokenizer, # fast tokenizer
     width:int, # of the vectors
-    n_epochs:int=6, # passes over the documents
+    n_epochs:int=3, # passes over the documents
     seed:int=0, # of vectors and order
 )->torch.Tensor: # (n_vocabulary, width), standard deviation .03
     "Word vectors whose mean over a post tells its labels"
@@ -301,8 +303,10 @@ def train(
     n_steps:int, # its length
     learning_rate:float=1e-3, # peak
     lm_weight:float=.05, # weight of the text between the answers
+    dropout:float=.1, # share of word vectors' and layers' outputs set to zero
 )->list: # a dict a step: answer and text loss
     "AdamW with a cosine schedule"
+    hooks = [m.register_forward_hook(partial(_drop_output, dropout)) for m in [model.model.embed_tokens] + [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]]
     decay = [p for p in model.parameters() if p.ndim>1]; plain = [p for p in model.parameters() if p.ndim<2]
     opt = torch.optim.AdamW([dict(params=decay, weight_decay=.1), dict(params=plain, weight_decay=0.)], lr=learning_rate, betas=(.9,.98))
     schedule = get_cosine_schedule_with_warmup(opt, min(100, n_steps//10), n_steps)
@@ -314,7 +318,12 @@ def train(
         opt.step(); schedule.step(); opt.zero_grad()
         history.append(dict(answer=on_answers.item(), text=on_text.item()))
         bar.set_postfix(history[-1])
+    for h in hooks: h.remove()
     return history
+
+def _drop_output(share, _module, _given, out): # a forward hook; attention returns a tuple
+    drop = torch.nn.functional.dropout
+    return (drop(out[0], share), *out[1:]) if isinstance(out, tuple) else drop(out, share)
 
 # %% ../nbs/00f_tiny.ipynb #12ce947e
 TERMS = { # corpus -> what its authors ask
@@ -331,7 +340,7 @@ def model_card(
 )->str: # Markdown with the Hub's metadata header
     "The model card: what it is, what it saw, under which terms, what it is not for"
     rows = "".join(f"| {task} | {n:,} | {TERMS[task.split()[0]]} |\n" for task,n in record["tasks"].items())
-    rounds = "".join(f"| {i} | {r['n_steps']:,} × {r['tokens_per_step']:,} | {r['learning_rate']} | {r['word_dropout']} | {r['alone']} | {r['seed']} | {r['seconds']//60} on {r['threads']} CPU thread{'s'*(r['threads']>1)} |\n" for i,r in enumerate(record["rounds"], 1))
+    rounds = "".join(f"| {i} | {r['n_steps']:,} × {r['tokens_per_step']:,} | {r['learning_rate']} | {r['word_dropout']} | {r['dropout']} | {r['alone']} | {r['seed']} | {r['seconds']//60} on {r['threads']} CPU thread{'s'*(r['threads']>1)} |\n" for i,r in enumerate(record["rounds"], 1))
     return f"""---
 library_name: transformers
 tags: [mlcllm, toy]
@@ -343,8 +352,8 @@ A Llama-architecture model of {record["n_parameters"]:,} parameters, trained fro
 
 Trained on {sum(r["n_steps"]*r["tokens_per_step"] for r in record["rounds"]):,} tokens of English, context 2,048 tokens; matrices in bfloat16 while training, weights stored in float16. It answers in the formats comma, json and polysyndeton with 0 to about 40 demonstrations before the question, and the unary and binary questions of `00b_prompts`.
 
-| round | steps × tokens | peak learning rate | words left out | share of steps with examples alone | seed | minutes |
-|---|---|---|---|---|---|---|
+| round | steps × tokens | peak learning rate | words left out | dropout | share of steps with examples alone | seed | minutes |
+|---|---|---|---|---|---|---|---|
 {rounds}
 | training texts (train splits only) | documents | what and under which terms |
 |---|---|---|
