@@ -16,7 +16,7 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 
-from .data import AnnotatedDocs, LabelSet, check_choice
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 
 # %% ../nbs/00b_prompts.ipynb #5bce7115
 _SLOT = re.compile(r"\{(labels|label|text|a|b|answer)\}")
@@ -52,6 +52,7 @@ _ONE_OF = "Classify the following inputs into one of the following options per i
 _GROUPS = "Classify the following inputs into none, one, or multiple the following targeted groups per input: {labels}.\n"
 _ANY = "Classify the following inputs into none, one, or multiple of the following labels per input: {labels}.\n"
 _QA = "Question: {text}\nAnswer: {label}\n\n"
+_QUOTED = "Input: `{text}`\n{label}\n\n"
 
 TEMPLATES = { # family -> dataset -> Template
     "pipeline": {
@@ -64,8 +65,12 @@ TEMPLATES = { # family -> dataset -> Template
         "single": Template(_ONE_OF, _QA),
     },
     "config": {
-        "multi": Template(_EMOTIONS + "\n\n", "Input: `{text}`\n{label}\n\n"),
-        "single": Template(_ONE_OF, "Input: `{text}`\n{label}\n\n"),
+        "GoEmotions": Template(_EMOTIONS + "\n\n", _QUOTED),
+        "demo": Template(_EMOTIONS + "\n\n", _QUOTED),
+        "SemEval": Template(_EMOTIONS + "\n\n", _QUOTED),
+        "HateXplainTargets": Template(_GROUPS + "\n", _QUOTED),
+        "multi": Template(_ANY + "\n", _QUOTED),
+        "single": Template(_ONE_OF, _QUOTED),
     },
 }
 
@@ -73,10 +78,10 @@ TEMPLATES = { # family -> dataset -> Template
 def get_template(
     dataset:str, # dataset name, file or Hub id
     multi:bool=True, # multi-label task?
-    family:str="pipeline", # which family of words
+    family:str="pipeline", # whose words: pipeline or config
 )->Template: # the dataset's own words, else the family's general ones
     "The template of `dataset`; one that is not listed gets the general words of its kind"
-    known = TEMPLATES[check_choice("template family", family, TEMPLATES)]
+    known = TEMPLATES[check_choice("template", family, TEMPLATES)]
     return known.get(dataset) or known["multi" if multi else "single"]
 
 # %% ../nbs/00b_prompts.ipynb #9b9868a3
@@ -134,10 +139,12 @@ def check_names(
 )->None: # raises ValueError on a name that could not be read back
     "Refuse label names that the format could not take apart again"
     fmt = get_format(label_format, labels.multi)
-    bad = [s for s in {fmt.separator.strip(), "\n", '"', "\\"} if s] if label_format!="polysyndeton" else [" and ", "\n"]
+    spaced = fmt.separator.strip()!="," # a separator that is a word needs its blanks
+    bad = [fmt.separator, "\n"] if spaced else [s for s in (fmt.separator.strip(), fmt.closing, '"', "\\", "\n") if s]
     for name in labels.names:
-        hit = next((s for s in bad if s in name), None)
+        hit = next((s for s in bad if s in (f" {name} " if spaced else name)), None)
         if hit or name!=name.strip(): raise ValueError(f"label {name!r} cannot be read back from label_format={label_format!r}: it holds {hit or 'a blank at its edge'!r}; rename it or choose another format")
+    if not labels.allows_none and "none" in [n.lower() for n in labels.names]: raise ValueError(f"the label name 'none' is taken: it is how an answer without labels is written; rename it")
     folded = [n.lower() for n in labels.with_none]
     if len(set(folded)) < len(folded): raise ValueError(f"label names must differ by more than case, and 'none' is taken: {labels.names}")
 
@@ -233,13 +240,15 @@ def sample_demos(
     exclude:frozenset=frozenset(), # row numbers that may not be drawn
 )->list: # row numbers of `docs`, in the order shown
     "Choose the demonstrations of a run"
-    check_choice("sampling", sampling, SAMPLINGS)
-    if not 0 <= ratio <= 1: raise ValueError(f"ratio is a share of the shots between 0 and 1, got {ratio}")
+    check_choice("sampling", sampling, SAMPLINGS); check_number("shots", shots, 0); check_number("ratio", ratio, 0, 1, whole=False); check_number("seed", seed, 0)
     if sampling=="multilabel" and not docs.labels.multi: raise ValueError(f"sampling='multilabel' needs a multi-label task; {docs.name} has one label a document: use 'uniform' or 'random'")
     rng = np.random.default_rng(seed)
-    line = [int(i) for i in rng.permutation(len(docs)) if i not in exclude]
-    order = rng.permutation(shots)
+    line, order = rng.permutation(len(docs)).tolist(), rng.permutation(shots)
     picked = _pick(docs, line, shots, sampling, ratio)
+    if exclude and not exclude.isdisjoint(picked): # a replacement takes the place of what it replaces
+        fresh = [i for i in _pick(docs, [i for i in line if i not in exclude], shots, sampling, ratio) if i not in picked]
+        new = iter(fresh)
+        picked = [i for i in (next(new, None) if i in exclude else i for i in picked) if i is not None]
     if len(picked) < shots: raise ValueError(f"{docs.name} {docs.split}: {shots} demonstrations wanted, {len(picked)} documents fit sampling={sampling!r}, ratio={ratio}; ask for fewer shots or another sampling")
     return [picked[i] for i in order]
 
@@ -287,7 +296,8 @@ def build_prompts(
     label_order:str="alphabetical", # alphabetical, file, reverse or random
 )->list: # a Prompt for each document, in their order
     "Build every document's prompt; all share their demonstrations unless a document is one of them"
-    check_names(docs.labels, label_format)
+    check_names(docs.labels, label_format); check_number("shots", shots, 0); check_number("seed", seed, 0)
+    if docs.labels.names!=demos.labels.names: raise ValueError(f"documents and demonstrations have different labels ({', '.join(sorted(set(docs.labels.names) ^ set(demos.labels.names))) or 'another order'}): name them all in options, label_names")
     template = template or get_template(docs.name, docs.labels.multi)
     names = order_labels(docs.labels, label_order, seed)
     def header(exclude):
@@ -345,10 +355,11 @@ def inspect_labels(
     tokenizer, # a fast Hugging Face tokenizer
     labels:LabelSet, # or a list of names
     label_format:str="comma", # comma, json or polysyndeton
+    opening:str="\n", # what the template leaves between prompt and answer; a blank where it leaves none
 )->pd.DataFrame: # a row a label: first token, its id and the number of tokens at a later place of the list, and the labels it shares its first token with at any place
     "How a tokenizer splits the labels, where they collide, and how long they are"
     labels = labels if isinstance(labels, LabelSet) else LabelSet(tuple(labels))
-    places = [{n: label_tokens(tokenizer, n, before).ids for n in labels.with_none} for before in label_places(labels, label_format)]
+    places = [{n: label_tokens(tokenizer, n, before).ids for n in labels.with_none} for before in label_places(labels, label_format, opening)]
     shares = lambda n: ", ".join(m for m in labels.with_none if m!=n and any(p[m][0]==p[n][0] for p in places))
     rows = [(n, tokenizer.decode(i[:1]), i[0], len(i), shares(n)) for n,i in places[-1].items()]
     return pd.DataFrame(rows, columns=["label", "first_token", "first_id", "n_tokens", "shares_first_token_with"])

@@ -117,12 +117,135 @@ def test_bad_lines_are_named(tmp_path):
     with pytest.raises(ValueError, match="ids repeat, e.g. 'i1'"): load_docs("GoEmotions", "dev", data_dir=tmp_path, options={"clustering": "none"})
 
 
-def test_hub_is_asked_with_the_right_names(monkeypatch):
+HEAD = "id,text,labels,split\n"
+
+
+@pytest.mark.parametrize("name, content, options, says", [
+    ("a.csv", HEAD + "1,Hello, world,joy,test\n", {}, "line 2 has 5 fields, the first has 4"),
+    ("a.csv", HEAD + "1,hi,joy,test\n2,Hello, world,joy,test\n", {}, "line 3 has 5 fields"),
+    ("a.csv", HEAD.replace(",", ";") + "1;hi;joy;test\n", {}, "separated by ';'"),
+    ("a.csv", "", {}, "No columns"),
+    ("a.csv", HEAD, {}, "is empty"),
+    ("a.csv", HEAD + "1,,joy,test\n", {}, "row 1: no text"),
+    ("a.csv", HEAD + "1,hi,joy,test\n1,hi,joy,test\n", {}, "row 2: ids repeat, e.g. '1'"),
+    ("a.csv", HEAD + "1,hi,joy,test\n1,hi,joy,dev\n", {}, "differ in their split"),
+    ("a.csv", HEAD + "1,hi,joy,dev\n", {}, "no rows of split 'test' (there are: dev)"),
+    ("a.csv", HEAD + "1,hi,none,test\n", {}, "holds no label at all"),
+    ("a.csv", HEAD + "1,hi,[joy,test\n", {}, "row 1: labels '[joy' are neither a list"),
+    ("a.csv", HEAD + "1,hi,joi,test\n", {"label_names": ["joy", "fear"]}, "did you mean 'joy'"),
+    ("a.csv", HEAD + "1,hi,joy,test\n", {"label_names": "joy"}, "must be a list of names"),
+    ("a.csv", HEAD + "1,hi,joy,test\n", {"labels": "label"}, "did you mean 'labels'"),
+    ("a.csv", HEAD + "1,hi,joy,test\n", {"txt": "text"}, "did you mean 'text'"),
+    ("a.csv", HEAD + "1,hi,2,test\n", {"label_names": ["labels"]}, "row 1: label columns must hold 0 or 1"),
+    ("a.csv", HEAD + '1,hi,"joy,fear",test\n', {"single": True}, "exactly one label expected (single=True), found 2"),
+    ("a.csv", "id,text,labels,who,split\n1,hi,joy,p,test\n1,hi,fear,p,test\n", {"annotator": "who"}, "row 2: annotator 'p' judges id '1' twice"),
+    ("a.csv", "id,text,labels,who,split\n1,hi,joy,,test\n", {"annotator": "who"}, "row 1: no annotator"),
+    ("a.jsonl", '{"id": 1, "text": null, "labels": ["joy"]}\n', {}, "row 1: no text"),
+    ("a.jsonl", '{"id": 1, "text": "hi", "labels": ["joy"]}\n{"id": 2, \n', {}, "line 2: not valid JSON"),
+    ("a.jsonl", '[1, 2]\n', {}, "line 1: an object"),
+    ("a.jsonl", '{"id": 1, "text": "hi", "labels": {"joy": 1}}\n', {}, "neither a list"),
+    ("a.jsonl", "\n", {}, "is empty"),
+    ("a.parquet", "no parquet", {}, "no readable parquet file"),
+    ("a.tsv", "id\ttext\n", {}, "must end in .csv, .jsonl, .parquet"),
+])
+def test_bad_tables_are_one_clear_line(tmp_path, name, content, options, says):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError) as error: load_docs(name, "test", data_dir=tmp_path, options=options)
+    assert says in str(error.value) and "\n" not in str(error.value), error.value
+    assert name in str(error.value) or "did you mean" in says or "label_names" in str(error.value)
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.csv", "\ufeff" + HEAD + "1,hi,\"['joy', 'fear']\",TEST\n"),                                   # a byte-order mark, a list as pandas writes it
+    ("a.csv", HEAD + '1,hi,"[""joy"", ""fear""]",Test\n'),
+    ("a.jsonl", '\ufeff{"id": 1.0, "text": "hi", "labels": ["joy", "fear"], "split": "test"}\n\n'),
+    ("a.jsonl", '{"id": "1", "text": "hi", "labels": "joy ,fear", "split": "test"}\n{"id": "2", "text": "a\u2028b", "labels": null, "split": "dev"}\n'),
+])
+def test_odd_but_good_tables(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    docs = load_docs(name, "test", data_dir=tmp_path)
+    assert docs.ids == ("1",) and docs.labels.names == ("fear", "joy") and docs.gold.tolist() == [[1, 1]]
+
+
+def test_rows_without_ids_are_numbered(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "hi", "labels": 3}\n{"text": "ho", "labels": null}\n'.replace("}", ', "split": "test"}'))
+    docs = load_docs("a.jsonl", "test", data_dir=tmp_path, options={"id": None})
+    assert docs.ids == ("0", "1") and docs.labels.names == ("3",) and docs.gold.tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize("files, dataset, options, says", [
+    ({"dev.tsv": "a\t0\ti1\nb\t0\n"}, "GoEmotions", None, "dev.tsv, line 2: text, label numbers and id expected"),
+    ({"dev.tsv": "a\t0\ti1\nb\t0\ti2\textra\n"}, "GoEmotions", None, "dev.tsv"),
+    ({"dev.tsv": "a\t0.7\ti1\n"}, "GoEmotions", None, "line 1: '0.7' is no label number"),
+    ({"dev.tsv": ""}, "GoEmotions", None, "dev.tsv"),
+    ({"dev.tsv": "a\t0\ti1\n", "emotion_clustering.json": "{"}, "GoEmotions", {}, "not valid JSON"),
+    ({"dev.tsv": "a\t0\ti1\n", "emotion_clustering.json": "[1]"}, "GoEmotions", {}, "a clustering is an object"),
+    ({"dev.tsv": "a\t0\ti1\n", "emotion_clustering.json": '{"good": ["joi"]}'}, "GoEmotions", {}, "did you mean 'joy'"),
+    ({"2018-E-c-En-dev.txt": "ID\tTweet\tjoy\nx\thi\t2\n"}, "SemEval", None, "line 2, id x: labels must be 0 or 1"),
+    ({"2018-E-c-En-dev.txt": "ID\tTweet\tjoy\nx\thi\t1\t1\n"}, "SemEval", None, "2018-E-c-En-dev.txt"),
+    ({"annotators_val_test.jsonl": '{"id": "p", "split": "val", "tokens": ["a"], "labels": [0, 5, 1], "annotator_ids": [1, 2, 3], "targets": [[], [], []]}\n'}, "HateXplain", None, "line 1, id p: one label (0, 1 or 2)"),
+    ({"annotators_val_test.jsonl": '{"id": "p"}\n'}, "HateXplain", None, "line 1: not a HateXplain record"),
+    ({"annotators_val_test.jsonl": '{"id": "p", "split": "test", "tokens": ["a"], "labels": [0], "annotator_ids": [1], "targets": [[]]}\n'}, "HateXplain", None, "the split 'dev' has no documents"),
+    ({}, "demo", {"lang": "en"}, "demo takes no options"),
+])
+def test_bad_corpora_are_one_clear_line(tmp_path, files, dataset, options, says):
+    (tmp_path / "emotions.txt").write_text("joy\nneutral\n")
+    for name, content in files.items(): (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError) as error: load_docs(dataset, "dev", data_dir=tmp_path if files else None, options={"clustering": "none"} if options is None and dataset == "GoEmotions" else options)
+    assert says in str(error.value) and "\n" not in str(error.value), error.value
+
+
+def test_id_lists_are_read_line_by_line(tmp_path):
+    (tmp_path / "a.csv").write_text(HEAD + "post 1,hi,joy,test\npost 2,ho,joy,test\n")
+    (tmp_path / "ids.txt").write_text("\ufeffpost 2\n\n", encoding="utf-8")
+    assert load_docs("a.csv", "test", data_dir=tmp_path, test_ids=tmp_path / "ids.txt").ids == ("post 2",)
+
+
+def test_everything_that_a_result_depends_on_changes_the_hash():
+    from dataclasses import replace
+    docs = load_docs("demo", "test", n_docs=4)
+    others = [replace(docs, texts=("other",) + docs.texts[1:]), replace(docs, vote_annotator=docs.vote_annotator[::-1].copy()), replace(docs, gold=1 - docs.gold),
+              replace(docs, labels=replace(docs.labels, file_order=docs.labels.file_order[::-1]))]
+    assert len({d.content_hash() for d in [docs, *others]}) == 5
+
+
+def hub(monkeypatch, answer):
+    "Puts `answer(repo, **how)` in place of the Hub; returns the list of what was asked"
     import datasets
-    seen = []
-    def fake(repo, config=None, split=None):
-        seen.append((repo, config, split))
-        return datasets.Dataset.from_dict(dict(ID=["t1"], Tweet=["hi"], joy=[True], anger=[False]))
+    asked = []
+    def fake(repo, config=None, split=None, **how): asked.append((repo, config, split, how)); return answer(split, how)
     monkeypatch.setattr(datasets, "load_dataset", fake)
-    docs = load_docs("SemEval", "dev")
-    assert seen == [("SemEvalWorkshop/sem_eval_2018_task_1", "subtask5.english", "validation")] and docs.gold.tolist() == [[0, 1]]
+    return asked
+
+
+def tweets(): # as SemEval's table on the Hub
+    import datasets
+    return datasets.Dataset.from_dict(dict(ID=["t1"], Tweet=["hi"], joy=[True], anger=[False]))
+
+
+def test_hub_is_asked_with_the_right_names(monkeypatch):
+    asked = hub(monkeypatch, lambda split, how: tweets())
+    assert load_docs("SemEval", "dev").gold.tolist() == [[0, 1]]
+    assert asked == [("SemEvalWorkshop/sem_eval_2018_task_1", "subtask5.english", "validation", {})]
+
+
+def test_repositories_with_a_loading_script_are_read_from_their_parquet_branch(monkeypatch):
+    def answer(split, how):
+        if "revision" not in how: raise RuntimeError("Dataset scripts are no longer supported, but found sem_eval_2018_task_1.py")
+        return tweets()
+    asked = hub(monkeypatch, answer)
+    assert load_docs("SemEval", "test").gold.tolist() == [[0, 1]]
+    assert asked[1] == ("SemEvalWorkshop/sem_eval_2018_task_1", None, "test", dict(data_dir="subtask5.english", revision="refs/convert/parquet"))
+
+
+def test_any_hub_dataset(monkeypatch):
+    from datasets import ClassLabel, Dataset, Features, Sequence, Value
+    many = Features(dict(text=Value("string"), tags=Sequence(ClassLabel(names=["joy", "fear", "zeal"]))))
+    parts = dict(train=Dataset.from_dict(dict(text=["a", "b"], tags=[[0, 1], []]), features=many), validation=Dataset.from_dict(dict(text=["c"], tags=[[2]]), features=many))
+    hub(monkeypatch, lambda split, how: parts)
+    docs = load_docs("someone/posts", "dev", options=dict(id=None, labels="tags"))
+    assert docs.labels.names == ("fear", "joy", "zeal") and docs.gold.tolist() == [[0, 0, 1]]            # labels do not depend on the split
+    one = Features(dict(text=Value("string"), label=ClassLabel(names=["no", "yes"])))
+    hub(monkeypatch, lambda split, how: dict(test=Dataset.from_dict(dict(text=["a", "b"], label=[1, 0]), features=one)))
+    docs = load_docs("someone/posts", "test", options=dict(id=None, labels="label", single=True))
+    assert docs.labels.names == ("no", "yes") and docs.gold.tolist() == [[0, 1], [1, 0]]

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlcllm.runs import note_parameters, read_parameters, read_run, run_id, start_run
+from mlcllm.data import note_parameters, read_parameters
+from mlcllm.runs import read_run, run_id, start_run
 
 PARAMS = dict(dataset="numbers", model="none", seed=0)
 WORKER = """
