@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
+from safetensors import SafetensorError
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
@@ -112,7 +113,13 @@ class Pack:
     key_position: torch.Tensor = None # (n_rows, n_keys) positions of the own keys
 
 # %% ../nbs/00c_engines.ipynb #3cce5e55
+_MAX_SCORES = 1 << 26 # attention scores held at once
+
 def _attend(q, k, v, seen, scaling, softcap): # q (..., n, d), k, v (..., m, d) -> output (..., n, d) and log-sum-exp (..., n)
+    step = max(1, _MAX_SCORES // (q.shape[:-2].numel()*k.shape[-2]))
+    if q.shape[-2] > step: # long rows: some queries at a time
+        parts = [_attend(q[..., a:a+step, :], k, v, None if seen is None else seen[..., a:a+step, :], scaling, softcap) for a in range(0, q.shape[-2], step)]
+        return torch.cat([o for o,_ in parts], -2), torch.cat([t for _,t in parts], -1)
     s = (q @ k.transpose(-1, -2)).float() * scaling
     if softcap is not None: s = torch.tanh(s/softcap)*softcap
     if seen is not None: s = s.masked_fill(~seen, torch.finfo(s.dtype).min)
@@ -141,6 +148,7 @@ def _own(pack, layer, q, k, v, window, scaling, softcap): # attention inside the
 def forest_attention(module, query, key, value, attention_mask=None, scaling=None, sliding_window=None, softcap=None, pack=None, **kwargs):
     "Attention of a packed row of branches to their prefix and to themselves; called by transformers inside each layer"
     if pack is None: raise RuntimeError("this model is set up for packed prompts; call it through its engine")
+    if kwargs.get("s_aux") is not None: raise NotImplementedError("attention sinks")
     _, h, n, d = query.shape
     n_kv = key.shape[1]
     q, k, v = query[0].view(n_kv, h//n_kv, n, d), key[0], value[0]
@@ -166,7 +174,7 @@ def make_packs(
     "Sort branches by length and cut them into packs"
     packs, size, rows = [], 0, 0
     for b in sorted(branches, key=lambda b: (len(b), b.prompts)):
-        if not packs or size + len(b) > pack_tokens or rows + len(b.paths) > pack_prompts: packs.append([]); size = rows = 0
+        if not packs or size + len(b) > pack_tokens or rows + len(b.paths) > pack_prompts or (len(packs[-1])+1)*len(b)**2 > 256*pack_tokens: packs.append([]); size = rows = 0
         packs[-1].append(b); size += len(b); rows += len(b.paths)
     return packs
 
@@ -211,24 +219,50 @@ class HFEngine:
         self.model, self.tokenizer, self.model_hash = model.eval(), tokenizer, model_hash
         self.device = next(model.parameters()).device
         self.pack_tokens = pack_tokens or (2048 if self.device.type=="cpu" else 8192)
-        self.share = share and self._can_share()
-        if self.share: model.set_attn_implementation("mlcllm_forest")
-        elif getattr(model.config, "attn_logit_softcapping", None): model.set_attn_implementation("eager") # sdpa drops the softcap
+        if getattr(model.config, "attn_logit_softcapping", None): model.set_attn_implementation("eager") # sdpa drops the softcap
+        self._own_attention = model.config._attn_implementation
         self.max_length = min(getattr(model.config, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9)
         eos = model.generation_config.eos_token_id if model.generation_config else None
         self.eos = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id} - {None}
+        self._prefix, self.share, self._exact_up_to = (None, None), False, _rope_limit(model.config)
         self.stats = dict(prompts=0, tokens_in=0, tokens_forwarded=0)
-        self._prefix = (None, None)
+        if share and (why := self._cannot_share()): warnings.warn(f"{type(model).__name__} cannot take packed prompts ({why}): they run one at a time")
+        elif share: self.share = True
+        self._prefix, self.stats = (None, None), dict(prompts=0, tokens_in=0, tokens_forwarded=0)
 
-    def _can_share(self):
-        kinds = set(getattr(self.model.config, "layer_types", None) or ["full_attention"])
-        ok = not self.model.config.is_encoder_decoder and self.model._can_set_attn_implementation() and kinds <= {"full_attention", "sliding_attention"}
-        if not ok: warnings.warn(f"{type(self.model).__name__} cannot take packed prompts: they run one at a time")
-        return ok
+    @torch.inference_mode()
+    def _cannot_share(self): # why not, or None: tried on a few short prompts, for architectures differ in more ways than their configurations say
+        config = self.model.config
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if config.is_encoder_decoder: return "an encoder-decoder"
+        if not self.model._can_set_attn_implementation() or not kinds <= {"full_attention", "sliding_attention"}: return "its layers are not plain attention"
+        draw = lambda n, seed: np.random.default_rng(seed).integers(getattr(config, "vocab_size", 100), size=n).tolist()
+        prompts = [draw(70, 0) + draw(9, 1) + q for q in (draw(2, 2), draw(1, 3))] + [draw(70, 0) + draw(5, 4)]
+        wanted = torch.cat([z for _,z in self._one_by_one(prompts)])
+        self.model.set_attn_implementation("mlcllm_forest")
+        try: got = torch.empty_like(wanted); [got.__setitem__(numbers, z) for numbers, z in self._leaves(prompts)]
+        except Exception as error: got, why = None, f"{type(error).__name__}: {error}"
+        if got is not None:
+            off = float((got-wanted).abs().max() / wanted.std())
+            if off < (1e-3 if self.model.dtype==torch.float32 else .25): return None
+            why = f"its logits would be off by {off:.2g} of their spread"
+        self.model.set_attn_implementation(self._own_attention)
+        return why
+
+    def _sharing(self, longest): # is the forest exact for prompts of this length? sets the model up accordingly
+        share = self.share and not (self._exact_up_to and longest > self._exact_up_to)
+        wanted = "mlcllm_forest" if share else self._own_attention
+        if self.model.config._attn_implementation!=wanted: self.model.set_attn_implementation(wanted)
+        return share
 
     def __repr__(self): return f"HFEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, {self.model.dtype}, {self.device}, share={self.share})"
 
-    def encode(self, text): return self.tokenizer(text).input_ids
+    def encode(self, text): return self.tokenizer(text, split_special_tokens=True).input_ids # a document that holds "<|end|>" must not end the prompt
+
+def _rope_limit(config): # longest prompt for which rotary frequencies do not depend on its length, or None
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    varying = [r for r in (rope, *rope.values()) if isinstance(r, dict) and r.get("rope_type") in ("longrope", "dynamic")]
+    return min((r.get("original_max_position_embeddings") or config.max_position_embeddings for r in varying), default=None)
 
 # %% ../nbs/00c_engines.ipynb #fb92be56
 @patch
@@ -249,7 +283,9 @@ def _keys_values(self:HFEngine, prefix): # per layer keys and values of a prefix
     return self._prefix[1]
 
 @patch
-def _check(self:HFEngine, prompts, room=0): # prompts as lists; raises on an empty or too long one
+def _check(self:HFEngine, prompts, ids, room=0): # prompts as lists; raises on an empty or too long one, and on ids that are no tokens
+    odd = next((i for i in ids if not 0 <= i < self.model.config.get_text_config().vocab_size), None)
+    if odd is not None: raise ValueError(f"token id {odd} is not in the model's vocabulary of {self.model.config.get_text_config().vocab_size}")
     for k, p in enumerate(prompts):
         if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
         if len(p)+room > self.max_length: raise ValueError(f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the model's context holds {self.max_length}: use fewer shots or a shorter document")
@@ -266,10 +302,11 @@ def score(
     token_ids:list, # the tokens asked about
 )->Scored: # rows in the order of the prompts
     "Logits of `token_ids` right after each prompt"
-    unique, back = self._check(prompts)
+    unique, back = self._check(prompts, token_ids)
     ids = torch.as_tensor(list(token_ids), dtype=torch.long, device=self.device)
     logits, total = np.zeros((len(unique), len(ids)), np.float32), np.zeros(len(unique), np.float32)
-    for numbers, z in (self._leaves(unique) if self.share else self._one_by_one(unique)):
+    share = self._sharing(max(map(len, unique), default=0))
+    for numbers, z in (self._leaves(unique) if share else self._one_by_one(unique)):
         logits[numbers], total[numbers] = z[:, ids].cpu().numpy(), z.logsumexp(-1).cpu().numpy()
     return Scored(logits[back], total[back])
 
@@ -322,9 +359,10 @@ def generate(
 )->list: # a Generation for each prompt
     "Greedy continuation of each prompt, with the logits from which every token was chosen"
     if max_new_tokens < 1: raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    unique, back = self._check(prompts, max_new_tokens)
-    out = [None]*len(unique)
-    for numbers, written in (self._write_forest if self.share else self._write_alone)(unique, max_new_tokens, stop, watch_ids):
+    unique, back = self._check(prompts, watch_ids, max_new_tokens)
+    out, stop = [None]*len(unique), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+    share = self._sharing(max(map(len, unique), default=0) + max_new_tokens)
+    for numbers, written in (self._write_forest if share else self._write_alone)(unique, max_new_tokens, stop, watch_ids):
         for n, g in zip(numbers, written): out[n] = g
     return [out[k] for k in back]
 
@@ -335,7 +373,8 @@ def _write_alone(self:HFEngine, prompts, max_new_tokens, stop, watch_ids): # the
         while w.reason[0] is None:
             self.stats["tokens_forwarded"] += new.shape[1]
             out = self.model(input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache, new = out.past_key_values, torch.tensor([w.take([0], out.logits[0].float())], device=self.device)
+            cache, chosen = getattr(out, "past_key_values", None), w.take([0], out.logits[0].float())
+            new = torch.tensor([chosen if cache is not None else list(p) + w.ids[0]], device=self.device) # a model without such a cache reads all of it again
         yield [k], w.done()
 
 # %% ../nbs/00c_engines.ipynb #ae4698f1
@@ -388,11 +427,13 @@ BACKENDS, DTYPES, QUANTIZATIONS = ("hf", "vllm", "openai"), ("auto", "float32", 
 def find_model(
     model:str, # tiny, small, a folder or a Hub id
 )->str: # a folder or a Hub id
-    "Resolve a model's name; a misspelt bundled name is an error, not a download"
+    "Resolve a model's name; a misspelt bundled name or a missing folder is an error, not a download"
+    model = str(model)
     if model in BUNDLED: return str(Path(mlcllm.__file__).parent/"models"/model)
-    if Path(model).is_dir() or "/" in str(model): return str(model)
-    close = difflib.get_close_matches(model, BUNDLED, 1, .5)
-    if close or not model.strip(): check_choice("model", model, BUNDLED)
+    if model.strip() and Path(model).is_dir(): return model
+    if model.startswith(("/", ".", "~")) or model.count("/") > 1 or Path(model).exists(): raise ValueError(f"model {model!r}: there is no such folder (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
+    if "/" in model.strip("/"): return model
+    if difflib.get_close_matches(model, BUNDLED, 1, .5) or not model.strip(): check_choice("model", model, BUNDLED)
     return model
 
 def folder_hash(
@@ -408,7 +449,8 @@ def folder_hash(
 # %% ../nbs/00c_engines.ipynb #fe138b6f
 def _say(model, error): # one line for what the Hub's libraries say in many
     text = f"{type(error).__name__} {error}"
-    why = ("is gated: ask for access on its page and log in with `hf auth login`" if "gated" in text.lower() or "401" in text or "403" in text else
+    why = (f"is a folder, but it holds no model that can be loaded ({text.strip().splitlines()[0][:160]})" if Path(model).is_dir() else
+           "is gated: ask for access on its page and log in with `hf auth login`" if "gated" in text.lower() or "401" in text or "403" in text else
            "was not found on the Hub" if "404" in text or "RepositoryNotFound" in text or "not a valid" in text.lower() else
            "is not a folder here and could not be fetched from the Hub (no connection, or it is not in the cache)" if "connect" in text.lower() or "offline" in text.lower() or "couldn't" in text.lower() else text.split("\n")[0][:200])
     close = difflib.get_close_matches(model, PAPER_MODELS, 1, .8)
@@ -440,7 +482,7 @@ def load_engine(
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(name, dtype=kind, device_map={"": device}, trust_remote_code=False, **_quantized(quantization))
-    except (OSError, ValueError) as error: raise ValueError(_say(model, error)) from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error: raise ValueError(_say(str(model), error)) from None
     finally: hf_logging.enable_progress_bar()
     digest = folder_hash(name) if Path(name).is_dir() else (getattr(loaded.config, "_commit_hash", None) or name)
     return HFEngine(loaded, tokenizer, share, model_hash=digest)

@@ -1,11 +1,15 @@
 "The token forest against transformers one prompt at a time: four families, every kind of sharing."
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from mlcllm.engines import HFEngine, load_engine
+from mlcllm.engines import HFEngine, find_model, load_engine
+
+TINY = Path(find_model("tiny"))
 
 SHAPE = dict(vocab_size=600, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=256, bos_token_id=1, eos_token_id=None, pad_token_id=0)
 FAMILIES = dict(llama=LlamaConfig(**SHAPE), qwen2=Qwen2Config(**SHAPE), mistral=MistralConfig(**SHAPE, sliding_window=24),
@@ -118,3 +122,68 @@ def test_a_model_that_cannot_share_runs_one_at_a_time(engine, plain, tokenizer, 
     monkeypatch.setattr(type(plain), "_can_set_attn_implementation", classmethod(lambda cls: False))
     with pytest.warns(UserWarning, match="one at a time"): slow = HFEngine(plain, tokenizer)
     np.testing.assert_allclose(slow.score(CASES["uneven"], [5]).logits, engine.score(CASES["uneven"], [5]).logits, atol=1e-4)
+
+
+def test_an_architecture_that_the_forest_cannot_compute_is_noticed_and_runs_one_at_a_time(tokenizer):
+    from transformers import GptOssConfig
+    torch.manual_seed(0)
+    config = GptOssConfig(**{**SHAPE, "head_dim": 16}, num_local_experts=4, num_experts_per_tok=2, sliding_window=24)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for name, p in model.named_parameters(): torch.nn.init.normal_(p, std=2. if "sinks" in name else .2)
+    with pytest.warns(UserWarning, match="attention sinks.*one at a time"): engine = HFEngine(model, tokenizer)
+    assert not engine.share and engine.stats["tokens_in"] == 0
+    plain = [last_logits(model, p) for p in CASES["uneven"][1:]]
+    np.testing.assert_allclose(engine.score(CASES["uneven"][1:], range(600)).logits, plain, atol=1e-3)
+
+
+def test_rotary_frequencies_that_depend_on_length_stay_right(tokenizer):
+    from transformers import Phi3Config
+    torch.manual_seed(0)
+    half = SHAPE["head_dim"] // 2
+    rope = dict(rope_type="longrope", short_factor=[1.] * half, long_factor=[4.] * half, original_max_position_embeddings=128, rope_theta=10000.)
+    config = Phi3Config(**SHAPE, original_max_position_embeddings=128, rope_parameters=rope)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for p in model.parameters():
+        if p.ndim > 1: torch.nn.init.normal_(p, std=.2)
+    prompts = [HEAD + draw(20), HEAD + draw(25), HEAD + draw(90)]
+    wanted = [last_logits(model, p) for p in prompts]
+    engine = HFEngine(model, tokenizer)
+    np.testing.assert_allclose(engine.score(prompts, range(600)).logits, wanted, atol=1e-3)
+    np.testing.assert_allclose(engine.score(prompts[:2], range(600)).logits, wanted[:2], atol=1e-3)
+    assert engine.share
+
+
+def test_one_long_document_does_not_make_short_ones_expensive():
+    from mlcllm.engines import build_forest, make_packs
+    prompts = [HEAD + draw(8) for _ in range(60)] + [HEAD + draw(900)]
+    packs = [p for g in build_forest(prompts) for p in make_packs(g.branches, 2048)]
+    assert sum(len(p) for p in packs) == 61
+    assert max(len(p) * max(map(len, p)) ** 2 for p in packs) <= 900 ** 2      # scores: rows x width x width
+
+
+def test_long_rows_are_attended_to_in_blocks(engine, plain, monkeypatch):
+    import mlcllm.engines
+    monkeypatch.setattr(mlcllm.engines, "_MAX_SCORES", 1000)
+    for prompt, z in zip(CASES["uneven"], engine.score(CASES["uneven"], range(500)).logits): np.testing.assert_allclose(z, last_logits(plain, prompt)[:500], atol=1e-4)
+
+
+def test_traps_in_arguments(engine):
+    with pytest.raises(ValueError, match="token id 600 is not in the model's vocabulary of 600"): engine.score(CASES["single"], [5, 600])
+    free = engine.generate(CASES["single"], 8)[0]
+    assert engine.generate(CASES["single"], 8, stop=["", ])[0].text == free.text
+    assert engine.generate(CASES["single"], 8, stop=free.text[2:4])[0].text == free.text[:free.text.find(free.text[2:4])]
+    ids = load_engine("tiny", gpu="cpu").encode("a <|end|> b")
+    assert ids[0] == 0 and 1 not in ids[1:] and 0 not in ids[1:]              # special tokens only where the tokenizer puts them
+
+
+@pytest.mark.parametrize("make, says", [
+    (lambda d: "", "there is no such folder"),
+    (lambda d: d / "absent", "there is no such folder"),
+    (lambda d: "./models/x", "there is no such folder"),
+    (lambda d: d, "is a folder, but it holds no model that can be loaded"),
+    (lambda d: [d, (d / "config.json").write_text("{")][0], "is a folder, but it holds no model that can be loaded"),
+    (lambda d: [d, *[(d / f).write_bytes((TINY / f).read_bytes()[:3000 if f.endswith("tensors") else None]) for f in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")]][0], "is a folder, but it holds no model that can be loaded"),
+])
+def test_models_that_cannot_be_loaded_are_one_clear_line(tmp_path, make, says):
+    with pytest.raises(ValueError) as error: load_engine(make(tmp_path), gpu="cpu")
+    assert says in str(error.value) and "\n" not in str(error.value), error.value
