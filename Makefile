@@ -52,7 +52,7 @@ reference: $(READY)
 		$(RUN01) -p model $$m -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexplain; \
 	done
 	$(BIN)/python -c 'from mlcllm.stepwise_logits import collect_scores; collect_scores("outputs/bundled", "outputs/reference/01_stepwise_logits/scores.parquet")'
-	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/small/*/figures/steps.png | head -1)" outputs/reference/figures/
+	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
 
 clean:
 	rm -rf $(VENV) _proc _docs build dist *.egg-info

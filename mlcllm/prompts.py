@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'UNARY', 'BINARY', 'LABEL_FORMATS', 'LABEL_ORDERS', 'SAMPLINGS', 'fill', 'Template', 'get_template',
            'query_text', 'LabelFormat', 'get_format', 'format_labels', 'check_names', 'ParsedAnswer', 'parse_labels',
-           'order_labels', 'join_labels', 'sample_demos', 'Prompt', 'build_prompts', 'surface_forms', 'LabelTokens',
-           'label_tokens', 'label_places', 'inspect_labels']
+           'order_labels', 'join_labels', 'sample_demos', 'Prompt', 'build_prompts', 'prompts_hash', 'surface_forms',
+           'LabelTokens', 'label_tokens', 'label_places', 'inspect_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
 import json, re
@@ -314,6 +314,13 @@ def _same(demos, doc_id, text): # rows of `demos` that are the document itself
 def _prompt(doc_id, text, header, template):
     _, demo_ids, head = header
     return Prompt(doc_id, (head + fill(template.query, text=text)).strip(), demo_ids)
+
+# %% ../nbs/00b_prompts.ipynb #52f3d341
+def prompts_hash(
+    prompts:list, # of `Prompt`
+)->str: # hex digest
+    "Digest of all prompts: changes with any word that a model is shown"
+    return sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
 
 # %% ../nbs/00b_prompts.ipynb #88c6ae11
 def surface_forms(

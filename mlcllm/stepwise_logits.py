@@ -46,8 +46,7 @@ def entropy(
     return -np.where(p > 0, p*np.log2(np.where(p > 0, p, 1)), p).sum(-1)
 
 # %% ../nbs/01_stepwise_logits.ipynb #6bb2d2f3
-def _after_label(tokenizer, text, label): # tokens that follow the first `label` in `text`
-    end = text.index(label) + len(label)
+def _after(tokenizer, text, end): # tokens that start at character `end` of `text` or later
     enc = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     return [i for i,(s,e) in zip(enc["input_ids"], enc["offset_mapping"]) if s >= end]
 
@@ -59,12 +58,13 @@ def turning_tokens(
 )->tuple: # ids that go on, ids that stop, and how many tokens after the label they differ
     "The tokens that decide, after a label, between another label and the end"
     a, b = labels.names[0], labels.names[-1]
-    fmt = lambda names: "\n" + format_labels(names, label_format, labels.multi)
-    more = [_after_label(tokenizer, fmt([a, b]), a)] if labels.multi and len(labels)>1 else []
-    ends = [_after_label(tokenizer, fmt([a]) + t, a) for t in dict.fromkeys((tail, "\n", "\n\n", "")) ]
+    pieces = get_format(label_format, labels.multi)
+    fmt, end = lambda names: "\n" + format_labels(names, label_format, labels.multi), len("\n" + pieces.opening + pieces.before + a)
+    more = [_after(tokenizer, fmt([a, b]), end)] if labels.multi and len(labels)>1 else []
+    ends = [_after(tokenizer, fmt([a]) + t, end) for t in dict.fromkeys((tail, "\n", "\n\n", "")) ]
     ends = [e for e in ends if e] or [[tokenizer.eos_token_id]]
     delay = next((k for k,(x,y) in enumerate(zip(more[0], ends[0])) if x!=y), 0) if more else 0
-    stop = {e[delay] for e in ends if len(e)>delay} | ({tokenizer.eos_token_id} if not get_format(label_format, labels.multi).closing else set())
+    stop = {e[delay] for e in ends if len(e)>delay} | ({tokenizer.eos_token_id} if not pieces.closing else set())
     go_on = {m[delay] for m in more}
     return tuple(sorted(go_on)), tuple(sorted(i for i in stop - go_on if i is not None)), delay
 
@@ -92,7 +92,7 @@ class LabelReader:
         for place in self.places:
             for n in self.labels.with_none:
                 t = label_tokens(self.tokenizer, n, place); out.setdefault(t.lead, {}).setdefault(n, t.ids)
-        return {lead: names for lead,names in out.items() if len(names)==len(self.labels.with_none)}
+        return {lead: {n: names[n] for n in self.labels.with_none} for lead,names in out.items() if len(names)==len(self.labels.with_none)}
 
     @cached_property
     def forms(self): # lead -> per label the first tokens of its surface forms
@@ -101,7 +101,9 @@ class LabelReader:
             for k, n in enumerate(self.labels.with_none):
                 for t in (label_tokens(self.tokenizer, f, place) for f in surface_forms(n)):
                     if t.lead in out: out[t.lead][k].add(t.ids[0])
-        return {lead: [sorted(ids) for ids in per_label] for lead, per_label in out.items()}
+        given = {lead: [{ids[0]} for ids in names.values()] for lead, names in self.whole.items()}
+        others = lambda sets, k: set().union(*sets[:k], *sets[k+1:])
+        return {lead: [sorted(given[lead][k] | (ids - others(per_label, k))) for k,ids in enumerate(per_label)] for lead, per_label in out.items()} # a spelling that another label may begin like speaks for neither
 
     def nearest(self, lead): # the known lead that ends most like this one
         return lead if lead in self.forms else max(self.forms, key=lambda k: (lead.endswith(k)*len(k), k.isspace()==lead.isspace(), -len(k)))

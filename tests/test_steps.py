@@ -98,3 +98,28 @@ def test_answers_without_a_label_are_read_at_the_first_slot():
         whole = trace_docs(engine, reader, prompts, label_scoring=scoring)
         for a, b in zip(cut, whole):
             if b.well_formed: np.testing.assert_allclose(a.probs[0], b.probs[0], atol=1e-4)     # the forced opening is what it writes itself
+
+
+@pytest.mark.parametrize("label_format, names", [("json", ("a", "b", "label")), ("polysyndeton", ("e", "h", "the"))])
+def test_labels_that_occur_in_the_formats_own_words(tokenizer, label_format, names):
+    reader = LabelReader(tokenizer, LabelSet(names), label_format, get_template("demo"))
+    trace = read_trace(reader, "d", written(reader, "\n" + format_labels(names[:2], label_format) + "\n"))
+    assert trace.chosen == names[:2] and (trace.continue_logit > trace.stop_logit).tolist() == [True, False]
+
+
+def test_whole_labels_keep_the_order_of_the_label_set(tokenizer):
+    labels = LabelSet(("hate", "normal", "offensive"), allows_none=False, multi=False)
+    for label_format in LABEL_FORMATS:
+        reader = LabelReader(tokenizer, labels, label_format, get_template("HateXplain", False))
+        assert all(tuple(names) == labels.names for names in reader.whole.values())
+
+
+def test_spellings_that_two_labels_share_speak_for_neither(tokenizer):
+    labels = LabelSet(("Hispanic", "Homosexual", "anger", "annoyance", "caring", "curiosity"))
+    for label_format in LABEL_FORMATS:
+        reader = LabelReader(tokenizer, labels, label_format, get_template("demo"))
+        for lead, per_label in reader.forms.items():
+            for k, n in enumerate(labels.names):
+                assert reader.whole[lead][n][0] in per_label[k]                   # as given, always
+                shared = set(per_label[k]) & set().union(*(set(ids) for m, ids in enumerate(per_label) if m != k))
+                assert shared <= {ids[0] for ids in reader.whole[lead].values()}
