@@ -54,6 +54,9 @@ def test_real_corpora(tmp_path, data_root, dataset, folder, split, extra):
     (dict(model="tinny"), "did you mean 'tiny'?"),
     (dict(label_format="jason"), "did you mean 'json'?"),
     (dict(gpu=7), "-p gpu cpu"),
+    (dict(shots=-1), "shots must be a whole number of at least 0"),
+    (dict(ratio=2), "ratio must be a number from 0 to 1"),
+    (dict(start_run=1), "unknown parameter 'start_run'"),
     (dict(model="meta-llama/Llama-3.1-8b"), "could not be fetched from the Hub"),
 ])
 def test_bad_parameters_fail_with_one_clear_line(tmp_path, params, says):
@@ -80,3 +83,19 @@ def test_killed_run_goes_on_and_ends_with_the_same_tables(tmp_path, data_root):
     fresh = only_run(tmp_path / "fresh")
     pd.testing.assert_frame_equal(resumed["docs"], fresh["docs"])
     pd.testing.assert_frame_equal(resumed["steps"].drop(columns="logits"), fresh["steps"].drop(columns="logits"), rtol=1e-3, atol=1e-3)
+
+
+def test_any_dataset_is_shown_by_00_data(tmp_path, data_root):
+    command = [str(BIN / "papermill"), str(ROOT / "nbs" / "00_data.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "dataset", "SemEval", "-p", "data_dir", str(data_root / "semeval2018"), "-p", "split", "dev"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = (tmp_path / "out.ipynb").read_text()
+    assert "SemEval dev" in text and "0.016" in text and "no annotators" not in done.stderr       # 14 of 886 documents have no label
+    done = subprocess.run(command + ["-p", "datset", "demo"], capture_output=True, text=True, timeout=600)
+    assert done.returncode and "did you mean 'dataset'" in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_finished_run_keeps_its_record(tmp_path):
+    for _ in range(2): assert papermill(tmp_path, n_docs=5).returncode == 0
+    record = only_run(tmp_path)["record"]
+    assert record["status"] == "done" and 5 <= record["counters"]["prompts"] < 10 and record["counters"]["tokens_in"] > record["counters"]["tokens_forwarded"] > 0
