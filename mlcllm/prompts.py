@@ -171,16 +171,28 @@ def _items(text, fmt): # (start, end) of each item of the first list in `text`; 
     if fmt.opening:
         at = text.find(fmt.opening, start, end)
         closed &= at==start
-        if at < 0: return [], False
-        start = at + len(fmt.opening)
+        if at < 0: start, end = _loose_list(text, fmt, start, end)
+        else: start = at + len(fmt.opening)
     if fmt.closing:
         at = text.find(fmt.closing, start, end)
         closed &= at>=0 and at+len(fmt.closing)==end
+        if at < 0: at = text.find(fmt.closing[0], start, end)
         end = at if at>=0 else end
     cut = re.escape(fmt.separator if fmt.separator[0].isspace() else fmt.separator.strip()) # " and " is a word, "," is not
     cuts = [m.span() for m in re.finditer(cut, text[start:end])]
     edges = [start] + [start+e for _,e in cuts], [start+s for s,_ in cuts] + [end]
     return list(zip(*edges)), closed
+
+def _loose_list(text, fmt, start, end): # where the list stands if its opening is spaced otherwise or broken over lines; else the line as it is
+    pieces = [re.escape(x) for x in re.findall(r'"[^"]*"|\S', fmt.opening)]
+    m = re.search(r"\s*".join(pieces[:3]) + r"\s*\[?", text)
+    if not m: return start, end
+    stop = re.compile(r"[\]}]|```").search(text, m.end())
+    return m.end(), stop.start() if stop else len(text)
+
+def _loose_name(item): # (offset, name) without quotes, a full stop or an article that the format does not have there
+    m = re.match(r"(?i)(?:the\s+)?[\"'`\s]*", item)
+    return m.end(), re.sub(r"[\"'`\s.]+$", "", item[m.end():])
 
 # %% ../nbs/00b_prompts.ipynb #ac64995c
 def parse_labels(
@@ -199,8 +211,11 @@ def parse_labels(
         elif fmt.before and item.lower()!="none": ok = False
         closed = item.endswith(fmt.after)
         item = item.removesuffix(fmt.after); ok &= closed
-        if (name := known.get(item.lower())) is None: unknown.append(item); continue
-        names.append(name); starts.append(s); ends.append(s+len(item))
+        if item.lower() not in known: # written with other wrapping than the format's
+            skip, bare = _loose_name(item); ok = False
+            if bare.lower() not in known: unknown.append(item); continue
+            s, item = s+skip, bare
+        names.append(known[item.lower()]); starts.append(s); ends.append(s+len(item))
     ok &= bool(names) and not unknown and len(set(names))==len(names) and not ("none" in names and len(names)>1) and (labels.multi or len(names)==1)
     return ParsedAnswer(tuple(names), tuple(starts), tuple(ends), tuple(unknown), bool(ok))
 

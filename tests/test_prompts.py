@@ -44,3 +44,21 @@ def test_texts_are_never_searched_for_slots():
     docs = load_docs("demo", "test", n_docs=1)
     odd = replace(docs, texts=("{label} {text} $name {0} 100%",))
     assert build_prompts(odd, load_docs("demo", "train"))[0].text.endswith("{label} {text} $name {0} 100%")
+
+
+@pytest.mark.parametrize("label_format, text, chosen", [
+    ("json", '{"label":["joy","fear"]}', ("joy", "fear")),                       # compact
+    ("json", '{"label": "joy"}', ("joy",)),                                      # no list
+    ("json", '```json\n{"label": ["joy", "fear"]}\n```', ("joy", "fear")),       # in a fence
+    ("json", '{\n  "label": [\n    "joy",\n    "fear"\n  ]\n}', ("joy", "fear")), # over lines
+    ("json", '{"label": [" joy", "fear "]}', ("joy", "fear")),                   # blanks inside the quotes
+    ("json", '{"label": ["joy", "fear"], "x": 1}', ("joy", "fear")),             # another key
+    ("json", "none", ("none",)), ("json", "joy, fear", ("joy", "fear")),         # bare
+    ("json", "I feel joy and fear", ()), ("json", '{"label": []}', ()),
+    ("polysyndeton", "The joy and the fear", ("joy", "fear")),
+    ("comma", "joy.", ("joy",)), ("comma", '"joy", "fear"', ("joy", "fear")), ("comma", "joyful, the rest", ()),
+])
+def test_answers_wrapped_otherwise_are_read_but_not_well_formed(label_format, text, chosen):
+    parsed = parse_labels("\n" + text, LabelSet(("fear", "joy")), label_format)
+    assert parsed.labels == chosen and not parsed.well_formed
+    assert [("\n" + text)[s:e].lower() for s, e in zip(parsed.starts, parsed.ends)] == list(chosen)
