@@ -261,8 +261,7 @@ def sample_demos(
     line, order = rng.permutation(len(docs)).tolist(), rng.permutation(shots)
     picked = _pick(docs, line, shots, sampling, ratio)
     if exclude and not exclude.isdisjoint(picked): # a replacement takes the place of what it replaces
-        fresh = [i for i in _pick(docs, [i for i in line if i not in exclude], shots, sampling, ratio) if i not in picked]
-        new = iter(fresh)
+        new = iter([i for i in _pick(docs, [i for i in line if i not in exclude], shots, sampling, ratio) if i not in picked])
         picked = [i for i in (next(new, None) if i in exclude else i for i in picked) if i is not None]
     if len(picked) < shots: raise ValueError(f"{docs.name} {docs.split}: {shots} demonstrations wanted, {len(picked)} documents fit sampling={sampling!r}, ratio={ratio}; ask for fewer shots or another sampling")
     return [picked[i] for i in order]
