@@ -211,6 +211,7 @@ class Generation:
     logits: np.ndarray    # (n_new, n_watched) float32 logits *from which* each token was chosen
     logsumexp: np.ndarray # (n_new,) float32
     finish_reason: str    # stop, eos or length
+    logprobs: np.ndarray  # (n_new,) float32 log-probability of each token among those that could be chosen
 
 # %% ../nbs/00c_engines.ipynb #df9d7e34
 class HFEngine:
@@ -230,33 +231,37 @@ class HFEngine:
         elif share: self.share = True
         self._prefix, self.stats = (None, None), dict(prompts=0, tokens_in=0, tokens_forwarded=0)
 
-    @torch.inference_mode()
-    def _cannot_share(self): # why not, or None: tried on a few short prompts, for architectures differ in more ways than their configurations say
-        config = self.model.config
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        if config.is_encoder_decoder: return "an encoder-decoder"
-        if not self.model._can_set_attn_implementation() or not kinds <= {"full_attention", "sliding_attention"}: return "its layers are not plain attention"
-        draw = lambda n, seed: np.random.default_rng(seed).integers(getattr(config, "vocab_size", 100), size=n).tolist()
-        prompts = [draw(70, 0) + draw(9, 1) + q for q in (draw(2, 2), draw(1, 3))] + [draw(70, 0) + draw(5, 4)]
-        wanted = torch.cat([z for _,z in self._one_by_one(prompts)])
-        self.model.set_attn_implementation("mlcllm_forest")
-        try:
-            off = max(float((z - wanted[numbers]).abs().max() / wanted.std()) for numbers, z in self._leaves(prompts))
-            if off < (1e-3 if self.model.dtype==torch.float32 else .25): return None
-            why = f"its logits would be off by {off:.2g} of their spread"
-        except Exception as error: why = f"{type(error).__name__}: {error}"
-        self.model.set_attn_implementation(self._own_attention)
-        return why
-
-    def _sharing(self, longest): # is the forest exact for prompts of this length? sets the model up accordingly
-        share = self.share and not (self._exact_up_to and longest > self._exact_up_to)
-        wanted = "mlcllm_forest" if share else self._own_attention
-        if self.model.config._attn_implementation!=wanted: self.model.set_attn_implementation(wanted)
-        return share
-
     def __repr__(self): return f"HFEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, {self.model.dtype}, {self.device}, share={self.share})"
 
-    def encode(self, text): return self.tokenizer(text, split_special_tokens=True).input_ids # a document that holds "<|end|>" must not end the prompt
+    def encode(self, text): # token ids of a text, or of each of a list of texts
+        return self.tokenizer(text, split_special_tokens=True).input_ids # a document that holds "<|end|>" must not end the prompt
+
+# %% ../nbs/00c_engines.ipynb #5e6634e0
+@patch
+@torch.inference_mode()
+def _cannot_share(self:HFEngine): # why not, or None: tried on a few short prompts, for architectures differ in more ways than their configurations say
+    config = self.model.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if config.is_encoder_decoder: return "an encoder-decoder"
+    if not self.model._can_set_attn_implementation() or not kinds <= {"full_attention", "sliding_attention"}: return "its layers are not plain attention"
+    draw = lambda n, seed: np.random.default_rng(seed).integers(getattr(config, "vocab_size", 100), size=n).tolist()
+    prompts = [draw(70, 0) + draw(9, 1) + q for q in (draw(2, 2), draw(1, 3))] + [draw(70, 0) + draw(5, 4)]
+    wanted = torch.cat([z for _,z in self._one_by_one(prompts)])
+    self.model.set_attn_implementation("mlcllm_forest")
+    try:
+        off = max(float((z - wanted[numbers]).abs().max() / wanted.std()) for numbers, z in self._leaves(prompts))
+        if off < (1e-3 if self.model.dtype==torch.float32 else .25): return None
+        why = f"its logits would be off by {off:.2g} of their spread"
+    except Exception as error: why = f"{type(error).__name__}: {error}"
+    self.model.set_attn_implementation(self._own_attention)
+    return why
+
+@patch
+def _sharing(self:HFEngine, longest): # is the forest exact for prompts of this length? sets the model up accordingly
+    share = self.share and not (self._exact_up_to and longest > self._exact_up_to)
+    wanted = "mlcllm_forest" if share else self._own_attention
+    if self.model.config._attn_implementation!=wanted: self.model.set_attn_implementation(wanted)
+    return share
 
 def _rope_limit(config): # longest prompt for which rotary frequencies do not depend on its length, or None
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
@@ -269,6 +274,12 @@ def _forward(self:HFEngine, ids, pack, keep): # float32 logits (len(keep), n_voc
     self.stats["tokens_forwarded"] += ids.shape[1]
     extra = {} if pack is None else dict(pack=pack, position_ids=pack.position[None])
     return self.model(input_ids=ids, use_cache=False, logits_to_keep=torch.as_tensor(keep, device=self.device), **extra).logits[0].float()
+
+@patch
+def _total(self:HFEngine, z): # log-sum-exp over the vocabulary; raises where a model gives no numbers
+    total = z.logsumexp(-1)
+    if not total.isfinite().all(): raise FloatingPointError(f"{type(self.model).__name__} gives logits that are no numbers (nan or inf): its weights are damaged, or {str(self.model.dtype).removeprefix('torch.')} cannot hold them; try dtype='float32'")
+    return total
 
 @patch
 def _keys_values(self:HFEngine, prefix): # per layer keys and values of a prefix; the last one is remembered
@@ -306,7 +317,7 @@ def score(
     logits, total = np.zeros((len(unique), len(ids)), np.float32), np.zeros(len(unique), np.float32)
     share = self._sharing(max(map(len, unique), default=0))
     for numbers, z in (self._leaves(unique) if share else self._one_by_one(unique)):
-        logits[numbers], total[numbers] = z[:, ids].cpu().numpy(), z.logsumexp(-1).cpu().numpy()
+        logits[numbers], total[numbers] = z[:, ids].cpu().numpy(), self._total(z).cpu().numpy()
     return Scored(logits[back], total[back])
 
 @patch
@@ -327,24 +338,41 @@ def _leaves(self:HFEngine, prompts): # yields the numbers of some prompts and th
 # %% ../nbs/00c_engines.ipynb #675d91cf
 class _Writing:
     "Continuations in progress: tokens, logits and why each ended"
-    def __init__(self, engine, n, max_new_tokens, stop, watch_ids):
-        self.engine, self.max_new, self.stop = engine, max_new_tokens, tuple(stop)
+    def __init__(self, engine, n, max_new_tokens, stop, watch_ids, allowed):
+        self.engine, self.max_new, self.stop, self.allowed = engine, max_new_tokens, tuple(stop), allowed
         self.watch = torch.as_tensor(list(watch_ids), dtype=torch.long, device=engine.device)
-        self.ids, self.logits, self.total, self.reason, self.text = [[] for _ in range(n)], [[] for _ in range(n)], [[] for _ in range(n)], [None]*n, [""]*n
+        self.ids, self.logits, self.total, self.logprobs = ([[] for _ in range(n)] for _ in range(4))
+        self.reason, self.text = [None]*n, [""]*n
+
+    def choose(self, rows, z, total): # the best next token of each row, and its log-probability among those that could be chosen
+        if self.allowed is None: best, chosen = z.max(-1); return chosen.tolist(), (best - total).tolist()
+        options = [self.allowed(tuple(self.ids[r])) for r in rows]
+        width = max(map(len, options))
+        index = torch.tensor([list(o) + [o[0]]*(width-len(o)) for o in options], device=z.device)
+        there = torch.tensor([[k < len(o) for k in range(width)] for o in options], device=z.device)
+        logp = z.gather(1, index).masked_fill(~there, -torch.inf).log_softmax(-1)
+        best, at = logp.max(-1)
+        return index.gather(1, at[:,None])[:,0].tolist(), best.tolist()
 
     def take(self, rows, z): # choose the next token of `rows` from logits z (len(rows), n_vocabulary); returns the tokens
-        chosen, watched, total = z.argmax(-1).tolist(), z[:, self.watch].cpu().numpy(), z.logsumexp(-1).cpu().numpy()
-        for r, i, w, t in zip(rows, chosen, watched, total): self.ids[r].append(i); self.logits[r].append(w); self.total[r].append(t)
+        total = self.engine._total(z)
+        chosen, logprobs = self.choose(rows, z, total)
+        for r, *new in zip(rows, chosen, z[:, self.watch].cpu().numpy(), total.tolist(), logprobs):
+            for kept, x in zip((self.ids, self.logits, self.total, self.logprobs), new): kept[r].append(x)
         texts = self.engine.tokenizer.batch_decode([self.ids[r] for r in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for r, i, text in zip(rows, chosen, texts):
-            hit = min((at for s in self.stop if (at := text.find(s)) >= 0), default=None)
-            self.text[r] = text if hit is None else text[:hit]
-            self.reason[r] = "stop" if hit is not None else "eos" if i in self.engine.eos else "length" if len(self.ids[r]) >= self.max_new else None
+        for r, i, text in zip(rows, chosen, texts): self.text[r], self.reason[r] = self._ending(r, i, text)
         return chosen
+
+    def _ending(self, r, token, text): # the row's text so far, and why it ends here (None: it goes on)
+        hit = min((at for s in self.stop if (at := text.find(s)) >= 0), default=None)
+        if hit is not None: return text[:hit], "stop"
+        if self.allowed is None and token in self.engine.eos: return text, "eos"
+        if self.allowed is not None and not self.allowed(tuple(self.ids[r])): return text, "stop"
+        return text, "length" if len(self.ids[r]) >= self.max_new else None
 
     def done(self): # a Generation for each row
         width = len(self.watch)
-        return [Generation(tuple(i), t, np.array(l, np.float32).reshape(len(i), width), np.array(s, np.float32), r) for i,t,l,s,r in zip(self.ids, self.text, self.logits, self.total, self.reason)]
+        return [Generation(tuple(i), t, np.array(l, np.float32).reshape(len(i), width), np.array(s, np.float32), r, np.array(p, np.float32)) for i,t,l,s,r,p in zip(self.ids, self.text, self.logits, self.total, self.reason, self.logprobs)]
 
 # %% ../nbs/00c_engines.ipynb #99b0cfe9
 @patch
@@ -355,20 +383,21 @@ def generate(
     max_new_tokens:int, # longest continuation
     stop:list=(), # strings that end it
     watch_ids:list=(), # tokens whose logits are kept at each step
+    allowed=None, # called with the tokens written so far, gives those that may come next (none: the end); None: any may
 )->list: # a Generation for each prompt
     "Greedy continuation of each prompt, with the logits from which every token was chosen"
     if max_new_tokens < 1: raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     unique, back = self._check(prompts, watch_ids, max_new_tokens)
     out, stop = [None]*len(unique), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
     share = self._sharing(max(map(len, unique), default=0) + max_new_tokens)
-    for numbers, written in (self._write_forest if share else self._write_alone)(unique, max_new_tokens, stop, watch_ids):
+    for numbers, written in (self._write_forest if share else self._write_alone)(unique, max_new_tokens, stop, watch_ids, allowed):
         for n, g in zip(numbers, written): out[n] = g
     return [out[k] for k in back]
 
 @patch
-def _write_alone(self:HFEngine, prompts, max_new_tokens, stop, watch_ids): # the model's own cached decoding, one prompt at a time
+def _write_alone(self:HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed): # the model's own cached decoding, one prompt at a time
     for k, p in enumerate(prompts):
-        w, new, cache = _Writing(self, 1, max_new_tokens, stop, watch_ids), torch.tensor([p], device=self.device), None
+        w, new, cache = _Writing(self, 1, max_new_tokens, stop, watch_ids, allowed), torch.tensor([p], device=self.device), None
         while w.reason[0] is None:
             self.stats["tokens_forwarded"] += new.shape[1]
             out = self.model(input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -378,7 +407,7 @@ def _write_alone(self:HFEngine, prompts, max_new_tokens, stop, watch_ids): # the
 
 # %% ../nbs/00c_engines.ipynb #ae4698f1
 @patch
-def _write_forest(self:HFEngine, prompts, max_new_tokens, stop, watch_ids): # yields numbers and Generations of a pack
+def _write_forest(self:HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed): # yields numbers and Generations of a pack
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
         for branches in make_packs(group.branches, self.pack_tokens):
@@ -386,7 +415,7 @@ def _write_forest(self:HFEngine, prompts, max_new_tokens, stop, watch_ids): # yi
             pack.prefix, pack.kept = prefix, {}
             offset = np.cumsum([0] + [len(b) for b in branches])
             paths = [o + path for o,b in zip(offset, branches) for path in b.paths]
-            w = _Writing(self, len(paths), max_new_tokens, stop, watch_ids)
+            w = _Writing(self, len(paths), max_new_tokens, stop, watch_ids, allowed)
             new = w.take(range(len(paths)), self._forward(ids, pack, [p[-1] for p in paths]))
             self._decode(w, new, self._rows(pack, paths, max_new_tokens), np.array([len(p) for p in paths]), len(group.prefix), prefix)
             yield [n for b in branches for n in b.prompts], w.done()

@@ -7,8 +7,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import find_model, load_engine
-from mlcllm.prompts import LABEL_FORMATS, build_prompts, format_labels, get_template, inspect_labels, label_tokens
-from mlcllm.stepwise_logits import LabelReader, read_trace, score_sequences, trace_docs
+from mlcllm.prompts import LABEL_FORMATS, Prompt, build_prompts, format_labels, get_template, inspect_labels, label_tokens
+from mlcllm.stepwise_logits import LabelReader, ListGrammar, read_trace, score_sequences, trace_docs
 
 EMOTIONS = LabelSet(("anger", "fear", "joy", "love", "sadness"))
 
@@ -74,17 +74,69 @@ def test_colliding_labels_are_found_under_llama3(data_root):
     assert same
 
 
-def test_whole_labels_are_scored_as_by_brute_force():
-    slow, labels = load_engine("tiny", gpu="cpu", share=False), LabelSet(("disgust", "disgusting", "joy", "joylessness"))
+@pytest.mark.parametrize("names, nested", [(("disgust", "disgusting", "joy", "joylessness"), True), (("disgusting", "disapproval", "joy"), False)])
+def test_whole_labels_are_scored_as_by_brute_force(names, nested):
+    "The tokens of each label one by one; where a label begins another one, also the tokens that may end it"
+    slow, labels = load_engine("tiny", gpu="cpu", share=False), LabelSet(names)
     reader = LabelReader(slow.tokenizer, labels, "json", get_template("demo"))
     context = slow.encode('Input: a day\n{"label": ["')
     got = score_sequences(load_engine("tiny", gpu="cpu"), reader, [context], [""])[0]
+    edges = {slow.tokenizer.encode('"' + rest, add_special_tokens=False)[0] for rest in (', "joy"', "]}")}
     for name, value in zip(labels.with_none, got):
         ids, total = label_tokens(slow.tokenizer, name, '["').ids, 0.
         for k, i in enumerate(ids):
             read = slow.score([context + list(ids[:k])], [i])
             total += read.logits[0, 0] - read.logsumexp[0]
+        if nested:
+            read = slow.score([context + list(ids)], sorted(edges))
+            total += np.logaddexp.reduce(read.logits[0]) - read.logsumexp[0]
         assert abs(total - value) < 1e-3, name
+
+
+@pytest.mark.parametrize("label_format", LABEL_FORMATS)
+def test_labels_of_split_characters_are_steps_where_they_begin(tokenizer, label_format):
+    "An emoji is several tokens: its step is the first of them; an accent may be a character of its own"
+    labels = LabelSet(("😀", "🙁", "e\u0301tat", "joy"))
+    reader = LabelReader(tokenizer, labels, label_format, get_template("demo"))
+    trace = read_trace(reader, "d", written(reader, "\n" + format_labels(["e\u0301tat", "🙁", "joy"], label_format) + "\n"))
+    assert trace.chosen == ("e\u0301tat", "🙁", "joy") and trace.well_formed
+    ids = written(reader, "\n" + format_labels(["e\u0301tat", "🙁", "joy"], label_format) + "\n").token_ids
+    for name, k in zip(trace.chosen, trace.token_index):
+        assert tokenizer.decode(ids[k:]).lstrip(' "').startswith(name) and not tokenizer.decode(ids[k + 1:]).lstrip(' "').startswith(name)
+    assert (trace.continue_logit > trace.stop_logit).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("label_format", LABEL_FORMATS)
+@pytest.mark.parametrize("labels", [EMOTIONS, LabelSet(("disgust", "disgusting", "joy")), LabelSet(("hate", "normal"), allows_none=False, multi=False)], ids=["emotions", "nested", "single"])
+def test_constrained_decoding_writes_nothing_but_lists(label_format, labels):
+    engine = load_engine("tiny", gpu="cpu")
+    reader, texts = LabelReader(engine.tokenizer, labels, label_format, get_template("demo", labels.multi)), ["a letter from home", "Nobody came.", "x"]
+    prompts = [Prompt(str(k), f"Say what you like.\nInput: {t}", ()) for k, t in enumerate(texts)]
+    for t in trace_docs(engine, reader, prompts, max_new_tokens=40, decoding="constrained"): assert t.well_formed and t.finish_reason == "stop", t.output
+
+
+def test_constrained_probabilities_are_those_of_brute_force_and_sum_to_one():
+    "All lists over two labels, each token's probability among the allowed ones, from a model one prompt at a time"
+    engine, slow = load_engine("tiny", gpu="cpu"), load_engine("tiny", gpu="cpu", share=False)
+    reader = LabelReader(engine.tokenizer, LabelSet(("disgust", "disgusting")), "comma", get_template("demo"))
+    grammar, prompt = ListGrammar(reader), engine.encode("Input: a day by the sea")
+    def lists(written=(), logp=0.):
+        options = grammar(written)
+        if not options: return {written: logp}
+        z = slow.score([prompt + list(written)], options).logits[0].astype(float)
+        return {w: p for i, step in zip(options, z - np.logaddexp.reduce(z)) for w, p in lists(written + (i,), logp + step).items()}
+    every = lists()
+    assert abs(np.exp(list(every.values())).sum() - 1) < 1e-6
+    got = engine.generate([prompt], 40, watch_ids=[5], allowed=grammar)[0]
+    assert abs(got.logprobs.sum() - every[got.token_ids]) < 1e-3
+    assert {engine.tokenizer.decode(w).strip() for w in every} == {"none", "disgust", "disgusting", "disgust, disgusting", "disgusting, disgust"}
+
+
+def test_prompts_that_do_not_fit_name_their_document():
+    engine, reader = load_engine("tiny", gpu="cpu"), LabelReader(load_engine("tiny", gpu="cpu").tokenizer, EMOTIONS, "json", get_template("demo"))
+    long = Prompt("post-7", "word " * 3000, tuple("abcdefghij"))
+    with pytest.raises(ValueError, match=r"document 'post-7': its prompt has 3\d\d\d tokens and 24 are kept for the answer, the model's context holds 2048; about \d of its 10 demonstrations would fit"):
+        trace_docs(engine, reader, [Prompt("post-6", "word", ()), long])
 
 
 def test_answers_without_a_label_are_read_at_the_first_slot():
