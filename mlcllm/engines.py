@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'common_lengths', 'Branch', 'build_branch', 'Group',
            'build_forest', 'Pack', 'forest_attention', 'make_packs', 'pack_layout', 'Scored', 'Generation', 'HFEngine',
-           'find_model', 'folder_hash', 'load_engine']
+           'free_memory', 'find_model', 'folder_hash', 'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
 import difflib, warnings
@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from fastcore.basics import patch
 from safetensors import SafetensorError
@@ -81,21 +82,30 @@ def build_forest(
     min_branch:int=8, # shared tokens beyond the prefix that make a branch
 )->list: # of `Group`; every prompt is in one branch
     "Sort prompts into groups with a common prefix and branches behind it"
-    arrays = [np.asarray(p, dtype=np.int64) for p in prompts]
-    order = sorted(range(len(arrays)), key=lambda k: arrays[k].astype(">u4").tobytes())
-    arrays = [arrays[k] for k in order]
+    common = _common_start(prompts)                    # kept once, so that many prompts need little more memory than what differs
+    head, keys = np.array(prompts[0][:common], dtype=np.int64) if prompts else None, [np.array(p[common:], dtype=">u4").tobytes() for p in prompts]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    arrays = [np.frombuffer(keys[k], dtype=">u4").astype(np.int64) for k in order]
     shared = common_lengths(arrays)
-    cuts = np.flatnonzero(shared < min_group).tolist() + [len(arrays)]
+    joined = shared + common*(np.arange(len(arrays)) > 0)
+    cuts = np.flatnonzero(joined < min_group).tolist() + [len(arrays)]
     groups, alone = [], []
     for a, z in zip(cuts, cuts[1:]):
-        if z-a < 2: alone.append(_branches(arrays, shared, order, a, z, 0, min_branch)); continue
+        if z-a < 2: alone.append(build_branch([np.r_[head, arrays[a]]], joined[a:z], 0, order[a:z])); continue
         n = min(shared[a+1:z].min(), min(map(len, arrays[a:z]))-1)
-        groups.append(Group(arrays[a][:n], tuple(_branches(arrays, shared, order, a, z, n, min_branch))))
-    if alone: groups.append(Group(np.zeros(0, np.int64), tuple(b for bs in alone for b in bs)))
+        whole, at = ([np.r_[head, x] for x in arrays[a:z]], n+common) if n < 0 else (arrays[a:z], n)      # a prompt that is no more than the common start
+        branches = _branches(whole, (joined if n < 0 else shared)[a:z], order[a:z], at, min_branch)
+        groups.append(Group(np.r_[head, arrays[a]][:n+common], tuple(branches)))
+    if alone: groups.append(Group(np.zeros(0, np.int64), tuple(alone)))
     return groups
 
-def _branches(arrays, shared, order, a, z, n, min_branch): # cut arrays[a:z] into branches behind a prefix of n tokens
-    cuts = [a] + [k for k in range(a+1, z) if shared[k]-n < min_branch] + [z]
+def _common_start(prompts): # tokens that all prompts begin with
+    if not prompts: return 0
+    least, most = min(prompts, key=tuple), max(prompts, key=tuple)
+    return next((k for k,(a,b) in enumerate(zip(least, most)) if a!=b), min(len(least), len(most)))
+
+def _branches(arrays, shared, order, n, min_branch): # cut sorted prompts into branches behind a prefix of n tokens
+    cuts = [0] + [k for k in range(1, len(arrays)) if shared[k]-n < min_branch] + [len(arrays)]
     return [build_branch(arrays[s:e], shared[s:e], n, order[s:e]) for s,e in zip(cuts, cuts[1:])]
 
 # %% ../nbs/00c_engines.ipynb #f42880e6
@@ -120,11 +130,11 @@ def _attend(q, k, v, seen, scaling, softcap): # q (..., n, d), k, v (..., m, d) 
     if q.shape[-2] > step: # long rows: some queries at a time
         parts = [_attend(q[..., a:a+step, :], k, v, None if seen is None else seen[..., a:a+step, :], scaling, softcap) for a in range(0, q.shape[-2], step)]
         return torch.cat([o for o,_ in parts], -2), torch.cat([t for _,t in parts], -1)
-    s = (q @ k.transpose(-1, -2)).float() * scaling
-    if softcap is not None: s = torch.tanh(s/softcap)*softcap
-    if seen is not None: s = s.masked_fill(~seen, torch.finfo(s.dtype).min)
+    s = (q @ k.transpose(-1, -2)).float().mul_(scaling)    # the largest array of a pass: everything below happens in place
+    if softcap is not None: s.div_(softcap).tanh_().mul_(softcap)
+    if seen is not None: s.masked_fill_(~seen, torch.finfo(s.dtype).min)
     top = s.amax(-1, keepdim=True)
-    e = torch.exp(s - top)
+    e = s.sub_(top).exp_()
     total = e.sum(-1, keepdim=True)
     return (e.to(v.dtype) @ v).float() / total, (top + total.log()).squeeze(-1)
 
@@ -300,8 +310,11 @@ def _check(self:HFEngine, prompts, ids, room=0): # prompts as lists; raises on a
         if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
         if len(p)+room > self.max_length: raise ValueError(f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the model's context holds {self.max_length}: use fewer shots or a shorter document")
     self.stats["prompts"] += len(prompts); self.stats["tokens_in"] += sum(map(len, prompts))
-    unique = {tuple(p): None for p in prompts}
-    return list(unique), np.array([k for k in map({p: k for k,p in enumerate(unique)}.get, map(tuple, prompts))], dtype=int)
+    seen, unique, back = {}, [], np.zeros(len(prompts), int)
+    for k, p in enumerate(prompts): # by digest: a copy of every prompt would be as large as the prompts
+        back[k] = seen.setdefault(sha256(np.asarray(p, dtype=np.int64).tobytes()).digest(), len(unique))
+        if back[k]==len(unique): unique.append(p)
+    return unique, back
 
 # %% ../nbs/00c_engines.ipynb #366ef511
 @patch
@@ -328,12 +341,81 @@ def _one_by_one(self:HFEngine, prompts): # yields a prompt's number and its last
 def _leaves(self:HFEngine, prompts): # yields the numbers of some prompts and their last logits
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
-        for branches in make_packs(group.branches, self.pack_tokens):
+        def last_logits(branches):
             ids, pack = pack_layout(branches, len(group.prefix), self.device)
             pack.prefix = prefix
             offset = np.cumsum([0] + [len(b) for b in branches])
             leaves = [o + path[-1] for o,b in zip(offset, branches) for path in b.paths]
-            yield [n for b in branches for n in b.prompts], self._forward(ids, pack, leaves)
+            return [n for b in branches for n in b.prompts], self._forward(ids, pack, leaves)
+        for branches in self._packs(group): yield from _in_halves(last_logits, branches)
+
+# %% ../nbs/00c_engines.ipynb #40b49eed
+_WORKSPACE = 80 << 20 # what the numerical libraries keep for themselves, bytes
+
+@dataclass(frozen=True)
+class _Shape: # of a model, as far as its memory is concerned
+    layers: int; width: int; inner: int; heads: int; kv: int; dim: int; vocabulary: int; size: int
+    def cache(self, n): return 2*self.layers*self.kv*self.dim*self.size*n      # bytes of n tokens' keys and values
+
+@patch(as_prop=True)
+def _shape(self:HFEngine):
+    c = self.model.config.get_text_config(); heads = c.num_attention_heads
+    return _Shape(c.num_hidden_layers, c.hidden_size, getattr(c, "intermediate_size", None) or 4*c.hidden_size, heads, getattr(c, "num_key_value_heads", None) or heads,
+                  getattr(c, "head_dim", None) or c.hidden_size//heads, c.vocab_size, self.model.dtype.itemsize)
+
+@patch
+def _pass_bytes(self:HFEngine, branches, n_prefix, room=0): # bytes that a pack needs beyond weights and the prefix's keys and values; room: tokens to be written
+    m, n, leaves, width = self._shape, sum(map(len, branches)), sum(len(b.paths) for b in branches), max(map(len, branches))
+    held = lambda rows, keys, each: min(rows*keys, max(_MAX_SCORES, keys)) * (each + (m.size < 4)*m.size)
+    attention = max(held(len(branches)*m.heads*width, width, 6), held(m.heads*n, n_prefix, 4))
+    layer = n * m.size * (3*m.width + max(3*m.inner, 6*m.heads*m.dim))
+    logits = leaves * m.vocabulary * (8 if m.size==4 else 10)                # the row, its exponentials
+    kept = m.cache(n) * (room > 0)
+    grown = m.cache(leaves * (max(len(p) for b in branches for p in b.paths) + room)) * (room > 0)
+    return kept + max(attention + layer, logits, grown + max(grown//2, logits))
+
+@patch
+def predict_memory(
+    self:HFEngine,
+    prompts:list, # lists of token ids: those of a whole call, or a sample with the longest among them
+    max_new_tokens:int=0, # longest continuation; 0: only scored
+)->int: # bytes beyond what is in use now
+    "The most memory that a call will need on the engine's device"
+    if not self.share: prompts = [max(prompts, key=len)]
+    groups = build_forest(self._check(prompts, ())[0])
+    return _WORKSPACE + max(self._shape.cache(len(g.prefix)) + self._pass_bytes(b, len(g.prefix), max_new_tokens) for g in groups for b in make_packs(g.branches, self.pack_tokens))
+
+# %% ../nbs/00c_engines.ipynb #847d4822
+def free_memory(
+    device, # torch device
+)->int: # bytes
+    "What can still be taken: of the GPU's memory, or of the machine's within its control group's limit"
+    if device.type=="cuda": return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = psutil.virtual_memory().available
+    try: limit, used = (int(Path(f"/sys/fs/cgroup/memory.{f}").read_text()) for f in ("max", "current"))
+    except (OSError, ValueError): return free          # no control group, or one without a limit ("max")
+    return min(free, max(0, limit - used))
+
+@patch
+def _packs(self:HFEngine, group, room=0): # packs of a group that fit into what is free
+    size, free = self.pack_tokens, .8*free_memory(self.device)
+    while True:
+        packs = make_packs(group.branches, size)
+        if size <= 64 or max(self._pass_bytes(b, len(group.prefix), room) for b in packs) < free: return packs
+        size //= 2
+
+_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
+
+def _in_halves(compute, branches): # yields compute(branches); where memory does not suffice, of its halves
+    try: done = [compute(branches)]
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(s in str(error).lower() for s in _NO_ROOM): raise
+        if len(branches)==1: raise MemoryError(f"{len(branches[0].paths)} prompts with {len(branches[0]):,} tokens of their own do not fit into memory: use a smaller model, a smaller dtype, or fewer shots") from None
+        done = None
+    if done is not None: yield from done; return
+    if torch.cuda.is_available(): torch.cuda.empty_cache()
+    half = len(branches)//2
+    for part in (branches[:half], branches[half:]): yield from _in_halves(compute, part)
 
 # %% ../nbs/00c_engines.ipynb #675d91cf
 class _Writing:
@@ -410,7 +492,7 @@ def _write_alone(self:HFEngine, prompts, max_new_tokens, stop, watch_ids, allowe
 def _write_forest(self:HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed): # yields numbers and Generations of a pack
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
-        for branches in make_packs(group.branches, self.pack_tokens):
+        def write(branches):
             ids, pack = pack_layout(branches, len(group.prefix), self.device)
             pack.prefix, pack.kept = prefix, {}
             offset = np.cumsum([0] + [len(b) for b in branches])
@@ -418,7 +500,8 @@ def _write_forest(self:HFEngine, prompts, max_new_tokens, stop, watch_ids, allow
             w = _Writing(self, len(paths), max_new_tokens, stop, watch_ids, allowed)
             new = w.take(range(len(paths)), self._forward(ids, pack, [p[-1] for p in paths]))
             self._decode(w, new, self._rows(pack, paths, max_new_tokens), np.array([len(p) for p in paths]), len(group.prefix), prefix)
-            yield [n for b in branches for n in b.prompts], w.done()
+            return [n for b in branches for n in b.prompts], w.done()
+        for branches in self._packs(group, max_new_tokens): yield from _in_halves(write, branches)
 
 @patch
 def _rows(self:HFEngine, pack, paths, room): # per layer keys and values of each path in a row of its own, with room to grow
