@@ -8,7 +8,7 @@ __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'co
            'free_memory', 'find_model', 'folder_hash', 'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
-import difflib, warnings
+import difflib, re, warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -304,15 +304,17 @@ def _keys_values(self:HFEngine, prefix): # per layer keys and values of a prefix
 
 @patch
 def _check(self:HFEngine, prompts, ids, room=0): # prompts as lists; raises on an empty or too long one, and on ids that are no tokens
-    odd = next((i for i in ids if not 0 <= i < self.model.config.get_text_config().vocab_size), None)
-    if odd is not None: raise ValueError(f"token id {odd} is not in the model's vocabulary of {self.model.config.get_text_config().vocab_size}")
-    for k, p in enumerate(prompts):
-        if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
-        if len(p)+room > self.max_length: raise ValueError(f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the model's context holds {self.max_length}: use fewer shots or a shorter document")
+    size = self.model.config.get_text_config().vocab_size
+    odd = next((i for i in ids if not 0 <= i < size), None)
+    if odd is not None: raise ValueError(f"token id {odd} is not in the model's vocabulary of {size}")
     self.stats["prompts"] += len(prompts); self.stats["tokens_in"] += sum(map(len, prompts))
     seen, unique, back = {}, [], np.zeros(len(prompts), int)
-    for k, p in enumerate(prompts): # by digest: a copy of every prompt would be as large as the prompts
-        back[k] = seen.setdefault(sha256(np.asarray(p, dtype=np.int64).tobytes()).digest(), len(unique))
+    for k, p in enumerate(prompts): # repeats are found by digest: a copy of every prompt would be as large as the prompts
+        if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
+        if len(p)+room > self.max_length: raise ValueError(f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the model's context holds {self.max_length}: use fewer shots or a shorter document")
+        tokens = np.asarray(p, dtype=np.int64)
+        if not 0 <= tokens.min() <= tokens.max() < size: raise ValueError(f"prompt {k} holds a token that is not in the model's vocabulary of {size}: the tokenizer belongs to another model")
+        back[k] = seen.setdefault(sha256(tokens.tobytes()).digest(), len(unique))
         if back[k]==len(unique): unique.append(p)
     return unique, back
 
@@ -381,8 +383,7 @@ def predict_memory(
     max_new_tokens:int=0, # longest continuation; 0: only scored
 )->int: # bytes beyond what is in use now
     "The most memory that a call will need on the engine's device"
-    if not self.share: prompts = [max(prompts, key=len)]
-    groups = build_forest(self._check(prompts, ())[0])
+    groups = build_forest(list({tuple(p): p for p in prompts}.values()) if self.share else [max(prompts, key=len)])
     return _WORKSPACE + max(self._shape.cache(len(g.prefix)) + self._pass_bytes(b, len(g.prefix), max_new_tokens) for g in groups for b in make_packs(g.branches, self.pack_tokens))
 
 # %% ../nbs/00c_engines.ipynb #847d4822
@@ -392,9 +393,11 @@ def free_memory(
     "What can still be taken: of the GPU's memory, or of the machine's within its control group's limit"
     if device.type=="cuda": return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = psutil.virtual_memory().available
-    try: limit, used = (int(Path(f"/sys/fs/cgroup/memory.{f}").read_text()) for f in ("max", "current"))
-    except (OSError, ValueError): return free          # no control group, or one without a limit ("max")
-    return min(free, max(0, limit - used))
+    try:
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{f}").read_text()) for f in ("max", "current"))
+        files = int(re.search(r"^inactive_file (\d+)", Path("/sys/fs/cgroup/memory.stat").read_text(), re.M)[1])  # file contents that are dropped when room is needed
+    except (OSError, ValueError, TypeError): return free          # no control group, or one without a limit ("max")
+    return min(free, max(0, limit - used + files))
 
 @patch
 def _packs(self:HFEngine, group, room=0): # packs of a group that fit into what is free
