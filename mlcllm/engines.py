@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'common_lengths', 'Branch', 'build_branch', 'Group',
            'build_forest', 'Pack', 'forest_attention', 'make_packs', 'pack_layout', 'Scored', 'Generation', 'HFEngine',
-           'free_memory', 'find_model', 'folder_hash', 'load_engine']
+           'free_memory', 'used_memory', 'find_model', 'folder_hash', 'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
-import difflib, re, warnings
+import difflib, re, resource, sys, warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -383,6 +383,7 @@ def predict_memory(
     max_new_tokens:int=0, # longest continuation; 0: only scored
 )->int: # bytes beyond what is in use now
     "The most memory that a call will need on the engine's device"
+    if not prompts: return 0
     groups = build_forest(list({tuple(p): p for p in prompts}.values()) if self.share else [max(prompts, key=len)])
     return _WORKSPACE + max(self._shape.cache(len(g.prefix)) + self._pass_bytes(b, len(g.prefix), max_new_tokens) for g in groups for b in make_packs(g.branches, self.pack_tokens))
 
@@ -398,6 +399,13 @@ def free_memory(
         files = int(re.search(r"^inactive_file (\d+)", Path("/sys/fs/cgroup/memory.stat").read_text(), re.M)[1])  # file contents that are dropped when room is needed
     except (OSError, ValueError, TypeError): return free          # no control group, or one without a limit ("max")
     return min(free, max(0, limit - used + files))
+
+def used_memory(
+    device, # torch device
+)->tuple: # bytes now, and at the peak so far
+    "Memory in use: of the GPU by torch, or of the machine by this process"
+    if device.type=="cuda": return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform=="darwin" else 1024)
 
 @patch
 def _packs(self:HFEngine, group, room=0): # packs of a group that fit into what is free

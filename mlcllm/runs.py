@@ -213,6 +213,7 @@ def chunks(
                 self.count(**{k: v - before.get(k, 0) for k,v in stats.items()})
             else: reused += 1
             parts.append(tables); bar.update(stop-start)
+            self.log(f"{name}: {stop:,} of {n_items:,} after {bar.format_dict['elapsed']:.1f} s")
     self.log(f"{name}: {len(parts)} chunks, {reused} of them from before")
     return {k: pa.concat_tables([p[k] for p in parts]) for k in (parts[0] if parts else {})}
 

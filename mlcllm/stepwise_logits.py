@@ -27,7 +27,7 @@ from sklearn.model_selection import cross_val_predict
 from .data import AnnotatedDocs, LabelSet, check_choice, load_docs
 from .runs import atomic_write, find_runs, read_run
 from .prompts import ParsedAnswer, Template, build_prompts, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, surface_forms
-from .engines import load_engine
+from .engines import free_memory, load_engine, used_memory
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
 def label_probs(
