@@ -240,6 +240,7 @@ def start_run(
     device = str(pick_device(params.get("gpu"))) if "gpu" in params else "cpu"
     try: folder.mkdir(parents=True, exist_ok=True); _lock(folder)
     except OSError as error: raise type(error)(f"cannot write to {folder} ({error.strerror or error}): choose another place with -p output_dir <folder>") from None
+    for half_written in folder.rglob(".*.part*"): half_written.unlink(missing_ok=True)      # by a process that was killed; the lock says that none is writing
     old = _old_record(folder)
     record = dict(schema_version=SCHEMA, status="done" if old.get("status")=="done" else "started", notebook=notebook, run=folder.name, parameters=params, fingerprint=fingerprint or {}, labels=list(labels), n_docs=None if docs is None else len(docs),
                   started=old.get("started") or _now(), finished=old.get("finished"), timings=old.get("timings", {}), versions=_versions(), git_commit=_commit(), device=device, counters=old.get("counters", {}), warnings=old.get("warnings", []), error=None)

@@ -1,19 +1,22 @@
-"The token forest against transformers one prompt at a time: four families, every kind of sharing."
+"The token forest against transformers one prompt at a time: five families, with and without windows shorter than the prompts, every kind of sharing."
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import ByteLevelBPETokenizer
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Phi3Config, PreTrainedTokenizerFast, Qwen2Config
 
 from mlcllm.engines import HFEngine, find_model, load_engine
 
 TINY = Path(find_model("tiny"))
 
 SHAPE = dict(vocab_size=600, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=256, bos_token_id=1, eos_token_id=None, pad_token_id=0)
-FAMILIES = dict(llama=LlamaConfig(**SHAPE), qwen2=Qwen2Config(**SHAPE), mistral=MistralConfig(**SHAPE, sliding_window=24),
-                gemma2=Gemma2Config(**SHAPE, sliding_window=24, query_pre_attn_scalar=16, attn_logit_softcapping=20., final_logit_softcapping=15.))
+SOFTCAPS = dict(query_pre_attn_scalar=16, attn_logit_softcapping=20., final_logit_softcapping=15.)
+FAMILIES = dict(llama=LlamaConfig(**SHAPE), qwen2=Qwen2Config(**SHAPE), qwen2_window=Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=24, max_window_layers=1),
+                mistral=MistralConfig(**SHAPE, sliding_window=None), mistral_window=MistralConfig(**SHAPE, sliding_window=24),
+                gemma2=Gemma2Config(**SHAPE, sliding_window=4096, **SOFTCAPS), gemma2_window=Gemma2Config(**SHAPE, sliding_window=24, **SOFTCAPS),
+                phi3=Phi3Config(**SHAPE, sliding_window=None), phi3_window=Phi3Config(**SHAPE, sliding_window=24))
 TOKENS = np.random.default_rng(0)
 
 
@@ -74,6 +77,22 @@ def test_score_is_transformers_one_prompt_at_a_time(engine, plain, case):
         np.testing.assert_allclose(lse, np.log(np.exp(want - want.max()).sum()) + want.max(), atol=1e-4)
 
 
+def test_bfloat16_is_as_near_as_bfloat16_allows(folder, engine):
+    "Both ways round to 8 bits: the forest must not be further from float32 than one prompt at a time is, but for chance"
+    ids, prompts = range(500), CASES["questions"] + CASES["uneven"]
+    exact = engine.score(prompts, ids).logits
+    fast, slow = (load_engine(str(folder), gpu="cpu", dtype="bfloat16", share=share).score(prompts, ids).logits for share in (True, False))
+    assert np.abs(fast - exact).mean() < 1.2 * np.abs(slow - exact).mean() and np.abs(fast - slow).mean() < .05 * exact.std()
+
+
+@pytest.mark.parametrize("n", [1, 500])
+def test_any_number_of_watched_ids(engine, n):
+    prompts, ids = CASES["questions"][:4], list(range(500))[-n:]
+    whole = engine.score(prompts, range(500)).logits
+    assert (engine.score(prompts, ids).logits == whole[:, -n:]).all()
+    for g in engine.generate(prompts, 3, watch_ids=ids): assert g.logits.shape == (len(g.token_ids), n) and g.logprobs.shape == (len(g.token_ids),)
+
+
 def test_generate_is_greedy_one_prompt_at_a_time(engine, plain):
     prompts = CASES["questions"][::3] + CASES["strangers"]
     for prompt, g in zip(prompts, engine.generate(prompts, 32, watch_ids=[3, 400])):
@@ -104,10 +123,16 @@ def test_sharing_saves_what_is_shared(folder):
     assert len(distinct) <= engine.stats["tokens_forwarded"] <= len(distinct) + 8 * len(DOCS)   # a trie's nodes, but for short stretches that are cheaper to repeat
 
 
+def longest_text(engine):
+    "A prompt whose continuation has some text: half of a random model's tokens are unknown to the tokenizer"
+    prompts = CASES["questions"] + CASES["uneven"]
+    return max(zip(prompts, engine.generate(prompts, 20)), key=lambda pair: len(pair[1].text))
+
+
 def test_stop_strings_end_an_answer(engine):
-    free = engine.generate(CASES["single"], 20)[0]
-    stop = free.text[4:6]
-    got = engine.generate(CASES["single"], 20, stop=[stop])[0]
+    prompt, free = longest_text(engine)
+    stop = free.text[3:5]
+    got = engine.generate([prompt], 20, stop=[stop])[0]
     assert got.finish_reason == "stop" and got.text == free.text[:free.text.find(stop)] and len(got.logits) == len(got.token_ids) < 20
 
 
@@ -137,7 +162,6 @@ def test_an_architecture_that_the_forest_cannot_compute_is_noticed_and_runs_one_
 
 
 def test_rotary_frequencies_that_depend_on_length_stay_right(tokenizer):
-    from transformers import Phi3Config
     torch.manual_seed(0)
     half = SHAPE["head_dim"] // 2
     rope = dict(rope_type="longrope", short_factor=[1.] * half, long_factor=[4.] * half, original_max_position_embeddings=128, rope_theta=10000.)
@@ -169,9 +193,9 @@ def test_long_rows_are_attended_to_in_blocks(engine, plain, monkeypatch):
 
 def test_traps_in_arguments(engine):
     with pytest.raises(ValueError, match="token id 600 is not in the model's vocabulary of 600"): engine.score(CASES["single"], [5, 600])
-    free = engine.generate(CASES["single"], 8)[0]
-    assert engine.generate(CASES["single"], 8, stop=["", ])[0].text == free.text
-    assert engine.generate(CASES["single"], 8, stop=free.text[2:4])[0].text == free.text[:free.text.find(free.text[2:4])]
+    prompt, free = longest_text(engine)
+    assert engine.generate([prompt], 20, stop=["", ])[0].text == free.text
+    assert engine.generate([prompt], 20, stop=free.text[2:4])[0].text == free.text[:free.text.find(free.text[2:4])]
     ids = load_engine("tiny", gpu="cpu").encode("a <|end|> b")
     assert ids[0] == 0 and 1 not in ids[1:] and 0 not in ids[1:]              # special tokens only where the tokenizer puts them
 

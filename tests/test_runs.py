@@ -1,6 +1,7 @@
 "Runs: one folder per identity, nothing lost when a run dies, one clear line when it cannot go on."
 import errno
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -39,18 +41,30 @@ def test_identity(change, same):
     assert run_id(PARAMS, dict(docs="b")) != run_id(PARAMS, dict(docs="a"))
 
 
-def test_killed_at_random_moments_ends_like_an_uninterrupted_run(tmp_path):
-    rng, kills = random.Random(0), 0
-    while True:
-        p = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), ".05"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        folder = p.stdout.readline().strip()
-        if kills == 5: assert p.wait(timeout=120) == 0; break
-        time.sleep(rng.uniform(.02, .5)); p.send_signal(signal.SIGKILL); p.wait(); kills += 1
-        assert json.loads(open(f"{folder}/run.json").read())["status"] == "started"
-    stored = read_run(folder)
-    assert stored["record"]["status"] == "done" and stored["squares"].y.tolist() == [i * i for i in range(200)]
-    log = open(f"{folder}/run.log").read()
-    assert int(log.split("40 chunks, ")[1].split()[0]) > 0                        # earlier chunks were used
+def test_killed_at_50_random_moments_ends_like_an_uninterrupted_run(tmp_path):
+    "Every other child is killed while it starts or reads, the others soon after their first new chunk: while they compute or write the next ones"
+    rng, fork = random.Random(0), multiprocessing.get_context("fork")
+    def large(a, b): time.sleep(.004); return dict(t=pa.table(dict(x=np.repeat(np.arange(a, b), 4000), y=np.random.default_rng(a).random(4000 * (b - a)))))
+    def work(folder):
+        run = start_run("test", PARAMS, output_dir=folder)
+        with run.timed("work"): tables = run.chunks("noise", 400, 2, large)
+        run.save_table("noise", tables["t"]); run.done()
+    stored = lambda: len(list((tmp_path / "killed").glob("*/*/*/*/chunks/*.json")))
+    for kill in range(50):
+        before, p = stored(), fork.Process(target=work, args=(tmp_path / "killed",)); p.start()
+        if kill % 2: time.sleep(rng.uniform(0, .3))
+        else:
+            while stored() == before and p.is_alive(): time.sleep(.002)
+            time.sleep(rng.uniform(0, .05))
+        p.kill(); p.join()
+        assert p.exitcode == -signal.SIGKILL, f"it ended before kill {kill}"
+    for folder in ("killed", "whole"):
+        p = fork.Process(target=work, args=(tmp_path / folder,)); p.start(); p.join()
+        assert p.exitcode == 0
+    killed, whole = (next((tmp_path / f).glob("*/*/*/*")) for f in ("killed", "whole"))
+    assert read_run(killed)["record"]["status"] == "done" and read_run(killed)["noise"].equals(read_run(whole)["noise"])
+    assert int((killed / "run.log").read_text().split("200 chunks, ")[1].split()[0]) > 20          # earlier chunks were used
+    assert not [p for p in killed.rglob("*") if ".part" in p.name], "half-written files are left"
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:], lambda b: b""], ids=["truncated", "a bit flipped", "emptied"])
