@@ -231,7 +231,8 @@ class HFEngine:
         self.device = next(model.parameters()).device
         self.pack_tokens = pack_tokens or (2048 if self.device.type=="cpu" else 8192)
         if getattr(model.config, "attn_logit_softcapping", None): model.set_attn_implementation("eager") # sdpa drops the softcap
-        self._own_attention = model.config._attn_implementation
+        if model.config._attn_implementation=="mlcllm_forest": model.set_attn_implementation(model._own_attention) # an engine had it before
+        self._own_attention = model._own_attention = model.config._attn_implementation
         self.max_length = min(getattr(model.config, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9)
         eos = model.generation_config.eos_token_id if model.generation_config else None
         self.eos = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id} - {None}

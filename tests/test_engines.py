@@ -129,6 +129,12 @@ def longest_text(engine):
     return max(zip(prompts, engine.generate(prompts, 20)), key=lambda pair: len(pair[1].text))
 
 
+def test_one_model_behind_two_engines(plain, tokenizer):
+    fast, slow, again = HFEngine(plain, tokenizer), HFEngine(plain, tokenizer, share=False), HFEngine(plain, tokenizer)
+    wanted = slow.score(CASES["uneven"], [5]).logits
+    for engine in (fast, again, slow, fast): np.testing.assert_allclose(engine.score(CASES["uneven"], [5]).logits, wanted, atol=1e-4)
+
+
 def test_stop_strings_end_an_answer(engine):
     prompt, free = longest_text(engine)
     stop = free.text[3:5]
