@@ -187,6 +187,7 @@ def _need(path, what): # an existing path, or an error that says what is missing
     if not Path(path).exists(): raise FileNotFoundError(f"{what}: {path} does not exist")
     return Path(path)
 
+# %% ../nbs/00_data.ipynb #2c28c633
 def _hub(repo, config, split=None): # a split of a Hub dataset, or all of them in a dict
     import datasets
     try:
@@ -211,6 +212,7 @@ def _long_line(path, sep): # says where a row has more fields than the first
         rows = csv.reader(f, delimiter=sep); width = len(next(rows, []))
         return next((f" (line {rows.line_num} has {len(r)} fields, the first has {width}: quote texts that hold a comma)" for r in rows if len(r) > width), "")
 
+# %% ../nbs/00_data.ipynb #45efc366
 def _read_json_lines(path): # yields line number and object
     with open(path, encoding="utf-8-sig") as f:
         for n, line in enumerate(f, 1):
@@ -515,6 +517,7 @@ def load_docs(
     if test_ids is not None: docs = _only(docs, _id_list(test_ids, dataset), test_ids)
     return docs if n_docs is None else docs.take(range(min(n_docs, len(docs))))
 
+# %% ../nbs/00_data.ipynb #ca827fd3
 def _load(dataset, split, data_dir, options):
     if dataset in DATASETS: docs = DATASETS[dataset](split, data_dir, options)
     else: docs = load_table(split, *_own_table(str(dataset), data_dir, options or {}))

@@ -99,6 +99,7 @@ def build_forest(
     if alone: groups.append(Group(np.zeros(0, np.int64), tuple(alone)))
     return groups
 
+# %% ../nbs/00c_engines.ipynb #1132e563
 def _common_start(prompts): # tokens that all prompts begin with
     if not prompts: return 0
     least, most = min(prompts, key=tuple), max(prompts, key=tuple)
@@ -303,6 +304,7 @@ def _keys_values(self:HFEngine, prefix): # per layer keys and values of a prefix
         self._prefix = (prefix.tobytes(), [pack.kept[k] for k in sorted(pack.kept)])
     return self._prefix[1]
 
+# %% ../nbs/00c_engines.ipynb #aae03393
 @patch
 def _check(self:HFEngine, prompts, ids, room=0): # prompts as lists; raises on an empty or too long one, and on ids that are no tokens
     size = self.model.config.get_text_config().vocab_size
@@ -366,6 +368,7 @@ def _shape(self:HFEngine):
     return _Shape(c.num_hidden_layers, c.hidden_size, getattr(c, "intermediate_size", None) or 4*c.hidden_size, heads, getattr(c, "num_key_value_heads", None) or heads,
                   getattr(c, "head_dim", None) or c.hidden_size//heads, c.vocab_size, self.model.dtype.itemsize)
 
+# %% ../nbs/00c_engines.ipynb #847d4822
 @patch
 def _pass_bytes(self:HFEngine, branches, n_prefix, room=0): # bytes that a pack needs beyond weights and the prefix's keys and values; room: tokens to be written
     m, n, leaves, width = self._shape, sum(map(len, branches)), sum(len(b.paths) for b in branches), max(map(len, branches))
@@ -388,7 +391,7 @@ def predict_memory(
     groups = build_forest(list({tuple(p): p for p in prompts}.values()) if self.share else [max(prompts, key=len)])
     return _WORKSPACE + max(self._shape.cache(len(g.prefix)) + self._pass_bytes(b, len(g.prefix), max_new_tokens) for g in groups for b in make_packs(g.branches, self.pack_tokens))
 
-# %% ../nbs/00c_engines.ipynb #847d4822
+# %% ../nbs/00c_engines.ipynb #9c5f1bac
 def free_memory(
     device, # torch device
 )->int: # bytes
@@ -408,6 +411,7 @@ def used_memory(
     if device.type=="cuda": return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
     return psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform=="darwin" else 1024)
 
+# %% ../nbs/00c_engines.ipynb #73ea30a0
 @patch
 def _packs(self:HFEngine, group, room=0): # packs of a group that fit into what is free
     size, free = self.pack_tokens, .8*free_memory(self.device)

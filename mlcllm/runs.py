@@ -190,6 +190,7 @@ def _store_chunk(folder, stem, tables):
     manifest = {k: file_hash(atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))) for k,t in tables.items()}
     atomic_write(folder/f"{stem}.json", lambda p: p.write_text(json.dumps(manifest)))
 
+# %% ../nbs/00a_runs.ipynb #8d5edda7
 @patch
 def chunks(
     self:Run,

@@ -91,23 +91,10 @@ class LabelReader:
         return tuple(dict.fromkeys(exact + tuple(p.rstrip(" ") for p in exact) + tuple(p.rstrip(" ") + " " for p in exact)))
 
     @cached_property
-    def whole(self): # lead -> per label its tokens, as given
-        out = {}
-        for place in self.places:
-            for n in self.labels.with_none:
-                t = label_tokens(self.tokenizer, n, place); out.setdefault(t.lead, {}).setdefault(n, t.ids)
-        return {lead: {n: names[n] for n in self.labels.with_none} for lead,names in out.items() if len(names)==len(self.labels.with_none)}
+    def whole(self): return _whole_labels(self) # lead -> per label its tokens, as given
 
     @cached_property
-    def forms(self): # lead -> per label the first tokens of its surface forms
-        out = {lead: [set() for _ in self.labels.with_none] for lead in self.whole}
-        for place in self.places:
-            for k, n in enumerate(self.labels.with_none):
-                for t in (label_tokens(self.tokenizer, f, place) for f in surface_forms(n)):
-                    if t.lead in out: out[t.lead][k].add(t.ids[0])
-        given = {lead: [{ids[0]} for ids in names.values()] for lead, names in self.whole.items()}
-        others = lambda sets, k: set().union(*sets[:k], *sets[k+1:])
-        return {lead: [sorted(given[lead][k] | (ids - others(per_label, k))) for k,ids in enumerate(per_label)] for lead, per_label in out.items()} # a spelling that another label may begin like speaks for neither
+    def forms(self): return _first_tokens(self) # lead -> per label the first tokens of its surface forms
 
     def nearest(self, lead): # the known lead that ends most like this one
         return lead if lead in self.forms else max(self.forms, key=lambda k: (lead.endswith(k)*len(k), k.isspace()==lead.isspace(), -len(k)))
@@ -129,6 +116,26 @@ class LabelReader:
         at = {i: k for k,i in enumerate(self.watch_ids)}
         width = max(len(ids) for per_label in self.forms.values() for ids in per_label)
         return {lead: np.array([[at[i] for i in (ids*width)[:width]] for ids in per_label]) for lead, per_label in self.forms.items()}
+
+# %% ../nbs/01_stepwise_logits.ipynb #779a9fdf
+def _whole_labels(reader):
+    names, out = reader.labels.with_none, {}
+    for place in reader.places:
+        for n in names:
+            t = label_tokens(reader.tokenizer, n, place)
+            out.setdefault(t.lead, {}).setdefault(n, t.ids)
+    return {lead: {n: ids[n] for n in names} for lead,ids in out.items() if len(ids)==len(names)}
+
+def _first_tokens(reader):
+    names, spelt = reader.labels.with_none, {lead: [set() for _ in reader.labels.with_none] for lead in reader.whole}
+    for place in reader.places:
+        for k, n in enumerate(names):
+            for t in (label_tokens(reader.tokenizer, f, place) for f in surface_forms(n)):
+                if t.lead in spelt: spelt[t.lead][k].add(t.ids[0])
+    def apart(lead, k): # the label's own first token, and the other ones that are no other label's
+        others = set().union(*spelt[lead][:k], *spelt[lead][k+1:])
+        return sorted({reader.whole[lead][names[k]][0]} | (spelt[lead][k] - others))
+    return {lead: [apart(lead, k) for k in range(len(names))] for lead in spelt}
 
 # %% ../nbs/01_stepwise_logits.ipynb #388eccd6
 def _lse(logits, columns): # log-sum-exp over some watched ids; nan where there are none
@@ -339,6 +346,7 @@ def encode_prompts(
                          + (f"about {fits} of its {shots} demonstrations would fit (shots), or leave the document out" if fits > 0 else "leave the document out (test_ids) or take a model with a longer context"))
     return ids
 
+# %% ../nbs/01_stepwise_logits.ipynb #e26b8377
 def trace_docs(
     engine, # any engine
     reader:LabelReader, # the run's reader
