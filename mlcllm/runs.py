@@ -179,16 +179,16 @@ def timed(self:Run, name:str):
     self._spent(name, time.time()-began); self._save(); self.log(f"{name}: {time.time()-began:.3f} s")
 
 # %% ../nbs/00a_runs.ipynb #7e2406e9
-def _load_chunk(folder, stem): # the chunk's tables, or None if it is absent or damaged
+def _load_chunk(folder, stem, run): # the chunk's tables, or None if it is absent, damaged, or another run's
     try:
         manifest = json.loads((folder/f"{stem}.json").read_text())
-        if not isinstance(manifest, dict) or not manifest or any(file_hash(folder/f"{stem}.{k}.parquet")!=digest for k,digest in manifest.items()): return None
-        return {k: pq.read_table(folder/f"{stem}.{k}.parquet") for k in manifest}
-    except (OSError, ValueError, pa.ArrowException): return None
+        if manifest["run"]!=run or any(file_hash(folder/f"{stem}.{k}.parquet")!=digest for k,digest in manifest["tables"].items()): return None
+        return {k: pq.read_table(folder/f"{stem}.{k}.parquet") for k in manifest["tables"]} or None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException): return None
 
-def _store_chunk(folder, stem, tables):
-    manifest = {k: file_hash(atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))) for k,t in tables.items()}
-    atomic_write(folder/f"{stem}.json", lambda p: p.write_text(json.dumps(manifest)))
+def _store_chunk(folder, stem, run, tables):
+    digests = {k: file_hash(atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))) for k,t in tables.items()}
+    atomic_write(folder/f"{stem}.json", lambda p: p.write_text(json.dumps(dict(run=run, tables=digests))))
 
 # %% ../nbs/00a_runs.ipynb #8d5edda7
 @patch
@@ -206,11 +206,11 @@ def chunks(
     with tqdm(total=n_items, desc=desc or name, unit="doc") as bar:
         for start in range(0, n_items, chunk_size):
             stop = min(start+chunk_size, n_items); stem = f"{name}-{start:07d}-{stop:07d}"
-            tables = _load_chunk(folder, stem)
+            tables = _load_chunk(folder, stem, self.folder.name)
             if tables is None or parts and tables.keys()!=parts[0].keys():
-                if (folder/f"{stem}.json").exists(): self.warn(f"chunk {stem} was damaged and is computed again")
+                if (folder/f"{stem}.json").exists(): self.warn(f"chunk {stem} was damaged, or is not of this run, and is computed again")
                 before, self.record["status"] = dict(stats), "started"
-                tables = compute(start, stop); _store_chunk(folder, stem, tables)
+                tables = compute(start, stop); _store_chunk(folder, stem, self.folder.name, tables)
                 self.count(**{k: v - before.get(k, 0) for k,v in stats.items()})
             else: reused += 1
             parts.append(tables); bar.update(stop-start)

@@ -3,16 +3,14 @@
 Each case is a call and the words that its one line must hold. Whole runs with bad parameters are in test_papermill.py, damaged runs in test_runs.py.
 """
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from mlcllm.data import AnnotatedDocs, LabelDist, LabelSet, load_docs, note_parameters, read_parameters
-from mlcllm.engines import HFEngine, find_model, load_engine
-from mlcllm.prompts import LABEL_FORMATS, Prompt, Template, build_prompts, check_names, format_labels, get_template, order_labels, parse_labels, sample_demos
-from mlcllm.runs import find_runs, pick_device, read_run
+from mlcllm.data import LabelDist, LabelSet, load_docs, note_parameters, read_parameters
+from mlcllm.engines import find_model, load_engine
+from mlcllm.prompts import Prompt, Template, build_prompts, check_names, format_labels, get_template, order_labels, parse_labels
+from mlcllm.runs import pick_device, read_run, start_run
 from mlcllm.stepwise_logits import LabelReader, collect_scores, trace_docs
 
 HEAD = "id,text,labels,split\n"
@@ -149,12 +147,13 @@ CALLS = [ # what is called (with an empty folder), what the line says
     (lambda d: ask(tiny(), [], label_scoring="first"), "unknown label_scoring 'first'; did you mean 'first_token'?"),
     (lambda d: ask(tiny(), [], decoding="constraint"), "unknown decoding 'constraint'; did you mean 'constrained'?"),
     (lambda d: read_run(d), "it has no run.json"),
+    (lambda d: start_run("01", dict(dataset="demo"), output_dir=ids("a")(d)), "choose another place with -p output_dir <folder>"),
     (lambda d: collect_scores(d), "no finished run of 01_stepwise_logits"),
 ]
 
 
 def one_line(call, *args):
-    with pytest.raises((ValueError, FileNotFoundError, FloatingPointError)) as error: call(*args)
+    with pytest.raises((ValueError, OSError, FloatingPointError)) as error: call(*args)
     assert "\n" not in str(error.value), error.value
     return str(error.value)
 

@@ -77,6 +77,15 @@ def test_damaged_chunk_is_computed_again_and_said_so(tmp_path, damage):
     assert "damaged" in again.record["warnings"][0]
 
 
+def test_chunks_of_another_run_are_not_taken(tmp_path):
+    begin(tmp_path).chunks("squares", 10, 4, squares); begin(tmp_path, seed=1).chunks("squares", 10, 4, lambda a, b: squares(a + 100, b + 100))
+    ours, theirs = (next(tmp_path.glob(f"*/*/*/{run_id(PARAMS | dict(seed=seed), {})}/chunks")) for seed in (0, 1))
+    for p in theirs.iterdir(): (ours / p.name).write_bytes(p.read_bytes())
+    run = begin(tmp_path)
+    assert run.chunks("squares", 10, 4, squares)["t"].column("y").to_pylist() == [i * i for i in range(10)]
+    assert all("is not of this run" in w for w in run.record["warnings"]) and len(run.record["warnings"]) == 3
+
+
 def test_full_disk_is_one_clear_line_and_keeps_what_was_finished(tmp_path, monkeypatch):
     run, calls = begin(tmp_path), []
     def full(*args, **kwargs): raise OSError(errno.ENOSPC, "No space left on device")
