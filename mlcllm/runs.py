@@ -209,7 +209,8 @@ def chunks(
             tables = _load_chunk(folder, stem, self.folder.name)
             if tables is None or parts and tables.keys()!=parts[0].keys():
                 if (folder/f"{stem}.json").exists(): self.warn(f"chunk {stem} was damaged, or is not of this run, and is computed again")
-                before, self.record["status"] = dict(stats), "started"
+                before = dict(stats)
+                if self.record["status"]!="started": self.record["status"] = "started"; self._save()
                 tables = compute(start, stop); _store_chunk(folder, stem, self.folder.name, tables)
                 self.count(**{k: v - before.get(k, 0) for k,v in stats.items()})
             else: reused += 1
@@ -222,10 +223,12 @@ def chunks(
 _locks = {}
 
 def _lock(folder): # held until the process ends
-    if str(folder) in _locks: return
-    f = open(folder/".lock", "a")
+    path, held = folder/".lock", _locks.get(str(folder))
+    if held and path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat()): return
+    f = open(path, "a")
     try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError: f.close(); raise RuntimeError(f"another process is working on this very run: {folder}; wait for it, or change a parameter") from None
+    except BlockingIOError: f.close(); raise RuntimeError(f"another process is working on this very run: {folder}; wait for it, or change a parameter") from None
+    except OSError as error: warnings.warn(f"{folder} cannot be locked ({error.strerror}): do not start this run twice at once")
     _locks[str(folder)] = f
 
 def start_run(
@@ -241,7 +244,8 @@ def start_run(
     device = str(pick_device(params.get("gpu"))) if "gpu" in params else "cpu"
     try: folder.mkdir(parents=True, exist_ok=True); _lock(folder)
     except OSError as error: raise type(error)(f"cannot write to {folder} ({error.strerror or error}): choose another place with -p output_dir <folder>") from None
-    for half_written in folder.rglob(".*.part*"): half_written.unlink(missing_ok=True)      # by a process that was killed; the lock says that none is writing
+    for p in folder.rglob(".*.part*"): # half-written by a process that was killed: the lock says that no other one is writing
+        if (m := re.fullmatch(r"\..*\.(\d+)\.part(\.\w+)?", p.name)) and int(m[1])!=os.getpid() and p.is_file(): p.unlink(missing_ok=True)
     old = _old_record(folder)
     record = dict(schema_version=SCHEMA, status="done" if old.get("status")=="done" else "started", notebook=notebook, run=folder.name, parameters=params, fingerprint=fingerprint or {}, labels=list(labels), n_docs=None if docs is None else len(docs),
                   started=old.get("started") or _now(), finished=old.get("finished"), timings=old.get("timings", {}), versions=_versions(), git_commit=_commit(), device=device, counters=old.get("counters", {}), warnings=old.get("warnings", []), error=None)

@@ -56,21 +56,21 @@ def turning_tokens(
     labels:LabelSet, # the task's labels
     label_format:str, # comma, json or polysyndeton
     tail:str, # what the template writes behind an answer
+    eos:tuple=(), # ids that end a text; (): the tokenizer's
 )->tuple: # ids that go on, ids that stop, and how many tokens after the label they differ
     "The tokens that decide, after a label, between another label and the end"
-    more, ends = _behind_label(tokenizer, labels, label_format, tail)
+    more, ends = _behind_label(tokenizer, label_format, labels.multi and len(labels)>1, tail, eos)
     delay = next((k for k,(x,y) in enumerate(zip(more[0], ends[0])) if x!=y), 0) if more else 0
-    stop = {e[delay] for e in ends if len(e)>delay} | ({tokenizer.eos_token_id} if not get_format(label_format, labels.multi).closing else set())
     go_on = {m[delay] for m in more}
-    return tuple(sorted(go_on)), tuple(sorted(i for i in stop - go_on if i is not None)), delay
+    return tuple(sorted(go_on)), tuple(sorted({e[delay] for e in ends if len(e)>delay} - go_on)), delay
 
-def _behind_label(tokenizer, labels, label_format, tail): # token lists that may follow a label: those that lead to another one, and those that end the list
-    a, b = labels.names[0], labels.names[-1]
-    pieces = get_format(label_format, labels.multi)
-    fmt, end = lambda names: "\n" + format_labels(names, label_format, labels.multi), len("\n" + pieces.opening + pieces.before + a)
-    more = [_after(tokenizer, fmt([a, b]), end)] if labels.multi and len(labels)>1 else []
+def _behind_label(tokenizer, label_format, multi, tail, eos=()): # token lists that may follow a label: those that lead to another one, and those that end the list
+    pieces, a = get_format(label_format, multi), "word"          # stands for any label whose last character joins nothing
+    fmt, end = lambda names: "\n" + format_labels(names, label_format, multi), len("\n" + pieces.opening + pieces.before + a)
+    more = [_after(tokenizer, fmt([a, a]), end)] if multi else []
     ends = [_after(tokenizer, fmt([a]) + t, end) for t in dict.fromkeys((tail, "\n", "\n\n", ""))]
-    return more, [e for e in ends if e] or [[tokenizer.eos_token_id]]
+    stops = [[i] for i in eos or (tokenizer.eos_token_id,) if i is not None] if not pieces.closing else []
+    return more, [e for e in ends if e] + stops
 
 # %% ../nbs/01_stepwise_logits.ipynb #c3257aa1
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class LabelReader:
     labels: LabelSet   # the task's labels
     label_format: str  # comma, json or polysyndeton
     template: Template # the run's words
+    eos: tuple = ()    # ids that end a text (chat models have several); (): the tokenizer's
 
     @property
     def opening(self): return re.search(r"\s*$", self.template.query)[0].strip(" ") # white space between prompt and answer, but for blanks
@@ -100,12 +101,14 @@ class LabelReader:
         return lead if lead in self.forms else max(self.forms, key=lambda k: (lead.endswith(k)*len(k), k.isspace()==lead.isspace(), -len(k)))
 
     @cached_property
-    def turns(self): return turning_tokens(self.tokenizer, self.labels, self.label_format, self.template.tail)
+    def turns(self): return turning_tokens(self.tokenizer, self.labels, self.label_format, self.template.tail, self.eos)
+
+    @cached_property
+    def behind(self): return _behind_label(self.tokenizer, self.label_format, self.labels.multi, self.template.tail, self.eos) # token lists that go on, and that end
 
     @cached_property
     def edges(self): # the tokens that may come right behind a label
-        more, ends = _behind_label(self.tokenizer, self.labels, self.label_format, self.template.tail)
-        return sorted({e[0] for e in more + ends if e[0] is not None})
+        return sorted({e[0] for tokens in self.behind for e in tokens})
 
     @cached_property
     def watch_ids(self): # every id whose logit a run keeps
@@ -181,7 +184,7 @@ class StepTrace:
     token_index: np.ndarray   # (n_steps,) which generated token; -1 where the opening was forced
     logits: np.ndarray        # (n_steps, n_labels) nats
     logsumexp: np.ndarray     # (n_steps,) over the vocabulary
-    continue_logit: np.ndarray # (n_steps,) another label follows; nan where it was not reached
+    continue_logit: np.ndarray # (n_steps,) another label follows; nan where it was not reached or is part of the label's last token
     stop_logit: np.ndarray    # (n_steps,) the list ends
     found_step: bool = True   # False: no label in the answer, read at the first slot instead
     well_formed: bool = True  # nothing but a list of known labels, closed
@@ -209,7 +212,9 @@ def read_trace(
     at = tokens_at(begun, parsed.starts)
     inside = at < n
     leads = _leads(g.text, complete, parsed.starts, at[inside])
-    turn = tokens_at(complete, [e-1 for e in parsed.ends]) + 1 + reader.turns[2]
+    last = tokens_at(complete, [e-1 for e in parsed.ends])
+    joined = np.array([k < n and complete[k] > e for k,e in zip(last, parsed.ends)], dtype=bool) # the label's last token holds what follows, too: nothing to be read
+    turn = np.where(joined, n, last + 1 + reader.turns[2])
     go_on, stop = _turn_logits(reader, g.logits, turn)
     return StepTrace(doc_id, reader.labels.with_none, g.text, g.finish_reason, tuple(np.array(parsed.labels, dtype=object)[inside]), at[inside],
                      label_logits(reader, g.logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed)
@@ -266,7 +271,7 @@ def score_sequences(
     token = [labels[c][l] for c,l,_ in jobs]
     wanted = [s[j:j+1] or reader.edges for (_,_,j),s in zip(jobs, token)]       # behind the last token: the end of the label
     ids = sorted({i for w in wanted for i in w}); at = {i: k for k,i in enumerate(ids)}
-    read = engine.score([contexts[c] + list(s[:j]) for (c,_,j),s in zip(jobs, token)], ids)
+    read = engine.score([[*contexts[c], *s[:j]] for (c,_,j),s in zip(jobs, token)], ids)
     logp = np.array([_lse(z[None], [at[i] for i in w])[0] for z,w in zip(read.logits, wanted)]) - read.logsumexp
     out = np.zeros((len(contexts), len(reader.labels.with_none)), np.float32)
     np.add.at(out, ([c for c,_,_ in jobs], [l for _,l,_ in jobs]), logp)
@@ -298,11 +303,11 @@ class ListGrammar:
     def __init__(self, reader:LabelReader):
         ids, labels, first = reader.tokenizer, reader.labels, reader.places[0]
         tokens = lambda text, start=0: tuple(_after(ids, text, start))
-        fmt, a = get_format(reader.label_format, labels.multi), labels.names[0]
+        fmt, a = get_format(reader.label_format, labels.multi), "word"
         join = first + a + fmt.after + fmt.separator + fmt.before
         self.first = {n: tokens(first + n) for n in labels.names}
         self.later = {n: tokens(join + n, len(first + a)) for n in labels.names} if labels.multi else {}
-        self.ends = [tuple(e) for e in _behind_label(ids, labels, reader.label_format, reader.template.tail)[1]]
+        self.ends = [tuple(e) for e in reader.behind[1]]
         none = first if reader.label_format=="json" else reader.opening or " "
         self.none = [tokens(none + "none")] if labels.allows_none else []
         self._at = {(): [(t, {n}) for n,t in self.first.items()] + [(t, None) for t in self.none]}     # tokens written -> what may follow: (tokens to come, labels written behind them; None: the list can only end)

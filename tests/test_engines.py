@@ -129,8 +129,9 @@ def longest_text(engine):
     return max(zip(prompts, engine.generate(prompts, 20)), key=lambda pair: len(pair[1].text))
 
 
-def test_one_model_behind_two_engines(plain, tokenizer):
-    fast, slow, again = HFEngine(plain, tokenizer), HFEngine(plain, tokenizer, share=False), HFEngine(plain, tokenizer)
+def test_one_model_behind_two_engines(folder, tokenizer):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    fast, slow, again = HFEngine(model, tokenizer), HFEngine(model, tokenizer, share=False), HFEngine(model, tokenizer)
     wanted = slow.score(CASES["uneven"], [5]).logits
     for engine in (fast, again, slow, fast): np.testing.assert_allclose(engine.score(CASES["uneven"], [5]).logits, wanted, atol=1e-4)
 

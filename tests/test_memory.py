@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_engines import CASES, DOCS, FAMILIES, HEAD, draw, engine, folder, tokenizer  # noqa: F401 (fixtures)
 
-from mlcllm.engines import HFEngine
+from mlcllm.engines import HFEngine, load_engine
 
 SETUP = """
 import gc, resource, sys
@@ -39,11 +39,11 @@ needs_proc = pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK),
 
 
 @needs_proc
-@pytest.mark.parametrize("shape, n_docs, n_questions, n_new", [((6144, 256, 4, 8), 60, 7, 0), ((100000, 128, 4, 4), 60, 7, 0), ((6144, 256, 8, 8), 3, 406, 0), ((6144, 256, 4, 8), 60, 1, 18)], ids=["unary", "large vocabulary", "406 pairs", "written"])
+@pytest.mark.parametrize("shape, n_docs, n_questions, n_new", [((6144, 256, 4, 8), 60, 7, 0), ((100000, 128, 4, 4), 60, 7, 0), ((6144, 256, 8, 8), 3, 406, 0), ((6144, 256, 4, 8), 60, 1, 18), ((6144, 256, 2, 16), 2, 1, 0)], ids=["unary", "large vocabulary", "406 pairs", "written", "a long start"])
 def test_the_peak_is_predicted_within_a_fifth(shape, n_docs, n_questions, n_new):
     predicted, peak = python("""
         shape, n_docs, n_questions, n_new = tuple(int(x) for x in sys.argv[1].split(",")), *map(int, sys.argv[2:])
-        e, head, questions = engine(*shape), draw(700), [draw(5) for _ in range(n_questions)]
+        e, head, questions = engine(*shape), draw(1900 if n_docs < 3 else 700), [draw(5) for _ in range(n_questions)]
         prompts = [d + q for d in [head + draw(40) for _ in range(n_docs)] for q in questions]
         before = fresh(); predicted = before + e.predict_memory(prompts, n_new)
         e.generate(prompts, n_new, watch_ids=[5]) if n_new else e.score(prompts, [5, 6])
@@ -75,7 +75,28 @@ def test_a_pack_that_does_not_fit_is_halved(engine, monkeypatch):  # noqa: F811
     assert turned_down and [g.token_ids for g in engine.generate(DOCS, 5, watch_ids=[4])] == [g.token_ids for g in written]
     monkeypatch.setattr(HFEngine, "_forward", lambda *_: (_ for _ in ()).throw(RuntimeError("DefaultCPUAllocator: can't allocate memory")))
     engine._prefix = (None, None)
-    with pytest.raises(MemoryError, match="do not fit into memory: use a smaller model"): engine.score([draw(9)], [1])
+    with pytest.raises(MemoryError, match="a prompt with 9 tokens of its own does not fit into memory: use a smaller model"): engine.score([draw(9)], [1])
+    with pytest.raises(MemoryError, match="the start of 90 tokens that prompts share does not fit"): engine.score([HEAD + draw(9), HEAD + draw(9)], [1])
+
+
+def test_the_questions_of_one_document_are_cut_where_they_do_not_fit(engine, monkeypatch):  # noqa: F811
+    prompts = [d + q for d in DOCS[:2] for q in [draw(3) for _ in range(600)]]
+    whole, rows = engine.score(prompts, range(9)), []
+    forward = HFEngine._forward
+    def scarce(self, ids, pack, keep):
+        if len(keep) > 100: raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+        rows.append(len(keep)); return forward(self, ids, pack, keep)
+    monkeypatch.setattr(HFEngine, "_forward", scarce)
+    np.testing.assert_allclose(engine.score(prompts, range(9)).logits, whole.logits, atol=1e-4)
+    assert sum(rows) >= 1100
+
+
+def test_weights_that_change_are_noticed(folder):  # noqa: F811
+    fast, slow = (load_engine(str(folder), gpu="cpu", share=share) for share in (True, False))
+    fast.score(CASES["questions"], [5])
+    for e in (fast, slow):
+        with torch.no_grad(): next(p for n, p in e.model.named_parameters() if "down_proj" in n).mul_(1.5)
+    np.testing.assert_allclose(fast.score(CASES["questions"], range(9)).logits, slow.score(CASES["questions"], range(9)).logits, atol=1e-4)
 
 
 def test_packs_are_made_to_fit(engine, monkeypatch):  # noqa: F811

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import find_model, load_engine
-from mlcllm.prompts import LABEL_FORMATS, Prompt, build_prompts, format_labels, get_template, inspect_labels, label_tokens
+from mlcllm.prompts import LABEL_FORMATS, Prompt, build_prompts, format_labels, get_template, inspect_labels, label_tokens, parse_labels
 from mlcllm.stepwise_logits import LabelReader, ListGrammar, read_trace, score_sequences, trace_docs
 
 EMOTIONS = LabelSet(("anger", "fear", "joy", "love", "sadness"))
@@ -112,7 +112,42 @@ def test_constrained_decoding_writes_nothing_but_lists(label_format, labels):
     engine = load_engine("tiny", gpu="cpu")
     reader, texts = LabelReader(engine.tokenizer, labels, label_format, get_template("demo", labels.multi)), ["a letter from home", "Nobody came.", "x"]
     prompts = [Prompt(str(k), f"Say what you like.\nInput: {t}", ()) for k, t in enumerate(texts)]
-    for t in trace_docs(engine, reader, prompts, max_new_tokens=40, decoding="constrained"): assert t.well_formed and t.finish_reason == "stop", t.output
+    for t in trace_docs(engine, reader, prompts, max_new_tokens=40, decoding="constrained"): assert t.well_formed and t.finish_reason in ("stop", "eos"), t.output
+
+
+@pytest.mark.parametrize("label_format", LABEL_FORMATS)
+@pytest.mark.parametrize("names, multi", [(("C#", "Java"), True), (("LGBTQ+", "Women", "Men"), True), (("U.S.", "joy"), True), (("C#", "Java"), False), (("hate", "hate speech", "x"), True)], ids=lambda x: "+".join(x) if isinstance(x, tuple) else None)
+def test_a_grammar_allows_nothing_but_lists(tokenizer, label_format, names, multi):
+    "Random walks, with labels whose last character a tokenizer joins with what follows"
+    labels = LabelSet(names, allows_none=multi, multi=multi)
+    grammar, rng, seen = ListGrammar(LabelReader(tokenizer, labels, label_format, get_template("demo", multi))), np.random.default_rng(0), set()
+    for _ in range(200):
+        written = ()
+        while options := grammar(written): written += (int(rng.choice(options)),)
+        parsed = parse_labels(tokenizer.decode(written, skip_special_tokens=True), labels, label_format)
+        assert parsed.well_formed, tokenizer.decode(written)
+        seen.add(parsed.labels)
+    assert {(n,) for n in labels.with_none} <= seen
+
+
+@pytest.mark.parametrize("names", [("LGBTQ+", "Men", "Women"), ("Men", "Women", "LGBTQ+")])
+def test_labels_that_end_in_punctuation_spoil_no_other_label(tokenizer, names):
+    "Where a token holds the end of a label and the separator, that label's turn cannot be read; all others are"
+    for label_format in LABEL_FORMATS:
+        reader = LabelReader(tokenizer, LabelSet(names), label_format, get_template("demo"))
+        trace = read_trace(reader, "d", written(reader, "\n" + format_labels(["Men", "LGBTQ+", "Women"], label_format) + "\n"))
+        assert trace.chosen == ("Men", "LGBTQ+", "Women")
+        turns = trace.continue_logit - trace.stop_logit
+        assert turns[0] > 0 > turns[2] and (np.isnan(turns[1]) or turns[1] > 0)
+
+
+def test_ending_the_text_ends_a_label_too():
+    "A model that likes to end its answer after 'hate' must not be taken for one that means 'hate speech'"
+    tokenizer = AutoTokenizer.from_pretrained(find_model("tiny"))
+    for eos in ((), (7, 9)):
+        reader = LabelReader(tokenizer, LabelSet(("hate", "hate speech", "joy")), "comma", get_template("demo"), eos)
+        assert set(eos or (tokenizer.eos_token_id,)) <= set(reader.edges) & set(reader.turns[1]) & {e[0] for e in ListGrammar(reader).ends}
+    assert tokenizer.eos_token_id not in LabelReader(tokenizer, EMOTIONS, "json", get_template("demo")).edges      # a JSON list is closed first
 
 
 def test_constrained_probabilities_are_those_of_brute_force_and_sum_to_one():
@@ -129,7 +164,7 @@ def test_constrained_probabilities_are_those_of_brute_force_and_sum_to_one():
     assert abs(np.exp(list(every.values())).sum() - 1) < 1e-6
     got = engine.generate([prompt], 40, watch_ids=[5], allowed=grammar)[0]
     assert abs(got.logprobs.sum() - every[got.token_ids]) < 1e-3
-    assert {engine.tokenizer.decode(w).strip() for w in every} == {"none", "disgust", "disgusting", "disgust, disgusting", "disgusting, disgust"}
+    assert {engine.tokenizer.decode(w, skip_special_tokens=True).strip() for w in every} == {"none", "disgust", "disgusting", "disgust, disgusting", "disgusting, disgust"}
 
 
 def test_prompts_that_do_not_fit_name_their_document():
