@@ -44,10 +44,10 @@ def test_identity(change, same):
 def test_killed_at_50_random_moments_ends_like_an_uninterrupted_run(tmp_path):
     "Every other child is killed while it starts or reads, the others soon after their first new chunk: while they compute or write the next ones"
     rng, fork = random.Random(0), multiprocessing.get_context("fork")
-    def large(a, b): time.sleep(.004); return dict(t=pa.table(dict(x=np.repeat(np.arange(a, b), 4000), y=np.random.default_rng(a).random(4000 * (b - a)))))
+    def large(a, b): time.sleep(.01); return dict(t=pa.table(dict(x=np.repeat(np.arange(a, b), 2000), y=np.random.default_rng(a).random(2000 * (b - a)))))
     def work(folder):
         run = start_run("test", PARAMS, output_dir=folder)
-        with run.timed("work"): tables = run.chunks("noise", 400, 2, large)
+        with run.timed("work"): tables = run.chunks("noise", 1200, 2, large)
         run.save_table("noise", tables["t"]); run.done()
     stored = lambda: len(list((tmp_path / "killed").glob("*/*/*/*/chunks/*.json")))
     for kill in range(50):
@@ -63,7 +63,7 @@ def test_killed_at_50_random_moments_ends_like_an_uninterrupted_run(tmp_path):
         assert p.exitcode == 0
     killed, whole = (next((tmp_path / f).glob("*/*/*/*")) for f in ("killed", "whole"))
     assert read_run(killed)["record"]["status"] == "done" and read_run(killed)["noise"].equals(read_run(whole)["noise"])
-    assert int((killed / "run.log").read_text().split("200 chunks, ")[1].split()[0]) > 20          # earlier chunks were used
+    assert int((killed / "run.log").read_text().split("600 chunks, ")[1].split()[0]) > 20          # earlier chunks were used
     assert not [p for p in killed.rglob("*") if ".part" in p.name], "half-written files are left"
 
 
@@ -117,6 +117,28 @@ def test_failure_is_recorded(tmp_path):
     with pytest.raises(ZeroDivisionError), run.timed("work"): 1 / 0
     record = json.loads((run.folder / "run.json").read_text())
     assert record["status"] == "failed" and record["error"] == "ZeroDivisionError: division by zero"
+
+
+def test_interrupted_in_jupyter_it_goes_on_in_the_same_kernel(tmp_path):
+    "What the stop button of JupyterLab does, then the cell again"
+    from jupyter_client.manager import start_new_kernel
+    manager, client = start_new_kernel(kernel_name="python3")
+    code = WORKER.replace("sys.argv[1]", repr(str(tmp_path))).replace("sys.argv[2]", "'.05'")
+    try:
+        first = client.execute(code)
+        deadline = time.time() + 60
+        while len(list(tmp_path.rglob("chunks/*.json"))) < 3 and time.time() < deadline: time.sleep(.02)
+        manager.interrupt_kernel()
+        assert client.get_shell_msg(timeout=60)["content"]["ename"] == "KeyboardInterrupt"
+        record = json.loads(next(tmp_path.rglob("run.json")).read_text())
+        assert record["status"] == "failed" and record["error"].startswith("KeyboardInterrupt")
+        kept = len(list(tmp_path.rglob("chunks/*.json")))
+        client.execute(code.replace("'.05'", "'0'"))
+        assert client.get_shell_msg(timeout=60)["content"]["status"] == "ok" and first
+    finally: client.stop_channels(); manager.shutdown_kernel(now=True)
+    stored = read_run(next(tmp_path.rglob("run.json")).parent)
+    assert stored["record"]["status"] == "done" and stored["squares"].y.tolist() == [i * i for i in range(200)]
+    assert f"40 chunks, {kept} of them from before" in next(tmp_path.rglob("run.log")).read_text()
 
 
 def test_no_secret_is_written(tmp_path, monkeypatch):
