@@ -522,7 +522,7 @@ def collect_scores(
         return stored["scores"].assign(dataset=p["dataset"], split=p["split"], documents="list" if p["test_ids"] else "all", model=p["model"], shots=p["shots"])
     tables = [one(f) for f in find_runs(output_dir, "01_stepwise_logits")]
     if not tables: raise ValueError(f"no finished run of 01_stepwise_logits under {output_dir}")
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True).drop_duplicates(["dataset", "split", "documents", "model", "shots", "method", "metric"], keep="last", ignore_index=True) # the latest of runs that differ in other ways, such as weights
     if path: atomic_write(path, lambda p: table.to_parquet(p, index=False))
     return table
 

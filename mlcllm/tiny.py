@@ -393,6 +393,7 @@ def save_model(
     "Store weights in float16, tokenizer, record and card"
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     record = dict(record, n_parameters=model.num_parameters())
+    tokenizer.backend_tokenizer.no_truncation(); tokenizer.backend_tokenizer.no_padding()       # as training left them
     model.half().save_pretrained(folder); tokenizer.save_pretrained(folder)
     (folder/"training.json").write_text(json.dumps(record, indent=1))
     (folder/"README.md").write_text(model_card(record), encoding="utf-8")
