@@ -135,14 +135,18 @@ class Pack:
     key_position: torch.Tensor = None # (n_rows, n_keys) positions of the own keys
 
 # %% ../nbs/00c_engines.ipynb #3cce5e55
-_MAX_SCORES = 1 << 26 # attention scores held at once
+_MAX_SCORES = dict(cpu=1 << 22, cuda=1 << 26) # attention scores held at once
+_FUSED = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None) # gives the log-sum-exp as well, which the public function keeps to itself
 
 def _attend(q, k, v, seen, scaling, softcap): # q (..., g, n, d), k and v (..., m, d), seen (..., 1, n, m) or None -> output (..., g, n, d) and log-sum-exp (..., g, n)
     heads, n = q.shape[:-2], q.shape[-2]
-    step = max(1, _MAX_SCORES // (heads.numel()*k.shape[-2]))
+    fused = _can_fuse(q.device, softcap)
+    if fused and seen is None: return _fused(q, k, v, None, scaling)
+    step = max(1, _MAX_SCORES.get(q.device.type, 1 << 26) // (heads.numel()*k.shape[-2]) * (heads[-2] if fused else 1))
     if n > step: # long rows: some queries at a time
         parts = [_attend(q[..., a:a+step, :], k, v, None if seen is None else seen[..., a:a+step, :], scaling, softcap) for a in range(0, n, step)]
         return torch.cat([o for o,_ in parts], -2), torch.cat([t for _,t in parts], -1)
+    if fused: return _fused(q, k, v, seen, scaling)
     s = (q.flatten(-3, -2) @ k.transpose(-1, -2)).float().mul_(scaling).view(*heads, n, -1)    # the largest array of a pass: everything below happens in place
     if softcap is not None: s.div_(softcap).tanh_().mul_(softcap)
     if seen is not None: s.masked_fill_(~seen, torch.finfo(s.dtype).min)
@@ -150,6 +154,18 @@ def _attend(q, k, v, seen, scaling, softcap): # q (..., g, n, d), k and v (..., 
     e = s.sub_(top).exp_()
     total = e.sum(-1, keepdim=True)
     return (e.flatten(-3, -2).to(v.dtype) @ v).float().view(*heads, n, -1) / total, (top + total.log()).squeeze(-1)
+
+def _can_fuse(device, softcap): return device.type=="cpu" and softcap is None and _FUSED is not None
+
+def _fused(q, k, v, seen, scaling): # the same by one operation that never holds all scores
+    *outer, h, g, n, d = q.shape
+    batch = lambda x: x.reshape(-1, h, *x.shape[-2:])
+    bias = None
+    if seen is not None:
+        seen = seen.expand(*seen.shape[:-3], g, n, seen.shape[-1]).flatten(-3, -2).reshape(-1, 1, g*n, seen.shape[-1])
+        bias = torch.zeros(seen.shape, dtype=q.dtype).masked_fill_(~seen, torch.finfo(q.dtype).min)
+    o, s = _FUSED(batch(q.flatten(-3, -2)), batch(k), batch(v), 0., False, attn_mask=bias, scale=scaling)
+    return o.reshape(q.shape).float(), s.reshape(q.shape[:-1])
 
 def _own(pack, layer, q, k, v, window, scaling, softcap): # attention inside the branch: q (n_kv, g, n, d), k, v (n_kv, n, d)
     n_kv, g, n, d = q.shape
@@ -188,7 +204,7 @@ AttentionInterface.register("mlcllm_forest", forest_attention)
 # %% ../nbs/00c_engines.ipynb #272dd00a
 def make_packs(
     branches:tuple, # of `Branch`
-    pack_tokens:int=2048, # tokens of a pass
+    pack_tokens:int=1024, # tokens of a pass
     pack_prompts:int=512, # prompts of a pass: each needs a row of the whole vocabulary
 )->list: # lists of branches
     "Sort branches by length and cut them into packs"
@@ -239,7 +255,7 @@ class HFEngine:
     def __init__(self, model, tokenizer, share=True, pack_tokens=None, model_hash=""):
         self.model, self.tokenizer, self.model_hash = model.eval(), tokenizer, model_hash
         self.device = next(model.parameters()).device
-        self.pack_tokens = pack_tokens or (2048 if self.device.type=="cpu" else 8192)
+        self.pack_tokens = pack_tokens or (1024 if self.device.type=="cpu" else 8192)
         if getattr(model.config, "attn_logit_softcapping", None): model.set_attn_implementation("eager") # sdpa drops the softcap
         if model.config._attn_implementation=="mlcllm_forest": model.set_attn_implementation(model._own_attention) # an engine had it before
         self._own_attention = model._own_attention = model.config._attn_implementation
@@ -391,8 +407,10 @@ def _shape(self:HFEngine):
 @patch
 def _pass_bytes(self:HFEngine, branches, n_prefix, room=0): # bytes that a pack needs beyond weights and the prefix's keys and values; room: tokens to be written
     m, n, leaves, width = self._shape, sum(map(len, branches)), sum(len(b.paths) for b in branches), max(map(len, branches))
-    scores = lambda rows, keys: min(rows*keys, max(_MAX_SCORES, keys)) * (4 + (m.size < 4)*m.size)
-    attention = max(scores(len(branches)*m.heads*width, width) + 3*len(branches)*width**2, scores(m.heads*n, n_prefix))        # scores in float32, and masks
+    fused = _can_fuse(self.device, getattr(self.model.config, "attn_logit_softcapping", None))
+    scores = lambda rows, keys: min(rows*keys, max(_MAX_SCORES.get(self.device.type, 1 << 26), keys)) * (4 + (m.size < 4)*m.size)
+    masks = 3*len(branches)*width**2 + fused*scores(len(branches)*m.heads//m.kv*width, width)
+    attention = masks + (0 if fused else max(scores(len(branches)*m.heads*width, width), scores(m.heads*n, n_prefix)))         # scores in float32
     layer = n * m.size * (3*m.width + max(3*m.inner, 6*m.heads*m.dim))
     logits = leaves * m.vocabulary * (8 if m.size==4 else 10)                # the row, its exponentials
     kept = m.cache(n) * (room > 0)

@@ -194,8 +194,22 @@ def test_one_long_document_does_not_make_short_ones_expensive():
 
 def test_long_rows_are_attended_to_in_blocks(engine, plain, monkeypatch):
     import mlcllm.engines
-    monkeypatch.setattr(mlcllm.engines, "_MAX_SCORES", 1000)
+    monkeypatch.setitem(mlcllm.engines._MAX_SCORES, "cpu", 1000)
     for prompt, z in zip(CASES["uneven"], engine.score(CASES["uneven"], range(500)).logits): np.testing.assert_allclose(z, last_logits(plain, prompt)[:500], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, .03)])
+def test_the_fused_operation_is_what_it_is_taken_for(monkeypatch, dtype, tolerance):
+    "It is not public: this notices when it changes or goes, and the plain way is then taken"
+    import mlcllm.engines
+    q, k, v = (torch.randn(n, dtype=dtype) for n in ((3, 4, 2, 9, 16), (3, 4, 30, 16), (3, 4, 30, 16)))
+    assert mlcllm.engines._FUSED is not None
+    for seen in (None, (torch.rand(3, 1, 1, 9, 30) < .5) | (torch.arange(30) == 0)):
+        got = mlcllm.engines._attend(q, k, v, seen, .25, None)
+        with monkeypatch.context() as m:
+            m.setattr(mlcllm.engines, "_FUSED", None)
+            wanted = mlcllm.engines._attend(q, k, v, seen, .25, None)
+        for a, b in zip(got, wanted): assert a.shape == b.shape and (a - b).abs().max() < tolerance
 
 
 def test_traps_in_arguments(engine):
