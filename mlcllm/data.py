@@ -414,6 +414,8 @@ def _encode_cells(df, o, source): # (n_rows, n_labels) 0/1 and the labels that o
         except (ValueError, SyntaxError): raise ValueError(f"{source}, row {n}: labels {cell!r} are neither a list nor names joined by {o['separator']!r}") from None
     names = tuple(o["label_names"] or sorted({x for c in cells for x in c}))
     if not names: raise ValueError(f"{source}: column {o['labels']!r} holds no label at all")
+    odd = next(((x, sign) for sign in ";|" for x in names if sign in x and sign!=o["separator"] and not o["label_names"]), None)
+    if odd: warnings.warn(f"{source}: is {odd[0]!r} one label? If {odd[1]!r} separates labels, say so in options: separator: {odd[1]!r}", stacklevel=2)
     at = {x: k for k,x in enumerate(names)}
     values = np.zeros((len(cells), len(names)), np.float32)
     for n, c in enumerate(cells, 1):

@@ -263,7 +263,7 @@ def sample_demos(
     if exclude and not exclude.isdisjoint(picked): # a replacement takes the place of what it replaces
         new = iter([i for i in _pick(docs, [i for i in line if i not in exclude], shots, sampling, ratio) if i not in picked])
         picked = [i for i in (next(new, None) if i in exclude else i for i in picked) if i is not None]
-    if len(picked) < shots: raise ValueError(f"{docs.name} {docs.split}: {shots} demonstrations wanted, {len(picked)} documents fit sampling={sampling!r}, ratio={ratio}; ask for fewer shots or another sampling")
+    if len(picked) < shots: raise ValueError(f"{docs.name} {docs.split}: {shots} demonstrations wanted, {len(picked)} documents fit sampling={sampling!r}, ratio={ratio}; ask for fewer (papermill: -p shots {len(picked)}) or another sampling")
     return [picked[i] for i in order]
 
 # %% ../nbs/00b_prompts.ipynb #7add4354

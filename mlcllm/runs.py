@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'pick_device', 'atomic_write', 'file_hash', 'run_id', 'defa
            'Run', 'start_run', 'find_runs', 'read_run']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
-import errno, fcntl, hashlib, json, logging, os, platform, re, subprocess, time, warnings
+import errno, fcntl, hashlib, json, logging, os, platform, re, subprocess, sys, time, warnings
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib import metadata
@@ -140,7 +140,8 @@ class Run:
     def log(self, message): self._log.info(hide_secrets(str(message)))
 
     def warn(self, message):
-        "Log a warning and keep it in the record"
+        "Show a warning, log it and keep it in the record"
+        print(f"warning: {hide_secrets(str(message))}", file=sys.stderr)
         if message not in self.record["warnings"]: self.record["warnings"].append(message)
         self._log.warning(hide_secrets(str(message))); self._save()
 

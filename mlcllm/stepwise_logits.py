@@ -377,11 +377,11 @@ def plot_steps(
     fig=None, # a figure to draw into
 ): # the figure
     "Heat map of label × step, with the label written marked, and P(stop) after each label"
-    fig = fig or plt.figure(figsize=(8.4, .62 + .3*len(trace.names) + 1.1), layout="constrained")
-    grid = fig.add_gridspec(2, 2, height_ratios=[len(trace.names), 2], width_ratios=[max(len(trace), 2), 4])
+    fig = fig or plt.figure(figsize=(7.4, .62 + .3*len(trace.names) + 1.1), layout="constrained")
+    grid = fig.add_gridspec(2, 2, height_ratios=[len(trace.names), 2], width_ratios=[max(len(trace), 2), 3])
     ax, below, side = fig.add_subplot(grid[0,0]), fig.add_subplot(grid[1,0]), fig.add_subplot(grid[:,1])
     image = ax.imshow(trace.probs.T, vmin=0, vmax=1, cmap="Greys", aspect="auto")
-    for step, name in enumerate(trace.chosen): ax.add_patch(plt.Rectangle((step-.5, trace.names.index(name)-.5), 1, 1, fill=False, ec="tab:orange", lw=2.5))
+    for step, name in enumerate(trace.chosen): ax.add_patch(plt.Rectangle((step-.5, trace.names.index(name)-.5), 1, 1, fill=False, ec="tab:orange", lw=2.5, clip_on=False, zorder=3))
     for (label, step), p in np.ndenumerate(trace.probs.T):
         if p >= .005: ax.text(step, label, f"{p:.2f}", ha="center", va="center", size=8, color="white" if p > .55 else "black")
     ax.set_yticks(range(len(trace.names)), [f"● {n}" if n in gold else n for n in trace.names]); ax.set_xticks([])
@@ -392,8 +392,8 @@ def plot_steps(
 # %% ../nbs/01_stepwise_logits.ipynb #4a2597ee
 def _plot_stop(ax, trace):
     ax.bar(range(len(trace)), np.nan_to_num(trace.p_stop), color=".6", width=.5)
-    for step, p in enumerate(trace.p_stop): ax.text(step, .05, "–" if np.isnan(p) else f"{p:.2f}", ha="center", size=8)
-    ax.set(xlim=(-.5, len(trace)-.5), ylim=(0,1), ylabel="P(stop)", xlabel="label step")
+    for step, p in enumerate(trace.p_stop): ax.text(step, np.nan_to_num(p)+.04, "–" if np.isnan(p) else f"{p:.2f}", ha="center", size=8)
+    ax.set(xlim=(-.5, len(trace)-.5), ylim=(0,1.3), yticks=(0,1), ylabel="P(stop)", xlabel="label step")
     ax.set_xticks(range(len(trace)), [str(s+1) for s in range(len(trace))]); ax.spines[["top","right"]].set_visible(False)
 
 def _plot_text(ax, trace, text, gold):
@@ -430,13 +430,13 @@ def plot_step_distributions(
     limits = dict(top=1, second=.5, entropy=np.log2(n_labels))
     first = steps[steps.step < 3]
     for ax, key in zip(axes, uniform):
-        for last, shift, colour, name in ((True, -.18, "tab:orange", "last"), (False, .18, ".35", "intermediate")):
+        for last, shift, colour, name in ((False, -.18, ".35", "intermediate"), (True, .18, "tab:orange", "last")):
             groups = {s: g[key].to_numpy() for s,g in first[first.is_last==last].groupby("step")}
             if groups: _box(ax, groups, shift, colour)
             ax.plot([], [], color=colour, lw=6, alpha=.5, label=name)
         ax.axhline(uniform[key], ls=":", color="black", lw=1, label="uniform")
-        counts = first.step.value_counts().reindex(range(3), fill_value=0)
-        ax.set_xticks(counts.index, [f"{s+1}\n(n={n})" for s,n in counts.items()]); ax.set(xlabel="label step", xlim=(-.6, 2.6), ylim=(0, 1.06*limits[key]))
+        counts = {s: (int((~g.is_last).sum()), int(g.is_last.sum())) for s,g in first.groupby("step")}
+        ax.set_xticks(list(counts), [f"{s+1}\n(n={a}, {b})" for s,(a,b) in counts.items()]); ax.set(xlabel="label step", xlim=(-.6, len(counts)-.4), ylim=(0, 1.06*limits[key]))
         ax.spines[["top","right"]].set_visible(False)
     for ax, name in zip(axes, ("top probability", "second probability", "entropy (bits)")): ax.set_ylabel(name)
     axes[-1].legend(frameon=False, fontsize=8)
@@ -454,7 +454,7 @@ def plot_n_labels(
 )->Axes:
     "How many labels answers hold, beside gold"
     ax = ax or plt.subplots(figsize=(4, 3.2), layout="constrained")[1]
-    counts = [np.bincount(x, minlength=5)/len(docs) for x in (docs.gold.sum(1).astype(int), [len(t.predicted) for t in traces])]
+    counts = [np.bincount(x)/len(docs) for x in (docs.gold.sum(1).astype(int), [len(t.predicted) for t in traces])]
     n = max(map(len, counts)); x = np.arange(n)
     for shift, c, colour, name in ((-.2, counts[0], ".35", "gold"), (.2, counts[1], "tab:orange", "model")): ax.bar(x+shift, np.pad(c, (0, n-len(c))), width=.38, color=colour, label=name)
     ax.set(xlabel="labels in the answer", ylabel="share of documents", xticks=x); ax.legend(frameon=False); ax.spines[["top","right"]].set_visible(False)

@@ -111,6 +111,12 @@ def test_odd_but_good_tables(tmp_path, name, content):
     assert docs.ids == ("1",) and docs.labels.names == ("fear", "joy") and docs.gold.tolist() == [[1, 1]]
 
 
+def test_another_separator_is_suspected(tmp_path):
+    (tmp_path / "a.csv").write_text(HEAD + "1,hi,joy;fear,test\n2,ho,joy,test\n")
+    with pytest.warns(UserWarning, match="is 'joy;fear' one label.*separator: ';'"): assert len(load_docs("a.csv", "test", data_dir=tmp_path).labels) == 2
+    assert load_docs("a.csv", "test", data_dir=tmp_path, options=dict(separator=";")).gold.tolist() == [[1, 1], [0, 1]]
+
+
 def test_rows_without_ids_are_numbered(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "hi", "labels": 3}\n{"text": "ho", "labels": null}\n'.replace("}", ', "split": "test"}'))
     docs = load_docs("a.jsonl", "test", data_dir=tmp_path, options={"id": None})
