@@ -399,7 +399,7 @@ class _Shape: # of a model, as far as its memory is concerned
 
 @patch(as_prop=True)
 def _shape(self:HFEngine):
-    c = self.model.config.get_text_config(); heads = c.num_attention_heads
+    c = self.model.config.get_text_config(); heads = getattr(c, "num_attention_heads", None) or 1 # a recurrent model has none
     return _Shape(c.num_hidden_layers, c.hidden_size, getattr(c, "intermediate_size", None) or 4*c.hidden_size, heads, getattr(c, "num_key_value_heads", None) or heads,
                   getattr(c, "head_dim", None) or c.hidden_size//heads, c.vocab_size, self.model.dtype.itemsize)
 
@@ -444,7 +444,7 @@ def _group_memory(): # yields what each control group that this process is in st
     try: lines = [l.split(":", 2) for l in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError: return
     for _, kinds, path in lines:
-        if kinds not in ("", "memory"): continue
+        if kinds and "memory" not in kinds.split(","): continue
         root, files = (Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file")) if not kinds else (Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
         here = root/path.lstrip("/")
         for group in (here, *here.parents):

@@ -168,6 +168,18 @@ def test_an_architecture_that_the_forest_cannot_compute_is_noticed_and_runs_one_
     np.testing.assert_allclose(engine.score(CASES["uneven"][1:], range(600)).logits, plain, atol=1e-3)
 
 
+def test_a_model_without_attention_runs_one_at_a_time(tokenizer):
+    from transformers import MambaConfig
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(MambaConfig(vocab_size=600, hidden_size=32, num_hidden_layers=2, state_size=4, bos_token_id=None, eos_token_id=None, pad_token_id=0)).eval()
+    with pytest.warns(UserWarning, match="one at a time"): engine = HFEngine(model, tokenizer)
+    prompts = CASES["questions"][:3]
+    assert engine.predict_memory(prompts, 5) > 0
+    for prompt, z in zip(prompts, engine.score(prompts, range(600)).logits): np.testing.assert_allclose(z, last_logits(model, prompt), atol=1e-4)
+    for prompt, g in zip(prompts, engine.generate(prompts, 5, watch_ids=[3])):
+        for k, token in enumerate(g.token_ids): assert token == last_logits(model, prompt + list(g.token_ids[:k])).argmax()
+
+
 def test_rotary_frequencies_that_depend_on_length_stay_right(tokenizer):
     torch.manual_seed(0)
     half = SHAPE["head_dim"] // 2
