@@ -52,22 +52,18 @@ def _after(tokenizer, text, end): # tokens that start at character `end` of `tex
     return [i for i,(s,e) in zip(enc["input_ids"], enc["offset_mapping"]) if s >= end]
 
 def turning_tokens(
-    tokenizer, # a fast tokenizer
-    labels:LabelSet, # the task's labels
-    label_format:str, # comma, json or polysyndeton
-    tail:str, # what the template writes behind an answer
-    eos:tuple=(), # ids that end a text; (): the tokenizer's
+    more:list, # token lists that may follow a label where another one comes
+    ends:list, # token lists that may follow the last label
 )->tuple: # ids that go on, ids that stop, and how many tokens after the label they differ
     "The tokens that decide, after a label, between another label and the end"
-    more, ends = _behind_label(tokenizer, label_format, labels.multi and len(labels)>1, tail, eos)
     delay = next((k for k,(x,y) in enumerate(zip(more[0], ends[0])) if x!=y), 0) if more else 0
     go_on = {m[delay] for m in more}
     return tuple(sorted(go_on)), tuple(sorted({e[delay] for e in ends if len(e)>delay} - go_on)), delay
 
-def _behind_label(tokenizer, label_format, multi, tail, eos=()): # token lists that may follow a label: those that lead to another one, and those that end the list
+def _behind_label(tokenizer, label_format, multi, tail, eos, another): # token lists that may follow a label: those that lead to another one, and those that end the list
     pieces, a = get_format(label_format, multi), "word"          # stands for any label whose last character joins nothing
     fmt, end = lambda names: "\n" + format_labels(names, label_format, multi), len("\n" + pieces.opening + pieces.before + a)
-    more = [_after(tokenizer, fmt([a, a]), end)] if multi else []
+    more = [_after(tokenizer, fmt([a, a]), end)] if multi and another else []
     ends = [_after(tokenizer, fmt([a]) + t, end) for t in dict.fromkeys((tail, "\n", "\n\n", ""))]
     stops = [[i] for i in eos or (tokenizer.eos_token_id,) if i is not None] if not pieces.closing else []
     return more, [e for e in ends if e] + stops
@@ -101,10 +97,11 @@ class LabelReader:
         return lead if lead in self.forms else max(self.forms, key=lambda k: (lead.endswith(k)*len(k), k.isspace()==lead.isspace(), -len(k)))
 
     @cached_property
-    def turns(self): return turning_tokens(self.tokenizer, self.labels, self.label_format, self.template.tail, self.eos)
+    def behind(self): # token lists that may follow a label: those that go on, and those that end
+        return _behind_label(self.tokenizer, self.label_format, self.labels.multi, self.template.tail, self.eos, another=len(self.labels) > 1)
 
     @cached_property
-    def behind(self): return _behind_label(self.tokenizer, self.label_format, self.labels.multi, self.template.tail, self.eos) # token lists that go on, and that end
+    def turns(self): return turning_tokens(*self.behind)
 
     @cached_property
     def edges(self): # the tokens that may come right behind a label
@@ -270,9 +267,10 @@ def score_sequences(
     jobs = [(c, l, j) for c,names in enumerate(labels) for l,s in enumerate(names) for j in range(len(s) + must_end[c])]
     token = [labels[c][l] for c,l,_ in jobs]
     wanted = [s[j:j+1] or reader.edges for (_,_,j),s in zip(jobs, token)]       # behind the last token: the end of the label
-    ids = sorted({i for w in wanted for i in w}); at = {i: k for k,i in enumerate(ids)}
+    ids = sorted({i for w in wanted for i in w}); at = {i: k for k,i in enumerate(ids)}; width = max(map(len, wanted), default=0)
+    columns = np.array([[at[i] for i in w] + [-1]*(width-len(w)) for w in wanted], dtype=int).reshape(len(jobs), width)
     read = engine.score([[*contexts[c], *s[:j]] for (c,_,j),s in zip(jobs, token)], ids)
-    logp = np.array([_lse(z[None], [at[i] for i in w])[0] for z,w in zip(read.logits, wanted)]) - read.logsumexp
+    logp = np.logaddexp.reduce(np.where(columns < 0, -np.inf, np.take_along_axis(read.logits, columns.clip(0), 1)), axis=1) - read.logsumexp
     out = np.zeros((len(contexts), len(reader.labels.with_none)), np.float32)
     np.add.at(out, ([c for c,_,_ in jobs], [l for _,l,_ in jobs]), logp)
     return out
