@@ -167,6 +167,7 @@ def _fused(q, k, v, seen, scaling): # the same by one operation that never holds
     o, s = _FUSED(batch(q.flatten(-3, -2)), batch(k), batch(v), 0., False, attn_mask=bias, scale=scaling)
     return o.reshape(q.shape).float(), s.reshape(q.shape[:-1])
 
+# %% ../nbs/00c_engines.ipynb #339c88f7
 def _own(pack, layer, q, k, v, window, scaling, softcap): # attention inside the branch: q (n_kv, g, n, d), k, v (n_kv, n, d)
     n_kv, g, n, d = q.shape
     if pack.cache is None: rows, keys, values = pack.rows, k[:, pack.rows].transpose(0, 1), v[:, pack.rows].transpose(0, 1)
