@@ -8,7 +8,7 @@ __all__ = ['SCHEMA', 'pick_device', 'atomic_write', 'file_hash', 'run_id', 'defa
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
 import errno, fcntl, hashlib, json, logging, os, platform, re, subprocess, sys, time, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -41,15 +41,17 @@ def atomic_write(
     write, # called with a path to write to
 )->Path: # the path
     "Write a file completely or not at all"
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
         with open(part, "rb") as f: os.fsync(f.fileno())
         os.replace(part, path)
     except BaseException as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError): part.unlink()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT): raise OSError(error.errno, f"the disk is full: {path} was not written; everything finished before is kept, make room and run again") from None
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS): raise type(error)(error.errno, f"cannot write {path} ({error.strerror}); everything finished before is kept, make the folder writable or choose another place with -p output_dir <folder>") from None
         raise
     return path
 
@@ -204,7 +206,8 @@ def chunks(
 )->dict: # name -> pyarrow table over all chunks
     "Compute chunk by chunk, storing each; chunks of an earlier, interrupted run are not computed again"
     folder, parts, reused, stats = self.folder/"chunks", [], 0, stats if stats is not None else {}
-    with tqdm(total=n_items, desc=desc or name, unit="doc") as bar:
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules            # a log file gets a line every half minute, not ten a second
+    with tqdm(total=n_items, desc=desc or name, unit="doc", mininterval=.5 if watched else 30) as bar:
         for start in range(0, n_items, chunk_size):
             stop = min(start+chunk_size, n_items); stem = f"{name}-{start:07d}-{stop:07d}"
             tables = _load_chunk(folder, stem, self.folder.name)

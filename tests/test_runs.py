@@ -106,10 +106,26 @@ def test_two_processes_on_one_run(tmp_path):
     assert p.poll() is None; p.kill(); p.wait()                                   # the first one is not disturbed
 
 
-def test_read_only_folder(tmp_path):
-    if os.geteuid() == 0: pytest.skip("root may write everywhere")
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="choose another place with -p output_dir"): begin(tmp_path)
+def test_read_only_folder_is_one_clear_line_and_keeps_what_was_finished(tmp_path):
+    "The rights are lost in the middle of a run, and are missing when it is started again"
+    says, fork = multiprocessing.get_context("fork").Queue(), multiprocessing.get_context("fork")
+    def lose_rights():
+        if os.geteuid() == 0: os.setuid(65534)                                    # root may write everywhere
+        else: [p.chmod(0o500) for p in tmp_path.rglob("*") if p.is_dir()]
+    def work(a, b):
+        if a == 8: lose_rights()
+        return squares(a, b)
+    def child():
+        for _ in range(2):
+            try: begin(tmp_path).chunks("squares", 20, 4, work)
+            except OSError as error: says.put(str(error))
+    p = fork.Process(target=child); p.start(); lines = [says.get(timeout=60) for _ in range(2)]; p.join()
+    for d in [p for p in tmp_path.rglob("*") if p.is_dir()]: d.chmod(0o700)
+    assert "cannot write" in lines[0] and "everything finished before is kept" in lines[0] and not any("\n" in x for x in lines)
+    assert "choose another place with -p output_dir" in lines[1]
+    calls = []
+    begin(tmp_path).chunks("squares", 20, 4, lambda a, b: calls.append(a) or squares(a, b))
+    assert calls == [8, 12, 16] and not list(tmp_path.rglob("*.part*"))
 
 
 def test_failure_is_recorded(tmp_path):
