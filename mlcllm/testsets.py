@@ -137,6 +137,7 @@ def balanced_test_set(
     elif sizes.min() < even: warnings.warn(f"{docs.name} {docs.split}: some strata have fewer than {even} documents, the others fill up to {n_docs} ({drawn})", stacklevel=2)
     return sorted(i for v, n in zip(groups.values(), quota) for i in _draw(v, n, seed))
 
+# %% ../nbs/00i_test_sets.ipynb #889be10a
 def multilabel_test_set(
     docs:AnnotatedDocs, # a multi-label dataset
     n_docs:int=200, # how many documents to draw
@@ -176,5 +177,5 @@ def plot_strata(
         share = counts[column]/max(counts[column].sum(), 1)
         bars = ax.barh(y + shift, share, .38, color=color, label=f"{column} ({counts[column].sum():,} documents)")
         ax.bar_label(bars, [f"{n:,}" for n in counts[column]], padding=3, fontsize=8)
-    ax.set_yticks(y, counts.index); ax.set_xlabel("share of documents"); ax.margins(x=.12); ax.legend(frameon=False, loc="lower right"); ax.spines[["top","right"]].set_visible(False)
+    ax.set_yticks(y, counts.index); ax.set_xlabel("share of documents"); ax.margins(x=.12); ax.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1)); ax.spines[["top","right"]].set_visible(False)
     return ax
