@@ -70,24 +70,26 @@ def _redrawn(docs, rows): # the votes on documents drawn with replacement; a doc
     pick = order[np.repeat(start - (np.cumsum(n) - n), n) + np.arange(n.sum())]
     return replace(docs, votes=docs.votes[pick], vote_doc=np.repeat(np.arange(len(rows)), n), vote_annotator=docs.vote_annotator[pick])
 
-def _interval(draws, level=.95): # of the draws that are known
+def _interval(estimate, draws): # 95 %: the estimate and 1.96 standard deviations of the draws to each side
     draws = draws[~np.isnan(draws)]
-    return np.quantile(draws, [(1-level)/2, (1+level)/2]) if len(draws) else np.full(2, np.nan)
+    half = 1.96*draws.std(ddof=1) if len(draws) > 1 else np.nan
+    return np.maximum(estimate-half, -1), np.minimum(estimate+half, 1)
 
+# %% ../nbs/00i_test_sets.ipynb #7a1bab5c
 def agreement_table(
     docs:AnnotatedDocs, # any dataset
     n_draws:int=200, # bootstrap draws over documents; 0: no intervals
     seed:int=0, # of the draws
 )->pd.DataFrame: # one row; nan where a corpus has no annotators
-    "Annotators, κ and α with 95 % intervals, and the share of documents whose annotators differ"
+    "Annotators, κ and α with 95 % intervals over documents, and the share of documents whose annotators differ"
     check_number("n_draws", n_draws, 0); check_number("seed", seed, 0)
     rows = np.random.default_rng(seed).integers(len(docs), size=(n_draws, len(docs))) if docs.has_votes else np.zeros((0, len(docs)), int)
     weights = np.array([np.bincount(r, minlength=len(docs)) for r in rows], float).reshape(-1, len(docs))
-    kappa = _interval(np.array([cohen_kappa(_redrawn(docs, r)) for r in rows]))
-    alpha = _interval(_mean(_alpha(_vote_counts(docs), weights)))
-    two = docs.n_annotators > 1
+    kappa, alpha, two = cohen_kappa(docs), krippendorff_alpha(docs), docs.n_annotators > 1
+    kappa_lo, kappa_hi = _interval(kappa, np.array([cohen_kappa(_redrawn(docs, r)) for r in rows]))
+    alpha_lo, alpha_hi = _interval(alpha, _mean(_alpha(_vote_counts(docs), weights)))
     return pd.DataFrame([dict(documents=len(docs), annotators=len(set(docs.vote_annotator)) or np.nan, two_or_more=int(two.sum()), disagree=disagreement(docs)[two].mean() if two.any() else np.nan,
-                              cohen_kappa=cohen_kappa(docs), kappa_lo=kappa[0], kappa_hi=kappa[1], alpha=krippendorff_alpha(docs), alpha_lo=alpha[0], alpha_hi=alpha[1])], index=[f"{docs.name} {docs.split}"])
+                              cohen_kappa=kappa, kappa_lo=kappa_lo, kappa_hi=kappa_hi, alpha=alpha, alpha_lo=alpha_lo, alpha_hi=alpha_hi)], index=[f"{docs.name} {docs.split}"])
 
 # %% ../nbs/00i_test_sets.ipynb #54ef77bf
 _KINDS = ("no label", "1 label", "2+ labels")

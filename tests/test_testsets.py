@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import krippendorff
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,8 +55,32 @@ def test_interval_against_documents_drawn_one_by_one(multi):
         votes = [np.flatnonzero(docs.vote_doc == r) for r in rows]
         again = replace(docs, votes=docs.votes[np.concatenate(votes)], vote_doc=np.repeat(np.arange(len(rows)), [len(v) for v in votes]), vote_annotator=docs.vote_annotator[np.concatenate(votes)])
         draws.append(krippendorff_alpha(again))
-    assert np.allclose([table.alpha_lo, table.alpha_hi], np.quantile(draws, [.025, .975]))
+    half = 1.96*np.std(draws, ddof=1)
+    assert np.allclose([table.alpha_lo, table.alpha_hi], [table.alpha - half, table.alpha + half])
     assert table.two_or_more == (docs.n_annotators > 1).sum() < len(docs)
+
+
+def crowd(rng, n_docs=300, n_annotators=60):
+    "Three of many annotators judge each document"
+    doc = np.repeat(np.arange(n_docs), 3); who = np.concatenate([rng.choice(n_annotators, 3, False) for _ in range(n_docs)])
+    chance = rng.choice([.05, .1, .8], size=(n_docs, 3), p=[.6, .2, .2])
+    votes = (rng.random((len(doc), 3)) < chance[doc]).astype(np.float32)
+    return AnnotatedDocs("crowd", "test", LabelSet(tuple("abc")), tuple(map(str, range(n_docs))), ("text",)*n_docs, np.zeros((n_docs, 3), np.float32), votes, doc, np.array([f"p{w}" for w in who]))
+
+
+def test_intervals_hold_the_truth():
+    "Where pairs of annotators share few documents, quantiles of the draws hold κ half of the time only"
+    rng = np.random.default_rng(0)
+    tables = pd.concat([agreement_table(crowd(rng), n_draws=50) for _ in range(40)])
+    for what in ("cohen_kappa", "alpha"):
+        truth, name = tables[what].mean(), what.split("_")[-1]
+        assert .85 <= ((tables[f"{name}_lo"] < truth) & (truth < tables[f"{name}_hi"])).mean() <= 1
+    assert tables.alpha.mean() > tables.cohen_kappa.mean() + .2            # and κ is far below α, though annotators are all alike
+
+
+def test_kappa_is_low_where_annotators_share_few_documents(data_root):
+    table = agreement_table(load_docs("HateXplain", "test", data_dir=data_root / "hatexplain"), n_draws=0).iloc[0]
+    assert round(table.alpha, 3) == .501 and table.alpha > table.cohen_kappa + .1 and round(table.disagree, 3) == round(950/1924, 3)
 
 
 def test_agreement_without_annotators_and_without_draws(data_root):
