@@ -91,7 +91,7 @@ UNARY_TEMPLATES = {"reasonable": UNARY, "yes": Template('Say for each of the fol
 
 def _words(answers, template, known): # the two answers and the template
     if isinstance(answers, str): return ANSWERS[check_choice("answers", answers, ANSWERS)], template or known[answers]
-    pair = tuple(answers)
+    pair = tuple(answers) if isinstance(answers, (tuple, list)) else ()
     if len(pair)!=2 or not all(isinstance(a, str) and a.strip() for a in pair) or pair[0].lower()==pair[1].lower(): raise ValueError(f"answers must be one of {', '.join(ANSWERS)}, or two different words, got {answers!r}")
     if template is None: raise ValueError(f"answers {pair!r} need a template that explains them: template=Template(instruction, example, 'answer')")
     return pair, template
@@ -154,9 +154,11 @@ def _other_set(gold, mode, demos, common, rng): # (n_labels,) bool, different fr
 
 # %% ../nbs/00b_questions.ipynb #92c00e36
 def _given_sets(label_sets, docs): # (n_docs, n_labels) bool
+    if not isinstance(label_sets, (list, tuple)): raise ValueError(f"label_sets must be gold, random, distribution or a list with the label names for each document, got {type(label_sets).__name__}")
     if len(label_sets)!=len(docs): raise ValueError(f"{len(label_sets)} label sets for {len(docs)} documents of {docs.name} {docs.split}: give one for each document, in their order")
     out = np.zeros((len(docs), len(docs.labels)), bool)
     for row, doc_id, given in zip(out, docs.ids, label_sets):
+        if not isinstance(given, (str, list, tuple, set, frozenset)): raise ValueError(f"the set for document {doc_id!r} must be a list of label names, got {given!r}")
         names = (given,) if isinstance(given, str) else tuple(given)
         if names==("none",) and docs.labels.allows_none: names = ()
         for n in names: row[docs.labels.names.index(check_choice(f"label in the set for document {doc_id!r}", n, docs.labels.names))] = True
@@ -218,13 +220,13 @@ def answer_tokens(
     before:str="Answer:", # the word right before the answer
 )->tuple: # two tuples of ids: tokens that may begin the first answer, and the second
     "The first tokens of both answers' surface forms, behind a blank or not"
-    def first(form): # None where it is no token of its own behind `before`
+    def first(form): # where `form` would melt into the token before it, its token without anything before it
         t = label_tokens(tokenizer, form, before)
-        return None if t.lead else t.ids[0]
+        return (label_tokens(tokenizer, form) if t.lead else t).ids[0]
     for blank in (" ", ""):
         own = [first(blank + a) for a in answers]
-        if own[0]==own[1]!=None: raise ValueError(f"the answers {answers[0]!r} and {answers[1]!r} begin with the same token {tokenizer.decode(own[:1])!r} (id {own[0]}) under this tokenizer: choose other answers")
-    forms = [{first(blank + f) for f in surface_forms(a) for blank in (" ", "")} - {None} for a in answers]
+        if own[0]==own[1]: raise ValueError(f"the answers {answers[0]!r} and {answers[1]!r} begin with the same token {tokenizer.decode(own[:1])!r} (id {own[0]}) under this tokenizer: choose other answers")
+    forms = [{first(blank + f) for f in surface_forms(a) for blank in (" ", "")} for a in answers]
     return tuple(tuple(sorted(forms[k] - forms[1-k])) for k in (0, 1))
 
 # %% ../nbs/00b_questions.ipynb #74b844d8
@@ -299,7 +301,7 @@ def plot_pairs(
     image = ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1)
     for (i, j), p in np.ndenumerate(matrix):
         if not np.isnan(p): ax.text(j, i, f"{p:.2f}".lstrip("0"), ha="center", va="center", fontsize=8, color="white" if p > .6 else "black")
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right"); ax.set_yticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor"); ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="over this label", ylabel="this label is preferred"); ax.spines[:].set_visible(False)
     ax.figure.colorbar(image, ax=ax, label="probability", shrink=.8)
     return ax
