@@ -195,9 +195,7 @@ def set_prompts(
     common, rank = np.unique(demos.gold > 0, axis=0, return_counts=True), order_labels(docs.labels, label_order, seed).index
     def names(row): return tuple(sorted(docs.labels.decode(row), key=rank))
     def written(row): return dict(label=format_labels(names(row), label_format, docs.labels.multi))
-    def shown(i, first):
-        gold = demos.gold[i] > 0
-        return written(gold if first else _other_set(gold, mode, demos, common, _rng(seed, "shown", demos.ids[i])))
+    def shown(i, first): return written(demos.gold[i] if first else _other_set(demos.gold[i] > 0, mode, demos, common, _rng(seed, "shown", demos.ids[i])))
     sets, firsts = _asked_sets(label_sets, docs, demos, common, seed), np.arange(shots) >= int(unreasonable*shots + 1e-9)
     return _ask("set", docs, demos, words, template, _draw(docs, shots, sampling, ratio, seed), _rng(seed, "set").permutation(firsts), shown, lambda k: [(names(sets[k]), written(sets[k]))])
 

@@ -61,6 +61,16 @@ def test_set_demonstrations(shots, unreasonable, seed, mode, one_label):
         assert not one_label or len(names) == 1
 
 
+def test_a_share_that_floats_cannot_hold_is_not_rounded_down():
+    assert .58 * 50 < 29 and set_prompts(TEST, TRAIN, shots=50, unreasonable=.58, sampling="random")[0].head.count("Assessment: unreasonable") == 29
+
+
+def test_wrong_sets_are_drawn_for_each_document():
+    alike = replace(TRAIN, gold=np.tile(TRAIN.labels.encode(["joy"]), (len(TRAIN), 1)))
+    shown = [lines(e)["Label"] for e in examples(set_prompts(TEST, alike, unreasonable=1, sampling="random")[0])]
+    assert len(set(shown)) > 5 and "joy" not in shown
+
+
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_what_is_shown_does_not_depend_on_the_documents(kind):
     build = BUILDERS[kind]
@@ -187,6 +197,13 @@ def test_first_tokens_of_a_real_tokenizer(data_root):
         for word, tokens in zip(answers, read): assert " " + word in tokens and word[:2] in {t[:2] for t in tokens} and all(word.upper().startswith(t.strip().upper()) for t in tokens)
         assert not set(read[0]) & set(read[1])
     with pytest.raises(ValueError, match="begin with the same token ' '"): answer_tokens(tokenizer, ("1", "2"))
+
+
+def test_tokens_of_both_answers_count_for_neither():
+    shared, again = (TINY.tokenizer(w, add_special_tokens=False).input_ids[0] for w in ("REASONABLE", "REJECTED"))
+    assert shared == again                                                               # both begin with "RE"
+    first, second = answer_tokens(TINY.tokenizer, ("reasonable", "rejected"))
+    assert shared not in first + second and first and second
 
 
 def test_scores_against_a_slow_reference():
