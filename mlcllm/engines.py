@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'common_lengths', 'Branch', 'build_branch',
            'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs', 'pack_layout', 'Scored',
-           'Generation', 'HFEngine', 'free_memory', 'used_memory', 'find_model', 'folder_hash', 'load_engine']
+           'Generation', 'HFEngine', 'free_memory', 'used_memory', 'find_model', 'folder_hash', 'load_tokenizer',
+           'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
 import difflib, re, resource, sys, warnings
@@ -647,6 +648,15 @@ def _quantized(quantization): # extra arguments for 4-bit and 8-bit loading
     return dict(quantization_config=BitsAndBytesConfig(load_in_4bit=quantization=="4bit", load_in_8bit=quantization=="8bit", bnb_4bit_compute_dtype=torch.bfloat16))
 
 # %% ../nbs/00c_engines.ipynb #8484f3ee
+_LOADING = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+
+def load_tokenizer(
+    model:str, # tiny, small, a folder or a Hub id
+): # its tokenizer
+    "The tokenizer alone, for prompts that are to be seen before a model is loaded"
+    try: return AutoTokenizer.from_pretrained(find_model(model), trust_remote_code=False)
+    except _LOADING as error: raise ValueError(_say(str(model), error)) from None
+
 def load_engine(
     model:str, # tiny, small, a folder or a Hub id
     backend:str="hf", # hf; vllm and openai come later
@@ -662,9 +672,8 @@ def load_engine(
     if model in BUNDLED: hf_logging.disable_progress_bar() # a bundled model is there at once
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(name, dtype=kind, device_map={"": device}, trust_remote_code=False, **_quantized(quantization))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error: raise ValueError(_say(str(model), error)) from None
+    except _LOADING as error: raise ValueError(_say(str(model), error)) from None
     finally: hf_logging.enable_progress_bar()
     digest = folder_hash(name) if Path(name).is_dir() else (getattr(loaded.config, "_commit_hash", None) or name)
-    return HFEngine(loaded, tokenizer, share, model_hash=digest)
+    return HFEngine(loaded, load_tokenizer(model), share, model_hash=digest)

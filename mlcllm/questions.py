@@ -19,7 +19,8 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
-from .prompts import BINARY, UNARY, Template, _same, check_names, fill, format_labels, label_tokens, order_labels, query_text, sample_demos, surface_forms
+from .demos import same_rows, sample_demos
+from .prompts import BINARY, UNARY, Template, check_names, fill, format_labels, label_tokens, order_labels, query_text, surface_forms
 
 # %% ../nbs/00b_questions.ipynb #dc6058ae
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,9 +77,9 @@ def _ask(kind, docs, demos, answers, template, draw, firsts, shown, asked): # th
         examples = [fill(template.example, text=demos.texts[i], answer=answers[0 if first else 1], **shown(i, first)) for i,first in zip(rows, firsts)]
         start = fill(template.instruction, labels=" or ".join(f'"{a}"' for a in answers)) + "".join(examples)
         return start.lstrip(), tuple(demos.ids[i] for i in rows), {demos.texts[i] for i in rows}
-    shared, questions = head(), []
+    shared, questions, itself = head(), [], same_rows(demos)
     for k, (doc_id, text) in enumerate(zip(docs.ids, docs.texts)):
-        start, demo_ids, _ = head(_same(demos, doc_id, text)) if doc_id in shared[1] or text in shared[2] else shared
+        start, demo_ids, _ = head(itself(doc_id, text)) if doc_id in shared[1] or text in shared[2] else shared
         questions += [Question(doc_id, kind, start, query_text(template, text=text, **slots), demo_ids, labels, answers) for labels, slots in asked(k)]
     return questions
 

@@ -6,8 +6,8 @@
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tokens', 'LabelReader', 'label_logits',
            'text_lengths', 'tokens_at', 'StepTrace', 'read_trace', 'first_slot', 'read_first_slot', 'score_sequences',
            'rescore', 'ListGrammar', 'answer_room', 'encode_prompts', 'trace_docs', 'plot_steps', 'step_summary',
-           'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_answers', 'score_table',
-           'collect_scores', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_answers', 'score_table', 'sweep_scores',
+           'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re
@@ -26,7 +26,7 @@ from sklearn.model_selection import cross_val_predict
 
 from .data import AnnotatedDocs, LabelSet, check_choice, load_docs
 from .runs import atomic_write, find_runs, read_run
-from .prompts import ParsedAnswer, Template, build_prompts, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, surface_forms
+from .prompts import ParsedAnswer, Template, build_prompts, encode_chats, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, surface_forms
 from .engines import free_memory, load_engine, used_memory
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
@@ -74,17 +74,24 @@ class LabelReader:
     "Knows which token ids to watch in a run and how to read a label step from their logits"
     tokenizer: object  # a fast Hugging Face tokenizer
     labels: LabelSet   # the task's labels
-    label_format: str  # comma, json or polysyndeton
+    label_format: object # as in `get_format`
     template: Template # the run's words
     eos: tuple = ()    # ids that end a text (chat models have several); (): the tokenizer's
+    chat: bool = False # is the answer a turn of its own?
 
     @property
-    def opening(self): return re.search(r"\s*$", self.template.query)[0].strip(" ") # white space between prompt and answer, but for blanks
+    def opening(self): # white space between prompt (or chain of thought) and answer: what the template has but for blanks, else a blank
+        return "" if self.chat and not self.template.marker else re.search(r"\s*$", self.template.lead)[0].strip(" ") or " "
+
+    def parse(self, text): # a `ParsedAnswer`; behind a chain of thought only what follows its marker is read
+        start = text.find(self.template.marker) + len(self.template.marker) if self.template.marker in text else len(text)
+        got = parse_labels(text[start:], self.labels, self.label_format)
+        return replace(got, starts=tuple(k+start for k in got.starts), ends=tuple(k+start for k in got.ends)) if start else got
 
     @cached_property
     def places(self): # texts that may stand before a label: as the format has it, and without its blanks
-        exact = label_places(self.labels, self.label_format, self.opening or " ")
-        if format_labels([], self.label_format)=="none": exact += (self.opening or " ",)     # "none" may stand without the format's wrapping
+        exact = label_places(self.labels, self.label_format, self.opening)
+        if format_labels([], self.label_format, self.labels.multi)=="none": exact += (self.opening,)     # "none" may stand without the format's wrapping
         return tuple(dict.fromkeys(exact + tuple(p.rstrip(" ") for p in exact) + tuple(p.rstrip(" ") + " " for p in exact)))
 
     @cached_property
@@ -204,7 +211,7 @@ def read_trace(
 )->StepTrace: # without steps if the answer holds no label
     "Find the label steps of an answer and read them"
     g, n = generation, len(generation.token_ids)
-    parsed = parse_labels(g.text, reader.labels, reader.label_format)
+    parsed = reader.parse(g.text)
     complete, begun = text_lengths(reader.tokenizer, list(g.token_ids))
     at = tokens_at(begun, parsed.starts)
     inside = at < n
@@ -234,7 +241,7 @@ def first_slot(
     place = reader.places[0]
     leads = [label_tokens(reader.tokenizer, n, place).lead for n in reader.labels.with_none]
     lead = max(sorted(set(leads)), key=leads.count)
-    opening = place.removesuffix(lead)
+    opening = (reader.template.lead.rstrip() if reader.template.marker else "") + place.removesuffix(lead) # without a chain of thought: straight to the answer
     return reader.tokenizer(opening, add_special_tokens=False).input_ids if opening else [], lead
 
 def read_first_slot(
@@ -288,7 +295,7 @@ def rescore(
     steps = [(k, int(i)) for k,t in enumerate(traces) for i in t.token_index]
     context = [prompts[k] + (forced if i < 0 else list(answers[k].token_ids[:i])) for k,i in steps]
     def leads_of(g, t):
-        starts = parse_labels(g.text, reader.labels, reader.label_format).starts
+        starts = reader.parse(g.text).starts
         return _leads(g.text, text_lengths(reader.tokenizer, list(g.token_ids))[0], starts, t.token_index) if t.found_step else [lead_there]
     leads = [lead for g,t in zip(answers, traces) for lead in leads_of(g, t)]
     parts = np.split(score_sequences(engine, reader, context, leads), np.cumsum([len(t) for t in traces])[:-1])
@@ -302,11 +309,12 @@ class ListGrammar:
         ids, labels, first = reader.tokenizer, reader.labels, reader.places[0]
         tokens = lambda text, start=0: tuple(_after(ids, text, start))
         fmt, a = get_format(reader.label_format, labels.multi), "word"
+        if reader.template.marker: raise ValueError("decoding='constrained' writes nothing but a list of labels: leave the chain of thought out (template), or decode freely")
         join = first + a + fmt.after + fmt.separator + fmt.before
         self.first = {n: tokens(first + n) for n in labels.names}
         self.later = {n: tokens(join + n, len(first + a)) for n in labels.names} if labels.multi else {}
         self.ends = [tuple(e) for e in reader.behind[1]]
-        none = first if reader.label_format=="json" else reader.opening or " "
+        none = reader.opening if fmt.bare_none else first
         self.none = [tokens(none + "none")] if labels.allows_none else []
         self._at = {(): [(t, {n}) for n,t in self.first.items()] + [(t, None) for t in self.none]}     # tokens written -> what may follow: (tokens to come, labels written behind them; None: the list can only end)
 
@@ -340,7 +348,7 @@ def encode_prompts(
     room:int, # tokens that must fit behind each
 )->list: # token-id lists; raises ValueError on a prompt that does not fit, naming its document
     "Tokenise prompts; nothing is ever cut"
-    ids = engine.encode([p.text for p in prompts]) if prompts else []
+    ids = [] if not prompts else encode_chats(engine.tokenizer, prompts) if prompts[0].turns else engine.encode([p.text for p in prompts])
     long = max(range(len(ids)), key=lambda k: len(ids[k]), default=None)
     if long is not None and len(ids[long]) + room > engine.max_length:
         p, n, shots = prompts[long], len(ids[long]), len(prompts[long].demo_ids)
@@ -508,6 +516,33 @@ def score_table(
     half = 1.96*np.sqrt(well.mean()*(1-well.mean())/len(well))
     tables.append(pd.DataFrame([("well_formed_share", well.mean(), max(0, well.mean()-half), min(1, well.mean()+half), "hard")], columns=["metric","value","lo","hi","method"]))
     return pd.concat(tables).assign(label=None, n_docs=len(docs))[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
+
+# %% ../nbs/01_stepwise_logits.ipynb #97cadb17
+def sweep_scores(
+    traces:list, # of StepTrace, ratio by ratio, as `repeat_docs` orders documents
+    docs:AnnotatedDocs, # from `repeat_docs`
+    ratios:list, # shares of multi-label demonstrations
+    seed:int=0, # of the intervals
+)->pd.DataFrame: # method (hard+ratio0.4), metric, label, value, lo, hi, n_docs
+    "Scores of the answers for each ratio of a sweep"
+    n, answers = len(docs)//len(ratios), np.stack([docs.labels.encode(t.predicted) for t in traces])
+    parts = [answer_scores(docs.gold[j*n:(j+1)*n], answers[j*n:(j+1)*n], seed=seed).assign(method=f"hard+ratio{r:g}") for j,r in enumerate(ratios)]
+    return pd.concat(parts).assign(label=None, n_docs=n)[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
+
+def plot_sweep(
+    scores:pd.DataFrame, # from `sweep_scores`
+    docs:AnnotatedDocs, # the documents
+    ax:Axes=None,
+)->Axes:
+    "Share of multi-label answers against the share of multi-label demonstrations, with 95 % intervals"
+    ax = ax or plt.subplots(figsize=(4.2, 3.2), layout="constrained")[1]
+    rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric=="multilabel_share")]
+    x, y = rows.method.str.removeprefix("hard+ratio").astype(float), rows.value
+    ax.errorbar(100*x, 100*y, yerr=[100*(y-rows.lo), 100*(rows.hi-y)], fmt="o-", color="tab:orange", capsize=3, label="answers")
+    ax.axhline(100*(docs.gold.sum(1) > 1).mean(), color=".35", ls="--", label="gold")
+    ax.plot([0, 100], [0, 100], color=".7", ls=":", label="as demonstrated")
+    ax.set(xlabel="multi-label demonstrations (%)", ylabel=f"multi-label answers (%), n = {rows.n_docs.iloc[0]:,}", ylim=(-3, 103)); ax.legend(frameon=False, fontsize=8); ax.spines[["top","right"]].set_visible(False)
+    return ax
 
 # %% ../nbs/01_stepwise_logits.ipynb #9d153f0b
 def collect_scores(

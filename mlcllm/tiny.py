@@ -138,7 +138,7 @@ def answer_episode(
 )->Episode: # instruction and answered examples
     "Examples with their label lists, in one format and one label order"
     docs, t = task.docs, task.template
-    names = order_labels(docs.labels, "alphabetical" if rng.random()<.75 else str(rng.choice(LABEL_ORDERS[1:])), int(rng.integers(1000)))
+    names = order_labels(docs.labels, "alphabetical" if rng.random()<.75 else str(rng.choice(LABEL_ORDERS[1:4])), int(rng.integers(1000)))
     rank = {n: r for r,n in enumerate(names)}; fmt = str(rng.choice(task.formats))
     rows = rng.integers(len(docs), size=n_examples).tolist()
     shown = int(rng.integers(1, 11)) if docs.labels.multi and rng.random()<.25 else 0

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import load_engine
-from mlcllm.prompts import Template, prompts_hash, sample_demos
+from mlcllm.demos import sample_demos
+from mlcllm.prompts import Template, prompts_hash
 from mlcllm.questions import (ANSWERS, Question, answer_probs, answer_tokens, binary_matrix, binary_prompts, plot_pairs, set_prompts, set_scores, set_targets, unary_matrix,
                               unary_prompts)
 
