@@ -195,5 +195,5 @@ def repeat_docs(
     for r in ratios: check_number("ratio", r, 0, 1, whole=False)
     if len(set(ratios)) < len(ratios): raise ValueError(f"the ratios of a sweep must differ, got {list(ratios)}")
     n, k = len(docs), len(ratios)
-    return replace(docs, ids=tuple(f"{i}_ratio_{r:g}" for r in ratios for i in docs.ids), texts=docs.texts*k, gold=np.tile(docs.gold, (k, 1)), votes=np.tile(docs.votes, (k, 1)),
+    return replace(docs, ids=tuple(f"{i}_ratio_{float(r)}" for r in ratios for i in docs.ids), texts=docs.texts*k, gold=np.tile(docs.gold, (k, 1)), votes=np.tile(docs.votes, (k, 1)),
                    vote_doc=np.concatenate([docs.vote_doc + n*j for j in range(k)]).astype(int), vote_annotator=np.tile(docs.vote_annotator, k), annotator=docs.annotator and docs.annotator*k)

@@ -199,9 +199,10 @@ def check_names(
     "Refuse label names that the format could not take apart again"
     fmt = get_format(label_format, labels.multi)
     spaced, quoted = fmt.separator[0].isspace(), fmt.after=='"'       # a separator that is a word needs its blanks; quotes protect what is between them
-    bad = [fmt.separator if spaced else fmt.separator.strip()]*(not quoted) + [fmt.closing, fmt.after, "\n"] + ["\\"]*quoted
+    bad = [fmt.separator if spaced else fmt.separator.strip()]*(not quoted) + [fmt.after, "\n"] + ["\\"]*quoted
     for name in labels.names:
         hit = next((s for s in bad if s and s in (f" {name} " if spaced else name)), None)
+        if fmt.closing and (fmt.separator + fmt.before + name + fmt.after + fmt.closing).find(fmt.closing) < len(fmt.separator + fmt.before + name + fmt.after): hit = hit or fmt.closing
         if hit or name!=name.strip(): raise ValueError(f"label {name!r} cannot be read back from label_format={label_format!r}: it holds {hit or 'a blank at its edge'!r}; rename it or choose another format")
     if not labels.allows_none and "none" in [n.lower() for n in labels.names]: raise ValueError(f"the label name 'none' is taken: it is how an answer without labels is written; rename it")
     folded = [n.lower() for n in labels.with_none]

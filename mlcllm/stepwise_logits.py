@@ -85,7 +85,9 @@ class LabelReader:
 
     def parse(self, text): # a `ParsedAnswer`; behind a chain of thought only what follows its marker is read
         start = text.find(self.template.marker) + len(self.template.marker) if self.template.marker in text else len(text)
-        got = parse_labels(text[start:], self.labels, self.label_format)
+        end = self.template.tail.strip()                                   # such as the full stop behind a list
+        body = re.sub(re.escape(end) + r"(?=\s*(\n|$))", "", text[start:], count=1) if end else text[start:]
+        got = parse_labels(body, self.labels, self.label_format)
         return replace(got, starts=tuple(k+start for k in got.starts), ends=tuple(k+start for k in got.ends)) if start else got
 
     @cached_property

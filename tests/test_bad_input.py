@@ -109,7 +109,7 @@ CALLS = [ # what is called (with an empty folder), what the line says
     (lambda d: replace(DEMO, texts=("a", " ", "b")), "has no text"),
     (lambda d: replace(DEMO, texts=("a",)), "3 ids, 1 texts, 3 gold rows"),
     (lambda d: read_parameters(note_parameters(dict(seed=0)), dict(sede=1)), "unknown parameter 'sede'; did you mean 'seed'?"),
-    (lambda d: get_template("demo", family="pipelin"), "unknown template 'pipelin'; did you mean 'pipeline'?"),
+    (lambda d: get_template("demo", template="pipelin"), "unknown template 'pipelin'; did you mean 'pipeline'?"),
     (lambda d: Template("", "no slots"), "needs the slot {text}"),
     (lambda d: format_labels(["joy"], "jason"), "unknown label_format 'jason'; did you mean 'json'?"),
     (lambda d: parse_labels("joy", EMOTIONS, "coma"), "did you mean 'comma'?"),

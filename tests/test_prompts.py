@@ -1,9 +1,11 @@
 "Formats and their parsers are exact inverses, for names nobody chose by hand."
+import random
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from mlcllm.data import LabelSet, load_docs
-from mlcllm.prompts import LABEL_FORMATS, build_prompts, check_names, format_labels, parse_labels
+from mlcllm.prompts import LABEL_FORMATS, LabelFormat, build_prompts, check_names, format_labels, parse_labels
 
 word = st.text(st.characters(codec="utf-8", exclude_characters='",\\\n\r{}[]', exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12).map(str.strip).filter(bool)
 
@@ -19,6 +21,27 @@ def test_reading_inverts_writing(names, label_format, data):
     parsed = parse_labels(text, labels, label_format)
     assert parsed.predicted == tuple(chosen) and parsed.well_formed
     assert [text[s:e] for s, e in zip(parsed.starts, parsed.ends)] == list(parsed.labels)
+
+
+FORMATS = [*LABEL_FORMATS, "json-emotions", "<{label}; {label}>", "- {label}\n- {label}", "{label} | {label}", '["{label}", "{label}"]', LabelFormat("(", "*", "*", " + ", ")", True)]
+PIECES = ["joy", "fear", "Ärger", "喜び", "😀", "e\u0301", "a, b", "salt and pepper", 'say "x"', "it's", "no", "none at all", "the", "x;y", "[1]", "{z}", "]}", "U.S.", "50 %", "- a", "|", "back\\slash", "Z"]
+
+
+@pytest.mark.parametrize("label_format", FORMATS, ids=str)
+def test_reading_inverts_writing_on_10000_random_label_sets(label_format):
+    rng, inverted = random.Random(0), 0
+    for _ in range(10_000):
+        names = {" ".join(rng.sample(PIECES, rng.randint(1, 2))).strip() for _ in range(rng.randint(1, 6))}
+        labels = LabelSet(tuple({n.lower(): n for n in sorted(names)}.values()))
+        try: check_names(labels, label_format)
+        except ValueError: continue
+        chosen = rng.sample(labels.names, rng.randint(0, len(labels)))
+        text = "\n" + format_labels(chosen, label_format) + "\n\nInput: joy, fear"
+        parsed = parse_labels(text.removesuffix("\n\nInput: joy, fear"), labels, label_format)
+        assert parsed.predicted == tuple(chosen) and parsed.well_formed, (text, parsed)
+        assert [text[s:e] for s, e in zip(parsed.starts, parsed.ends)] == list(parsed.labels)
+        inverted += 1
+    assert inverted > 2000                                                          # the others hold a piece of the format, and are refused
 
 
 @pytest.mark.parametrize("names, label_format", [(("a, b", "c"), "comma"), (("salt and pepper",), "polysyndeton"), (('say "x"',), "json"), (("None", "b"), "comma"), (("A", "a"), "comma")])
