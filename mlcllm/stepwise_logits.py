@@ -106,6 +106,11 @@ class LabelReader:
         return lead if lead in self.forms else max(self.forms, key=lambda k: (lead.endswith(k)*len(k), k.isspace()==lead.isspace(), -len(k)))
 
     @cached_property
+    def joined(self): # labels whose first token, at a place of the format, holds more of what stands before them than that of most labels
+        leads = [{n: label_tokens(self.tokenizer, n, place).lead for n in self.labels.with_none} for place in label_places(self.labels, self.label_format, self.opening)]
+        return sorted({n for at in leads for n,lead in at.items() if len(lead) > len(max(at.values(), key=list(at.values()).count))})
+
+    @cached_property
     def behind(self): # token lists that may follow a label: those that go on, and those that end
         return _behind_label(self.tokenizer, self.label_format, self.labels.multi, self.template.tail, self.eos, another=len(self.labels) > 1)
 
@@ -133,7 +138,8 @@ def _whole_labels(reader):
         for n in names:
             t = label_tokens(reader.tokenizer, n, place)
             out.setdefault(t.lead, {}).setdefault(n, t.ids)
-    return {lead: {n: ids[n] for n in names} for lead,ids in out.items() if len(ids)==len(names)}
+    alone = lambda lead, n: tuple(reader.tokenizer(lead + n, add_special_tokens=False).input_ids) # for a label that would have swallowed more than the lead (see `joined`)
+    return {lead: {n: ids.get(n) or alone(lead, n) for n in names} for lead,ids in out.items() if 2*len(ids) > len(names)}
 
 def _first_tokens(reader):
     names, spelt = reader.labels.with_none, {lead: [set() for _ in reader.labels.with_none] for lead in reader.whole}

@@ -1,4 +1,5 @@
 "Label steps are found and read right: every format, a real tokenizer, answers that are awkward on purpose."
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +8,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import find_model, load_engine
-from mlcllm.prompts import LABEL_FORMATS, Prompt, build_prompts, format_labels, get_template, inspect_labels, label_tokens, parse_labels
-from mlcllm.stepwise_logits import LabelReader, ListGrammar, read_trace, score_sequences, trace_docs
+from mlcllm.prompts import LABEL_FORMATS, Prompt, Template, build_prompts, format_labels, get_template, inspect_labels, label_tokens, parse_labels
+from mlcllm.stepwise_logits import LabelReader, ListGrammar, encode_prompts, read_trace, score_sequences, trace_docs
 
 EMOTIONS = LabelSet(("anger", "fear", "joy", "love", "sadness"))
 
@@ -20,22 +21,59 @@ def tokenizer(request):
     return PreTrainedTokenizerFast(tokenizer_file=str(path), eos_token="<|end_of_text|>")
 
 
-def written(reader, text, confident=7.):
+def written(reader, text, confident=7., eos=False):
     "What an engine would give for `text`: at each token, the written id's logit is high if it is watched"
-    ids = reader.tokenizer(text, add_special_tokens=False).input_ids
+    ids = reader.tokenizer(text, add_special_tokens=False).input_ids + [reader.tokenizer.eos_token_id] * eos
     z = np.array([[confident * (i == w) for w in reader.watch_ids] for i in ids], np.float32)
     return SimpleNamespace(token_ids=ids, text=text, finish_reason="stop", logits=z, logsumexp=np.full(len(ids), confident, np.float32))
 
 
-@pytest.mark.parametrize("label_format", LABEL_FORMATS)
+OWN_FORMATS = ("json-emotions", "<{label}; {label}>", "{label} | {label}", "- {label}\n- {label}")
+THINKS = Template("Labels: {labels}.\n", "Input: {text}\nThoughts: {cot}\nAnswer: {label}\n\n")
+ASKED = {"plain": (get_template("GoEmotions"), "\n", "\n", False), "chat": (get_template("GoEmotions"), "", "", True), "full stop": (get_template("Boxes"), " ", ".\n\n", False),
+         "thoughts": (THINKS, " joy or fear? Let us see.\nAnswer: ", "\n\n", False), "thoughts in a chat": (THINKS, "Not joy. I see fear.\nAnswer: ", "", True)} # template, text before and after the answer, chat
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("label_format", (*LABEL_FORMATS, *OWN_FORMATS))
 @pytest.mark.parametrize("names", [[], ["joy"], ["fear", "sadness"], ["sadness", "anger", "love"]], ids=lambda n: "+".join(n) or "none")
-def test_each_written_label_is_a_step_and_has_the_top_logit_there(tokenizer, label_format, names):
-    reader = LabelReader(tokenizer, EMOTIONS, label_format, get_template("GoEmotions"))
-    trace = read_trace(reader, "d", written(reader, "\n" + format_labels(names, label_format) + "\n"))
+def test_each_written_label_is_a_step_and_has_the_top_logit_there(tokenizer, label_format, names, asked):
+    template, before, after, chat = ASKED[asked]
+    reader = LabelReader(tokenizer, EMOTIONS, label_format, template, chat=chat)
+    answer = format_labels(names, label_format)
+    trace = read_trace(reader, "d", written(reader, before + answer + after, eos=chat))
     assert trace.chosen == tuple(names or ["none"]) and trace.predicted == tuple(names) and trace.well_formed
     assert [trace.names[k] for k in trace.logits.argmax(1)] == list(trace.chosen)
-    goes_on = trace.continue_logit > trace.stop_logit
-    assert goes_on.tolist() == [True] * (len(trace) - 1) + [False]        # the separator after each label but the last
+    if label_format in LABEL_FORMATS and asked == "plain":
+        assert (trace.continue_logit > trace.stop_logit).tolist() == [True] * (len(trace) - 1) + [False] # the separator after each label but the last
+
+
+def test_a_label_that_swallows_what_stands_before_it_is_named(data_root):
+    "Llama 3 has a token <a"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(data_root / "tokenizers" / "llama3" / "tokenizer.json"), eos_token="<|end_of_text|>")
+    assert LabelReader(tokenizer, EMOTIONS, "<{label}; {label}>", get_template("GoEmotions")).joined == ["anger"]
+    for label_format in LABEL_FORMATS: assert not LabelReader(tokenizer, EMOTIONS, label_format, get_template("GoEmotions")).joined
+
+
+def test_without_its_marker_a_chain_of_thought_has_no_answer(tokenizer):
+    reader = LabelReader(tokenizer, EMOTIONS, "comma", THINKS)
+    assert not read_trace(reader, "d", written(reader, " joy, fear, I think.\n\n")).found_step
+    with pytest.raises(ValueError, match="leave the chain of thought out"): ListGrammar(reader)
+
+
+def test_a_chat_is_tokenised_as_its_template_does_and_answers_are_read(tokenizer):
+    "And what documents write of the template's own tokens stays text"
+    engine = load_engine("tiny", gpu="cpu")
+    engine.tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]\n{{ m.content | trim }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    docs, train = load_docs("demo", "test", n_docs=12), load_docs("demo", "train")
+    docs = replace(docs, texts=(f"{engine.tokenizer.eos_token} anger", *docs.texts[1:]))
+    prompts = build_prompts(docs, train, shots=6, label_format="json", chat=engine.tokenizer)
+    ids = encode_prompts(engine, prompts, 24)
+    for p, i in zip(prompts[1:], ids[1:]): assert i == engine.tokenizer.apply_chat_template([dict(role=r, content=c) for r, c in p.turns], add_generation_prompt=True)["input_ids"]
+    assert ids[0].count(engine.tokenizer.eos_token_id) == len(prompts[0].turns)      # one behind each turn, none in the document
+    reader = LabelReader(engine.tokenizer, docs.labels, "json", get_template("demo"), chat=True)
+    traces = trace_docs(engine, reader, prompts)
+    assert sum(t.found_step for t in traces) > 8 and all(t.names[k] == c for t in traces if t.found_step for c, k in zip(t.chosen, t.logits.argmax(1)))
 
 
 @pytest.mark.parametrize("text, chosen", [
