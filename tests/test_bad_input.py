@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from mlcllm.data import LabelDist, LabelSet, load_docs, note_parameters, read_parameters
+from mlcllm.demos import nearest_demos, perturb_labels, repeat_docs
 from mlcllm.engines import find_model, load_engine
-from mlcllm.prompts import Prompt, Template, build_prompts, check_names, format_labels, get_template, order_labels, parse_labels
+from mlcllm.prompts import Prompt, Template, build_prompts, check_names, format_labels, get_template, order_labels, parse_labels, read_cots
 from mlcllm.runs import pick_device, read_run, start_run
 from mlcllm.stepwise_logits import LabelReader, collect_scores, trace_docs
 
 HEAD = "id,text,labels,split\n"
 EMOTIONS = LabelSet(("anger", "fear", "joy"))
+THINKS = Template("Labels: {labels}.\n", "Input: {text}\nThoughts: {cot}\nAnswer: {label}\n\n")
 DEMO, TRAIN = load_docs("demo", "test", n_docs=3), load_docs("demo", "train")
 
 TABLES = [ # a file of one's own: name, content, options, what the line says
@@ -76,6 +78,14 @@ def ids(*names):
     return write
 
 
+def file(d, name, content): (d / name).write_text(content); return str(d / name)
+
+
+class refusing: # a tokenizer whose chat template raises
+    name_or_path, chat_template = "refusing", "x"
+    def apply_chat_template(self, *args, **kwargs): raise RuntimeError("no turns today")
+
+
 def tiny(): return load_engine("tiny", gpu="cpu")
 
 
@@ -117,6 +127,49 @@ CALLS = [ # what is called (with an empty folder), what the line says
     (lambda d: check_names(LabelSet(("a, b", "c")), "comma"), "label 'a, b' cannot be read back from label_format='comma': it holds ','"),
     (lambda d: check_names(LabelSet(("None", "b")), "json"), "'none' is taken"),
     (lambda d: check_names(LabelSet(("A", "a")), "json"), "differ by more than case"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "exmple: x")), "unknown key of the template 'exmple'; did you mean 'example'?"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "example: 'Post: {label}'")), "needs the slot {text}"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "example: '{txt} {label}'")), "did you mean 'text'?"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "instruction: 'Labels: {lables}'")), "did you mean 'labels'?"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "example: [")), "t.yaml: not valid YAML"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "- a")), "keys such as instruction and example"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "system: system.txt")), "system.txt does not exist"),
+    (lambda d: get_template("demo", template=file(d, "t.yaml", "system: 3")), "must be a text"),
+    (lambda d: get_template("demo", template=str(d / "none.yaml")), "none.yaml does not exist"),
+    (lambda d: Template("", "{text} {cot} {label}"), "announce the answer"),
+    (lambda d: Template("", "{text} {label}", ask="Now this:"), "ask needs the slot {text}"),
+    (lambda d: format_labels(["joy"], "<{label}>"), "two {label} slots"),
+    (lambda d: format_labels(["joy"], "<{label}, {label}>", multi=False), "one {label} slot"),
+    (lambda d: format_labels(["joy"], "{label} {label}"), "more than blanks"),
+    (lambda d: format_labels(["joy"], 'json-a"b'), "a JSON key without quotes"),
+    (lambda d: check_names(LabelSet(("a; b", "c")), "{label}; {label}"), "it holds ';'"),
+    (lambda d: read_cots(d / "cot.csv"), "cot.csv does not exist"),
+    (lambda d: read_cots(file(d, "cot.csv", "id,cots\n1,x\n")), "did you mean 'cots'?"),
+    (lambda d: read_cots(file(d, "cot.csv", "id,cot\n1,x\n2,\n")), "row 2: no chain of thought for '2'"),
+    (lambda d: build_prompts(DEMO, TRAIN, THINKS), "give cot, a file with the columns id and cot"),
+    (lambda d: build_prompts(DEMO, TRAIN, THINKS, cots={TRAIN.ids[0]: "x"}), "10 demonstrations wanted, 1 of the"),
+    (lambda d: build_prompts(DEMO, TRAIN, cots={}), "need a {cot} slot in the template's example"),
+    (lambda d: build_prompts(DEMO, TRAIN, chat=tiny().tokenizer), "has no chat template: set chat to False"),
+    (lambda d: build_prompts(DEMO, TRAIN, chat=refusing()), "the chat template of refusing refuses these turns (user, assistant): no turns today"),
+    (lambda d: build_prompts(DEMO, TRAIN, demos_per="doc"), "unknown demos_per 'doc'; did you mean 'document'?"),
+    (lambda d: build_prompts(DEMO, TRAIN, sampling="complete", shots=1), "sampling='complete' needs"),
+    (lambda d: build_prompts(DEMO, TRAIN, sampling="similarity"), "see nearest_demos"),
+    (lambda d: build_prompts(DEMO, TRAIN, label_order="shufled"), "did you mean 'shuffled'?"),
+    (lambda d: build_prompts(DEMO, TRAIN.take(np.flatnonzero(TRAIN.gold.sum(1) < 2)), ratio=1.), "0 documents fit sampling='multilabel', ratio=1.0"),
+    (lambda d: nearest_demos(DEMO, TRAIN, 3, str(d / "encoder")), "give a sentence-transformers model"),
+    (lambda d: nearest_demos(DEMO, TRAIN, 300, "x"), "300 demonstrations wanted"),
+    (lambda d: nearest_demos(DEMO, TRAIN, 3, "x", nearest="frist"), "did you mean 'first'?"),
+    (lambda d: perturb_labels(TRAIN, "opposit"), "did you mean 'opposite'?"),
+    (lambda d: perturb_labels(TRAIN, "opposite"), "needs a task with one of two labels; demo has 7, several at once"),
+    (lambda d: perturb_labels(TRAIN, str(d)), "holds no docs.parquet"),
+    (lambda d: repeat_docs(DEMO, (0, 1.2)), "ratio must be a number from 0 to 1, got 1.2"),
+    (lambda d: repeat_docs(DEMO, (.2, .2)), "must differ"),
+    (lambda d: load_docs("demo", "test", options={"annotators": "all"}), "unknown option annotators 'all'"),
+    (lambda d: load_docs("demo", "test", options={"anotators": "both"}), "takes no options besides annotators"),
+    (lambda d: load_docs("demo", "test", options={"min_annotators": 9}), "no document has 9 annotators; the most is 5"),
+    (lambda d: load_docs("demo", "test", options={"min_annotators": 0}), "min_annotators must be a whole number of at least 1"),
+    (lambda d: load_docs("demo", "test", options={"preprocess": "twiter"}), "did you mean 'twitter'?"),
+    (lambda d: build_prompts(load_docs("demo", "test", options={"annotators": "annotator"}), TRAIN), "read none of the possible demonstrations"),
     (lambda d: build_prompts(DEMO, TRAIN, shots=-1), "shots must be a whole number of at least 0, got -1"),
     (lambda d: build_prompts(DEMO, TRAIN, shots=True), "shots must be a whole number"),
     (lambda d: build_prompts(DEMO, TRAIN, ratio=1.5), "ratio must be a number from 0 to 1, got 1.5"),

@@ -1,6 +1,7 @@
 "Notebook 01 as a user runs it: through papermill, with good and bad parameters, killed and resumed."
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mlcllm.data import load_docs
+from mlcllm.demos import embed, nearest_demos
+from mlcllm.prompts import build_prompts
 from mlcllm.runs import find_runs, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +52,41 @@ def test_real_corpora(tmp_path, data_root, dataset, folder, split, extra):
     assert len(only_run(tmp_path)["docs"]) == 40
 
 
+def test_one_run_asks_with_every_ratio_and_in_many_other_ways(tmp_path):
+    done = papermill(tmp_path, "-y", "ratio: [0, 0.5, 1]", "-y", "options: {annotators: both, preprocess: twitter}", n_docs=3, label_order="shuffled", label_format="{label}; {label}", demo_labels="distribution", template="config")
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = only_run(tmp_path)
+    assert len(run["docs"]) == 3 * 6 * 3 and run["docs"].doc_id.str.extract(r"_ratio_(.*)")[0].value_counts().to_dict() == {"0.0": 18, "0.5": 18, "1.0": 18}
+    assert {m for m in run["scores"].method if m.startswith("hard+")} == {"hard+ratio0", "hard+ratio0.5", "hard+ratio1"}
+    assert (find_runs(tmp_path / "runs")[0] / "figures" / "ratio_sweep.png").exists()
+
+
+def test_a_chat_with_the_most_similar_demonstrations(tmp_path):
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from mlcllm.engines import load_engine
+    words = sorted({w for d in ("train", "test") for t in load_docs("demo", d).texts for w in re.findall(r"\w+|\S", t.lower())})
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "encoder")
+    BertModel(BertConfig(vocab_size=len(words) + 5, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)).save_pretrained(tmp_path / "encoder")
+    engine = load_engine("tiny", gpu="cpu", share=False)
+    engine.tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]\n{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    engine.model.save_pretrained(tmp_path / "chat"); engine.tokenizer.save_pretrained(tmp_path / "chat")
+    done = papermill(tmp_path, model=tmp_path / "chat", chat=True, sampling="similarity", encoder=tmp_path / "encoder", shots=3, n_docs=6)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = only_run(tmp_path)
+    assert len(run["docs"]) == 6 and run["docs"].found_step.mean() > .5
+    docs, train = load_docs("demo", "test", n_docs=6), load_docs("demo", "train")
+    rows = nearest_demos(docs, train, 3, str(tmp_path / "encoder"))
+    prompts = build_prompts(docs, train, shots=3, label_format="json", rows=rows, chat=engine.tokenizer)
+    assert run["docs"].prompt_sha256.tolist() == [p.sha256 for p in prompts]
+    vectors = embed(docs.texts, str(tmp_path / "encoder")), embed(train.texts, str(tmp_path / "encoder"))
+    assert [r[-1] for r in rows] == (vectors[0] @ vectors[1].T).argmax(1).tolist()                # the nearest stands last
+
+
 @pytest.mark.parametrize("params, says", [
+    (dict(chat=True), "has no chat template"),
+    (dict(template="pipline"), "did you mean 'pipeline'?"),
+    (dict(cot="none.csv"), "none.csv does not exist"),
     (dict(datset="demo"), "unknown parameter 'datset'; did you mean 'dataset'?"),
     (dict(dataset="dmo"), "did you mean 'demo'?"),
     (dict(model="tinny"), "did you mean 'tiny'?"),

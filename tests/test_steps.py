@@ -28,7 +28,7 @@ def written(reader, text, confident=7., eos=False):
     return SimpleNamespace(token_ids=ids, text=text, finish_reason="stop", logits=z, logsumexp=np.full(len(ids), confident, np.float32))
 
 
-OWN_FORMATS = ("json-emotions", "<{label}; {label}>", "{label} | {label}", "- {label}\n- {label}")
+OWN_FORMATS = ("json-emotions", "< {label}; {label} >", "{label} | {label}", "- {label}\n- {label}")
 THINKS = Template("Labels: {labels}.\n", "Input: {text}\nThoughts: {cot}\nAnswer: {label}\n\n")
 ASKED = {"plain": (get_template("GoEmotions"), "\n", "\n", False), "chat": (get_template("GoEmotions"), "", "", True), "full stop": (get_template("Boxes"), " ", ".\n\n", False),
          "thoughts": (THINKS, " joy or fear? Let us see.\nAnswer: ", "\n\n", False), "thoughts in a chat": (THINKS, "Not joy. I see fear.\nAnswer: ", "", True)} # template, text before and after the answer, chat
@@ -49,9 +49,9 @@ def test_each_written_label_is_a_step_and_has_the_top_logit_there(tokenizer, lab
 
 
 def test_a_label_that_swallows_what_stands_before_it_is_named(data_root):
-    "Llama 3 has a token <a"
+    "Llama 3 has tokens <f and <s"
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(data_root / "tokenizers" / "llama3" / "tokenizer.json"), eos_token="<|end_of_text|>")
-    assert LabelReader(tokenizer, EMOTIONS, "<{label}; {label}>", get_template("GoEmotions")).joined == ["anger"]
+    assert LabelReader(tokenizer, EMOTIONS, "<{label}; {label}>", get_template("GoEmotions")).joined == ["fear", "sadness"]
     for label_format in LABEL_FORMATS: assert not LabelReader(tokenizer, EMOTIONS, label_format, get_template("GoEmotions")).joined
 
 
