@@ -126,7 +126,7 @@ class AnnotatedDocs:
     ids: tuple                 # (n_docs,) unique strings
     texts: tuple               # (n_docs,)
     gold: np.ndarray           # (n_docs, n_labels) 0/1
-    votes: np.ndarray          # (n_votes, n_labels) 0/1; no rows without annotators
+    votes: np.ndarray          # (n_votes, n_labels) from 0 to 1: a judgement in between is a part of a vote; no rows without annotators
     vote_doc: np.ndarray       # (n_votes,) row of the document
     vote_annotator: np.ndarray # (n_votes,) annotator's name
     annotator: tuple = None    # (n_docs,) whose labels `gold` holds, None for all annotators together; None: nowhere a single annotator's
