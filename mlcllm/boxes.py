@@ -151,12 +151,17 @@ _ORDERS = [(kind, re.compile(pattern)) for kind, pattern in (
     ("some", r"Move (?P<what>the .+) from Box (?P<a>\d+) to Box (?P<b>\d+)"), ("some", r"Remove (?P<what>the .+) from Box (?P<a>\d+)"), ("some", r"Put (?P<what>the .+) into Box (?P<b>\d+)"))]
 
 def _things(words): # "the rock and the string" -> {"rock", "string"}
-    return {re.sub(r"^the\s+", "", part.strip()) for part in re.split(r",|\band\b", words) if part.strip()} - {"nothing"}
+    found = [] if words in ("", "nothing") else [re.fullmatch(r"the ([\w' -]+)", part) for part in re.split(r", | and ", words)]
+    if not all(found): raise ValueError(f"objects such as 'the rock and the string' expected, found {words[:60]!r}")
+    return {m[1] for m in found}
 
 def _read_start(sentence): # {box: set of objects}
-    found = re.findall(r"Box (\d+) (?:contains (.+?)|is empty)(?:, (?=Box)|$)", sentence)
-    if not found: raise ValueError(f"the text should start with what is in the boxes, found {sentence[:60]!r}")
-    return {int(box): _things(what) for box, what in found}
+    found = [re.fullmatch(r"Box (\d+) (?:contains (.+)|is empty)", part) for part in re.split(r", (?=Box \d)", sentence)]
+    if not all(found): raise ValueError(f"what is in the boxes should stand here, found {sentence[:60]!r}")
+    boxes = {int(m[1]): _things(m[2] or "") for m in found}
+    twice = [o for o, n in Counter(o for things in boxes.values() for o in things).items() if n > 1]
+    if twice or len(boxes) < len(found): raise ValueError(f"{'the ' + min(twice) + ' is in two boxes' if twice else 'a box is described twice'}: {sentence[:60]!r}")
+    return boxes
 
 def _carry_out(sentence, boxes): # changes `boxes`
     kind, m = next(((kind, m) for kind, pattern in _ORDERS if (m := pattern.fullmatch(sentence))), (None, None))
@@ -175,20 +180,31 @@ def solve_boxes(
     text:str, # a state, orders, and perhaps a question ("Box 3 contains"), which is not needed
 )->dict: # {box: its objects in alphabetical order} at the end
     "Work out from the English alone what every box holds"
-    first, *rest = [s.strip() for s in text.split(".") if s.strip()] or [""]
-    boxes = _read_start(re.sub(r",?\s*Box \d+ contains$", "", first))
-    if rest and re.fullmatch(r"Box \d+(?: contains)?", rest[-1]): rest = rest[:-1]
-    for n, sentence in enumerate(rest, 2):
-        try: _carry_out(sentence, boxes)
+    sentences, boxes = [s.strip() for s in text.split(".") if s.strip()] or [""], None
+    if len(sentences) > 1 and re.fullmatch(r"Box \d+(?: contains)?", sentences[-1]): sentences.pop()
+    for n, sentence in enumerate(sentences, 1):
+        try:
+            if n==1: boxes = _read_start(sentence)
+            else: _carry_out(sentence, boxes)
         except ValueError as error: raise ValueError(f"sentence {n}: {error}") from None
     return {box: tuple(sorted(things)) for box, things in boxes.items()}
+
+def _answer(text): # the objects in the box that the text asks about
+    asked = re.search(r"Box (\d+)(?: contains)?\s*$", text)
+    if not asked: raise ValueError(f"the text should end with a question such as 'Box 3 contains', found {text[-40:]!r}")
+    found = solve_boxes(text)
+    if int(asked[1]) not in found: raise ValueError(f"there is no Box {asked[1]} to ask about")
+    return found[int(asked[1])]
 
 def wrong_gold(
     docs:AnnotatedDocs, # Boxes, generated or the authors'
 )->tuple: # ids of the documents whose gold labels are not what the solver finds
-    "Documents whose labels do not follow from their text"
-    asked = [int(re.search(r"Box (\d+)(?: contains)?\s*$", t)[1]) for t in docs.texts]
-    return tuple(i for i, t, box, g in zip(docs.ids, docs.texts, asked, docs.gold) if solve_boxes(t)[box]!=docs.labels.decode(g))
+    "Documents whose labels do not follow from their text; a text that cannot be followed is an error with its id"
+    wrong = []
+    for name, text, gold in zip(docs.ids, docs.texts, docs.gold):
+        try: wrong += [name]*(_answer(text)!=docs.labels.decode(gold))
+        except ValueError as error: raise ValueError(f"Boxes document {name!r}: {error}") from None
+    return tuple(wrong)
 
 # %% ../nbs/00h_boxes.ipynb #6584b1cb
 _FILES = dict(train="train-subset-t5.jsonl", dev="dev-t5.jsonl", test="test-subsample-states-t5.jsonl") # the released code's choice
@@ -198,7 +214,7 @@ _SUBSET = "few_shot_boxes_nso_exp2_max3_move_contents"
 
 def _find_file(data_dir, subset, split): # path of a split
     name, folder = _FILES[check_choice("split", split, SPLITS)], _need(data_dir, "Boxes")
-    if subset is None and (folder/name).is_file(): return folder/name
+    if subset in (None, folder.resolve().name) and (folder/name).is_file(): return folder/name
     found = sorted(p.parent.name for p in folder.glob(f"*/{name}"))
     if not found: raise FileNotFoundError(f"Boxes: {folder} holds no {subset or _SUBSET}/{name}; data_dir is the folder with objects.txt and the task's subsets, or a subset's folder")
     return folder/check_choice("option subset of Boxes", subset or _SUBSET, found)/name
@@ -206,7 +222,8 @@ def _find_file(data_dir, subset, split): # path of a split
 def _read_objects(folders): # names in the file's order
     path = next((p for f in folders if (p := Path(f)/"objects.txt").is_file()), None)
     if path is None: raise FileNotFoundError(f"Boxes: {folders[0]} holds no objects.txt (all objects in one line, with commas between them)")
-    names = [o.strip().lower() for o in path.read_text(encoding="utf-8-sig").strip().split("\n")[0].split(",") if o.strip()]
+    try: names = [o.strip().lower() for o in re.split("[,\n]", path.read_text(encoding="utf-8-sig")) if o.strip()]
+    except UnicodeDecodeError: raise ValueError(f"{path}: not a text in UTF-8") from None
     twice = [o for o, n in Counter(names).items() if n > 1]
     if twice or not names: raise ValueError(f"{path}: " + (f"{twice[0]!r} stands there twice" if twice else "no objects; all of them are expected in one line, with commas between them"))
     return names
@@ -225,11 +242,13 @@ def _parse_row(row, where): # text and objects of a line
     return text.strip(), [p for p in parts if p and p!="nothing"]
 
 def _read_boxes(path, objects): # (id, text, objects) of every line
-    counts, rows = Counter(), []
-    for line, row in _read_json_lines(path):
+    counts, rows, known = Counter(), [], set(objects)
+    try: lines = list(_read_json_lines(path))
+    except UnicodeDecodeError: raise ValueError(f"{path}: not a text in UTF-8") from None
+    for line, row in lines:
         text, things = _parse_row(row, f"{path}, line {line}")
         sample = str(row["sample_id"]); name = f"{sample}-{counts[sample]}"; counts[sample] += 1
-        for o in things: check_choice(f"object in {path}, line {line}, document {name}", o, objects)
+        for o in things: o in known or check_choice(f"object in {path}, line {line}, document {name}", o, objects)
         rows.append((name, text, things))
     if not rows: raise ValueError(f"{path}: no documents in it")
     return rows
@@ -280,7 +299,8 @@ def plot_box_items(
 )->Axes:
     "Number of objects in the boxes, at the start and when they are asked about"
     ax = ax or plt.subplots(figsize=(4.5, 3), layout="constrained")[1]
-    if isinstance(docs, AnnotatedDocs): pairs = [(len(solve_boxes(t[:t.index(".") + 1])[int(re.findall(r"Box (\d+)", t)[-1])]), int(g.sum())) for t, g in zip(docs.texts, docs.gold)]
+    if not len(docs): raise ValueError("plot_box_items: there are no boxes to count")
+    if isinstance(docs, AnnotatedDocs): pairs = [(len(_answer(t[:t.index(".") + 1] + t[t.rindex("Box")-1:])), int(g.sum())) for t, g in zip(docs.texts, docs.gold)]
     else: pairs = [(len(x), len(y)) for s in docs for x, y in zip(s.states[0], s.states[-1])]
     counts = np.array(pairs); k = np.arange(counts.max(initial=0) + 1)
     for x, c, colour, label in zip((-.2, .2), counts.T, (".75", ".3"), ("at the start", "when asked")):
