@@ -156,6 +156,7 @@ class LabelFormat:
     def __post_init__(self):
         if not self.separator.strip(" \t"): raise ValueError(f"a label format needs more than blanks between two labels, got {self.separator!r}")
 
+# %% ../nbs/00b_prompts.ipynb #8e5deb87
 LABEL_FORMATS = {
     "comma": LabelFormat(),
     "json": LabelFormat('{"label": [', '"', '"', ", ", "]}"),
@@ -247,6 +248,7 @@ def _cuts(text, fmt, protect): # (start, end) of each separator
     cut = re.escape(fmt.separator if fmt.separator[0].isspace() else fmt.separator.strip()) # " and " is a word, "," is not
     return [m.span(1) for m in re.finditer(r'"[^"]*"|(' + cut + ")" if protect else f"({cut})", text) if m[1]]
 
+# %% ../nbs/00b_prompts.ipynb #19a878cf
 def _loose_list(text, fmt, start, end): # where the list stands if its opening is spaced otherwise or broken over lines; else the line as it is
     pieces = [re.escape(x) for x in re.findall(r'"[^"]*"|\S', fmt.opening)]
     m = re.search(r"\s*".join(pieces[:3]) + r"\s*\[?", text)

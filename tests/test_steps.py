@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import find_model, load_engine
 from mlcllm.prompts import LABEL_FORMATS, Prompt, Template, build_prompts, format_labels, get_template, inspect_labels, label_tokens, parse_labels
-from mlcllm.stepwise_logits import LabelReader, ListGrammar, encode_prompts, read_trace, score_sequences, trace_docs
+from mlcllm.stepwise_logits import LabelReader, ListGrammar, encode_prompts, joined_labels, read_trace, score_sequences, trace_docs
 
 EMOTIONS = LabelSet(("anger", "fear", "joy", "love", "sadness"))
 
@@ -51,8 +51,8 @@ def test_each_written_label_is_a_step_and_has_the_top_logit_there(tokenizer, lab
 def test_a_label_that_swallows_what_stands_before_it_is_named(data_root):
     "Llama 3 has tokens <f and <s"
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(data_root / "tokenizers" / "llama3" / "tokenizer.json"), eos_token="<|end_of_text|>")
-    assert LabelReader(tokenizer, EMOTIONS, "<{label}; {label}>", get_template("GoEmotions")).joined == ["fear", "sadness"]
-    for label_format in LABEL_FORMATS: assert not LabelReader(tokenizer, EMOTIONS, label_format, get_template("GoEmotions")).joined
+    assert joined_labels(LabelReader(tokenizer, EMOTIONS, "<{label}; {label}>", get_template("GoEmotions"))) == ["fear", "sadness"]
+    for label_format in LABEL_FORMATS: assert not joined_labels(LabelReader(tokenizer, EMOTIONS, label_format, get_template("GoEmotions")))
 
 
 def test_without_its_marker_a_chain_of_thought_has_no_answer(tokenizer):
