@@ -154,7 +154,7 @@ _ORDERS = [(kind, re.compile(pattern)) for kind, pattern in (
 def _things(words): # "the rock and the string" -> {"rock", "string"}
     found = [] if words in ("", "nothing") else [re.fullmatch(r"the ([\w' -]+)", part) for part in re.split(r", | and ", words)]
     if not all(found): raise ValueError(f"objects such as 'the rock and the string' expected, found {words[:60]!r}")
-    return {m[1] for m in found}
+    return {m[1].lower() for m in found}
 
 def _read_start(sentence): # {box: set of objects}
     found = [re.fullmatch(r"Box (\d+) (?:contains (.+)|is empty)", part) for part in re.split(r", (?=Box \d)", sentence)]
@@ -288,11 +288,11 @@ def write_boxes(
 )->Path: # the folder
     "Write scenarios in the form of the authors' files"
     folder = Path(folder); (folder/subset).mkdir(parents=True, exist_ok=True)
-    (folder/"objects.txt").write_text(",".join(OBJECTS) + "\n", encoding="utf-8")
+    (folder/"objects.txt").write_text(",".join(OBJECTS) + "\n", encoding="utf-8", newline="\n")
     for split, name in _FILES.items():
         rows = [dict(sentence=f"{text} {(answer := _names(s.states[k][box]))}.", sentence_masked=f"{text} {_MASK} .", masked_content=f"{_MASK} {answer}", sample_id=s.sample_id, numops=_changes(s, k, box))
                 for s, n, k, box, text in _rows([s for s in samples if s.split==split], after)]
-        (folder/subset/name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+        (folder/subset/name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8", newline="\n")
     return folder
 
 # %% ../nbs/00h_boxes.ipynb #ae0bdc7c
@@ -301,8 +301,8 @@ def plot_box_items(
     ax:Axes=None,
 )->Axes:
     "Number of objects in the boxes, at the start and when they are asked about"
-    ax = ax or plt.subplots(figsize=(4.5, 3), layout="constrained")[1]
     if not len(docs): raise ValueError("plot_box_items: there are no boxes to count")
+    ax = ax or plt.subplots(figsize=(4.5, 3), layout="constrained")[1]
     if isinstance(docs, AnnotatedDocs): pairs = [(len(_answer(t[:t.index(".") + 1] + t[t.rindex("Box")-1:])), int(g.sum())) for t, g in zip(docs.texts, docs.gold)]
     else: pairs = [(len(x), len(y)) for s in docs for x, y in zip(s.states[0], s.states[-1])]
     counts = np.array(pairs); k = np.arange(counts.max(initial=0) + 1)
