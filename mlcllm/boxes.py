@@ -7,7 +7,7 @@ __all__ = ['OBJECTS', 'BoxSample', 'generate_boxes', 'box_docs', 'solve_boxes', 
            'plot_box_items']
 
 # %% ../nbs/00h_boxes.ipynb #099eb5de
-import json, re
+import inspect, json, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +128,7 @@ def _rows(samples, after): # yields the sample, n, number of operations, box and
         for n, (k, box) in enumerate((k, box) for k in _steps(after, len(s.sentences) - 1) for box in range(len(s.states[0]))):
             yield s, n, k, box, f"{' '.join(s.sentences[:k+1])} Box {box} contains"
 
+# %% ../nbs/00h_boxes.ipynb #41252708
 def _label_set(objects): return LabelSet(tuple(sorted(objects)), file_order=tuple(objects))
 
 def _to_docs(split, labels, rows): # rows: (id, text, objects), the objects being labels
@@ -153,7 +154,7 @@ _ORDERS = [(kind, re.compile(pattern)) for kind, pattern in (
 def _things(words): # "the rock and the string" -> {"rock", "string"}
     found = [] if words in ("", "nothing") else [re.fullmatch(r"the ([\w' -]+)", part) for part in re.split(r", | and ", words)]
     if not all(found): raise ValueError(f"objects such as 'the rock and the string' expected, found {words[:60]!r}")
-    return {m[1] for m in found}
+    return {m[1].lower() for m in found}
 
 def _read_start(sentence): # {box: set of objects}
     found = [re.fullmatch(r"Box (\d+) (?:contains (.+)|is empty)", part) for part in re.split(r", (?=Box \d)", sentence)]
@@ -163,6 +164,7 @@ def _read_start(sentence): # {box: set of objects}
     if twice or len(boxes) < len(found): raise ValueError(f"{'the ' + min(twice) + ' is in two boxes' if twice else 'a box is described twice'}: {sentence[:60]!r}")
     return boxes
 
+# %% ../nbs/00h_boxes.ipynb #f93e35a2
 def _carry_out(sentence, boxes): # changes `boxes`
     kind, m = next(((kind, m) for kind, pattern in _ORDERS if (m := pattern.fullmatch(sentence))), (None, None))
     if m is None: raise ValueError(f"not understood: {sentence[:60]!r}")
@@ -175,7 +177,7 @@ def _carry_out(sentence, boxes): # changes `boxes`
     if a is not None: boxes[a] -= things
     if b is not None: boxes[b] |= things
 
-# %% ../nbs/00h_boxes.ipynb #f93e35a2
+# %% ../nbs/00h_boxes.ipynb #f850de3b
 def solve_boxes(
     text:str, # a state, orders, and perhaps a question ("Box 3 contains"), which is not needed
 )->dict: # {box: its objects in alphabetical order} at the end
@@ -189,6 +191,7 @@ def solve_boxes(
         except ValueError as error: raise ValueError(f"sentence {n}: {error}") from None
     return {box: tuple(sorted(things)) for box, things in boxes.items()}
 
+# %% ../nbs/00h_boxes.ipynb #833a1677
 def _answer(text): # the objects in the box that the text asks about
     asked = re.search(r"Box (\d+)(?: contains)?\s*$", text)
     if not asked: raise ValueError(f"the text should end with a question such as 'Box 3 contains', found {text[-40:]!r}")
@@ -254,7 +257,7 @@ def _read_boxes(path, objects): # (id, text, objects) of every line
     return rows
 
 # %% ../nbs/00h_boxes.ipynb #9b8ed252
-_GENERATOR = dict(n_samples=2200, n_boxes=7, n_operations=12, expected_items=2, max_items=3, move_contents=True, all_contents=False, seed=0)
+_GENERATOR = {k: p.default for k, p in inspect.signature(generate_boxes).parameters.items()}
 
 def _box_options(options, files): # the options of one of the two ways, defaults filled in
     chosen = _options("Boxes", options, subset=None, after=None, **_GENERATOR)
@@ -285,11 +288,11 @@ def write_boxes(
 )->Path: # the folder
     "Write scenarios in the form of the authors' files"
     folder = Path(folder); (folder/subset).mkdir(parents=True, exist_ok=True)
-    (folder/"objects.txt").write_text(",".join(OBJECTS) + "\n", encoding="utf-8")
+    (folder/"objects.txt").write_text(",".join(OBJECTS) + "\n", encoding="utf-8", newline="\n")
     for split, name in _FILES.items():
         rows = [dict(sentence=f"{text} {(answer := _names(s.states[k][box]))}.", sentence_masked=f"{text} {_MASK} .", masked_content=f"{_MASK} {answer}", sample_id=s.sample_id, numops=_changes(s, k, box))
                 for s, n, k, box, text in _rows([s for s in samples if s.split==split], after)]
-        (folder/subset/name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+        (folder/subset/name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8", newline="\n")
     return folder
 
 # %% ../nbs/00h_boxes.ipynb #ae0bdc7c
@@ -298,8 +301,8 @@ def plot_box_items(
     ax:Axes=None,
 )->Axes:
     "Number of objects in the boxes, at the start and when they are asked about"
-    ax = ax or plt.subplots(figsize=(4.5, 3), layout="constrained")[1]
     if not len(docs): raise ValueError("plot_box_items: there are no boxes to count")
+    ax = ax or plt.subplots(figsize=(4.5, 3), layout="constrained")[1]
     if isinstance(docs, AnnotatedDocs): pairs = [(len(_answer(t[:t.index(".") + 1] + t[t.rindex("Box")-1:])), int(g.sum())) for t, g in zip(docs.texts, docs.gold)]
     else: pairs = [(len(x), len(y)) for s in docs for x, y in zip(s.states[0], s.states[-1])]
     counts = np.array(pairs); k = np.arange(counts.max(initial=0) + 1)

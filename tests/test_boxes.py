@@ -131,7 +131,8 @@ def row(content="the rock", sample_id=7, text="Box 0 contains the rock. Box 0 co
 
 
 def test_names_with_the_and_and_in_them(tmp_path):
-    docs = load_boxes("dev", files(tmp_path, [row("the theatre and the band stand and the sand"), row("nothing"), row("contains the Rock.", "a"), row("is empty", "a")]))
+    docs = load_boxes("dev", files(tmp_path, [row("the theatre and the band stand and the sand"), row("nothing"), row("contains the Rock.", "a", "Box 0 contains the Rock. Box 0 <extra_id_0> ."), row("is empty", "a")]))
+    assert wrong_gold(docs) == ("7-0", "7-1", "a-1")
     assert [docs.labels.decode(g) for g in docs.gold] == [("band stand", "sand", "theatre"), (), ("rock",), ()]
     assert docs.ids == ("7-0", "7-1", "a-0", "a-1") and docs.texts[0] == "Box 0 contains the rock. Box 0 contains"
     assert docs.labels.names == ("band stand", "rock", "sand", "theatre") and docs.labels.file_order == ("rock", "theatre", "band stand", "sand") and docs.labels.allows_none
