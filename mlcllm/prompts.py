@@ -514,8 +514,8 @@ def inspect_labels(
 class Preview:
     "A prompt cut into tokens"
     prompt: Prompt
-    ids: tuple    # token ids; none without a tokenizer
-    spans: tuple  # (start, end) of each token in the text, those without characters left out
+    ids: tuple    # token ids
+    spans: tuple  # (start, end) of each token in the text; a character of several tokens belongs to the first
     labels: dict  # token number -> the label that starts in it
 
     def __len__(self): return len(self.ids)
@@ -544,5 +544,7 @@ def preview(
         lengths = [len(tokenizer.decode(ids[:k])) for k in range(len(ids)+1)]
         spans = list(zip(lengths, lengths[1:]))
     found = [(a+s, n) for a,z in prompt.answers if labels is not None for n,s in (lambda got: zip(got.labels, got.starts))(parse_labels(prompt.text[a:z], labels, label_format))]
+    ends = np.maximum.accumulate([0] + [z for _,z in spans]).tolist()
+    spans = list(zip(ends, ends[1:]))
     first = lambda c: next(k for k,(_,e) in enumerate(spans) if e > c)
     return Preview(prompt, tuple(ids), tuple(spans), {first(c): n for c,n in found})
