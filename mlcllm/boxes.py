@@ -143,6 +143,7 @@ def box_docs(
 )->AnnotatedDocs: # a document for each box of each scenario
     "Scenarios of a split as documents, whose labels are the objects in the box"
     check_choice("split", split, SPLITS)
+    if isinstance(samples, str) or not any(s.split==split for s in samples): raise ValueError(f"Boxes: there are no scenarios of split {split!r}; give a list from generate_boxes")
     rows = _rows([s for s in samples if s.split==split], after)
     return _to_docs(split, _label_set(OBJECTS), [(f"{s.sample_id}-{n}", text, s.states[k][box]) for s, n, k, box, text in rows])
 

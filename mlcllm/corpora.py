@@ -70,6 +70,8 @@ def _read_splits(path): # {split: {text: id}}
         raise ValueError(f"{path}{f', line {mark.line+1}' if mark else ''}: not valid YAML ({getattr(error, 'problem', None) or str(error).splitlines()[0]})") from None
     ok = isinstance(found, dict) and found and all(isinstance(texts, dict) and texts for texts in found.values())
     if not ok: raise ValueError(f"{path}: for each split, the ids of its texts are expected, such as {{dev: {{some text: '17'}}}}")
+    twice = pd.Series([str(i) for texts in found.values() for i in texts.values()]).value_counts()
+    if twice.iloc[0] > 1: raise ValueError(f"{path}: id {twice.index[0]!r} stands for {twice.iloc[0]} texts; every text needs an id of its own")
     return {str(split): {str(text): str(i) for text,i in texts.items()} for split, texts in found.items()}
 
 # %% ../nbs/00g_corpora.ipynb #a7f17b7f
@@ -269,6 +271,7 @@ def _trec_lines(path): # text and label of each line of an original file
     lines = path.read_text(encoding="latin-1").replace("\xf0", " ").replace("\r\n", "\n").split("\n")
     rows = pd.DataFrame([line.strip().partition(" ")[::2] for line in lines], columns=["coarse_label", "text"])[["text", "coarse_label"]]
     rows = rows[rows.coarse_label!=""]
+    if not len(rows): raise ValueError(f"{path} is empty: a line such as 'LOC:city Where is it ?' is expected for each question")
     odd = ~rows.coarse_label.str.contains(":")
     if odd.any(): raise ValueError(f"{path}, line {odd.idxmax()+1}: 'LABEL:kind question' expected, found {lines[odd.idxmax()][:60]!r}")
     return rows.assign(text=rows.text.str.strip(), coarse_label=rows.coarse_label.str.partition(":")[0])

@@ -33,7 +33,7 @@ def check_choice(
     "Refuse a value that is not among `choices` and name the closest"
     if value in choices: return value
     names = [str(c) for c in choices]
-    close = difflib.get_close_matches(str(value), names, 1, 0) or difflib.get_close_matches(str(value).lower(), [n.lower() for n in names], 1, 0) or names[:1]
+    close = difflib.get_close_matches(str(value), names, 1, .6) or difflib.get_close_matches(str(value).lower(), [n.lower() for n in names], 1, 0) or names[:1]
     close = next(n for n in names if n.lower()==close[0].lower())
     raise ValueError(f"unknown {what} {value!r}; did you mean {close!r}? (one of: {', '.join(names)})")
 
@@ -188,6 +188,7 @@ def _options(name, options, **defaults): # defaults with the user's options over
     return defaults | (options or {})
 
 def _need(path, what): # an existing path, or an error that says what is missing
+    if not isinstance(path, (str, Path)) or not str(path).strip(): raise ValueError(f"{what} must be a path, got {path!r}")
     if not Path(path).exists(): raise FileNotFoundError(f"{what}: {path} does not exist")
     return Path(path)
 
@@ -495,11 +496,13 @@ def split_annotators(
 )->AnnotatedDocs: # a document per vote, ids joined as document__annotator
     "Make every annotator's reading a document of its own"
     if not docs.has_votes: raise ValueError(f"{docs.name} {docs.split} has no annotators: annotators must be 'aggregate'")
-    order = np.argsort(docs.vote_doc, kind="stable"); doc, who = docs.vote_doc[order], docs.vote_annotator[order].tolist()
-    single = replace(docs, ids=tuple(f"{docs.ids[i]}__{w}" for i,w in zip(doc, who)), texts=tuple(docs.texts[i] for i in doc), gold=docs.votes[order],
+    order = np.argsort(docs.vote_doc, kind="stable")
+    if not docs.labels.multi: order = order[(docs.votes[order] > .5).any(1)]
+    doc, who = docs.vote_doc[order], docs.vote_annotator[order].tolist()
+    single = replace(docs, ids=tuple(f"{docs.ids[i]}__{w}" for i,w in zip(doc, who)), texts=tuple(docs.texts[i] for i in doc), gold=(docs.votes[order] > .5).astype(np.float32),
                      votes=docs.votes[order], vote_doc=np.arange(len(doc)), vote_annotator=docs.vote_annotator[order], annotator=tuple(who))
     if not keep_aggregate: return single
-    both = _join([replace(docs, annotator=(None,)*len(docs)), single])
+    both = replace(_join([replace(docs, annotator=(None,)*len(docs)), single]), split=docs.split)
     return both.take(np.argsort(np.concatenate([np.arange(len(docs)), doc]), kind="stable"))
 
 def at_least(
@@ -526,6 +529,8 @@ DATASETS = dict(demo=load_demo, GoEmotions=load_goemotions, SemEval=load_semeval
 SPLITS = ("train", "dev", "test")
 
 def _id_list(test_ids, dataset): # ids of a file, or of the paper's main list in a checkout
+    if isinstance(test_ids, (list, tuple)): return [str(i) for i in test_ids]
+    if not isinstance(test_ids, (str, Path)): raise ValueError(f"test_ids must be a file with an id a line, or a list of ids, got {test_ids!r}")
     path = Path(test_ids)
     if path.is_dir():
         folders = [path/"prob_distr_ids"/dataset, path/dataset, path] + ([path/"prob_distr_ids"/"Hatexplain", path/"Hatexplain"] if dataset.startswith("HateXplain") else [])
@@ -547,7 +552,7 @@ def load_docs(
     dataset:str, # a name in `DATASETS`, a csv/jsonl/parquet file, or a Hub dataset id
     split:str, # train, dev or test; dev+test joins
     data_dir=None, # the dataset's own folder; None: the Hub (demo is bundled)
-    test_ids=None, # a file with an id a line: only these documents
+    test_ids=None, # a file with an id a line, or a list of ids: only these documents
     n_docs:int=None, # only the first n
     options:dict=None, # what the dataset takes besides; for all of them: annotators (aggregate, annotator or both), min_annotators, preprocess (twitter or reddit)
 )->AnnotatedDocs: # documents in the order of the data
@@ -559,7 +564,7 @@ def load_docs(
     common = _COMMON | {k: v for k,v in (options or {}).items() if k in _COMMON}
     check_choice("option annotators", common["annotators"], ANNOTATORS)
     docs = _join([_load(dataset, s, data_dir, {k: v for k,v in (options or {}).items() if k not in _COMMON} or None) for s in splits])
-    if test_ids is not None: docs = _only(docs, _id_list(test_ids, dataset), test_ids)
+    if test_ids is not None: docs = _only(docs, _id_list(test_ids, dataset), "test_ids" if isinstance(test_ids, (list, tuple)) else test_ids)
     if common["min_annotators"] is not None: docs = at_least(docs, common["min_annotators"])
     docs = docs if n_docs is None else docs.take(range(min(n_docs, len(docs))))
     if common["preprocess"] is not None: docs = replace(docs, texts=import_module("mlcllm.texts").preprocess(docs.texts, common["preprocess"]))

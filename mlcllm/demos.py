@@ -166,7 +166,9 @@ def perturb_labels(
     seed:int=0, # of the drawing
 )->np.ndarray: # (n_demos, n_labels) 0/1: the labels to show
     "Labels for demonstrations that are not, or not all, their own (official behaviour, section 2.5)"
-    if Path(str(demo_labels)).is_dir(): return _predicted(demos, Path(demo_labels))
+    check_number("seed", seed, 0)
+    if str(demo_labels).strip() and Path(str(demo_labels)).is_dir(): return _predicted(demos, Path(demo_labels))
+    if "/" in str(demo_labels): raise FileNotFoundError(f"demo_labels: there is no folder {demo_labels}; give the folder of a finished run of 01_stepwise_logits, or one of {', '.join(DEMO_LABELS)}")
     check_choice("demo_labels", demo_labels, [*DEMO_LABELS, "the folder of a run"])
     rng, (n, n_labels), labels = np.random.default_rng(seed), demos.gold.shape, demos.labels
     if demo_labels=="random":
@@ -192,6 +194,7 @@ def repeat_docs(
     ratios:tuple=RATIOS, # shares of multi-label demonstrations
 )->AnnotatedDocs: # every document once per ratio, ratio by ratio, ids as X_ratio_0.4
     "The documents of a ratio sweep"
+    if not isinstance(ratios, (list, tuple)) or not ratios: raise ValueError(f"the ratios of a sweep are a list such as [0, 0.5, 1], got {ratios!r}")
     for r in ratios: check_number("ratio", r, 0, 1, whole=False)
     if len(set(ratios)) < len(ratios): raise ValueError(f"the ratios of a sweep must differ, got {list(ratios)}")
     n, k = len(docs), len(ratios)

@@ -9,7 +9,7 @@ __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_FORMATS', 'LABEL_ORDE
            'surface_forms', 'LabelTokens', 'label_tokens', 'label_places', 'inspect_labels', 'Preview', 'preview']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
-import html, json, re
+import html, json, re, warnings
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from hashlib import sha256
@@ -44,10 +44,13 @@ class Template:
     ask: str = None  # the words around the document asked about, where they differ from an example's
 
     def __post_init__(self):
-        for f in fields(self)[:2] + fields(self)[3:]:
-            for slot in re.findall(r"\{(\w+)\}", getattr(self, f.name) or ""): check_choice(f"slot of the template's {f.name}", slot, SLOTS)
+        asked = ("text", "label", "a", "b") if self.answer_slot=="answer" else ("text",)
+        for part, known in dict(system=("labels",), instruction=("labels",), example=(*asked, "cot", self.answer_slot), ask=asked).items():
+            for slot in re.findall(r"\{(\w+)\}", getattr(self, part) or ""): check_choice(f"slot of the template's {part}", slot, known)
         for slot in ("text", self.answer_slot):
-            if f"{{{slot}}}" not in self.example: raise ValueError(f"a template's example needs the slot {{{slot}}}: {self.example!r}")
+            if self.example.count(f"{{{slot}}}")!=1: raise ValueError(f"a template's example needs the slot {{{slot}}}{' once' if f'{{{slot}}}' in self.example else ''}: {self.example!r}")
+        places = [self.example.index(f"{{{slot}}}") for slot in ("text", "cot", self.answer_slot) if f"{{{slot}}}" in self.example]
+        if places!=sorted(places): raise ValueError(f"a template's example has its slots in the order {{text}}, {{cot}}, {{{self.answer_slot}}}: {self.example!r}")
         if "{cot}" in self.example and not self.lead.strip(): raise ValueError(f"behind {{cot}} the example needs words that announce the answer, such as 'Answer:', for the model to end its thoughts with: {self.example!r}")
         if self.ask is not None and "{text}" not in self.ask: raise ValueError(f"a template's ask needs the slot {{text}}: {self.ask!r}")
 
@@ -127,6 +130,7 @@ def _own_template(source, base): # the words of a YAML file or a dict over those
     for k, v in words.items():
         check_choice("key of the template", k, ("instruction", "example", "system", "ask"))
         if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {v!r}")
+    if "instruction" in words and "{labels}" not in words["instruction"] + words.get("system", ""): warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
     return replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and _need(folder/v, f"template's {k}") else v for k,v in words.items()})
 
 # %% ../nbs/00b_prompts.ipynb #9b9868a3
@@ -189,6 +193,7 @@ def format_labels(
 )->str: # the answer
     "Write labels the way that demonstrations show them"
     fmt = get_format(label_format, multi)
+    if isinstance(names, str): raise ValueError(f"names must be a list of label names, got {names!r}")
     if not names and fmt.bare_none: return fmt.opening + "none" + fmt.closing
     return fmt.opening + fmt.separator.join(f"{fmt.before}{n}{fmt.after}" for n in names or ["none"]) + fmt.closing
 
@@ -208,6 +213,9 @@ def check_names(
     if not labels.allows_none and "none" in [n.lower() for n in labels.names]: raise ValueError(f"the label name 'none' is taken: it is how an answer without labels is written; rename it")
     folded = [n.lower() for n in labels.with_none]
     if len(set(folded)) < len(folded): raise ValueError(f"label names must differ by more than case, and 'none' is taken: {labels.names}")
+    for chosen in [labels.names[:1]] + [labels.names[:k] for k in (0, 2) if labels.multi]:
+        text = format_labels(chosen, label_format, labels.multi)
+        if not parse_labels("\n" + text, labels, label_format).well_formed or parse_labels(text, labels, label_format).predicted!=chosen: raise ValueError(f"label_format={label_format!r} cannot be read back: it writes {text!r}; choose another format")
 
 # %% ../nbs/00b_prompts.ipynb #d2f3d993
 @dataclass(frozen=True)
@@ -250,7 +258,7 @@ def _cuts(text, fmt, protect): # (start, end) of each separator
 
 # %% ../nbs/00b_prompts.ipynb #19a878cf
 def _loose_list(text, fmt, start, end): # where the list stands if its opening is spaced otherwise or broken over lines; else the line as it is
-    pieces = [re.escape(x) for x in re.findall(r'"[^"]*"|\S', fmt.opening)]
+    pieces = ['"[^"]*"' if x.startswith('"') and ":" in fmt.opening else re.escape(x) for x in re.findall(r'"[^"]*"|\S', fmt.opening)] # under whatever key
     m = re.search(r"\s*".join(pieces[:3]) + r"\s*\[?", text)
     if not m: return start, end
     stop = re.compile(r"[\]}]|```").search(text, m.end())
@@ -373,7 +381,10 @@ def build_prompts(
     "Build every document's prompt; all share their demonstrations unless a document is one of them"
     check_names(docs.labels, label_format); check_choice("label_order", label_order, LABEL_ORDERS); check_number("shots", shots, 0); check_number("seed", seed, 0)
     if docs.labels.names!=demos.labels.names: raise ValueError(f"documents and demonstrations have different labels ({', '.join(sorted(set(docs.labels.names) ^ set(demos.labels.names))) or 'another order'}): name them all in options, label_names")
-    template, shown = template or get_template(docs.name, docs.labels.multi), demos.gold if shown is None else shown
+    template, shown = get_template(docs.name, docs.labels.multi, template or "pipeline"), demos.gold if shown is None else np.asarray(shown)
+    if shown.shape!=demos.gold.shape: raise ValueError(f"shown has shape {shown.shape}, expected {demos.gold.shape}: the labels to show for each possible demonstration")
+    if isinstance(chat, bool): raise ValueError(f"chat must be the tokenizer of an instruct model, or None for plain text, got {chat}")
+    if rows is not None and (len(rows)!=len(docs) or any(not 0 <= r < len(demos) for own in rows for r in own)): raise ValueError(f"rows must hold, for each of the {len(docs)} documents, rows of the {len(demos)} possible demonstrations")
     if shots: rows = rows or _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per)
     else: rows = [()]*len(docs)
     orders = [order_labels(docs.labels, label_order, seed, i) for i in docs.ids] if label_order=="shuffled" else [order_labels(docs.labels, label_order, seed)]*len(docs)
@@ -503,6 +514,7 @@ def inspect_labels(
     opening:str="\n", # what the template leaves between prompt and answer; a blank where it leaves none
 )->pd.DataFrame: # a row a label: first token, its id and the number of tokens at a later place of the list, and the labels it shares its first token with at any place
     "How a tokenizer splits the labels, where they collide, and how long they are"
+    if isinstance(labels, str): raise ValueError(f"labels must be a list of names or a LabelSet, got {labels!r}")
     labels = labels if isinstance(labels, LabelSet) else LabelSet(tuple(labels))
     places = [{n: label_tokens(tokenizer, n, before).ids for n in labels.with_none} for before in label_places(labels, label_format, opening)]
     shares = lambda n: ", ".join(m for m in labels.with_none if m!=n and any(p[m][0]==p[n][0] for p in places))
@@ -521,10 +533,10 @@ class Preview:
     def __len__(self): return len(self.ids)
     def __repr__(self): return f"Preview({self.prompt.doc_id!r}: {len(self.prompt.text):,} characters, {len(self):,} tokens, {len(self.labels)} labels in {len(self.prompt.demo_ids)} demonstrations)"
     def to_frame(self): # a row a token
-        inside = lambda a: any(x <= a < z for x,z in self.prompt.answers)
+        inside = lambda a: any(x <= a < z for x,z in getattr(self.prompt, "answers", ()))
         return pd.DataFrame([(k, i, self.prompt.text[a:z], self.labels.get(k), inside(a)) for k,(i,(a,z)) in enumerate(zip(self.ids, self.spans))], columns=["position", "id", "token", "label", "in_answer"])
     def _repr_html_(self):
-        style = lambda k, a: "background:#fdae6b" if k in self.labels else "background:#fee6ce" if any(x <= a < z for x,z in self.prompt.answers) else f"background:{('#f7f7f7', '#e4e4e4')[k%2]}"
+        style = lambda k, a: "background:#fdae6b" if k in self.labels else "background:#fee6ce" if any(x <= a < z for x,z in getattr(self.prompt, "answers", ())) else f"background:{('#f7f7f7', '#e4e4e4')[k%2]}"
         cells = "".join(f"<span style='{style(k, a)}'>{html.escape(self.prompt.text[a:z])}</span>" for k,(a,z) in enumerate(self.spans))
         return f"<p>{html.escape(repr(self))}</p><pre style='white-space:pre-wrap;max-height:32em;overflow:auto;color:black'>{cells}<b>▮</b></pre>"
 
@@ -537,13 +549,16 @@ def preview(
 )->Preview: # draws itself in a notebook
     "The exact prompt as text, its tokens with the places of labels, and its length"
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-    enc = tokenizer(prompt.text, add_special_tokens=not prompt.turns, split_special_tokens=not prompt.turns, return_offsets_mapping=True)
-    ids = encode_chats(tokenizer, [prompt])[0] if prompt.turns else enc["input_ids"]
+    if not hasattr(prompt, "text") or not callable(tokenizer): raise ValueError("preview takes one Prompt and a tokenizer or an engine: preview(prompts[0], engine)")
+    labels = LabelSet(tuple(labels)) if isinstance(labels, (list, tuple)) else labels
+    turns = getattr(prompt, "turns", ()) # questions have none
+    enc = tokenizer(prompt.text, add_special_tokens=not turns, split_special_tokens=not turns, return_offsets_mapping=True)
+    ids = encode_chats(tokenizer, [prompt])[0] if turns else enc["input_ids"]
     spans = enc["offset_mapping"]
     if list(ids)!=list(enc["input_ids"]): # somebody wrote special tokens: place every token by the text decoded up to it
         lengths = [len(tokenizer.decode(ids[:k])) for k in range(len(ids)+1)]
         spans = list(zip(lengths, lengths[1:]))
-    found = [(a+s, n) for a,z in prompt.answers if labels is not None for n,s in (lambda got: zip(got.labels, got.starts))(parse_labels(prompt.text[a:z], labels, label_format))]
+    found = [(a+s, n) for a,z in getattr(prompt, "answers", ()) if labels is not None for n,s in (lambda got: zip(got.labels, got.starts))(parse_labels(prompt.text[a:z], labels, label_format))]
     ends = np.maximum.accumulate([0] + [z for _,z in spans]).tolist()
     spans = list(zip(ends, ends[1:]))
     first = lambda c: next(k for k,(_,e) in enumerate(spans) if e > c)

@@ -58,8 +58,9 @@ def _halves(n, seed, what): # (n,) bool, half of them True, in random order; the
     return rng.permutation(np.arange(n) < (n + n%2*rng.integers(2))//2)
 
 # %% ../nbs/00b_questions.ipynb #bde1b435
-def _checked(docs, demos, shots, seed, template, slots): # raises on what no prompt could be made of
+def _checked(docs, demos, shots, seed, template, slots, label_order=None): # raises on what no prompt could be made of
     check_number("shots", shots, 0); check_number("seed", seed, 0)
+    if label_order=="shuffled": raise ValueError("label_order='shuffled' is for answers; questions have one order for all documents: use random and a seed, or both_orders")
     labels, kind = docs.labels, lambda x: (x.names, x.multi, x.allows_none)
     odd = ", ".join(sorted(set(labels.names) ^ set(demos.labels.names))) or ("another order" if labels.names!=demos.labels.names else "single- or multi-label, with or without none")
     if kind(labels)!=kind(demos.labels): raise ValueError(f"documents and demonstrations have different labels ({odd}): name them all in options, label_names")
@@ -129,7 +130,7 @@ def binary_prompts(
 )->list: # of `Question`, document by document
     "Ask about every pair of labels which is better (paper, section 4: binary breakdown)"
     template = template or BINARY
-    _checked(docs, demos, shots, seed, template, ("text", "a", "b"))
+    _checked(docs, demos, shots, seed, template, ("text", "a", "b"), label_order)
     names = order_labels(docs.labels, label_order, seed) + docs.labels.with_none[len(docs.labels):]
     each = [(ab, dict(a=ab[0], b=ab[1])) for i,a in enumerate(names) for b in names[i+1:] for ab in ((a, b), (b, a))[:2 if both_orders else 1]]
     def shown(i, first):
@@ -183,7 +184,7 @@ def set_prompts(
     seed:int=0, # of the demonstrations and of all sets drawn
     mode:str="random", # how a demonstration's wrong set is drawn: random or distribution
     answers="reasonable", # reasonable, yes, or two words for a template of one's own
-    label_format:str="comma", # how sets are written: comma, json or polysyndeton
+    label_format="comma", # how sets are written, as in `get_format`
     label_order:str="alphabetical", # in which order: as in `order_labels`
     sampling:str=None, # as in `sample_demos`; None: multilabel, or uniform in a single-label task
     ratio:float=.5, # share of multi-label demonstrations
@@ -191,7 +192,7 @@ def set_prompts(
 )->list: # of `Question`, one a document
     "Ask about a label set of every document whether it is reasonable (the released code's pair prompting)"
     words, template = _words(answers, template, SET_TEMPLATES)
-    _checked(docs, demos, shots, seed, template, ("text", "label"))
+    _checked(docs, demos, shots, seed, template, ("text", "label"), label_order)
     check_number("unreasonable", unreasonable, 0, 1, whole=False); check_choice("mode", mode, SET_MODES); check_names(docs.labels, label_format)
     common, rank = np.unique(demos.gold > 0, axis=0, return_counts=True), order_labels(docs.labels, label_order, seed).index
     def names(row): return tuple(sorted(docs.labels.decode(row), key=rank))
@@ -298,6 +299,7 @@ def plot_pairs(
     if np.shape(matrix)!=(len(names), len(names)): raise ValueError(f"a matrix of {len(names)} rows and columns is expected for {', '.join(names)}, got shape {np.shape(matrix)}")
     ax = ax or plt.subplots(figsize=(1.5 + .5*len(names), .8 + .45*len(names)), layout="constrained")[1]
     image = ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1)
+    for k in np.flatnonzero(np.isnan(np.diag(matrix))): ax.add_patch(plt.Rectangle((k-.5, k-.5), 1, 1, fill=False, hatch="////", ec=".7", lw=0))
     for (i, j), p in np.ndenumerate(matrix):
         if not np.isnan(p): ax.text(j, i, f"{p:.2f}".lstrip("0"), ha="center", va="center", fontsize=8, color="white" if p > .6 else "black")
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor"); ax.set_yticks(range(len(names)), names)

@@ -158,6 +158,7 @@ def write_ids(
     ids:list, # document ids
 ): # the path
     "Write an id a line, as `load_docs(test_ids=...)` reads them"
+    if isinstance(ids, str): raise ValueError(f"{path}: a list of ids is expected, got {ids!r}")
     ids = [str(i) for i in ids]
     if not ids: raise ValueError(f"{path}: there are no ids to write")
     bad = next((i for i in ids if i!=i.strip().strip("\ufeff") or not i or "\n" in i or "\r" in i), None)

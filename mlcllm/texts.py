@@ -140,4 +140,4 @@ def preprocess(
     if asked.get("without") is None: return tuple(clean_text(texts, asked["domain"], asked.get("steps")))
     if isinstance(asked["without"], str): raise ValueError(f"option preprocess: without must be a list such as ['emoji'], got {asked['without']!r}")
     for s in asked["without"]: check_choice(f"step for {asked['domain']} texts", s, known)
-    return tuple(clean_text(texts, asked["domain"], [s for s in asked.get("steps") or known if s not in asked["without"]]))
+    return tuple(clean_text(texts, asked["domain"], [s for s in (known if asked.get("steps") is None else asked["steps"]) if s not in asked["without"]]))

@@ -10,8 +10,11 @@ import pytest
 from mlcllm.data import LabelDist, LabelSet, load_docs, note_parameters, read_parameters
 from mlcllm.demos import nearest_demos, perturb_labels, repeat_docs
 from mlcllm.engines import find_model, load_engine
-from mlcllm.prompts import Prompt, Template, build_prompts, check_names, format_labels, get_template, order_labels, parse_labels, read_cots
+from mlcllm.boxes import box_docs
+from mlcllm.prompts import Prompt, Template, build_prompts, check_names, format_labels, get_template, order_labels, parse_labels, preview, read_cots
+from mlcllm.questions import binary_prompts
 from mlcllm.runs import pick_device, read_run, start_run
+from mlcllm.testsets import write_ids
 from mlcllm.stepwise_logits import LabelReader, collect_scores, trace_docs
 
 HEAD = "id,text,labels,split\n"
@@ -137,6 +140,29 @@ CALLS = [ # what is called (with an empty folder), what the line says
     (lambda d: get_template("demo", template=file(d, "t.yaml", "system: 3")), "must be a text"),
     (lambda d: get_template("demo", template=str(d / "none.yaml")), "none.yaml does not exist"),
     (lambda d: Template("", "{text} {cot} {label}"), "announce the answer"),
+    (lambda d: Template("", "{label}: {text}"), "in the order {text}, {cot}, {label}"),
+    (lambda d: Template("", "{cot} then {text} {label}"), "in the order {text}, {cot}, {label}"),
+    (lambda d: Template("", "{text} {a} {label}"), "unknown slot of the template's example 'a'"),
+    (lambda d: Template("", "{text} {label} {label}"), "needs the slot {label} once"),
+    (lambda d: Template("", "{text} {label}", ask="{text} {label}"), "unknown slot of the template's ask 'label'"),
+    (lambda d: check_names(EMOTIONS, "\n{label}; {label}"), "cannot be read back: it writes"),
+    (lambda d: check_names(EMOTIONS, "{label}\n\n{label}"), "cannot be read back: it writes"),
+    (lambda d: format_labels("joy"), "names must be a list of label names, got 'joy'"),
+    (lambda d: build_prompts(DEMO, TRAIN, rows=[[0]]), "rows must hold, for each of the 3 documents"),
+    (lambda d: build_prompts(DEMO, TRAIN, rows=[[999]] * 3), "possible demonstrations"),
+    (lambda d: build_prompts(DEMO, TRAIN, shown=np.zeros((2, 7))), "shown has shape (2, 7), expected ("),
+    (lambda d: build_prompts(DEMO, TRAIN, chat=True), "chat must be the tokenizer of an instruct model"),
+    (lambda d: preview("text", None), "preview takes one Prompt and a tokenizer or an engine"),
+    (lambda d: binary_prompts(DEMO, TRAIN, label_order="shuffled"), "questions have one order for all documents"),
+    (lambda d: repeat_docs(DEMO, .5), "a list such as [0, 0.5, 1], got 0.5"),
+    (lambda d: perturb_labels(TRAIN, "random", -1), "seed must be a whole number of at least 0"),
+    (lambda d: perturb_labels(TRAIN, str(d / "nowhere")), "there is no folder"),
+    (lambda d: load_docs("demo", "test", data_dir=3), "data_dir must be a path, got 3"),
+    (lambda d: load_docs("demo", "test", test_ids=["x"]), "test_ids: 1 of 1 ids are not in demo test, e.g. x"),
+    (lambda d: load_docs("demo", "test", test_ids=3), "test_ids must be a file with an id a line, or a list of ids"),
+    (lambda d: read_cots(None), "cot must be a path"),
+    (lambda d: write_ids(d / "ids.txt", "demo-1"), "a list of ids is expected, got 'demo-1'"),
+    (lambda d: box_docs([], "test"), "give a list from generate_boxes"),
     (lambda d: Template("", "{text} {label}", ask="Now this:"), "ask needs the slot {text}"),
     (lambda d: format_labels(["joy"], "<{label}>"), "two {label} slots"),
     (lambda d: format_labels(["joy"], "<{label}, {label}>", multi=False), "one {label} slot"),

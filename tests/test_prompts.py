@@ -76,6 +76,7 @@ def test_texts_are_never_searched_for_slots():
     ("json", '{\n  "label": [\n    "joy",\n    "fear"\n  ]\n}', ("joy", "fear")), # over lines
     ("json", '{"label": [" joy", "fear "]}', ("joy", "fear")),                   # blanks inside the quotes
     ("json", '{"label": ["joy", "fear"], "x": 1}', ("joy", "fear")),             # another key
+    ("json-emotions", '{"label": ["joy", "fear"]}', ("joy", "fear")), ("json", '{"emotions": ["joy"]}', ("joy",)), # under another key
     ("json", "none", ("none",)), ("json", "joy, fear", ("joy", "fear")),         # bare
     ("json", "I feel joy and fear", ()), ("json", '{"label": []}', ()),
     ("polysyndeton", "The joy and the fear", ("joy", "fear")),
