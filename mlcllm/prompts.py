@@ -130,8 +130,9 @@ def _own_template(source, base): # the words of a YAML file or a dict over those
     for k, v in words.items():
         check_choice("key of the template", k, ("instruction", "example", "system", "ask"))
         if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {v!r}")
-    if "instruction" in words and "{labels}" not in words["instruction"] + words.get("system", ""): warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
-    return replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and _need(folder/v, f"template's {k}") else v for k,v in words.items()})
+    new = replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and _need(folder/v, f"template's {k}") else v for k,v in words.items()})
+    if "{labels}" not in new.instruction + new.system: warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
+    return new
 
 # %% ../nbs/00b_prompts.ipynb #9b9868a3
 UNARY = Template('Classify the following question-label pairs as either "reasonable" or "unreasonable". Output either "reasonable" or "unreasonable" and nothing else.\n\n',
