@@ -262,5 +262,5 @@ def plot_methods(
             ax.plot([r.lo, r.hi], [y, y], color="tab:orange" if model else ".35", lw=2.5, alpha=.5)
             ax.plot(r.value, y, "o" if model else "s", color="tab:orange" if model else ".35", ms=5)
         ax.set(yticks=range(len(names)), yticklabels=[n.replace("_", " ") for n in names], xlabel=metric.replace("_", "-") + (" (nats)" if metric in ("nll", "kl") else "")); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
-        if metric in ("nll", "kl") and part.value.max() > 20*max(part.value.min(), .05): ax.set_xscale("log")
+        if metric in ("nll", "kl") and part.value.max() > 5*max(part.value.min(), .05): ax.set_xscale("log")
     return axes

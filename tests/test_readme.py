@@ -9,6 +9,7 @@ def test_python_in_the_readme_runs(root):
     assert blocks
     names = {}
     for block in blocks: exec(compile(block, "README.md", "exec"), names)
+    assert names["estimates"].probs.shape == (2, len(names["demos"].labels))
     probs = names["traces"][0].probs
     assert probs.shape[1] == len(names["docs"].labels.with_none) and np.allclose(probs.sum(1), 1)
 

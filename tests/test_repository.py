@@ -40,7 +40,7 @@ def test_notebook_has_a_kernel(path):
     assert nbformat.read(path, 4).metadata.kernelspec.name == "python3"
 
 
-@pytest.mark.parametrize("name", ["00_data", "00f_tiny", "01_stepwise_logits"])
+@pytest.mark.parametrize("name", ["00_data", "00f_tiny", "01_stepwise_logits", "02_alignment"])
 def test_run_notebooks_have_one_parameters_cell(name):
     assert len(parameter_cells(ROOT / "nbs" / f"{name}.ipynb")) == 1
 
@@ -74,9 +74,10 @@ def test_imports_go_one_way():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_parameter_files_name_only_parameters(path):
-    known = parameter_names(ROOT / "nbs" / "01_stepwise_logits.ipynb")
     given = yaml.safe_load(path.read_text())
-    assert given and set(given) <= known, f"unknown: {set(given) - known}"
+    for notebook in ("01_stepwise_logits", "02_alignment"):
+        known = parameter_names(ROOT / "nbs" / f"{notebook}.ipynb")
+        assert given and set(given) <= known, f"unknown in {notebook}: {set(given) - known}"
 
 
 def test_nothing_of_this_machine_is_committed():

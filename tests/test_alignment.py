@@ -1,0 +1,117 @@
+"Notebook 02 as a user runs it, and its parts against slower ways."
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlcllm.alignment import METHODS, Asking, Estimator, bradley_terry, choose_methods, dist_from_pairs, dists_table, estimate, one_against_rest, read_dists, reference_dists
+from mlcllm.data import LabelDist, LabelSet, load_docs
+from mlcllm.engines import load_engine
+from mlcllm.metrics import EPS, compare, ece, nll, reliability, score
+from mlcllm.runs import find_runs, read_run
+
+ROOT = Path(__file__).resolve().parent.parent
+TEST, TRAIN = load_docs("demo", "test", n_docs=6), load_docs("demo", "train")
+
+
+def papermill(tmp_path, *args, **params):
+    flags = [x for k, v in params.items() for x in ("-p", k, str(v))]
+    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / "02_alignment.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), *flags, *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+
+
+def only_run(tmp_path):
+    runs = find_runs(tmp_path / "runs", "02_alignment")
+    assert len(runs) == 1
+    return read_run(runs[0])
+
+
+def test_default_run_scores_every_method_and_reference(tmp_path):
+    done = papermill(tmp_path, n_docs=20)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = only_run(tmp_path)
+    assert set(run["scores"].method) == {*METHODS, "constant", "prior", "uniform", "annotator"} and set(run["dists"].method) == {*METHODS, "constant", "prior", "uniform", "human", "gold"}
+    table = run["scores"][run["scores"].label.isna()].pivot(index="method", columns="metric", values="value")
+    assert table.loc["hard", "nll"] / table.loc["hard", "l1"] == pytest.approx(18.42, abs=.01)     # as the published hard rows
+    assert run["record"]["counters"]["tokens_forwarded"] < run["record"]["counters"]["tokens_in"] / 20
+    docs = load_docs("demo", "test", n_docs=20)
+    again = estimate(load_engine("tiny", gpu="cpu"), docs, TRAIN, ["unary"])[0]
+    stored = next(d for d in read_dists(run["dists"][run["dists"].method == "unary"], docs))
+    np.testing.assert_allclose(stored.probs, again.probs, atol=1e-4)
+
+
+def test_single_label_task(tmp_path, data_root):
+    done = papermill(tmp_path, dataset="HateXplain", data_dir=data_root / "hatexplain", n_docs=30, label_format="comma")
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = only_run(tmp_path)
+    assert "max_over_generations" not in set(run["dists"].method)
+    sums = run["dists"][run["dists"].method.isin(["compare_to_none", "unary", "binary", "human"])].groupby(["method", "doc_id"]).prob.sum()
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("params, says", [(dict(methods="unary,binry"), "did you mean 'binary'?"), (dict(dev_split="test"), "take another dev_split"), (dict(method="unary"), "did you mean 'methods'?")])
+def test_bad_parameters_fail_with_one_clear_line(tmp_path, params, says):
+    done = papermill(tmp_path, n_docs=3, **params)
+    assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-600:]
+
+
+class Sided:
+    "An engine that always prefers the first of two labels, whichever they are"
+    def __init__(self): self.tokenizer = load_engine("tiny", gpu="cpu").tokenizer
+    def encode(self, texts): return self.tokenizer(texts).input_ids
+    def score(self, prompts, ids):
+        from mlcllm.engines import Scored
+        a = set(self.tokenizer(" a", add_special_tokens=False).input_ids)
+        return Scored(np.tile([2. * (i in a) for i in ids], (len(prompts), 1)).astype(np.float32), np.zeros(len(prompts), np.float32))
+
+
+def test_asked_in_both_orders_a_preference_for_a_side_cancels_out():
+    one, both = estimate(Sided(), TEST, TRAIN, ["binary", "binary_both_orders"])
+    assert np.ptp(one.probs[0]) > .1 and np.abs(both.probs - .5).max() < 1e-6
+
+
+def test_bradley_terry_recovers_strengths_and_takes_missing_pairs():
+    s = np.random.default_rng(0).normal(size=(50, 8)); s -= s.mean(1, keepdims=True)
+    p = 1 / (1 + np.exp(s[:, None, :] - s[:, :, None]))
+    np.testing.assert_allclose(bradley_terry(p, ridge=1e-9), s, atol=1e-5)
+    half = np.where(np.tri(8, dtype=bool), np.nan, p)                               # each pair in one order only
+    np.testing.assert_allclose(bradley_terry(half), bradley_terry(p), atol=1e-8)
+
+
+LABELS = LabelSet(("a", "b"))
+CALLS = [
+    (lambda: choose_methods("unray", LABELS), "did you mean 'unary'?"),
+    (lambda: bradley_terry(np.zeros((2, 3))), "expected (documents, labels, labels)"),
+    (lambda: bradley_terry(np.full((1, 2, 2), 2.)), "outside [0, 1]"),
+    (lambda: bradley_terry(np.full((1, 2, 2), .5), ridge=0), "ridge must be above 0"),
+    (lambda: dist_from_pairs(np.full((1, 3, 3), .5), LABELS, ("1",), "binary_outcomes"), "did you mean 'binary_outcome'?"),
+    (lambda: reference_dists(TEST, TEST), "take another dev_split"),
+    (lambda: one_against_rest(replace(TEST, votes=TEST.votes[:0], vote_doc=TEST.vote_doc[:0], vote_annotator=TEST.vote_annotator[:0])), "no document has two annotators"),
+    (lambda: Estimator(None, TRAIN, "maximum"), "unknown method 'maximum'; did you mean"),
+    (lambda: Estimator(None, TRAIN).predict_proba("one text"), "takes a list of texts"),
+    (lambda: read_dists(dists_table([LabelDist(TEST.gold[:3].astype(float), TEST.labels, TEST.ids[:3], "x")]).to_pandas(), TEST), "is only in the documents (3 in all)"),
+    (lambda: score([LabelDist(TEST.gold[:3].astype(float), TEST.labels, TEST.ids[:3], "x")], TEST), "documents differ"),
+    (lambda: score([LabelDist(np.full(TEST.gold.shape, np.nan), TEST.labels, TEST.ids, "x")], TEST), "hold no number at all"),
+    (lambda: score([], TEST, n_boot=-1), "n_boot must be a whole number"),
+    (lambda: compare([TEST.human()], TEST), "two methods at least"),
+    (lambda: compare([TEST.human(), replace(TEST.human(), method="y")], TEST, "klm"), "did you mean 'kl'?"),
+    (lambda: reliability(np.ones(3), np.ones(3), bins="widht"), "did you mean 'width'?"),
+    (lambda: ece(np.ones(3), np.ones(3), n_bins=0), "n_bins must be a whole number of at least 1"),
+]
+
+
+@pytest.mark.parametrize("call, says", CALLS, ids=[says[:40] for _, says in CALLS])
+def test_bad_input_gives_one_clear_line(call, says):
+    with pytest.raises((ValueError, OSError)) as error: call()
+    assert says in str(error.value) and "\n" not in str(error.value), error.value
+
+
+def test_unknown_estimates_count_as_missing_and_not_as_zero():
+    probs = TEST.human().probs.copy(); probs[2, 0] = np.nan
+    table = score([LabelDist(probs, TEST.labels, TEST.ids, "x")], TEST, 50).set_index("metric")
+    assert table.loc["kl", "n_docs"] == table.loc["micro_f1", "n_docs"] == len(TEST) - 1 and table.loc["kl", "value"] == pytest.approx(0, abs=1e-5)
+    assert np.isfinite(nll(np.array([[0., 1.]]), np.array([[1., 0.]]))).all() and nll(np.array([[0., 1.]]), np.array([[1., 0.]]))[0] == pytest.approx(-2 * np.log(EPS), rel=1e-6)
