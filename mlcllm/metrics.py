@@ -62,6 +62,7 @@ def l1(
     p, h = _pair(probs, human)
     return np.abs(p - h).sum(-1)
 
+# %% ../nbs/01a_metrics.ipynb #1ae579c0
 def brier(
     probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
     human:np.ndarray, # (n_docs, n_labels) in [0, 1]
@@ -111,6 +112,7 @@ def spearman(
     scale = np.sqrt((p**2).sum(-1)*(h**2).sum(-1))
     return (p*h).sum(-1)/np.where(scale > 0, scale, np.nan)
 
+# %% ../nbs/01a_metrics.ipynb #dfe262f4
 def wasserstein(
     probs:np.ndarray, # (..., n_docs, n_labels) of a single-label task
     human:np.ndarray, # (n_docs, n_labels)
@@ -132,6 +134,7 @@ def to_labels(
     "The labels that probabilities stand for"
     p = _checked("probs", probs); t = _checked("threshold", np.atleast_2d(threshold))[0]
     if len(t) not in (1, p.shape[-1]): raise ValueError(f"threshold must be one number or one per label ({p.shape[-1]}), got {len(t)}")
+    if np.isnan(t).any(): raise ValueError(f"threshold must be a number from 0 to 1, got {threshold!r}")
     if multi: chosen = p >= t
     else: chosen = (np.arange(p.shape[-1])==np.nan_to_num(p).argmax(-1)[..., None]) & (p.sum(-1, keepdims=True) >= .5)
     return np.where(np.isnan(p), np.nan, chosen)
@@ -176,9 +179,10 @@ def semantic_f1(
     if len(names)!=p.shape[-1]: raise ValueError(f"similarity is of {len(names)} labels, pred of {p.shape[-1]}")
     pairs = np.concatenate(np.broadcast_arrays(p, g), -1).reshape(-1, 2*len(names))
     known = ~np.isnan(pairs).any(1); out = np.full(len(pairs), np.nan)
+    plain = similarity.astype(object)                                        # Python's floats: the package's harmonic mean warns at NumPy's 0
     kinds, which = np.unique(pairs[known], axis=0, return_inverse=True)      # the same two sets are compared once
     sets = lambda row: [n for n,x in zip(names, row) if x > 0]
-    out[known] = np.array([pointwise_semantic_f1_score(sets(k[:len(names)]), sets(k[len(names):]), similarity)[0] for k in kinds])[which.ravel()]
+    out[known] = np.array([pointwise_semantic_f1_score(sets(k[:len(names)]), sets(k[len(names):]), plain)[0] for k in kinds])[which.ravel()]
     return out.reshape(p.shape[:-1])
 
 # %% ../nbs/01a_metrics.ipynb #1b9b482e
@@ -201,6 +205,7 @@ def reliability(
     table = pd.DataFrame(dict(bin=which, p=p, h=h)).groupby("bin").agg(n=("p", "size"), mean_prob=("p", "mean"), mean_vote=("h", "mean"))
     return table.assign(lo=border[table.index], hi=border[table.index+1], gap=table.mean_vote-table.mean_prob)[["lo","hi","n","mean_prob","mean_vote","gap"]].reset_index(drop=True)
 
+# %% ../nbs/01a_metrics.ipynb #9d5600dc
 def ece(
     probs:np.ndarray, # (n_docs, n_labels) in [0, 1]
     human:np.ndarray, # (n_docs, n_labels) in [0, 1]
@@ -212,6 +217,9 @@ def ece(
     return float((r.n*r.gap.abs()).sum()/r.n.sum()) if len(r) else float("nan")
 
 # %% ../nbs/01a_metrics.ipynb #4c36dbf9
+def _rng(seed, stream): # a stream of its own: data that were simulated from the same seed are independent of it
+    return np.random.default_rng(check_number("seed", seed, 0)).spawn(stream+1)[stream]
+
 def bootstrap_weights(
     n_docs:int, # documents
     n_boot:int, # draws
@@ -219,7 +227,7 @@ def bootstrap_weights(
 )->np.ndarray: # (1+n_boot, n_docs) how often each document counts; the first row is all ones
     "Bootstrap draws as weights, behind the data as it is"
     check_number("n_boot", n_boot, 0)
-    return np.vstack([np.ones(n_docs), np.random.default_rng(seed).multinomial(n_docs, np.full(n_docs, 1/n_docs), size=n_boot)])
+    return np.vstack([np.ones(n_docs), _rng(seed, 0).multinomial(n_docs, np.full(n_docs, 1/n_docs), size=n_boot)])
 
 def _over(top, bottom, empty=np.nan): return np.where(bottom > 0, top/np.where(bottom > 0, bottom, 1), empty)
 
@@ -286,6 +294,7 @@ def _odd(what, got, expected): # names one that only one side has
 def _check_dists(dists, docs): # a list of LabelDist that fit the documents
     dists = [dists] if isinstance(dists, LabelDist) else list(dists)
     if not dists: raise ValueError("no distributions to score: give at least one LabelDist")
+    if not len(docs): raise ValueError(f"{docs.name} {docs.split} has no documents to score on")
     for d in dists:
         if not isinstance(d, LabelDist): raise ValueError(f"dists must be a list of LabelDist, found {type(d).__name__}")
         _same("label", d.method, d.labels.names, docs.labels.names); _same("id", d.method, d.ids, docs.ids)
@@ -311,6 +320,7 @@ class _Batch: # all methods on the same documents
     positions: object
     similarity: object
 
+# %% ../nbs/01a_metrics.ipynb #195d568f
 def _gold(docs): # 0/1; nan where a document has no gold: in a single-label task without "none" that is a row of zeros
     g = np.asarray(docs.gold, float); none = np.isnan(g).any(1) | (~(g > 0).any(1) & (not docs.labels.multi and not docs.labels.allows_none))
     return np.where(none[:,None], np.nan, g > 0)
@@ -358,12 +368,13 @@ def _f1s(b, weights, wanted): # micro, macro and per label
 def _rankings(b, weights, wanted): # average precision and ROC-AUC: their mean over labels that have both, and per label
     if not {"average_precision", "roc_auc"} & set(wanted): return
     for k, p in enumerate(b.probs):
-        known = ~np.isnan(p+b.gold).any(1); by_doc = np.ascontiguousarray(weights.T[known])
-        both = np.stack([_ranking_draws(p[known,l], b.gold[known,l], by_doc) for l in range(len(b.labels))])   # (n_labels, 2, n_draws)
+        known = ~np.isnan(p+b.gold).any(1); blocks = [np.ascontiguousarray(w.T[known]) for w in np.array_split(weights, len(weights)//128 + 1)] # small enough for a processor's cache
+        both = np.stack([np.concatenate([_ranking_draws(p[known,l], b.gold[known,l], w) for w in blocks], 1) for l in range(len(b.labels))])   # (n_labels, 2, n_draws)
         for m, draws in zip(("average_precision", "roc_auc"), both.swapaxes(0, 1)):
             yield k, m, None, known.sum(), pd.DataFrame(draws).mean().to_numpy()
             yield from ((k, m, label, known.sum(), d) for label,d in zip(b.labels, draws))
 
+# %% ../nbs/01a_metrics.ipynb #70d661e6
 def _calibrations(b, weights, wanted, n_bins): # both kinds of bins
     for m, bins in (("ece", "width"), ("ece_mass", "mass")):
         if m in wanted: yield from ((k, m, None, (~np.isnan(p+b.soft)).all(1).sum(), _ece_draws(p, b.soft, weights, n_bins, bins)) for k,p in enumerate(b.probs))
@@ -396,7 +407,7 @@ def _interval(draws): # (n_rows, 1+n_boot) -> lo and hi (n_rows,); nan without d
 # %% ../nbs/01a_metrics.ipynb #51c60713
 def _signs(n_docs, n_perm, seed, block=500): # blocks (n, n_docs) of -1 and 1; every way where there are no more than n_perm
     if 2**n_docs <= n_perm: yield np.array(list(product((1, -1), repeat=n_docs)), float); return
-    rng = np.random.default_rng(seed)
+    rng = _rng(seed, 1)
     for start in range(0, n_perm, block): yield rng.integers(0, 2, (min(block, n_perm-start), n_docs), dtype=np.int8)*2. - 1
 
 def sign_flip_p(
@@ -448,12 +459,13 @@ def plot_reliability(
     ax = ax or plt.subplots(figsize=(3.3, 3.3), layout="constrained")[1]
     ax.plot([0, 1], [0, 1], ls=":", color="black", lw=1)
     ax.vlines(r.mean_prob, *np.sort([r.mean_prob, r.mean_vote], 0), color=".6", lw=1.5)
-    ax.scatter(r.mean_prob, r.mean_vote, s=12 + 200*r.n/r.n.sum(), color="tab:orange", edgecolor="black", lw=.6, zorder=3)
+    ax.scatter(r.mean_prob, r.mean_vote, s=12 + 200*r.n/r.n.sum(), color="tab:orange", edgecolor="black", lw=.6, zorder=3, clip_on=False)
     ax.text(.03, .97, f"ECE {ece(b.probs[0], b.soft, n_bins, bins):.3f}\n{r.n.sum():,} pairs", va="top", size=8, transform=ax.transAxes)
-    ax.set(xlabel="mean probability", ylabel=f"mean share of {'votes' if b.against=='votes' else 'gold labels'}", xlim=(-.04, 1.04), ylim=(-.04, 1.04), aspect="equal"); ax.set_title(dist.method.replace("_", " "), size=9)
+    ax.set(xlabel="mean probability", ylabel=f"mean share of {'votes' if b.against=='votes' else 'gold labels'}", xlim=(-.04, 1.04), ylim=(-.04, 1.04), xticks=np.arange(0, 1.1, .25), yticks=np.arange(0, 1.1, .25), aspect="equal"); ax.set_title(dist.method.replace("_", " "), size=9)
     ax.spines[["top","right"]].set_visible(False)
     return ax
 
+# %% ../nbs/01a_metrics.ipynb #d8c9aff4
 _ARROWS = dict(low=" ↓", high=" ↑", none="")
 
 def plot_scores_table(
@@ -468,7 +480,7 @@ def plot_scores_table(
     for ax, m in zip(axes, metrics):
         rows = table[table.metric==m].set_index("method").reindex(methods); best = {"low": rows.value.min(), "high": rows.value.max()}.get(METRICS[m].best)
         for y, r in enumerate(rows.itertuples()):
-            ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2); ax.plot(r.value, y, "o", color="tab:orange" if r.value==best else "white", mec="black", ms=6)
+            ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2); ax.plot(r.value, y, "o", color="tab:orange" if r.value==best else "white", mec="black", ms=5)
         ax.set_title(METRICS[m].name + _ARROWS[METRICS[m].best], size=9); ax.set(ylim=(len(methods)-.5, -.5), xlabel=f"{'' if rows.against.iloc[0]=='none' else 'against '+rows.against.iloc[0]}\nn = {_span(rows.n_docs)}")
         ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.margins(x=.12); ax.grid(axis="y", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
     axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])
