@@ -34,7 +34,7 @@ def check_choice(
     if value in choices: return value
     names = [str(c) for c in choices]
     begun = [n for n in names if str(value) and n.lower().startswith(str(value).lower())]
-    close = begun[:1] or difflib.get_close_matches(str(value), names, 1, .6) or difflib.get_close_matches(str(value).lower(), [n.lower() for n in names], 1, 0) or names[:1]
+    close = begun[:1] or difflib.get_close_matches(str(value).lower(), [n.lower() for n in names], 1, 0) or names[:1]
     close = next(n for n in names if n.lower()==close[0].lower())
     raise ValueError(f"unknown {what} {value!r}; did you mean {close!r}? (one of: {', '.join(names)})")
 
