@@ -10,7 +10,7 @@ __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_FORMATS', 'LABEL_ORDE
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
 import html, json, re, warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -116,7 +116,7 @@ def get_template(
     "The template of `dataset`; one that is not listed gets the general words of its kind"
     if isinstance(template, Template): return template
     if isinstance(template, dict) or str(template).endswith((".yaml", ".yml")): return _own_template(template, get_template(dataset, multi))
-    known = TEMPLATES[check_choice("template", template, [*TEMPLATES, "a .yaml file"])] if template!="a .yaml file" else {}
+    known = TEMPLATES[check_choice("template", template, TEMPLATES)]
     kind = "multi" if multi else "single"
     return known.get(f"{dataset} {kind}") or known.get(dataset) or known[kind]
 
@@ -386,7 +386,7 @@ def build_prompts(
     if shown.shape!=demos.gold.shape: raise ValueError(f"shown has shape {shown.shape}, expected {demos.gold.shape}: the labels to show for each possible demonstration")
     if isinstance(chat, bool): raise ValueError(f"chat must be the tokenizer of an instruct model, or None for plain text, got {chat}")
     if rows is not None and (len(rows)!=len(docs) or any(not 0 <= r < len(demos) for own in rows for r in own)): raise ValueError(f"rows must hold, for each of the {len(docs)} documents, rows of the {len(demos)} possible demonstrations")
-    if shots: rows = rows or _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per)
+    if shots: rows = _with_thoughts(demos, template, cots, rows) if rows is not None else _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per)
     else: rows = [()]*len(docs)
     orders = [order_labels(docs.labels, label_order, seed, i) for i in docs.ids] if label_order=="shuffled" else [order_labels(docs.labels, label_order, seed)]*len(docs)
     example = _examples(demos, template, label_format, shown, cots)
@@ -399,8 +399,17 @@ def _prompt(doc_id, text, head, demo_ids, answers, query):
     gone = len(head) - len(head.lstrip()) if head.strip() else 0
     return Prompt(doc_id, (head + fill(query, text=text)).strip(), demo_ids, tuple((a-gone, z-gone) for a,z in answers) if gone else answers)
 
-def _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per): # rows for each document; with chains of thought only rows that have one
+def _check_cots(template, cots):
     if ("{cot}" in template.example)!=(cots is not None): raise ValueError("the template has a {cot} slot: give cot, a file with the columns id and cot" if cots is None else "chains of thought need a {cot} slot in the template's example, before its answer")
+
+def _with_thoughts(demos, template, cots, rows): # `rows`, if each has the chain of thought that it needs
+    _check_cots(template, cots)
+    bare = None if cots is None else next((demos.ids[r] for own in rows for r in own if demos.ids[r] not in cots), None)
+    if bare is not None: raise ValueError(f"demonstration {bare!r} has no chain of thought: add a row for it to the file of cot, or sample in another way than by similarity")
+    return rows
+
+def _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per): # rows for each document; with chains of thought only rows that have one
+    _check_cots(template, cots)
     if cots is None: return choose_demos(docs, demos, shots, sampling, ratio, seed, demos_per)
     have = np.array([k for k,i in enumerate(demos.ids) if i in cots], dtype=int)
     if len(have) < shots: raise ValueError(f"{shots} demonstrations wanted, {len(have)} of the {len(demos):,} documents of {demos.name} {demos.split} have a chain of thought (missing e.g. {next(i for i in demos.ids if i not in cots)!r}): add rows to the file of cot, or ask for fewer (shots)")
@@ -534,10 +543,10 @@ class Preview:
     def __len__(self): return len(self.ids)
     def __repr__(self): return f"Preview({self.prompt.doc_id!r}: {len(self.prompt.text):,} characters, {len(self):,} tokens, {len(self.labels)} labels in {len(self.prompt.demo_ids)} demonstrations)"
     def to_frame(self): # a row a token
-        inside = lambda a: any(x <= a < z for x,z in getattr(self.prompt, "answers", ()))
+        inside = lambda a: any(x <= a < z for x,z in self.prompt.answers)
         return pd.DataFrame([(k, i, self.prompt.text[a:z], self.labels.get(k), inside(a)) for k,(i,(a,z)) in enumerate(zip(self.ids, self.spans))], columns=["position", "id", "token", "label", "in_answer"])
     def _repr_html_(self):
-        style = lambda k, a: "background:#fdae6b" if k in self.labels else "background:#fee6ce" if any(x <= a < z for x,z in getattr(self.prompt, "answers", ())) else f"background:{('#f7f7f7', '#e4e4e4')[k%2]}"
+        style = lambda k, a: "background:#fdae6b" if k in self.labels else "background:#fee6ce" if any(x <= a < z for x,z in self.prompt.answers) else f"background:{('#f7f7f7', '#e4e4e4')[k%2]}"
         cells = "".join(f"<span style='{style(k, a)}'>{html.escape(self.prompt.text[a:z])}</span>" for k,(a,z) in enumerate(self.spans))
         return f"<p>{html.escape(repr(self))}</p><pre style='white-space:pre-wrap;max-height:32em;overflow:auto;color:black'>{cells}<b>▮</b></pre>"
 
@@ -550,17 +559,17 @@ def preview(
 )->Preview: # draws itself in a notebook
     "The exact prompt as text, its tokens with the places of labels, and its length"
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-    if not hasattr(prompt, "text") or not callable(tokenizer): raise ValueError("preview takes one Prompt and a tokenizer or an engine: preview(prompts[0], engine)")
+    if not hasattr(prompt, "demo_ids") or not callable(tokenizer): raise ValueError("preview takes one Prompt and a tokenizer or an engine: preview(prompts[0], engine)")
     labels = LabelSet(tuple(labels)) if isinstance(labels, (list, tuple)) else labels
-    turns = getattr(prompt, "turns", ()) # questions have none
-    enc = tokenizer(prompt.text, add_special_tokens=not turns, split_special_tokens=not turns, return_offsets_mapping=True)
-    ids = encode_chats(tokenizer, [prompt])[0] if turns else enc["input_ids"]
+    if not isinstance(prompt, Prompt): prompt = Prompt(prompt.doc_id, prompt.text, prompt.demo_ids) # a question
+    enc = tokenizer(prompt.text, add_special_tokens=not prompt.turns, split_special_tokens=not prompt.turns, return_offsets_mapping=True)
+    ids = encode_chats(tokenizer, [prompt])[0] if prompt.turns else enc["input_ids"]
     spans = enc["offset_mapping"]
     if list(ids)!=list(enc["input_ids"]): # somebody wrote special tokens: place every token by the text decoded up to it
         lengths = [len(tokenizer.decode(ids[:k])) for k in range(len(ids)+1)]
         spans = list(zip(lengths, lengths[1:]))
-    found = [(a+s, n) for a,z in getattr(prompt, "answers", ()) if labels is not None for n,s in (lambda got: zip(got.labels, got.starts))(parse_labels(prompt.text[a:z], labels, label_format))]
+    parsed = [] if labels is None else [(a, parse_labels(prompt.text[a:z], labels, label_format)) for a,z in prompt.answers]
     ends = np.maximum.accumulate([0] + [z for _,z in spans]).tolist()
     spans = list(zip(ends, ends[1:]))
     first = lambda c: next(k for k,(_,e) in enumerate(spans) if e > c)
-    return Preview(prompt, tuple(ids), tuple(spans), {first(c): n for c,n in found})
+    return Preview(prompt, tuple(ids), tuple(spans), {first(a+c): n for a,got in parsed for n,c in zip(got.labels, got.starts)})

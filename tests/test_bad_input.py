@@ -175,6 +175,8 @@ CALLS = [ # what is called (with an empty folder), what the line says
     (lambda d: build_prompts(DEMO, TRAIN, THINKS), "give cot, a file with the columns id and cot"),
     (lambda d: build_prompts(DEMO, TRAIN, THINKS, cots={TRAIN.ids[0]: "x"}), "10 demonstrations wanted, 1 of the"),
     (lambda d: build_prompts(DEMO, TRAIN, cots={}), "need a {cot} slot in the template's example"),
+    (lambda d: build_prompts(DEMO, TRAIN, THINKS, shots=1, rows=[[0]] * 3, cots={TRAIN.ids[1]: "x"}), f"demonstration {TRAIN.ids[0]!r} has no chain of thought"),
+    (lambda d: build_prompts(DEMO, TRAIN, THINKS, shots=1, rows=[[0]] * 3), "give cot, a file with the columns id and cot"),
     (lambda d: build_prompts(DEMO, TRAIN, chat=tiny().tokenizer), "has no chat template: set chat to False"),
     (lambda d: build_prompts(DEMO, TRAIN, chat=refusing()), "the chat template of refusing refuses these turns (user, assistant): no turns today"),
     (lambda d: build_prompts(DEMO, TRAIN, demos_per="doc"), "unknown demos_per 'doc'; did you mean 'document'?"),

@@ -86,3 +86,16 @@ def test_answers_wrapped_otherwise_are_read_but_not_well_formed(label_format, te
     parsed = parse_labels("\n" + text, LabelSet(("fear", "joy")), label_format)
     assert parsed.labels == chosen and not parsed.well_formed
     assert [("\n" + text)[s:e].lower() for s, e in zip(parsed.starts, parsed.ends)] == list(chosen)
+
+
+def test_the_most_similar_demonstrations_of_an_annotator_are_that_annotators(monkeypatch):
+    import numpy as np
+    from mlcllm import demos as module
+    vector = lambda texts, *_: np.stack([(v := np.random.default_rng(len(t)).normal(size=8)) / np.linalg.norm(v) for t in texts])
+    monkeypatch.setattr(module, "embed", vector)
+    docs, train = (load_docs("demo", d, n_docs=20, options={"annotators": "both"}) for d in ("test", "train"))
+    rows = module.nearest_demos(docs, train, 3, "any")
+    assert all(train.annotator[r] == a for a, own in zip(docs.annotator, rows) for r in own) and all(len(own) == 3 for own in rows)
+    alone = [k for k, a in enumerate(train.annotator) if a is None]
+    best = np.array(alone)[(vector(docs.texts) @ vector([train.texts[k] for k in alone]).T).argmax(1)]
+    assert [own[-1] for own, a in zip(rows, docs.annotator) if a is None] == [b for b, a in zip(best, docs.annotator) if a is None]

@@ -286,3 +286,10 @@ BAD = [ # a call and what its one line says
 def test_bad_input_gets_one_line(call, says):
     with pytest.raises(ValueError) as error: call()
     assert "\n" not in str(error.value) and says in str(error.value), error.value
+
+
+def test_a_question_is_previewed_like_a_prompt():
+    from mlcllm.prompts import preview
+    question = unary_prompts(TEST, TRAIN, shots=2)[0]
+    shown = preview(question, load_engine("tiny", gpu="cpu"), TEST.labels)
+    assert "".join(shown.to_frame().token) == question.text and "reasonable" in shown._repr_html_()
