@@ -274,7 +274,7 @@ class Metric:
     per_doc: bool=True  # is it a mean over documents?
 
 METRICS = dict(
-    nll=Metric("NLL", "low", "soft"), kl=Metric("KL", "low", "soft"), l1=Metric("L1", "low", "soft"), brier=Metric("Brier", "low", "soft"), js=Metric("Jensen–Shannon", "low", "soft"),
+    nll=Metric("NLL (nats)", "low", "soft"), kl=Metric("KL (nats)", "low", "soft"), l1=Metric("L1", "low", "soft"), brier=Metric("Brier", "low", "soft"), js=Metric("Jensen–Shannon", "low", "soft"),
     spearman=Metric("Spearman's ρ", "high", "soft"), wasserstein=Metric("Wasserstein", "low", "soft"), ece=Metric("ECE, equal width", "low", "soft", False), ece_mass=Metric("ECE, equal mass", "low", "soft", False),
     entropy_bits=Metric("entropy (bits)", "none", "none"), example_f1=Metric("example-F1", "high", "gold"), jaccard=Metric("Jaccard", "high", "gold"), semantic_f1=Metric("semantic F1", "high", "gold"),
     micro_f1=Metric("micro-F1", "high", "gold", False), macro_f1=Metric("macro-F1", "high", "gold", False), f1=Metric("F1", "high", "gold", False),
