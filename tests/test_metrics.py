@@ -325,7 +325,7 @@ def test_table_survives_parquet(tmp_path):
 def test_pictures_show_what_the_tables_hold():
     import matplotlib.pyplot as plt
     t = score(DISTS, DOCS, n_boot=20); axes = plot_scores_table(t, ("nll", "micro_f1"))
-    assert [a.get_title() for a in axes] == ["NLL ↓", "micro-F1 ↑"] and [x.get_text() for x in axes[0].get_yticklabels()] == ["m0", "m1", "m2"] and "n = 60" in axes[0].get_xlabel()
+    assert [a.get_title() for a in axes] == ["NLL (nats) ↓", "micro-F1 ↑"] and [x.get_text() for x in axes[0].get_yticklabels()] == ["m0", "m1", "m2"] and "n = 60" in axes[0].get_xlabel()
     ax = plot_reliability(DISTS[0], DOCS, 5, "mass"); r = reliability(DISTS[0].probs, DOCS.human().probs, 5, "mass")
     assert np.allclose(ax.collections[1].get_offsets(), r[["mean_prob", "mean_vote"]]) and "votes" in ax.get_ylabel()
     assert "gold" in plot_reliability(DISTS[0], no_votes(DOCS)).get_ylabel()
