@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'common_lengths', 'Branch', 'build_branch',
            'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs', 'pack_layout', 'Scored',
-           'Generation', 'HFEngine', 'free_memory', 'used_memory', 'find_model', 'folder_hash', 'load_tokenizer',
-           'load_engine']
+           'Generation', 'encode_texts', 'HFEngine', 'free_memory', 'used_memory', 'find_model', 'folder_hash',
+           'load_tokenizer', 'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
-import difflib, re, resource, sys, warnings
+import difflib, os, re, resource, sys, warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -252,6 +252,20 @@ class Generation:
     logprobs: np.ndarray  # (n_new,) float32 log-probability of each token among those that could be chosen
 
 # %% ../nbs/00c_engines.ipynb #df9d7e34
+def encode_texts(
+    tokenizer, # a Hugging Face tokenizer
+    texts:list, # of texts
+)->list: # a list of token ids for each; what looks like a special token is tokenised as text
+    "Tokenise texts, what they all begin with only once"
+    ids = lambda t, **how: tokenizer(t, split_special_tokens=True, **how).input_ids # a document that holds "<|end|>" must not end the prompt
+    head = os.path.commonprefix(texts)[:-64] if len(texts) > 16 else ""
+    cut = max((m.end() for m in re.finditer(r"[a-z](?= [a-z])", head)), default=0)
+    if not cut: return ids(texts) if len(texts) else []
+    start, tails = ids(head[:cut]), ids([t[cut:] for t in texts], add_special_tokens=False)
+    tried = [0, len(texts)-1, max(range(len(texts)), key=lambda k: len(texts[k]))]
+    return [start + t for t in tails] if ids([texts[k] for k in tried])==[start + tails[k] for k in tried] else ids(texts)
+
+# %% ../nbs/00c_engines.ipynb #5208002d
 class HFEngine:
     "A transformers causal language model behind `score` and `generate`"
     def __init__(self, model, tokenizer, share=True, pack_tokens=None, model_hash=""):
@@ -273,7 +287,7 @@ class HFEngine:
     def __repr__(self): return f"HFEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, {self.model.dtype}, {self.device}, share={self.share})"
 
     def encode(self, text): # token ids of a text, or of each of a list of texts
-        return self.tokenizer(text, split_special_tokens=True).input_ids # a document that holds "<|end|>" must not end the prompt
+        return encode_texts(self.tokenizer, [text])[0] if isinstance(text, str) else encode_texts(self.tokenizer, list(text))
 
 # %% ../nbs/00c_engines.ipynb #5e6634e0
 @patch

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tokens', 'LabelReader', 'parse_answer',
            'joined_labels', 'label_logits', 'text_lengths', 'tokens_at', 'StepTrace', 'read_trace', 'first_slot',
-           'read_first_slot', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room', 'encode_prompts',
-           'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores',
-           'tfidf_answers', 'score_table', 'sweep_scores', 'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table',
-           'steps_table', 'read_traces']
+           'read_first_slot', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room', 'encode_prompts', 'Asking',
+           'ask_prompts', 'make_reader', 'choose_scoring', 'trace_docs', 'plot_steps', 'step_summary',
+           'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_answers', 'score_table', 'sweep_scores',
+           'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re
@@ -25,9 +25,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from .data import AnnotatedDocs, LabelSet, check_choice, load_docs
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number, load_docs
 from .runs import atomic_write, find_runs, read_run
-from .prompts import ParsedAnswer, Template, build_prompts, encode_chats, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, surface_forms
+from .demos import nearest_demos, perturb_labels
+from .prompts import ParsedAnswer, Template, build_prompts, encode_chats, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, read_cots, surface_forms
 from .engines import free_memory, load_engine, used_memory
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
@@ -372,6 +373,61 @@ def encode_prompts(
         raise ValueError(f"document {p.doc_id!r}: its prompt has {n} tokens and {room} are kept for the answer, the model's context holds {engine.max_length}; "
                          + (f"about {fits} of its {shots} demonstrations would fit (shots), or leave the document out" if fits > 0 else "leave the document out (test_ids) or take a model with a longer context"))
     return ids
+
+# %% ../nbs/01_stepwise_logits.ipynb #22c4bc7e
+@dataclass(frozen=True)
+class Asking:
+    "How a model is asked to classify documents; the parameters of a run"
+    shots: int = 10            # demonstrations in each prompt
+    sampling: str = None       # as in `sample_demos`, or similarity; None: multilabel, or uniform in a single-label task
+    ratio: float = .5          # share of multi-label demonstrations
+    seed: int = 0              # of the demonstrations and of a random label order
+    template: object = "pipeline" # as in `get_template`
+    chat: bool = False         # in turns, by the model's chat template?
+    cot: object = None         # a csv file with the columns id and cot, for a template with {cot}
+    label_format: object = "json" # as in `get_format`
+    label_order: str = "alphabetical" # as in `order_labels`
+    demos_per: str = "run"     # run or document
+    demo_labels: object = "gold" # as in `perturb_labels`
+    encoder: str = "sentence-transformers/all-mpnet-base-v2" # for similarity sampling
+    nearest: str = "last"      # for similarity sampling
+    label_scoring: str = "first_token" # or sequence: whole labels
+    decoding: str = "free"     # or constrained: only label lists can be written
+    max_new_tokens: int = 24   # longest answer
+
+    def __post_init__(self): check_choice("decoding", self.decoding, DECODINGS); check_choice("label_scoring", self.label_scoring, LABEL_SCORINGS); check_number("max_new_tokens", self.max_new_tokens, 1)
+
+    def sampling_of(self, labels): return self.sampling or ("multilabel" if labels.multi else "uniform")
+    def words(self, docs): return get_template(docs.name, docs.labels.multi, self.template)
+
+# %% ../nbs/01_stepwise_logits.ipynb #3ebb53a5
+def ask_prompts(
+    docs:AnnotatedDocs, # documents to ask about
+    demos:AnnotatedDocs, # where demonstrations come from
+    asking:Asking, # how
+    tokenizer=None, # of the model, for chats
+)->list: # a `Prompt` for each document
+    "The prompts of a run"
+    a, sampling = asking, asking.sampling_of(docs.labels)
+    rows = nearest_demos(docs, demos, a.shots, a.encoder, a.nearest) if sampling=="similarity" else None
+    return build_prompts(docs, demos, a.words(docs), a.shots, sampling, a.ratio, a.seed, a.label_format, a.label_order, a.demos_per, rows, perturb_labels(demos, a.demo_labels, a.seed), a.cot and read_cots(a.cot), tokenizer if a.chat else None)
+
+def make_reader(
+    engine, # any engine
+    docs:AnnotatedDocs, # documents to ask about
+    asking:Asking, # how
+)->LabelReader: # the run's reader
+    "What reads the answers to `ask_prompts`"
+    return LabelReader(engine.tokenizer, docs.labels, asking.label_format, asking.words(docs), tuple(sorted(engine.eos)), bool(asking.chat))
+
+def choose_scoring(
+    reader:LabelReader, # the run's reader
+    label_scoring:str="first_token", # what was asked for
+)->tuple: # first_token or sequence, and the labels that share their first token
+    "Whole labels are scored where first tokens cannot tell labels apart"
+    seen = inspect_labels(reader.tokenizer, reader.labels, reader.label_format, reader.opening)
+    shared = tuple(seen.label[seen.shares_first_token_with!=""])
+    return "sequence" if shared else label_scoring, shared
 
 # %% ../nbs/01_stepwise_logits.ipynb #e26b8377
 def trace_docs(

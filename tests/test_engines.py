@@ -7,7 +7,8 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Phi3Config, PreTrainedTokenizerFast, Qwen2Config
 
-from mlcllm.engines import HFEngine, find_model, load_engine
+from mlcllm.data import load_docs
+from mlcllm.engines import HFEngine, encode_texts, find_model, load_engine
 
 TINY = Path(find_model("tiny"))
 
@@ -244,3 +245,15 @@ def test_traps_in_arguments(engine):
 def test_models_that_cannot_be_loaded_are_one_clear_line(tmp_path, make, says):
     with pytest.raises(ValueError) as error: load_engine(make(tmp_path), gpu="cpu")
     assert says in str(error.value) and "\n" not in str(error.value), error.value
+
+
+@pytest.mark.parametrize("name", ["bundled", "llama3"])
+def test_questions_tokenised_behind_their_common_start_are_the_same_tokens(name, request):
+    from mlcllm.questions import binary_prompts, unary_prompts
+    path = TINY / "tokenizer.json" if name == "bundled" else request.getfixturevalue("data_root") / "tokenizers" / "llama3" / "tokenizer.json"
+    words = PreTrainedTokenizerFast(tokenizer_file=str(path))
+    docs, demos = load_docs("demo", "test", n_docs=20), load_docs("demo", "train")
+    for label_order in ("alphabetical", "reverse"):
+        for questions in (unary_prompts(docs, demos), binary_prompts(docs, demos, both_orders=True, label_order=label_order)):
+            texts = [q.text for q in questions]
+            assert encode_texts(words, texts) == words(texts, split_special_tokens=True).input_ids
