@@ -1,4 +1,4 @@
-# make demo | test | lab | bench | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | test | lab | bench | table2 | table5 | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
-.PHONY: demo test lab bench site reference clean env
+.PHONY: demo test lab bench table2 table5 site reference clean env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -34,6 +34,14 @@ lab: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench_forest.py
+	$(BIN)/python tests/bench_alignment.py
+
+# the paper's Tables 2 and 5 with its models; ARGS="-p test_ids <a checkout of the authors' repository>" takes its main sets
+table2 table5: $(READY)
+	@mkdir -p outputs
+	@for d in HateXplain MSPPodcast GoEmotions MFRC; do \
+		$(BIN)/papermill nbs/02_alignment.ipynb outputs/$@-$$d.ipynb -f params/datasets/$$d.yaml -f params/tables/$@.yaml $(ARGS) || failed="$$failed $$d"; \
+	done; test -z "$$failed" || { echo "not finished:$$failed (what is done is kept and not computed again)"; exit 1; }
 
 site: $(READY)
 	@command -v quarto >/dev/null || { echo "the site needs Quarto (quarto.org); the notebooks read the same in JupyterLab: make lab"; exit 1; }

@@ -466,21 +466,21 @@ def plot_reliability(
     return ax
 
 # %% ../nbs/01a_metrics.ipynb #d8c9aff4
-_ARROWS = dict(low=" ↓", high=" ↑", none="")
+_ARROWS, _PEOPLE = dict(low=" ↓", high=" ↑", none=""), ("annotator", "resampled") # people are what methods are measured by, and none of them
 
 def plot_scores_table(
     scores:pd.DataFrame, # from `score`
     metrics:tuple=("nll", "kl", "l1", "example_f1", "micro_f1"), # a panel each
     axes=None, # one per metric
 ): # the axes
-    "Methods by metrics, with 95 % intervals; the best of each panel is filled"
+    "Methods by metrics, with 95 % intervals; the best method of each panel is filled"
     table = scores[scores.label.isna()]; methods = list(dict.fromkeys(table.method))
     for m in metrics: check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
     axes = axes if axes is not None else plt.subplots(1, len(metrics), figsize=(1.2 + 1.75*len(metrics), .9 + .27*len(methods)), sharey=True, layout="constrained", squeeze=False)[1][0]
     for ax, m in zip(axes, metrics):
-        rows = table[table.metric==m].set_index("method").reindex(methods); best = {"low": rows.value.min(), "high": rows.value.max()}.get(METRICS[m].best)
+        rows = table[table.metric==m].set_index("method").reindex(methods); own = rows.value[~rows.index.isin(_PEOPLE)]; best = {"low": own.min(), "high": own.max()}.get(METRICS[m].best)
         for y, r in enumerate(rows.itertuples()):
-            ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2); ax.plot(r.value, y, "o", color="tab:orange" if r.value==best else "white", mec="black", ms=5)
+            ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2); ax.plot(r.value, y, "o", color="tab:orange" if r.value==best and r.Index not in _PEOPLE else "white", mec="black", ms=5)
         ax.set_title(METRICS[m].name + _ARROWS[METRICS[m].best], size=9); ax.set(ylim=(len(methods)-.5, -.5), xlabel=f"{'' if rows.against.iloc[0]=='none' else 'against '+rows.against.iloc[0]}\nn = {_span(rows.n_docs)}")
         ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.margins(x=.12); ax.grid(axis="y", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
     axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcllm.alignment import METHODS, Asking, Estimator, bradley_terry, choose_methods, dist_from_pairs, dists_table, estimate, one_against_rest, read_dists, reference_dists
+from mlcllm.alignment import METHODS, Estimator, choose_methods, dists_table, estimate, join_dists, parse_method, read_dists, take_over
 from mlcllm.data import LabelDist, LabelSet, load_docs
 from mlcllm.engines import load_engine
+from mlcllm.estimators import bradley_terry, dist_from_pairs, one_against_rest, reference_dists
 from mlcllm.metrics import compare, ece, nll, reliability, score
 from mlcllm.runs import find_runs, read_run
 
@@ -39,7 +40,7 @@ def test_default_run_scores_every_method_and_reference(tmp_path):
     assert table.loc["hard", "nll"] / table.loc["hard", "l1"] == pytest.approx(18.42, abs=.01)     # as the published hard rows
     assert run["record"]["counters"]["tokens_forwarded"] < run["record"]["counters"]["tokens_in"] / 20
     docs = load_docs("demo", "test", n_docs=20)
-    again = estimate(load_engine("tiny", gpu="cpu"), docs, TRAIN, ["unary"])[0]
+    again = estimate(load_engine("tiny", gpu="cpu"), docs, TRAIN, ["unary"]).dists[0]
     stored = next(d for d in read_dists(run["dists"][run["dists"].method == "unary"], docs))
     np.testing.assert_allclose(stored.probs, again.probs, atol=1e-4)
 
@@ -61,7 +62,7 @@ def test_bad_parameters_fail_with_one_clear_line(tmp_path, params, says):
 
 class Sided:
     "An engine that always prefers the first of two labels, whichever they are"
-    def __init__(self): self.tokenizer = load_engine("tiny", gpu="cpu").tokenizer
+    def __init__(self): self.stats = dict(prompts=0, tokens_in=0, tokens_forwarded=0); self.tokenizer = load_engine("tiny", gpu="cpu").tokenizer
     def encode(self, texts): return self.tokenizer(texts).input_ids
     def score(self, prompts, ids):
         from mlcllm.engines import Scored
@@ -70,7 +71,7 @@ class Sided:
 
 
 def test_asked_in_both_orders_a_preference_for_a_side_cancels_out():
-    one, both = estimate(Sided(), TEST, TRAIN, ["binary", "binary_both_orders"])
+    one, both = estimate(Sided(), TEST, TRAIN, ["binary", "binary_both_orders"]).dists
     assert np.ptp(one.probs[0]) > .1 and np.abs(both.probs - .5).max() < 1e-6
 
 

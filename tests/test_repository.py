@@ -75,7 +75,7 @@ def test_imports_go_one_way():
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_parameter_files_name_only_parameters(path):
     given = yaml.safe_load(path.read_text())
-    for notebook in ("01_stepwise_logits", "02_alignment"):
+    for notebook in ("01_stepwise_logits", "02_alignment")[path.parent.name == "tables":]:       # the tables are 02's
         known = parameter_names(ROOT / "nbs" / f"{notebook}.ipynb")
         assert given and set(given) <= known, f"unknown in {notebook}: {set(given) - known}"
 
