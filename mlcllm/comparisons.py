@@ -11,6 +11,7 @@ __all__ = ['REFERENCES', 'published_scores', 'with_published', 'pareto', 'plot_p
 import html
 from dataclasses import dataclass
 from numbers import Real
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,13 +70,19 @@ def _overall(scores, metrics, by=("method",)): # rows over all labels, each meth
     if not isinstance(scores, pd.DataFrame): raise ValueError(f"scores must be a table as `score` gives it, got {type(scores).__name__}")
     absent = [c for c in (*by, "metric", "label", "value", "lo", "hi", "n_docs", "against") if c not in scores]
     if absent: raise ValueError(f"scores have no column {absent[0]!r}: give a table as `score` gives it")
+    if not len(metrics): raise ValueError("metrics is empty: name at least one")
     table = scores[scores.label.isna()]
     for m in metrics: check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
     table = table[table.metric.isin(list(metrics))]; twice = table.duplicated([*by, "metric"])
     if twice.any(): r = table[twice].iloc[0]; raise ValueError(f"{r.metric} of {', '.join(str(r[c]) for c in by)} stands in the scores twice: give the scores of one run")
-    return table
+    return table.reset_index(drop=True)
 
 def _like(name): return "".join(c for c in str(name).lower() if c.isalnum())
+
+def _own_axes(axes, n, what): # a list of axes that were given, one for each
+    axes = list(np.atleast_1d(axes).ravel())
+    if len(axes)!=n: raise ValueError(f"{n} {what} need {n} axes, got {len(axes)}")
+    return axes
 
 def _interval_text(rows): return [f"{lo:.2f}–{hi:.2f}" if lo==lo else "" for lo,hi in zip(rows.lo, rows.hi)]
 
@@ -140,7 +147,7 @@ _AROUND = [(r*dx, r*dy) for r in (8, 15, 24, 34, 46) for dx, dy in ((1, 0), (.7,
 
 def _move(text, at): # a name to a place beside its dot; its box in pixels
     text.set(position=at, ha="left" if at[0] > 1 else "right" if at[0] < -1 else "center", va="bottom" if at[1] > 1 else "top" if at[1] < -1 else "center")
-    return plt.Text.get_window_extent(text)
+    return text.get_window_extent()
 
 def _place_names(ax, x, y, names, lines): # each beside its dot, off dots and other names, and where it can off `lines`: ends in data units, (n, 2, 2)
     ax.figure.canvas.figure.draw_without_rendering()                                           # settles the layout: from here on pixels hold
@@ -148,12 +155,13 @@ def _place_names(ax, x, y, names, lines): # each beside its dot, off dots and ot
     thin = [Bbox([np.min(ends, 0)-1, np.max(ends, 0)+1]) for ends in map(ax.transData.transform, lines)]
     gap = lambda b, d: np.hypot(*np.maximum(np.maximum(b.min-d, d-b.max), 0))                  # from a box to a dot
     for dot, xy, name in zip(dots, zip(x, y), names):
-        text = ax.annotate(name, xy, (0, 0), textcoords="offset points", size=7.5, zorder=5, arrowprops=dict(arrowstyle="-", color=".5", lw=.5, shrinkA=0, shrinkB=3)); text.set_in_layout(False)
+        text = ax.annotate(name, xy, (0, 0), textcoords="offset points", size=7.5, zorder=5); text.set_in_layout(False)
         def cost(at):
             b = _move(text, at); out = b.x0 < frame.x0 or b.x1 > frame.x1 or b.y0 < frame.y0 or b.y1 > frame.y1
             astray = any(gap(b, d) < gap(b, dot) + 4 for d in dots if d is not dot and (d!=dot).any())    # nearer to another dot than to its own
             return 5*sum(map(b.overlaps, full)) + 1.5*sum(map(b.overlaps, thin)) + 3*astray + 10*out + np.hypot(*at)/30
-        full.append(_move(text, min(_AROUND, key=cost)))
+        best = min(_AROUND, key=cost); full.append(_move(text, best))
+        if np.hypot(*best) > 9: ax.annotate("", xy, best, textcoords="offset points", arrowprops=dict(arrowstyle="-", color=".5", lw=.5, shrinkA=0, shrinkB=3)).set_in_layout(False)
 
 # %% ../nbs/01e_comparisons.ipynb #2fd603f1
 def _pushed(y, gap): # the same heights, moved up until they lie `gap` apart
@@ -166,16 +174,17 @@ def _name_lines(ax, heights, names): # at the right edge
     pixels = ax.transData.transform(np.column_stack([np.full(len(heights), ax.get_xlim()[1]), heights]))[:,1]; at = _pushed(pixels, 9*ax.figure.dpi/72)
     for name, h, move in zip(names, heights, (at-pixels)*72/ax.figure.dpi): ax.annotate(name, (1, h), (4, move), xycoords=ax.get_yaxis_transform(), textcoords="offset points", size=7.5, va="center", annotation_clip=False)
 
-def _log(axis): # a logarithmic axis with plain numbers: 10, 20, 50, 100
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"}); axis.set_major_locator(LogLocator(subs=(1, 2, 5))); axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}")); axis.set_minor_formatter(NullFormatter())
+def _plain_ticks(axis): # of a logarithmic axis: 100, 1,000; within two decades 10, 20, 50; within one more of them
+    lo, hi = axis.get_view_interval(); axis.set_major_locator(LogLocator(subs=(1,) if hi > 100*lo else (1, 2, 5) if hi > 10*lo else (1, 1.5, 2, 3, 4, 5, 7)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}")); axis.set_minor_formatter(NullFormatter())
 
 def _plot_front(ax, own, ref, metric): # dots, intervals, staircase and references; the ends of all lines (n, 2, 2)
     low = METRICS[metric].best=="low"; every = pd.concat([own, ref])[["value","lo","hi"]].stack().dropna(); step = own[own.on_front].sort_values("tokens")
-    _log(ax.xaxis); ax.margins(x=.12, y=.1)
-    if low and every.min() > 0 and every.max() > 8*every.min(): _log(ax.yaxis)
+    ax.set_xscale("log"); ax.set_yscale("log" if low and every.min() > 0 and every.max() > 8*every.min() else "linear"); ax.margins(x=.12, y=.1)
     ax.vlines(own.tokens, own.lo, own.hi, color=".6", lw=1.5, zorder=1); ax.hlines(own.value, own.tokens, own.asked, color=".6", ls=":", lw=1, zorder=1); ax.plot(own.asked, own.value, "|", color=".4", ms=6)
     for on, colour in ((False, "white"), (True, "tab:orange")): ax.plot(own.tokens[own.on_front==on], own.value[own.on_front==on], "o", color=colour, mec="black", ms=6, zorder=3)
     left, right = ax.get_xlim(); ax.set_xlim(left, right); ax.hlines(ref.value, left, right, color=".35", ls="--", lw=.9, zorder=0)
+    for axis in (ax.xaxis, *([ax.yaxis] if ax.get_yscale()=="log" else [])): _plain_ticks(axis)
     x, y = [*step.tokens, right], [*step.value, step.value.iloc[-1]]; ax.step(x, y, where="post", color="black", lw=1, zorder=2)
     ends = lambda x0, y0, x1, y1: np.stack(np.broadcast_arrays(x0, y0, x1, y1), -1).reshape(-1, 2, 2)
     return np.concatenate([ends(own.tokens, own.lo.fillna(own.value), own.tokens, own.hi.fillna(own.value)), ends(left, ref.value, right, ref.value), ends(x[:-1], y[:-1], x[1:], y[:-1]), ends(x[1:], y[:-1], x[1:], y[1:])])
@@ -186,15 +195,16 @@ def plot_pareto(
     axes=None, # one per metric
 ): # the axes
     "Scores against tokens per document: the front as a staircase, references dashed, a dotted line up to the tokens that were asked for"
+    if "on_front" not in table: raise ValueError("the table has no column 'on_front': give that of `pareto`")
     metrics = list(dict.fromkeys(table.metric)); table = table[table.value.notna()]
-    axes = axes if axes is not None else plt.subplots(len(metrics), 1, figsize=(7.5, 2.9*len(metrics)), sharex=True, layout="constrained", squeeze=False)[1][:,0]
+    axes = _own_axes(axes, len(metrics), "metrics") if axes is not None else plt.subplots(len(metrics), 1, figsize=(7.5, 2.9*len(metrics)), sharex=True, layout="constrained", squeeze=False)[1][:,0]
     drawn = []
-    for ax, metric in zip(np.atleast_1d(axes), metrics):
+    for ax, metric in zip(axes, metrics):
         rows = table[table.metric==metric]; own, ref = rows[~rows.reference], rows[rows.reference]; drawn.append((own, _plot_front(ax, own, ref, metric)))
         ax.set_ylabel(f"{METRICS[metric].name}\n{METRICS[metric].best} is good"); ax.text(.995, .98, f"n = {_span(rows.n_docs)}", transform=ax.transAxes, ha="right", va="top", size=7.5); ax.spines[["top","right"]].set_visible(False)
         _name_lines(ax, ref.value.to_numpy(), ref.method)
-    np.atleast_1d(axes)[-1].set_xlabel("tokens per document")
-    for ax, (own, lines) in zip(np.atleast_1d(axes), drawn):
+    axes[-1].set_xlabel("tokens per document")
+    for ax, (own, lines) in zip(axes, drawn):
         places = own.groupby(["tokens", "value"], sort=False).method.agg(", ".join).str.replace("_", " ").reset_index()
         _place_names(ax, places.tokens, places.value, places.method, lines)
     return axes
@@ -247,6 +257,7 @@ def recommend(
     pick = fine[fine.tokens==fine.tokens.min()].iloc[_losses(fine.value[fine.tokens==fine.tokens.min()], metric).argmin()]
     return Recommendation(pick.method, pick.tokens, best, rows, _reason(pick, rows.set_index("method").loc[best], table[table.reference], budget, metric, split, pairs is not None))
 
+# %% ../nbs/01e_comparisons.ipynb #de598012
 def _reason(pick, best, references, budget, metric, split, paired): # the sentence
     name = METRICS[metric].name.split(" (")[0]; within = "whatever the cost," if budget is None else f"within {budget:,.4g} tokens a document"; n = f"{split}, n = {pick.n_docs:,.0f}"
     if pick.method==best.name: what = f"nothing scores better on {name} ({pick.value:.3f}; {n})"
@@ -263,6 +274,7 @@ def _label_means(dists, docs, n_boot, seed): # methods; (1 + n_methods, n_labels
     lo, hi = _interval(draws.reshape(len(draws), -1).T).reshape(2, *draws.shape[1:])
     return b.methods, draws[0], lo, hi, b.against, int(known.sum())
 
+# %% ../nbs/01e_comparisons.ipynb #a4106512
 def plot_label_bars(
     dists:list, # of LabelDist, with the ids and labels of `docs`
     docs:AnnotatedDocs, # the documents
@@ -273,12 +285,12 @@ def plot_label_bars(
 ): # the axes
     "Mean probability of each label by method, beside the mean share of votes (or of gold labels), on the documents that all methods know"
     methods, mean, lo, hi, against, n_docs = _label_means(dists, docs, n_boot, seed); order = np.argsort(-mean[0], kind="stable")[:None if n is None else check_number("n", n, 1)]; y = np.arange(len(order))
-    axes = axes if axes is not None else plt.subplots(1, len(methods), figsize=(1.3 + 1.5*len(methods), 1 + .2*len(order)), sharex=True, sharey=True, layout="constrained", squeeze=False)[1][0]
-    for k, (ax, m) in enumerate(zip(np.atleast_1d(axes), methods), 1):
+    axes = _own_axes(axes, len(methods), "methods") if axes is not None else plt.subplots(1, len(methods), figsize=(1.3 + 1.5*len(methods), 1 + .2*len(order)), sharex=True, sharey=True, layout="constrained", squeeze=False)[1][0]
+    for k, (ax, m) in enumerate(zip(axes, methods), 1):
         ax.barh(y, mean[0, order], height=.75, color=".82"); ax.hlines(y-.22, lo[0, order], hi[0, order], color=".45", lw=1.2)
         ax.hlines(y, lo[k, order], hi[k, order], color="black", lw=1.2); ax.plot(mean[k, order], y, "o", color="tab:orange", mec="black", mew=.7, ms=4.5, clip_on=False, zorder=3)
-        ax.set(ylim=(len(y)-.4, -.6), xlim=(0, None)); ax.set_title(m.replace("_", " "), size=9); ax.tick_params(labelsize=8); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
-    first = np.atleast_1d(axes)[0]; first.set_yticks(y, [docs.labels.names[l] for l in order]); first.set_xlabel(f"mean (bar: {'votes' if against=='votes' else 'gold labels'})\nn = {n_docs:,}", size=8)
+        ax.set(ylim=(len(y)-.4, -.6), xlim=(0, None)); ax.set_title(fill(m.replace("_", " "), 18), size=8.5); ax.tick_params(labelsize=8); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
+    axes[0].set_yticks(y, [docs.labels.names[l] for l in order]); axes[0].set_xlabel(f"mean (bar: {'votes' if against=='votes' else 'gold labels'})\nn = {n_docs:,}", size=8)
     return axes
 
 # %% ../nbs/01e_comparisons.ipynb #1485c372
@@ -293,6 +305,7 @@ def _column_means(probs, which, doc, n_docs, n_boot, seed): # mean, lo, hi per c
     weights = bootstrap_weights(n_docs, n_boot, seed); draws = _over(weights @ sums, weights @ counts)
     return draws[0], *_interval(draws.T)
 
+# %% ../nbs/01e_comparisons.ipynb #30a30af6
 def plot_votes_scatter(
     dist:LabelDist, # one method
     docs:AnnotatedDocs, # the documents
@@ -345,11 +358,12 @@ class Disagreements:
 
 def _cell(p, colour="230,120,30"): # a number, shaded up to it
     if np.isnan(p): return "<td style='text-align:right'>–</td>"
-    return f"<td style='text-align:right;min-width:4.5em;background:linear-gradient(90deg,rgba({colour},.45) {100*p:.0f}%,rgba({colour},.07) {100*p:.0f}%)'>{p:.2f}</td>"
+    bar, faint = f"rgba({colour},.45)", f"rgba({colour},.08)"
+    return f"<td style='text-align:right;min-width:5em;background:linear-gradient(90deg,{bar} {5*p:.2f}em,{faint} {5*p:.2f}em,{faint} 5em,transparent 5em)'>{p:.2f}</td>"
 
 def _document(doc_id, text, b, row, spread, n_labels): # one document's HTML
     shown = np.argsort(-spread, kind="stable")[:n_labels]; left = np.setdiff1d(np.arange(len(spread)), shown); e = html.escape
-    head = "".join(f"<th style='text-align:right'>{e(h.replace('_', ' '))}</th>" for h in (b.against, *b.methods, "spread"))
+    head = "".join(f"<th style='text-align:right;width:5em;padding-left:.6em'>{e(h.replace('_', ' '))}</th>" for h in (b.against, *b.methods, "spread"))
     body = "".join(f"<tr><th style='text-align:left'>{e(b.labels[l])}</th>{_cell(b.soft[row, l], '128,128,128')}{''.join(map(_cell, b.probs[:, row, l]))}<td style='text-align:right'>{spread[l]:.2f}</td></tr>" for l in shown)
     rest = f"<p style='margin:.2em 0;opacity:.7'>{len(left)} more labels, none with a spread above {spread[left].max():.2f}</p>" if len(left) else ""
     return f"<div style='margin:0 0 1.2em'><p style='margin:0'><b>{e(doc_id)}</b> (apart {spread.mean():.2f})</p><blockquote style='margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(128,128,128,.6);white-space:pre-wrap'>{e(text)}</blockquote><table style='font-variant-numeric:tabular-nums'><tr><th></th>{head}</tr>{body}</table>{rest}</div>"
@@ -381,7 +395,7 @@ def plot_outcome_pairs(
     for g in groups:
         for m in two:
             if g not in parts[m].index: raise ValueError(f"{g}: the scores have no {metric} of {m}")
-    ax = ax or plt.subplots(figsize=(5.2, 1.1 + .42*len(groups)), layout="constrained")[1]; y = np.arange(len(groups))
+    ax = ax or plt.subplots(figsize=(4.4 + .07*max(map(len, groups)), 1.1 + .42*len(groups)), layout="constrained")[1]; y = np.arange(len(groups))
     for m, shift, colour, marker, name in (("binary", -.14, "tab:orange", "o", "probabilities"), ("binary_outcome", .14, "white", "s", "outcomes")):
         r = parts[m].loc[groups]; ax.hlines(y+shift, r.lo, r.hi, color=".55", lw=2); ax.plot(r.value, y+shift, marker, color=colour, mec="black", ms=6, label=name, zorder=3)
     ahead = int((_losses(parts["binary"].loc[groups].value, metric) < _losses(parts["binary_outcome"].loc[groups].value, metric)).sum())
