@@ -180,7 +180,7 @@ def _plain_ticks(axis): # of a logarithmic axis: 100, 1,000; within two decades 
 
 def _plot_front(ax, own, ref, metric): # dots, intervals, staircase and references; the ends of all lines (n, 2, 2)
     low = METRICS[metric].best=="low"; every = pd.concat([own, ref])[["value","lo","hi"]].stack().dropna(); step = own[own.on_front].sort_values("tokens")
-    ax.set_xscale("log"); ax.set_yscale("log" if low and every.min() > 0 and every.max() > 8*every.min() else "linear"); ax.margins(x=.12, y=.1)
+    ax.set_xscale("log"); ax.set_yscale("log" if low and every.min() > 0 and every.max() > 8*every.min() else "linear"); ax.margins(x=.2, y=.1)
     ax.vlines(own.tokens, own.lo, own.hi, color=".6", lw=1.5, zorder=1); ax.hlines(own.value, own.tokens, own.asked, color=".6", ls=":", lw=1, zorder=1); ax.plot(own.asked, own.value, "|", color=".4", ms=6)
     for on, colour in ((False, "white"), (True, "tab:orange")): ax.plot(own.tokens[own.on_front==on], own.value[own.on_front==on], "o", color=colour, mec="black", ms=6, zorder=3)
     left, right = ax.get_xlim(); ax.set_xlim(left, right); ax.hlines(ref.value, left, right, color=".35", ls="--", lw=.9, zorder=0)
@@ -200,7 +200,9 @@ def plot_pareto(
     axes = _own_axes(axes, len(metrics), "metrics") if axes is not None else plt.subplots(len(metrics), 1, figsize=(7.5, 2.9*len(metrics)), sharex=True, layout="constrained", squeeze=False)[1][:,0]
     drawn = []
     for ax, metric in zip(axes, metrics):
-        rows = table[table.metric==metric]; own, ref = rows[~rows.reference], rows[rows.reference]; drawn.append((own, _plot_front(ax, own, ref, metric)))
+        rows = table[table.metric==metric]; own, ref = rows[~rows.reference], rows[rows.reference]
+        if not len(own): raise ValueError(f"{metric}: no method has a score")
+        drawn.append((own, _plot_front(ax, own, ref, metric)))
         ax.set_ylabel(f"{METRICS[metric].name}\n{METRICS[metric].best} is good"); ax.text(.995, .98, f"n = {_span(rows.n_docs)}", transform=ax.transAxes, ha="right", va="top", size=7.5); ax.spines[["top","right"]].set_visible(False)
         _name_lines(ax, ref.value.to_numpy(), ref.method)
     axes[-1].set_xlabel("tokens per document")
@@ -365,7 +367,7 @@ def _document(doc_id, text, b, row, spread, n_labels): # one document's HTML
     shown = np.argsort(-spread, kind="stable")[:n_labels]; left = np.setdiff1d(np.arange(len(spread)), shown); e = html.escape
     head = "".join(f"<th style='text-align:right;width:5em;padding-left:.6em'>{e(h.replace('_', ' '))}</th>" for h in (b.against, *b.methods, "spread"))
     body = "".join(f"<tr><th style='text-align:left'>{e(b.labels[l])}</th>{_cell(b.soft[row, l], '128,128,128')}{''.join(map(_cell, b.probs[:, row, l]))}<td style='text-align:right'>{spread[l]:.2f}</td></tr>" for l in shown)
-    rest = f"<p style='margin:.2em 0;opacity:.7'>{len(left)} more labels, none with a spread above {spread[left].max():.2f}</p>" if len(left) else ""
+    rest = f"<p style='margin:.2em 0;opacity:.7'>{len(left)} more label{'s'*(len(left) > 1)}, none with a spread above {spread[left].max():.2f}</p>" if len(left) else ""
     return f"<div style='margin:0 0 1.2em'><p style='margin:0'><b>{e(doc_id)}</b> (apart {spread.mean():.2f})</p><blockquote style='margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(128,128,128,.6);white-space:pre-wrap'>{e(text)}</blockquote><table style='font-variant-numeric:tabular-nums'><tr><th></th>{head}</tr>{body}</table>{rest}</div>"
 
 # %% ../nbs/01e_comparisons.ipynb #81928c7b

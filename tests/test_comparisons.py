@@ -183,6 +183,8 @@ def test_pareto_into_axes_of_ones_own():
     ax = plt.subplots()[1]; assert plot_pareto(pareto(SCORES, TOKENS, "kl"), [ax])[0] is ax
     ax = plt.subplots()[1]; plot_pareto(pareto(SCORES, TOKENS, "l1"), ax)
     fig = plt.figure().subfigures(1, 2)[0]; plot_pareto(pareto(SCORES, TOKENS), fig.subplots(2))
+    plot_pareto(pareto(score(DISTS, DOCS, n_boot=0), TOKENS))                                       # no intervals
+    with pytest.raises(ValueError, match="kl: no method has a score"): plot_pareto(pareto(rows(A=np.nan, prior=1.), dict(A=1), "kl"))
     with pytest.raises(ValueError, match="2 metrics need 2 axes, got 1"): plot_pareto(pareto(SCORES, TOKENS), [plt.subplots()[1]])
 
 
