@@ -264,7 +264,8 @@ def _reason(pick, best, references, budget, metric, split, paired): # the senten
     name = METRICS[metric].name.split(" (")[0]; within = "whatever the cost," if budget is None else f"within {budget:,.4g} tokens a document"; n = f"{split}, n = {pick.n_docs:,.0f}"
     if pick.method==best.name: what = f"nothing scores better on {name} ({pick.value:.3f}; {n})"
     else: what = f"it is the cheapest that is not significantly worse on {name} than {best.name} ({pick.value:.3f} and {best.value:.3f}; {best.tokens:,.4g} tokens; {n}; {'paired tests' if paired else 'by intervals'})"
-    as_good = references[references.method.ne("annotator") & (_losses(references.value, metric) <= _losses(pick.value, metric))]
+    blind = references[references.method.ne("annotator") & references.value.notna()]; blind = blind.iloc[np.argsort(_losses(blind.value, metric), kind="stable")]
+    as_good = blind[_losses(blind.value, metric) <= _losses(pick.value, metric)]
     return f"{pick.method} ({pick.tokens:,.4g} tokens a document): {within} {what}" + (f"; but {as_good.method.iloc[0]}, which reads nothing, scores {as_good.value.iloc[0]:.3f}" if len(as_good) else "")
 
 # %% ../nbs/01e_comparisons.ipynb #a71933ef

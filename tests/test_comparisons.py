@@ -162,7 +162,7 @@ def test_the_sentence():
     s = rows(max_over_generations=1., unary=1.5, binary=1.05, annotator=.2); costs = dict(max_over_generations=20, unary=90, binary=200)
     assert str(recommend(s, costs, 20)) == "max_over_generations (20 tokens a document): within 20 tokens a document nothing scores better on KL (1.000; dev, n = 200)"
     assert recommend(s, costs, split="train").why.endswith("(1.000; train, n = 200)")                # the annotator is no estimator that reads nothing
-    assert "but prior, which reads nothing, scores 0.900" in recommend(pd.concat([s, rows(prior=.9)]), costs).why
+    assert "but prior, which reads nothing, scores 0.900" in recommend(pd.concat([s, rows(constant=.95, prior=.9, uniform=4.)]), costs).why
     tie = recommend(rows(a=1.02, b=1., c=1.04), dict(a=5, b=5, c=5)); assert tie.method == "b"       # at one price the best
 
 
