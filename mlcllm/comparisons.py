@@ -288,11 +288,12 @@ def plot_label_bars(
 ): # the axes
     "Mean probability of each label by method, beside the mean share of votes (or of gold labels), on the documents that all methods know"
     methods, mean, lo, hi, against, n_docs = _label_means(dists, docs, n_boot, seed); order = np.argsort(-mean[0], kind="stable")[:None if n is None else check_number("n", n, 1)]; y = np.arange(len(order))
+    right = 1.05*np.nanmax(np.fmax(mean, hi)[:, order]) or 1
     axes = _own_axes(axes, len(methods), "methods") if axes is not None else plt.subplots(1, len(methods), figsize=(1.3 + 1.5*len(methods), 1 + .2*len(order)), sharex=True, sharey=True, layout="constrained", squeeze=False)[1][0]
     for k, (ax, m) in enumerate(zip(axes, methods), 1):
         ax.barh(y, mean[0, order], height=.75, color=".82"); ax.hlines(y-.22, lo[0, order], hi[0, order], color=".45", lw=1.2)
         ax.hlines(y, lo[k, order], hi[k, order], color="black", lw=1.2); ax.plot(mean[k, order], y, "o", color="tab:orange", mec="black", mew=.7, ms=4.5, clip_on=False, zorder=3)
-        ax.set(ylim=(len(y)-.4, -.6), xlim=(0, None)); ax.set_title(fill(m.replace("_", " "), 18), size=8.5); ax.tick_params(labelsize=8); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
+        ax.set(ylim=(len(y)-.4, -.6), xlim=(0, right)); ax.set_title(fill(m.replace("_", " "), 18), size=8.5); ax.tick_params(labelsize=8); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
     axes[0].set_yticks(y, [docs.labels.names[l] for l in order]); axes[0].set_xlabel(f"mean (bar: {'votes' if against=='votes' else 'gold labels'})\nn = {n_docs:,}", size=8)
     return axes
 

@@ -192,6 +192,7 @@ def test_pareto_into_axes_of_ones_own():
 def test_pictures_of_every_shape(docs):
     source = docs if docs.has_votes else DOCS; dists = [replace(d, ids=docs.ids, labels=docs.labels) for d in make_dists(source)]
     axes = plot_label_bars(dists, docs, n_boot=50); assert len(axes) == 3 and len(axes[0].get_yticks()) == len(docs.labels)
+    assert all(ax.get_xlim() == axes[0].get_xlim() and (line.get_xdata() <= ax.get_xlim()[1]).all() for ax in axes for line in ax.lines)   # a later panel may reach farther
     ax = plot_votes_scatter(dists[0], docs, n_boot=50); counts = [int(t.get_text().replace(",", "")) for t in ax.texts]
     assert sum(counts) == docs.gold.size and ("votes" if docs.has_votes else "gold") in ax.get_xlabel()
     plot_votes_scatter(dists[0], docs, plt.subplots()[1], n_boot=0); ax.figure.draw_without_rendering(); axes[0].figure.draw_without_rendering()
