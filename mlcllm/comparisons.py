@@ -370,7 +370,8 @@ def _document(doc_id, text, b, row, spread, n_labels): # one document's HTML
     head = "".join(f"<th style='text-align:right;width:5em;padding-left:.6em'>{e(h.replace('_', ' '))}</th>" for h in (b.against, *b.methods, "spread"))
     body = "".join(f"<tr><th style='text-align:left'>{e(b.labels[l])}</th>{_cell(b.soft[row, l], '128,128,128')}{''.join(map(_cell, b.probs[:, row, l]))}<td style='text-align:right'>{spread[l]:.2f}</td></tr>" for l in shown)
     rest = f"<p style='margin:.2em 0;opacity:.7'>{len(left)} more label{'s'*(len(left) > 1)}, none with a spread above {spread[left].max():.2f}</p>" if len(left) else ""
-    return f"<div style='margin:0 0 1.2em'><p style='margin:0'><b>{e(doc_id)}</b> (apart {spread.mean():.2f})</p><blockquote style='margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(128,128,128,.6);white-space:pre-wrap'>{e(text)}</blockquote><table style='font-variant-numeric:tabular-nums'><tr><th></th>{head}</tr>{body}</table>{rest}</div>"
+    quote = f"<blockquote style='margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(128,128,128,.6);white-space:pre-wrap'>{e(text)}</blockquote>"
+    return f"<div style='margin:0 0 1.2em'><p style='margin:0'><b>{e(doc_id)}</b> (apart {spread.mean():.2f})</p>{quote}<table style='font-variant-numeric:tabular-nums'><tr><th></th>{head}</tr>{body}</table>{rest}</div>"
 
 # %% ../nbs/01e_comparisons.ipynb #81928c7b
 def show_disagreements(
