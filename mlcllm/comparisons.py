@@ -203,7 +203,7 @@ def plot_pareto(
         rows = table[table.metric==metric]; own, ref = rows[~rows.reference], rows[rows.reference]
         if not len(own): raise ValueError(f"{metric}: no method has a score")
         drawn.append((own, _plot_front(ax, own, ref, metric)))
-        ax.set_ylabel(f"{METRICS[metric].name}\n{METRICS[metric].best} is good"); ax.text(.995, .98, f"n = {_span(rows.n_docs)}", transform=ax.transAxes, ha="right", va="top", size=7.5); ax.spines[["top","right"]].set_visible(False)
+        ax.set_ylabel(f"{METRICS[metric].name}\n{METRICS[metric].best} is good, n = {_span(rows.n_docs)}"); ax.spines[["top","right"]].set_visible(False)
         _name_lines(ax, ref.value.to_numpy(), ref.method)
     axes[-1].set_xlabel("tokens per document")
     for ax, (own, lines) in zip(axes, drawn):
