@@ -333,20 +333,27 @@ class ListGrammar:
         self.ends = [tuple(e) for e in reader.behind[1]]
         none = reader.opening if fmt.bare_none else first
         self.none = [tokens(none + "none")] if labels.allows_none else []
-        self._at = {(): [(t, {n}) for n,t in self.first.items()] + [(t, None) for t in self.none]}     # tokens written -> what may follow: (tokens to come, labels written behind them; None: the list can only end)
+        self._at = {(): [(t, frozenset({n}), "label") for n,t in self.first.items()] + [(t, frozenset(), "none") for t in self.none]} # tokens written -> what may follow: tokens to come, labels written behind them, of what the tokens are part
 
     def __call__(self, written): # sorted ids of the tokens allowed next; none where the list is complete
-        return sorted({tokens[0] for tokens, _ in self._paths(written)})
+        return sorted({tokens[0] for tokens, *_ in self._paths(written) if tokens})
+
+    def written_set(self, written): # labels of the list, if no other label can follow; else None
+        paths = self._paths(written); sets = {labels for _, labels, _ in paths}
+        return sets.pop() if len(sets)==1 and all(kind!="label" for *_, kind in paths) else None
+
+    def certain(self, written): # labels that every list that goes on like this holds
+        return frozenset.intersection(*(labels for _, labels, _ in self._paths(written)))
 
     def _paths(self, written):
         if written not in self._at:
-            went_on = [(tokens[1:], used) for tokens, used in self._paths(written[:-1]) if tokens[0]==written[-1]]
-            complete = any(used=="end" for tokens, used in went_on if not tokens)
-            self._at[written] = [] if complete else [p for tokens, used in went_on for p in ([(tokens, used)] if tokens else self._follow(used))]
+            went_on = [(tokens[1:], labels, kind) for tokens, labels, kind in self._paths(written[:-1]) if tokens[0]==written[-1]]
+            complete = [p for p in went_on if p[2]=="end" and not p[0]][:1]
+            self._at[written] = complete or [p for tokens, labels, kind in went_on for p in ([(tokens, labels, kind)] if tokens else self._follow(labels, kind))]
         return self._at[written]
 
-    def _follow(self, used): # behind a label: another one, or the end
-        return [(t, "end") for t in self.ends] + ([(t, used | {n}) for n,t in self.later.items() if n not in used] if used else [])
+    def _follow(self, labels, kind): # behind a label: another one, or the end
+        return [(t, labels, "end") for t in self.ends] + ([(t, labels | {n}, "label") for n,t in self.later.items() if n not in labels] if kind=="label" else [])
 
 # %% ../nbs/01_stepwise_logits.ipynb #c415c540
 LABEL_SCORINGS, DECODINGS = ("first_token", "sequence"), ("free", "constrained")
