@@ -1,0 +1,121 @@
+"Label-set marginals against brute force and samples, the funnel and forced first labels in every format, bad input."
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from mlcllm.data import LabelSet, load_docs
+from mlcllm.engines import load_engine
+from mlcllm.label_sets import choice_funnel, forced_first, plot_forced_first, plot_sets, set_marginals
+from mlcllm.stepwise_logits import Asking, ListGrammar, ask_prompts, encode_prompts, make_reader, parse_answer, trace_docs
+
+DOCS, TRAIN = load_docs("demo", "test", n_docs=4), load_docs("demo", "train")
+
+
+@pytest.fixture(scope="module")
+def engine(): return load_engine("tiny", gpu="cpu")
+
+
+def setting(engine, docs=DOCS, demos=TRAIN, **how):
+    asking = Asking(shots=4, **how)
+    return make_reader(engine, docs, asking), encode_prompts(engine, ask_prompts(docs, demos, asking), 24)
+
+
+def some_labels(docs, n):
+    labels = replace(docs.labels, names=docs.labels.names[:n], file_order=None)
+    return replace(docs, labels=labels, gold=docs.gold[:, :n], votes=docs.votes[:, :n])
+
+
+def walk(engine, reader, prompt):
+    "P(set) by reading the finished text of every list, one call a token"
+    grammar, out = ListGrammar(reader), {}
+    def go(written, p):
+        options = grammar(written)
+        if not options or p < 1e-12:
+            names = frozenset(parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels) - {"none"}
+            out[names] = out.get(names, 0) + p
+            return
+        for token, q in zip(options, softmax(engine.score([[*prompt, *written]], options).logits[0].astype(float))): go((*written, token), p * q)
+    go((), 1.)
+    return out
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_set_marginals_agree_with_brute_force(engine, n):
+    docs, demos = some_labels(DOCS, n), some_labels(TRAIN, n)
+    reader, prompts = setting(engine, docs, demos, sampling="random")
+    exact = walk(engine, reader, prompts[0])
+    found = set_marginals(engine, reader, prompts[:1], docs.ids[:1], eps=0, max_nodes=10**6)
+    assert found.covered[0] == pytest.approx(1, abs=1e-6)
+    for names, p in found.sets[0]: assert p == pytest.approx(exact[frozenset(names)], abs=1e-5)
+    np.testing.assert_allclose(found.dist.probs[0], [sum(p for s, p in exact.items() if name in s) for name in docs.labels.names], atol=1e-5)
+
+
+def test_set_marginals_agree_with_100_000_samples(engine):
+    reader, prompts = setting(engine)
+    grammar, rng, n = ListGrammar(reader), np.random.default_rng(0), 100_000
+    here, shares = {(): n}, np.zeros(7)
+    while here:
+        written, count = here.popitem(); options = grammar(written)
+        if not options:
+            shares += count / n * DOCS.labels.encode(set(parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels) - {"none"})
+            continue
+        for token, c in zip(options, rng.multinomial(count, softmax(engine.score([[*prompts[2], *written]], options).logits[0].astype(float)))):
+            if c: here[(*written, token)] = here.get((*written, token), 0) + c
+    p = set_marginals(engine, reader, prompts[2:3], DOCS.ids[2:3], eps=1e-4).dist.probs[0]
+    assert (np.abs(shares - p) < 4.5 * np.sqrt(p * (1 - p) / n) + 1e-4).all(), (shares, p)
+
+
+@pytest.mark.parametrize("label_format", ["json", "comma", "polysyndeton", "json-emotions", "{label}; {label}"])
+def test_every_format(engine, label_format):
+    reader, prompts = setting(engine, label_format=label_format)
+    found = set_marginals(engine, reader, prompts, DOCS.ids, eps=.02)
+    assert (found.covered > .98).all() and (found.lo <= found.dist.probs + .021).all() and (found.dist.probs <= found.hi + .021).all()
+    greedy = trace_docs(engine, reader, ask_prompts(DOCS, TRAIN, Asking(shots=4, label_format=label_format)), 60, decoding="constrained")
+    for t, sets in zip(greedy, found.sets): assert set(t.predicted) in [set(s) for s, _ in sets[:10]], (t.predicted, sets[:10])
+    forced = forced_first(engine, reader, prompts, DOCS.ids)
+    for k, t in enumerate(greedy):
+        if len(t.predicted) > 1: np.testing.assert_allclose(forced.second[k, DOCS.labels.index(t.predicted[0])], t.logits[1], atol=1e-3)
+    funnel = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4, label_format=label_format))
+    assert not np.isnan(funnel.dist.probs).any() and all(len(set(t)) == len(t) for t in funnel.taken)
+
+
+def test_labels_that_share_their_first_token(engine):
+    names = ("very angry", "very glad", "very sad")
+    labels = LabelSet(names)
+    docs, demos = (replace(some_labels(d, 3), labels=labels) for d in (DOCS, TRAIN))
+    reader, prompts = setting(engine, docs, demos)
+    exact = walk(engine, reader, prompts[0])
+    found = set_marginals(engine, reader, prompts[:1], docs.ids[:1], eps=0)
+    for s, p in found.sets[0]: assert p == pytest.approx(exact[frozenset(s)], abs=1e-5)
+    assert np.ptp(choice_funnel(engine, docs, demos, Asking(shots=4)).dist.probs) > 0
+    assert np.ptp(forced_first(engine, reader, prompts, docs.ids, "sequence").after[~np.isnan(forced_first(engine, reader, prompts, docs.ids, "sequence").after)]) > 0
+
+
+def test_single_label_marginals_are_a_distribution(engine):
+    docs, demos = (replace(d, labels=replace(d.labels, allows_none=False, multi=False), gold=np.eye(7)[d.gold.argmax(1)]) for d in (DOCS, TRAIN))
+    reader, prompts = setting(engine, docs, demos, label_format="comma", sampling="uniform")
+    found = set_marginals(engine, reader, prompts, docs.ids, eps=0)
+    np.testing.assert_allclose(found.dist.probs.sum(1), 1, atol=1e-6)
+
+
+def test_the_funnel_stops_by_itself_and_asks_without_what_it_took(engine):
+    funnel = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4))
+    assert funnel.rounds == max(map(len, funnel.taken)) + any(len(t) < 7 for t in funnel.taken if len(t) == max(map(len, funnel.taken)))
+    few = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4), max_rounds=1)
+    assert [t[:1] for t in funnel.taken] == [t[:1] for t in few.taken] and few.rounds == 1
+
+
+def test_bad_input_gives_one_clear_line(engine):
+    reader, prompts = setting(engine)
+    single = replace(DOCS, labels=replace(DOCS.labels, multi=False))
+    for call, says in [(lambda: set_marginals(engine, reader, prompts, DOCS.ids[:2]), "4 prompts for 2 documents"), (lambda: set_marginals(engine, reader, prompts, DOCS.ids, eps=2), "eps must be a number from 0 to 1"),
+                       (lambda: set_marginals(engine, reader, prompts, DOCS.ids, max_nodes=0), "max_nodes must be a whole number"), (lambda: choice_funnel(engine, single, TRAIN), "needs a multi-label task"),
+                       (lambda: choice_funnel(engine, DOCS, TRAIN, threshold=-1), "threshold must be a number from 0 to 1"), (lambda: choice_funnel(engine, DOCS, TRAIN, Asking(chat=True)), "leave chat and cot out"),
+                       (lambda: forced_first(engine, replace(reader, labels=single.labels), prompts, DOCS.ids), "needs a multi-label task"), (lambda: forced_first(engine, reader, prompts[:1], DOCS.ids), "1 prompts for 4 documents"),
+                       (lambda: plot_sets(set_marginals(engine, reader, prompts, DOCS.ids), "x"), "no document 'x'")]:
+        with pytest.raises(ValueError) as error: call()
+        assert says in str(error.value) and "\n" not in str(error.value)
+    assert len(set_marginals(engine, reader, [], ()).dist) == 0
+    plot_forced_first(forced_first(engine, reader, prompts[:1], DOCS.ids[:1]))
