@@ -97,8 +97,8 @@ def with_published(
     table, known = _overall(scores, _IN_TABLES), published_scores(); methods = list(dict.fromkeys(table.method)); there = known.dataset.unique()
     if dataset not in there and _like(dataset) in map(_like, there): check_choice("dataset", dataset, list(there))     # GoEmotions by another spelling
     parts = {m: table[table.metric==m].set_index("method").reindex(methods) for m in _IN_TABLES}
-    ours = pd.DataFrame({k: v for m, rows in parts.items() for k, v in ((m, rows.value), (f"{m} 95 %", _interval_text(rows)))}).assign(n_docs=parts["nll"].n_docs)
-    blocks = {"ours" if (parts["nll"].against=="votes").all() else "ours (against gold labels, no votes)": ours}
+    ours = pd.DataFrame({k: v for m, rows in parts.items() for k, v in ((m, rows.value), (f"{m} 95 %", _interval_text(rows)))}).assign(n_docs=parts["example_f1"].n_docs.fillna(parts["nll"].n_docs).astype("Int64"))
+    blocks = {"ours" if (parts["nll"].against.dropna()=="votes").all() else "ours (against gold labels, no votes)": ours} # label sets at thresholds have no NLL
     known = known[(known.dataset==dataset) & ((known.model==model) | any_model)]
     for (source, hub_id), rows in known.groupby(["source","model"]): blocks[f"published, {hub_id.split('/')[-1]} ({source})"] = rows.pivot(index="method", columns="metric", values="value").reindex(index=methods, columns=list(_IN_TABLES))
     return pd.concat(blocks, axis=1)

@@ -481,6 +481,7 @@ def plot_scores_table(
         rows = table[table.metric==m].set_index("method").reindex(methods); own = rows.value[~rows.index.isin(_PEOPLE)]; best = {"low": own.min(), "high": own.max()}.get(METRICS[m].best)
         for y, r in enumerate(rows.itertuples()):
             ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2); ax.plot(r.value, y, "o", color="tab:orange" if r.value==best and r.Index not in _PEOPLE else "white", mec="black", ms=5)
+        if METRICS[m].best=="low" and rows.value.min() > 0 and rows.value.max() > 8*rows.value.min(): ax.set_xscale("log"); ax.xaxis.set_major_formatter("{x:g}"); ax.xaxis.set_minor_formatter(""); ax.grid(axis="x", which="minor", color=".95")
         ax.set_title(METRICS[m].name + _ARROWS[METRICS[m].best], size=9); ax.set(ylim=(len(methods)-.5, -.5), xlabel=f"{'' if rows.against.iloc[0]=='none' else 'against '+rows.against.iloc[0]}\nn = {_span(rows.n_docs)}")
         ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.margins(x=.12); ax.grid(axis="y", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
     axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])
