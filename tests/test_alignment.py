@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcllm.alignment import METHODS, Estimator, choose_methods, dists_table, estimate, join_dists, parse_method, read_dists, take_over
+from mlcllm.alignment import METHODS, Estimator, choose_methods, dists_table, estimate, join_dists, parse_method, read_dists
+from mlcllm.calibration import load_calibration
 from mlcllm.data import LabelDist, LabelSet, load_docs
 from mlcllm.engines import load_engine
 from mlcllm.estimators import bradley_terry, dist_from_pairs, one_against_rest, reference_dists
 from mlcllm.metrics import compare, ece, nll, reliability, score
 from mlcllm.runs import find_runs, read_run
+from mlcllm.stepwise_logits import Asking
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST, TRAIN = load_docs("demo", "test", n_docs=6), load_docs("demo", "train")
@@ -35,7 +37,7 @@ def test_default_run_scores_every_method_and_reference(tmp_path):
     done = papermill(tmp_path, n_docs=20)
     assert done.returncode == 0, done.stderr[-2000:]
     run = only_run(tmp_path)
-    assert set(run["scores"].method) == {*METHODS, "constant", "prior", "uniform", "annotator"} and set(run["dists"].method) == {*METHODS, "constant", "prior", "uniform", "human", "gold"}
+    assert set(run["scores"].method) == {*METHODS, *(f"{m}+global" for m in METHODS), "constant", "prior", "uniform", "annotator", "resampled"} and set(run["dists"].method) == {*METHODS, "constant", "prior", "uniform", "human", "gold"}
     table = run["scores"][run["scores"].label.isna()].pivot(index="method", columns="metric", values="value")
     assert table.loc["hard", "nll"] / table.loc["hard", "l1"] == pytest.approx(18.42, abs=.01)     # as the published hard rows
     assert run["record"]["counters"]["tokens_forwarded"] < run["record"]["counters"]["tokens_in"] / 20
@@ -46,7 +48,7 @@ def test_default_run_scores_every_method_and_reference(tmp_path):
 
 
 def test_single_label_task(tmp_path, data_root):
-    done = papermill(tmp_path, dataset="HateXplain", data_dir=data_root / "hatexplain", n_docs=30, label_format="comma")
+    done = papermill(tmp_path, dataset="HateXplain", data_dir=data_root / "hatexplain", n_docs=30, label_format="comma", calibrations="temperature", n_dev=40)
     assert done.returncode == 0, done.stderr[-2000:]
     run = only_run(tmp_path)
     assert "max_over_generations" not in set(run["dists"].method)
@@ -54,10 +56,46 @@ def test_single_label_task(tmp_path, data_root):
     np.testing.assert_allclose(sums, 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("params, says", [(dict(methods="unary,binry"), "did you mean 'binary'?"), (dict(dev_split="test"), "take another dev_split"), (dict(method="unary"), "did you mean 'methods'?")])
+@pytest.mark.parametrize("params, says", [(dict(methods="unary,binry"), "did you mean 'binary'?"), (dict(dev_split="test", n_docs=103), "take another dev_split"), (dict(calibrations="plat"), "did you mean 'platt'?"), (dict(calibrations="platt", n_dev=0), "leaves no document to fit"), (dict(traces="nowhere"), "no run in nowhere"), (dict(method="unary"), "did you mean 'methods'?")])
 def test_bad_parameters_fail_with_one_clear_line(tmp_path, params, says):
-    done = papermill(tmp_path, n_docs=3, **params)
+    done = papermill(tmp_path, **dict(n_docs=3) | params)
     assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-600:]
+
+
+def test_answers_of_a_run_of_01_are_read_and_not_asked_for_again(tmp_path):
+    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / "01_stepwise_logits.ipynb"), str(tmp_path / "o.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), "-p", "n_docs", "8", "-p", "label_format", "comma"]
+    assert subprocess.run(command, capture_output=True, timeout=600, env=os.environ | {"HF_HUB_OFFLINE": "1"}).returncode == 0
+    traces = find_runs(tmp_path / "runs", "01_stepwise_logits")[0]
+    done = papermill(tmp_path, traces=traces, methods="hard,max_over_generations,compare_to_none", n_dev=0)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = only_run(tmp_path)
+    assert run["record"]["counters"].get("prompts", 0) == 0 and run["record"]["parameters"]["label_format"] == "comma" and run["record"]["n_docs"] == 8
+    docs, costs = load_docs("demo", "test", n_docs=8), run["costs"].set_index("method")
+    again = estimate(load_engine("tiny", gpu="cpu"), docs, TRAIN, ["hard", "max_over_generations", "compare_to_none"], Asking(label_format="comma"))
+    for d in again.dists: np.testing.assert_allclose(d.probs, next(e for e in read_dists(run["dists"][run["dists"].method == d.method], docs)).probs, atol=1e-4)
+    assert costs.tokens_in["hard"] == pytest.approx(read_run(traces)["record"]["counters"]["tokens_in"] / 8)
+    other = papermill(tmp_path, traces=traces, methods="hard", n_dev=0, label_format="polysyndeton")
+    assert other.returncode and "leave label_format out, or traces" in other.stderr.strip().splitlines()[-1]
+    wrong = papermill(tmp_path, traces=only_run(tmp_path)["record"] and find_runs(tmp_path / "runs", "02_alignment")[0], methods="hard", n_dev=0)
+    assert wrong.returncode and "a finished run of 01_stepwise_logits is needed" in wrong.stderr.strip().splitlines()[-1]
+
+
+def test_joined_calibrated_averaged(tmp_path):
+    docs = load_docs("demo", "test", n_docs=12)
+    table = dists_table([LabelDist(np.full(load_docs("demo", "test").gold.shape, .3), docs.labels, load_docs("demo", "test").ids, "probe")]).to_pandas()
+    table.to_parquet(tmp_path / "probe.parquet")
+    done = papermill(tmp_path, n_docs=12, n_dev=20, methods="unary,compare_to_none+order3", calibrations="platt,isotonic", thresholds="global,per_label", join=tmp_path / "probe.parquet", forced_first=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = only_run(tmp_path); found = set(run["scores"].method)
+    assert {"probe", "unary", "unary+platt", "unary+isotonic", "compare_to_none+order3+platt", "unary+global", "unary+per_label", "resampled", "annotator"} <= found
+    assert (run["dists"][run["dists"].method == "probe"].prob == .3).all() and len(run["forced_first"]) == 12 * 7 * 6
+    fitted = load_calibration(Path(find_runs(tmp_path / "runs", "02_alignment")[0]) / "fitted.json")
+    platt = next(f for f in fitted if getattr(f, "how", "") == "platt" and f.method == "unary")
+    scored = {m: next(iter(read_dists(run["dists"][run["dists"].method == m], docs))) for m in ("unary", "unary+platt")}
+    np.testing.assert_allclose(platt.transform(scored["unary"]).probs, scored["unary+platt"].probs, atol=1e-9)
+    assert not set(platt.ids) & set(docs.ids) and len(platt.ids) == 20
+    costs = run["costs"].set_index("method")
+    assert costs.prompts["compare_to_none+order3"] == pytest.approx(3) and costs.prompts["unary"] == pytest.approx(8)
 
 
 class Sided:
@@ -86,6 +124,11 @@ def test_bradley_terry_recovers_strengths_and_takes_missing_pairs():
 LABELS = LabelSet(("a", "b"))
 CALLS = [
     (lambda: choose_methods("unray", LABELS), "did you mean 'unary'?"),
+    (lambda: choose_methods("unary", LABELS, Asking(chat=True)), "leave chat out"),
+    (lambda: estimate(None, TEST, TRAIN, ["unary"], mass=2), "mass must be a number from 0 to 1"),
+    (lambda: parse_method("unary+order"), "did you mean 'order5'?"),
+    (lambda: join_dists([], TEST) or join_dists("x.csv", TEST), "x.csv: no table of estimates"),
+    (lambda: Estimator(None, TRAIN, "unary+platt"), "by .calibrate(dev, 'platt')"),
     (lambda: bradley_terry(np.zeros((2, 3))), "expected (documents, labels, labels)"),
     (lambda: bradley_terry(np.full((1, 2, 2), 2.)), "outside [0, 1]"),
     (lambda: bradley_terry(np.full((1, 2, 2), .5), ridge=0), "ridge must be above 0"),
