@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
 from scipy.special import log_softmax, softmax
 
 from .data import AnnotatedDocs, LabelDist, check_number
@@ -178,6 +178,10 @@ class ForcedFirst:
         return _among_others(np.repeat(self.first[:, None, :self.n_labels], self.n_labels, 1))
     @property
     def effect(self): return self.after - self.before
+
+    def to_frame(self): # a row for each document and pair: doc_id, first, second, after, before, p_stop
+        at = np.argwhere(np.broadcast_to(~np.eye(self.n_labels, dtype=bool), self.after.shape)); d, i, j = at.T; names = np.array(self.names, dtype=object)
+        return pd.DataFrame(dict(doc_id=np.array(self.ids, dtype=object)[d], first=names[i], second=names[j], after=self.after[d,i,j], before=self.before[d,i,j], p_stop=self.p_stop[d,i]))
 
 def _among_others(z): # softmax over the columns but the row's own
     own = np.eye(z.shape[-1], dtype=bool)
