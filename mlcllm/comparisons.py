@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REFERENCES', 'published_scores', 'with_published', 'pareto', 'plot_pareto', 'Recommendation', 'recommend',
            'plot_label_bars', 'plot_votes_scatter', 'disagreements', 'Disagreements', 'show_disagreements',
-           'plot_outcome_pairs']
+           'plot_outcome_pairs', 'plot_runs']
 
 # %% ../nbs/01e_comparisons.ipynb #0abdbb6d
 import html
@@ -407,3 +407,29 @@ def plot_outcome_pairs(
     ax.set_yticks(y, groups); ax.set(ylim=(len(y)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good"); ax.set_title(f"probabilities ahead in {ahead} of {len(groups)}", size=9)
     ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False); ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
+
+# %% ../nbs/01e_comparisons.ipynb #0c7ec9c9
+def plot_runs(
+    scores:pd.DataFrame, # of several runs, with the columns dataset and model (see `collect_scores`)
+    metric:str="kl", # a name in `METRICS`
+    methods:list=None, # which ones; None: all that are no reference
+    axes=None, # one per dataset
+): # the axes
+    "One metric of many methods on several datasets, for several models, with 95 % intervals"
+    table = _overall(scores, [metric], ("dataset", "model", "method")); datasets, models = list(dict.fromkeys(table.dataset)), list(dict.fromkeys(table.model))
+    methods = list(dict.fromkeys(table.method[~table.method.isin(REFERENCES)])) if methods is None else [check_choice("method of these scores", m, list(dict.fromkeys(table.method))) for m in methods]
+    axes = _own_axes(axes, len(datasets), "datasets") if axes is not None else plt.subplots(1, len(datasets), figsize=(1.5 + 2.3*len(datasets), .9 + .27*len(methods)), sharey=True, layout="constrained", squeeze=False)[1][0]
+    styles = dict(zip(models, (("o", "white"), ("s", "tab:orange"), ("^", ".35"), ("D", ".75"))))
+    for ax, dataset in zip(axes, datasets):
+        here = table[table.dataset==dataset]
+        for name, style in (("prior", "--"), ("annotator", ":")):
+            for v in here.value[here.method==name].head(1): ax.axvline(v, color=".35", ls=style, lw=1, label="label prior" if name=="prior" else "one person")
+        for k, (model, (marker, colour)) in enumerate(styles.items()):
+            rows = here[here.model==model].set_index("method").reindex(methods); y = np.arange(len(methods)) + .26*(k - (len(models)-1)/2)
+            ax.hlines(y, rows.lo, rows.hi, color=".6", lw=1.5); ax.plot(rows.value, y, marker, color=colour, mec="black", ms=4.5, label=model)
+        values = here[here.method.isin(methods)].value
+        if METRICS[metric].best=="low" and values.min() > 0 and values.max() > 8*values.min(): ax.set_xscale("log"); _plain_ticks(ax.xaxis)
+        ax.set(ylim=(len(methods)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good\nn = {_span(here.n_docs)}"); ax.set_title(dataset, size=9)
+        ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.grid(axis="y", color=".93"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
+    axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods]); axes[-1].legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, .5))
+    return axes

@@ -627,16 +627,19 @@ def plot_sweep(
 def collect_scores(
     output_dir, # where runs are
     path=None, # a parquet file to store them in
-)->pd.DataFrame: # the rows of every finished run's scores, with dataset, split, documents (all or list), model and shots
-    "Gather the scores of finished runs"
+    notebook:str="01_stepwise_logits", # whose runs
+    table:str="scores", # which of their tables
+)->pd.DataFrame: # the rows of every finished run's table, with dataset, split, documents (all or list), model and shots
+    "Gather a table of finished runs"
     def one(folder):
         stored = read_run(folder); p = stored["record"]["parameters"]
-        return stored["scores"].assign(dataset=p["dataset"], split=p["split"], documents="list" if p["test_ids"] else "all", model=p["model"], shots=p["shots"])
-    tables = [one(f) for f in find_runs(output_dir, "01_stepwise_logits")]
-    if not tables: raise ValueError(f"no finished run of 01_stepwise_logits under {output_dir}")
-    table = pd.concat(tables, ignore_index=True).drop_duplicates(["dataset", "split", "documents", "model", "shots", "method", "metric"], keep="last", ignore_index=True) # the latest of runs that differ in other ways, such as weights
-    if path: atomic_write(path, lambda p: table.to_parquet(p, index=False))
-    return table
+        return stored[table].assign(dataset=p["dataset"], split=p["split"], documents="list" if p["test_ids"] else "all", model=p["model"], shots=p["shots"])
+    tables = [one(f) for f in find_runs(output_dir, notebook)]
+    if not tables: raise ValueError(f"no finished run of {notebook} under {output_dir}")
+    rows = pd.concat(tables, ignore_index=True); keys = ["dataset", "split", "documents", "model", "shots", *(c for c in ("method", "other", "metric", "label") if c in rows)]
+    rows = rows.drop_duplicates(keys, keep="last", ignore_index=True) # the latest of runs that differ in other ways, such as weights
+    if path: atomic_write(path, lambda p: rows.to_parquet(p, index=False))
+    return rows
 
 # %% ../nbs/01_stepwise_logits.ipynb #136562ef
 def plot_scores(
