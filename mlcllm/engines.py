@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'common_lengths', 'Branch', 'build_branch',
            'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs', 'pack_layout', 'Scored',
-           'Generation', 'encode_texts', 'HFEngine', 'free_memory', 'used_memory', 'find_model', 'folder_hash',
-           'load_tokenizer', 'load_engine']
+           'Generation', 'encode_texts', 'Engine', 'HFEngine', 'free_memory', 'used_memory', 'find_model',
+           'folder_hash', 'load_tokenizer', 'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
 import difflib, os, re, resource, sys, warnings
@@ -266,28 +266,37 @@ def encode_texts(
     return [start + t for t in tails] if ids([texts[k] for k in tried])==[start + tails[k] for k in tried] else ids(texts)
 
 # %% ../nbs/00c_engines.ipynb #5208002d
-class HFEngine:
+class Engine:
+    "What notebooks ask of a model: a subclass gives `score` and `generate`"
+    limits, share = (), True # sentences on what the engine cannot give; does it compute what prompts share once?
+    def __init__(self, tokenizer, max_length=None, eos=(), model_hash="", dtype="unknown", device="cpu"):
+        self.tokenizer, self.model_hash, self.dtype, self.device = tokenizer, model_hash, str(dtype), torch.device(device)
+        self.max_length = min(max_length or 10**9, tokenizer.model_max_length or 10**9)
+        self.eos = (set(eos) | {tokenizer.eos_token_id}) - {None}
+        self.stats = dict(prompts=0, tokens_in=0, tokens_forwarded=0)
+
+    def encode(self, text): # token ids of a text, or of each of a list of texts
+        return encode_texts(self.tokenizer, [text])[0] if isinstance(text, str) else encode_texts(self.tokenizer, list(text))
+    def score(self, prompts, token_ids): raise NotImplementedError(f"{type(self).__name__} does not score")
+    def generate(self, prompts, max_new_tokens, stop=(), watch_ids=(), allowed=None): raise NotImplementedError(f"{type(self).__name__} does not generate")
+    def predict_memory(self, prompts, max_new_tokens=0): return 0 # unknown
+
+# %% ../nbs/00c_engines.ipynb #1a7f8e51
+class HFEngine(Engine):
     "A transformers causal language model behind `score` and `generate`"
     def __init__(self, model, tokenizer, share=True, pack_tokens=None, model_hash=""):
-        self.model, self.tokenizer, self.model_hash = model.eval(), tokenizer, model_hash
-        self.device = next(model.parameters()).device
-        self.pack_tokens = pack_tokens or (1024 if self.device.type=="cpu" else 8192)
+        eos = model.generation_config.eos_token_id if model.generation_config else None
+        super().__init__(tokenizer, getattr(model.config, "max_position_embeddings", None), eos if isinstance(eos, list) else [eos], model_hash, model.dtype, next(model.parameters()).device)
+        self.model, self.pack_tokens = model.eval(), pack_tokens or (1024 if self.device.type=="cpu" else 8192)
         if getattr(model.config, "attn_logit_softcapping", None): model.set_attn_implementation("eager") # sdpa drops the softcap
         if model.config._attn_implementation=="mlcllm_forest": model.set_attn_implementation(model._own_attention) # an engine had it before
         self._own_attention = model._own_attention = model.config._attn_implementation
-        self.max_length = min(getattr(model.config, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length or 10**9)
-        eos = model.generation_config.eos_token_id if model.generation_config else None
-        self.eos = (set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}) - {None}
         self._prefix, self.share, self._exact_up_to = (None, None), False, _rope_limit(model.config)
-        self.stats = dict(prompts=0, tokens_in=0, tokens_forwarded=0)
         if share and (why := self._cannot_share()): warnings.warn(f"{type(model).__name__} cannot take packed prompts ({why}): they run one at a time")
         elif share: self.share = True
         self._prefix, self.stats = (None, None), dict(prompts=0, tokens_in=0, tokens_forwarded=0)
 
     def __repr__(self): return f"HFEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, {self.model.dtype}, {self.device}, share={self.share})"
-
-    def encode(self, text): # token ids of a text, or of each of a list of texts
-        return encode_texts(self.tokenizer, [text])[0] if isinstance(text, str) else encode_texts(self.tokenizer, list(text))
 
 # %% ../nbs/00c_engines.ipynb #5e6634e0
 @patch
