@@ -316,6 +316,7 @@ def leave_out(
     if not len(rest): raise ValueError(f"all {len(docs)} documents of {docs.name} {docs.split} are scored, which leaves none to choose on: take another dev_split")
     return rest
 
+# %% ../nbs/02_alignment.ipynb #294fb881
 def calibrate_dists(
     methods:list, # of Method
     dists:list, # LabelDists of what was asked
@@ -327,6 +328,7 @@ def calibrate_dists(
     fitted = {m.name: fit_calibrator(on_dev[m.asked], dev, m.calibration) for m in methods if m.calibration}
     return [fitted[m.name].transform(raw[m.asked]) if m.name in fitted else raw[m.asked] for m in methods], list(fitted.values())
 
+# %% ../nbs/02_alignment.ipynb #6ec5209c
 SET_METRICS = ("example_f1", "jaccard", "micro_f1", "macro_f1", "f1") # of label sets
 
 def threshold_scores(

@@ -136,6 +136,7 @@ class Thresholds:
         _fits(self, dist, allow_fitted)
         return [dist.labels.decode(row) for row in np.nan_to_num(to_labels(dist.probs, True, self.values))]
 
+# %% ../nbs/01d_calibration.ipynb #a2b1c0e3
 def _set_score(tp, n_pred, n_gold, metric): # of one set, or of sets counted together
     top, bottom = (tp, n_pred + n_gold - tp) if metric=="jaccard" else (2*tp, n_pred + n_gold)
     return np.where(bottom > 0, top/np.maximum(bottom, 1), 1. if metric in ("example_f1", "jaccard") else 0.)

@@ -69,6 +69,7 @@ def bradley_terry(
         active = active[still]
     raise FloatingPointError("Bradley-Terry did not converge within 200 steps")
 
+# %% ../nbs/01b_estimators.ipynb #fac6b5a8
 def _bt_step(s, p, seen, ridge, tol): # new strengths, and which documents are not at their optimum yet
     e = expit(s[:,:,None] - s[:,None,:])
     gradient = 2*ridge*s - np.where(seen, p - e, 0).sum(2)
