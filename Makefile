@@ -47,8 +47,9 @@ site: $(READY)
 	@command -v quarto >/dev/null || { echo "the site needs Quarto (quarto.org); the notebooks read the same in JupyterLab: make lab"; exit 1; }
 	$(BIN)/nbdev_docs
 
-# the runs behind the table of 01: DATA holds goemotions/, semeval2018/, hatexplain/ and the paper's id_lists/
+# the runs behind the tables of 01 and 02: DATA holds goemotions/, semeval2018/, hatexplain/ and the paper's id_lists/
 RUN01 = $(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/last.ipynb -p output_dir outputs/bundled
+RUN02 = $(BIN)/papermill nbs/02_alignment.ipynb outputs/last.ipynb -p output_dir outputs/bundled -p n_dev 500
 reference: $(READY)
 	@test -d "$(DATA)/goemotions" || { echo "say where the corpora are: make reference DATA=folder"; exit 1; }
 	@mkdir -p outputs
@@ -59,7 +60,13 @@ reference: $(READY)
 		$(RUN01) -p model $$m -f params/datasets/SemEval.yaml -p data_dir $(DATA)/semeval2018; \
 		$(RUN01) -p model $$m -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexplain; \
 	done
-	$(BIN)/python -c 'from mlcllm.stepwise_logits import collect_scores; collect_scores("outputs/bundled", "outputs/reference/01_stepwise_logits/scores.parquet")'
+	for m in tiny small; do set -e; \
+		$(RUN02) -p model $$m -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexplain -p calibrations platt; \
+		$(RUN02) -p model $$m -f params/datasets/HateXplain.yaml -p data_dir $(DATA)/hatexplain -p calibrations temperature; \
+		$(RUN02) -p model $$m -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions -p split test -p calibrations platt; \
+	done
+	$(BIN)/python -c 'from mlcllm.stepwise_logits import collect_scores; collect_scores("outputs/bundled", "outputs/reference/01_stepwise_logits/scores.parquet"); \
+		[collect_scores("outputs/bundled", f"outputs/reference/02_alignment/{t}.parquet", "02_alignment", t) for t in ("scores", "costs", "pairs")]'
 	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
 
 clean:

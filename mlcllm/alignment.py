@@ -58,6 +58,8 @@ def parse_method(
     return Method(name, base, orders, log_odds, calibration)
 
 # %% ../nbs/02_alignment.ipynb #2310689d
+_SAME_IN_ONE_STEP = ("last_step", "mean_over_generations") # in a single-label task they are compare_to_none
+
 def _refuses(m, labels, asking): # why a task, or a way of asking, cannot have a method; None if it can
     if m.base=="max_over_generations" and not labels.multi: return "max_over_generations needs a multi-label task: a single-label answer has one step"
     if m.base=="compare_to_none" and labels.multi and not labels.allows_none: return "compare_to_none needs a task in which a document may have no label: there is no logit of none to compare with"
@@ -73,7 +75,7 @@ def choose_methods(
     asking:Asking=Asking(), # how the model is asked
 )->list: # of Method
     "Which methods a run computes"
-    if methods in (None, "paper"): return [m for m in map(parse_method, PAPER_METHODS if methods else METHODS) if _refuses(m, labels, asking) is None]
+    if methods in (None, "paper"): return [m for m in map(parse_method, PAPER_METHODS if methods else METHODS) if _refuses(m, labels, asking) is None and (labels.multi or m.base not in _SAME_IN_ONE_STEP)]
     names = [n.strip() for n in methods.split(",")] if isinstance(methods, str) else list(methods)
     chosen = [n if isinstance(n, Method) else parse_method(n) for n in dict.fromkeys(names) if n]
     if not chosen: raise ValueError(f"methods is empty: name at least one of {', '.join(METHODS)}")
