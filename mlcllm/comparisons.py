@@ -428,8 +428,10 @@ def plot_runs(
             rows = here[here.model==model].set_index("method").reindex(methods); y = np.arange(len(methods)) + .26*(k - (len(models)-1)/2)
             ax.hlines(y, rows.lo, rows.hi, color=".6", lw=1.5); ax.plot(rows.value, y, marker, color=colour, mec="black", ms=4.5, label=model)
         values = here[here.method.isin(methods)].value
-        if METRICS[metric].best=="low" and values.min() > 0 and values.max() > 8*values.min(): ax.set_xscale("log"); _plain_ticks(ax.xaxis)
+        if METRICS[metric].best=="low" and values.min() > 0 and values.max() > 4*values.min(): ax.set_xscale("log"); _plain_ticks(ax.xaxis)
         ax.set(ylim=(len(methods)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good\nn = {_span(here.n_docs)}"); ax.set_title(dataset, size=9)
         ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.grid(axis="y", color=".93"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
-    axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods]); axes[-1].legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, .5))
+    axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])
+    marks = {name: mark for ax in axes for mark, name in zip(*ax.get_legend_handles_labels())}
+    axes[-1].legend(marks.values(), marks, frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, .5))
     return axes
