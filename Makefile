@@ -36,11 +36,11 @@ bench: $(READY)
 	$(BIN)/python tests/bench_forest.py
 	$(BIN)/python tests/bench_alignment.py
 
-# the paper's Tables 2 and 5 with its models; ARGS="-p test_ids <a checkout of the authors' repository>" takes its main sets
+# the paper's Tables 2 and 5 with its models; DATA=folder holds a folder per dataset (others come from the Hub), ARGS="-p test_ids <a checkout of the authors' repository>" takes its main sets
 table2 table5: $(READY)
 	@mkdir -p outputs
 	@for d in HateXplain MSPPodcast GoEmotions MFRC; do \
-		$(BIN)/papermill nbs/02_alignment.ipynb outputs/$@-$$d.ipynb -f params/datasets/$$d.yaml -f params/tables/$@.yaml $(ARGS) || failed="$$failed $$d"; \
+		$(BIN)/papermill nbs/02_alignment.ipynb outputs/$@-$$d.ipynb -f params/datasets/$$d.yaml -f params/tables/$@.yaml $$(test -d "$(DATA)/$$d" && echo "-p data_dir $(DATA)/$$d") $(ARGS) || failed="$$failed $$d"; \
 	done; test -z "$$failed" || { echo "not finished:$$failed (what is done is kept and not computed again)"; exit 1; }
 
 site: $(READY)
