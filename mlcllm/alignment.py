@@ -199,7 +199,7 @@ class Estimator:
         return self.thresholds.predict(dist) if self.thresholds else [dist.labels.decode(row) for row in to_labels(dist.probs, dist.labels.multi)]
     def _uncalibrated(self, docs):
         if isinstance(docs, str): raise ValueError("predict_proba takes a list of texts, not one text")
-        if not isinstance(docs, AnnotatedDocs): docs = text_docs(docs, self.demos)
+        if not isinstance(docs, AnnotatedDocs): docs = text_docs(list(docs), self.demos)
         return estimate(self.engine, docs, self.demos, [self.method], self.asking).dists[0]
 
 # %% ../nbs/02_alignment.ipynb #161325f1
@@ -228,7 +228,9 @@ def text_docs(
     like:AnnotatedDocs, # documents with the labels of the task
 )->AnnotatedDocs: # the texts, numbered, without gold labels
     "Texts that nobody has labelled"
-    n = len(texts)
+    n, odd = len(texts), next((k for k,t in enumerate(texts) if not isinstance(t, str)), None)
+    if odd is not None: raise ValueError(f"text {odd+1} is {type(texts[odd]).__name__}, a text is expected")
+    if not n: raise ValueError("there are no texts to estimate: give at least one")
     return replace(like, split="new", ids=tuple(f"text-{k+1}" for k in range(n)), texts=tuple(texts), gold=np.zeros((n, len(like.labels)), np.float32), votes=like.votes[:0], vote_doc=like.vote_doc[:0], vote_annotator=like.vote_annotator[:0], annotator=None)
 
 # %% ../nbs/02_alignment.ipynb #2986c9cc
@@ -253,7 +255,7 @@ def read_dists(
     return [one(m, part) for m, part in rows.groupby("method", sort=False)]
 
 # %% ../nbs/02_alignment.ipynb #b321f725
-_NOT_JOINED = ("human", "gold", "constant", "prior", "uniform", "annotator") # in every file
+_NOT_JOINED = ("human", "gold", "constant", "prior", "uniform", "annotator", "resampled") # in every file
 
 def join_dists(
     places, # dists.parquet files or runs' folders: a list, or joined by commas
@@ -267,7 +269,10 @@ def join_dists(
         try: rows = pd.read_parquet(path)
         except (OSError, ValueError, pa.ArrowException) as error: raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
         if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]: raise ValueError(f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a row for each document, method and label")
-        try: found += read_dists(rows[rows.doc_id.isin(docs.ids) & ~rows.method.isin(_NOT_JOINED)], docs)
+        if not pd.api.types.is_numeric_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
+        rows = rows[~rows.method.isin(_NOT_JOINED)]
+        if not rows.doc_id.isin(docs.ids).any(): raise ValueError(f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, such as {docs.ids[0]!r}; it holds {', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}")
+        try: found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
         except ValueError as error: raise ValueError(f"{path}: {error}") from None
         names = [*taken, *(d.method for d in found)]
         if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f"{path}: a method {twice[0]!r} is there already; rename one of the two in its file")
@@ -314,7 +319,8 @@ def leave_out(
     scored:AnnotatedDocs, # documents that nothing may be fitted to
 )->AnnotatedDocs: # the others
     "Documents on which choices may be made"
-    rest = docs.take([k for k,i in enumerate(docs.ids) if i not in set(scored.ids)]) if set(docs.ids) & set(scored.ids) else docs
+    known = set(scored.ids)
+    rest = docs.take([k for k,i in enumerate(docs.ids) if i not in known]) if known & set(docs.ids) else docs
     if not len(rest): raise ValueError(f"all {len(docs)} documents of {docs.name} {docs.split} are scored, which leaves none to choose on: take another dev_split")
     return rest
 
