@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'common_lengths', 'Branch', 'build_branch',
            'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs', 'pack_layout', 'Scored',
-           'Generation', 'encode_texts', 'Engine', 'HFEngine', 'free_memory', 'used_memory', 'find_model',
-           'folder_hash', 'load_tokenizer', 'load_engine']
+           'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine', 'HFEngine', 'free_memory',
+           'used_memory', 'find_model', 'folder_hash', 'load_tokenizer', 'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
 import difflib, os, re, resource, sys, warnings
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -238,8 +239,9 @@ def pack_layout(
 @dataclass(frozen=True)
 class Scored:
     "Logits of a few tokens after each prompt"
-    logits: np.ndarray    # (n_prompts, n_ids) float32, nats
+    logits: np.ndarray    # (n_prompts, n_ids) float32, nats; nan where an engine cannot give one
     logsumexp: np.ndarray # (n_prompts,) float32, over the whole vocabulary
+    bound: np.ndarray = None # (n_prompts,) float32: what is nan is at most this; None: nothing is
 
 @dataclass(frozen=True)
 class Generation:
@@ -250,6 +252,30 @@ class Generation:
     logsumexp: np.ndarray # (n_new,) float32
     finish_reason: str    # stop, eos or length
     logprobs: np.ndarray  # (n_new,) float32 log-probability of each token among those that could be chosen
+    bound: np.ndarray = None # (n_new,) float32: watched logits that are nan are at most this; None: none is
+
+def fill_bound(
+    logits:np.ndarray, # (n, n_ids), perhaps with nan
+    bound:np.ndarray, # (n,) from a Scored or a Generation
+)->np.ndarray: # without nan
+    "Logits that a server cut off, at the most that they can be"
+    return logits if bound is None else np.where(np.isnan(logits), bound[:,None], logits).astype(np.float32)
+
+def end_of_text(
+    tokenizer, # of the model
+    token_ids:list, # new tokens
+    stop:list, # strings that end a text
+    eos:set, # ids that do
+    max_new_tokens:int, # longest continuation
+)->tuple: # how many tokens belong to the answer, its text, why it ends: stop, eos, length, or None where it goes on
+    "Where a continuation ends, as greedy writing would have stopped"
+    texts = tokenizer.batch_decode([token_ids[:k+1] for k in range(len(token_ids))], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    for k, (token, text) in enumerate(zip(token_ids, texts), 1):
+        hit = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
+        if hit is not None: return k, text[:hit], "stop"
+        if token in eos: return k, text, "eos"
+        if k >= max_new_tokens: return k, text, "length"
+    return len(token_ids), texts[-1] if texts else "", None
 
 # %% ../nbs/00c_engines.ipynb #df9d7e34
 def encode_texts(
@@ -268,7 +294,7 @@ def encode_texts(
 # %% ../nbs/00c_engines.ipynb #5208002d
 class Engine:
     "What notebooks ask of a model: a subclass gives `score` and `generate`"
-    limits, share = (), True # sentences on what the engine cannot give; does it compute what prompts share once?
+    limits, share, all_tokens = (), True, True # sentences on what the engine cannot give; does it compute what prompts share once; does it give the logit of any token?
     def __init__(self, tokenizer, max_length=None, eos=(), model_hash="", dtype="unknown", device="cpu"):
         self.tokenizer, self.model_hash, self.dtype, self.device = tokenizer, model_hash, str(dtype), torch.device(device)
         self.max_length = min(max_length or 10**9, tokenizer.model_max_length or 10**9)
@@ -682,15 +708,18 @@ def load_tokenizer(
 
 def load_engine(
     model:str, # tiny, small, a folder or a Hub id
-    backend:str="hf", # hf; vllm and openai come later
+    backend:str="hf", # hf, or openai: a server (see `openai_engine`); vllm comes later
     gpu=None, # None: the first GPU, else the CPU; a number; "cpu"
     dtype:str="auto", # auto: float32 on a CPU, bfloat16 on a GPU
     quantization:str=None, # None, 4bit or 8bit
     share:bool=True, # False: one prompt at a time, the slow reference
-)->HFEngine: # ready to score and generate
+    backend_options:dict=None, # what the backend takes besides, such as base_url of a server
+)->Engine: # ready to score and generate
     "Load a model behind the engine interface"
     check_choice("dtype", dtype, DTYPES); check_choice("quantization", quantization, QUANTIZATIONS)
-    if check_choice("backend", backend, BACKENDS)!="hf": raise ValueError(f"backend={backend!r} is not part of this version yet; use backend='hf'")
+    if check_choice("backend", backend, BACKENDS)=="openai": return import_module("mlcllm.openai_engine").load_openai(model, backend_options)
+    if backend!="hf": raise ValueError(f"backend={backend!r} is not part of this version yet; use backend='hf', or 'openai' with the server that vLLM brings")
+    if backend_options: raise ValueError(f"backend 'hf' takes no backend_options, got {backend_options!r}")
     device, name = pick_device(gpu), find_model(model)
     if model in BUNDLED: hf_logging.disable_progress_bar() # a bundled model is there at once
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)

@@ -16,6 +16,7 @@ from scipy.special import log_softmax, softmax
 
 from .data import AnnotatedDocs, LabelDist, check_number
 from .prompts import build_prompts, get_format, label_tokens, order_labels
+from .engines import fill_bound
 from .stepwise_logits import Asking, LabelReader, ListGrammar, _after, _lse, ask_prompts, choose_scoring, encode_prompts, first_slot, label_logits, label_probs, make_reader, score_sequences
 
 # %% ../nbs/01c_label_sets.ipynb #47c77813
@@ -70,6 +71,7 @@ def set_marginals(
     "P(label is in the list that the model writes), by opening the tree of lists from its most probable branches"
     check_number("eps", eps, 0, 1, whole=False); check_number("max_nodes", max_nodes, 1)
     if len(prompts)!=len(ids): raise ValueError(f"{len(prompts)} prompts for {len(ids)} documents: one each is expected")
+    if not getattr(engine, "all_tokens", True): raise ValueError("set_marginals needs the values of all tokens that a list may go on with, and this server gives the most probable ones only")
     grammar, trees = ListGrammar(reader), [_Tree() for _ in prompts]
     for t in trees: t.open.clear(); t.add(grammar, (), 0.)
     while _grow(engine, grammar, prompts, trees, eps, max_nodes): pass
@@ -121,7 +123,9 @@ def _funnel_prompts(engine, docs, demos, rows, gone, asking): # token ids of eac
 
 def _step_logits(engine, reader, contexts, lead, scoring): # (n, n_labels + 1) behind contexts that end right before a label
     leads = [lead]*len(contexts)
-    return score_sequences(engine, reader, contexts, leads) if scoring=="sequence" else label_logits(reader, engine.score(contexts, reader.watch_ids).logits, leads)
+    if scoring=="sequence": return score_sequences(engine, reader, contexts, leads)
+    read = engine.score(contexts, reader.watch_ids)
+    return label_logits(reader, fill_bound(read.logits, read.bound), leads)
 
 def _first_logits(engine, reader, prompts, scoring): # the same at the first slot
     forced, lead = first_slot(reader)
@@ -206,7 +210,8 @@ def forced_first(
     if len(prompts)!=len(ids): raise ValueError(f"{len(prompts)} prompts for {len(ids)} documents: one each is expected")
     grammar, n, (join, lead) = ListGrammar(reader), len(reader.labels), _second_slot(reader); go_on, stop, delay = reader.turns
     begun = [[*p, *grammar.first[name]] for p in prompts for name in reader.labels.names]; contexts = [b + list(join) for b in begun]
-    turn, second = engine.score([b + list(join[:delay]) for b in begun], [*go_on, *stop]).logits, _step_logits(engine, reader, contexts, lead, label_scoring)
+    turn, second = engine.score([b + list(join[:delay]) for b in begun], [*go_on, *stop]), _step_logits(engine, reader, contexts, lead, label_scoring)
+    turn = fill_bound(turn.logits, turn.bound)
     p_stop = 1/(1 + np.exp(_lse(turn, np.arange(len(go_on))).astype(float) - _lse(turn, len(go_on) + np.arange(len(stop)))))
     return ForcedFirst(tuple(ids), reader.labels.with_none, _first_logits(engine, reader, prompts, label_scoring), second.reshape(len(ids), n, -1), p_stop.reshape(len(ids), n))
 

@@ -230,11 +230,12 @@ def answer_tokens(
     return tuple(tuple(sorted(forms[k] - forms[1-k])) for k in (0, 1))
 
 # %% ../nbs/00b_questions.ipynb #74b844d8
-def _scored(engine, questions, watch): # (n_questions, n_watched) float64 logits
+def _scored(engine, questions, watch): # (n_questions, n_watched) float64 logits, and what those are at most that are nan
     prompts = engine.encode([q.text for q in questions])
     longest, room = max(range(len(prompts)), key=lambda k: len(prompts[k])), getattr(engine, "max_length", None)
     if room and len(prompts[longest]) > room: raise ValueError(f"question {questions[longest].id!r} has {len(prompts[longest])} tokens, the model's context holds {room}: use fewer shots or leave the document out (test_ids)")
-    return np.asarray(engine.score(prompts, watch).logits, dtype=np.float64)
+    read = engine.score(prompts, watch)
+    return np.asarray(read.logits, dtype=np.float64), np.full(len(prompts), np.nan) if getattr(read, "bound", None) is None else read.bound
 
 def answer_probs(
     engine, # anything with tokenizer, encode and score
@@ -249,8 +250,9 @@ def answer_probs(
     columns = {p: [np.searchsorted(watch, ids) for ids in pair] for p,pair in tokens.items()}
     out = np.empty(len(questions))
     for start in range(0, len(questions), batch):
-        z = _scored(engine, questions[start:start+batch], watch)
-        for k, row in enumerate(z, start): out[k] = np.subtract(*(np.fmax.reduce(row[c]) for c in columns[places[k]]))
+        for k, (row, bound) in enumerate(zip(*_scored(engine, questions[start:start+batch], watch)), start):
+            two = np.array([np.fmax.reduce(row[c]) for c in columns[places[k]]])
+            out[k] = np.subtract(*(np.where(np.isnan(two), bound, two) if np.isnan(two).sum()==1 else two)) # of two answers that a server cut off nothing is known
     return expit(out)
 
 # %% ../nbs/00b_questions.ipynb #2fb4e353

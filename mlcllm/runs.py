@@ -62,7 +62,7 @@ def file_hash(
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 # %% ../nbs/00a_runs.ipynb #909db84e
-_PLACES = ("gpu", "data_dir", "output_dir")
+_PLACES = ("gpu", "data_dir", "output_dir", "backend_options") # where, not what: the server's address is part of the model's digest
 
 def run_id(
     params:dict, # the notebook's parameters

@@ -29,7 +29,7 @@ from .data import AnnotatedDocs, LabelSet, check_choice, check_number, load_docs
 from .runs import atomic_write, find_runs, read_run
 from .demos import nearest_demos, perturb_labels
 from .prompts import ParsedAnswer, Template, build_prompts, encode_chats, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, read_cots, surface_forms
-from .engines import free_memory, load_engine, used_memory
+from .engines import fill_bound, free_memory, load_engine, used_memory
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
 def label_probs(
@@ -228,6 +228,7 @@ def read_trace(
 )->StepTrace: # without steps if the answer holds no label
     "Find the label steps of an answer and read them"
     g, n = generation, len(generation.token_ids)
+    logits = fill_bound(g.logits, g.bound)
     parsed = parse_answer(reader, g.text)
     complete, begun = text_lengths(reader.tokenizer, list(g.token_ids))
     at = tokens_at(begun, parsed.starts)
@@ -236,9 +237,9 @@ def read_trace(
     last = tokens_at(complete, [e-1 for e in parsed.ends])
     joined = np.array([k < n and complete[k] > e for k,e in zip(last, parsed.ends)], dtype=bool) # the label's last token holds what follows, too: nothing to be read
     turn = np.where(joined, n, last + 1 + reader.turns[2])
-    go_on, stop = _turn_logits(reader, g.logits, turn)
+    go_on, stop = _turn_logits(reader, logits, turn)
     return StepTrace(doc_id, reader.labels.with_none, g.text, g.finish_reason, tuple(np.array(parsed.labels, dtype=object)[inside]), at[inside],
-                     label_logits(reader, g.logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed)
+                     label_logits(reader, logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed)
 
 def _leads(text, complete, starts, at): # what the tokens `at` hold before the labels that start in them
     return [text[(complete[k-1] if k else 0):s] for s,k in zip(starts, at)]
@@ -272,7 +273,7 @@ def read_first_slot(
     if not empty: return traces
     forced, lead = first_slot(reader)
     read = engine.score([prompts[k] + forced for k in empty], reader.watch_ids)
-    z = label_logits(reader, read.logits, [lead]*len(empty))
+    z = label_logits(reader, fill_bound(read.logits, read.bound), [lead]*len(empty))
     nan = np.full(1, np.nan, np.float32)
     step = lambda t, j: replace(t, chosen=(t.names[int(z[j].argmax())],), token_index=np.array([-1]), logits=z[j:j+1], logsumexp=read.logsumexp[j:j+1], continue_logit=nan, stop_logit=nan, well_formed=False)
     swap = {k: step(traces[k], j) for j,k in enumerate(empty)}
@@ -294,7 +295,7 @@ def score_sequences(
     ids = sorted({i for w in wanted for i in w}); at = {i: k for k,i in enumerate(ids)}; width = max(map(len, wanted), default=0)
     columns = np.array([[at[i] for i in w] + [-1]*(width-len(w)) for w in wanted], dtype=int).reshape(len(jobs), width)
     read = engine.score([[*contexts[c], *s[:j]] for (c,_,j),s in zip(jobs, token)], ids)
-    logp = np.logaddexp.reduce(np.where(columns < 0, -np.inf, np.take_along_axis(read.logits, columns.clip(0), 1)), axis=1) - read.logsumexp
+    logp = np.logaddexp.reduce(np.where(columns < 0, -np.inf, np.take_along_axis(fill_bound(read.logits, read.bound), columns.clip(0), 1)), axis=1) - read.logsumexp
     out = np.zeros((len(contexts), len(reader.labels.with_none)), np.float32)
     np.add.at(out, ([c for c,_,_ in jobs], [l for _,l,_ in jobs]), logp)
     return out

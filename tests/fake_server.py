@@ -1,0 +1,97 @@
+"""A small OpenAI-compatible server over a bundled model, which can be made to fail: `python tests/fake_server.py --mode plain --faults .2`.
+
+Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, at most 20 log-probabilities), silent (plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities).
+Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for.
+"""
+import argparse, hashlib, json, threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+
+class FakeServer(ThreadingHTTPServer):
+    daemon_threads = True
+    def __init__(self, engine, mode="full", faults=0., seed=0, key="secret-key-123456", model="tiny", port=0, slow=0.):
+        self.engine, self.mode, self.faults, self.rng, self.key, self.model, self.slow = engine, mode, faults, np.random.default_rng(seed), key, model, slow
+        self.lock, self.asked, self.answered, self.in_flight, self.most_in_flight, self.failed = threading.Lock(), Counter(), Counter(), 0, 0, Counter()
+        super().__init__(("127.0.0.1", port), Handler)
+
+    @property
+    def url(self): return f"http://127.0.0.1:{self.server_address[1]}/v1"
+    def __enter__(self): threading.Thread(target=self.serve_forever, daemon=True).start(); return self
+    def __exit__(self, *_): self.shutdown(); self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+
+    def send(self, status, body, cut=None):
+        data = json.dumps(body).encode()
+        self.send_response(status); self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data) if cut is None else cut)); self.end_headers()
+        self.wfile.write(data[:cut])
+
+    def refuse(self, status, message, **more): self.send(status, dict(error=dict(message=message, **more)))
+
+    def allowed(self):
+        if self.headers.get("Authorization") == f"Bearer {self.server.key}": return True
+        self.refuse(401, "Incorrect API key provided: " + self.headers.get("Authorization", "")[7:])
+
+    def do_GET(self):
+        if self.allowed(): self.send(200, dict(object="list", data=[dict(id=self.server.model, object="model")]))
+
+    def do_POST(self):
+        s, body = self.server, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.allowed(): return
+        with s.lock: s.in_flight += 1; s.most_in_flight = max(s.most_in_flight, s.in_flight); s.asked[self.digest(body)] += 1; fault = s.rng.choice(["429", "500", "cut", "truncated", "wrong"]) if s.rng.random() < s.faults else None
+        try: self.answer(body, fault)
+        finally:
+            with s.lock: s.in_flight -= 1
+
+    def digest(self, body): return hashlib.sha256(json.dumps([body.get("prompt"), body.get("messages"), body.get("max_tokens"), body.get("logprob_token_ids")]).encode()).hexdigest()
+
+    def answer(self, body, fault):
+        s = self.server
+        if s.slow: import time; time.sleep(s.slow)
+        if fault: s.failed[fault] += 1
+        if fault == "429": self.send_response(429); self.send_header("Retry-After", "0"); self.send_header("Content-Length", "0"); self.end_headers(); return
+        if fault == "500": return self.refuse(500, "overloaded")
+        if fault == "cut": self.close_connection = True; return self.connection.close()
+        if body.get("model") != s.model: return self.refuse(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
+        chat = self.path.endswith("/chat/completions")
+        if not chat and s.mode == "chat": return self.refuse(404, "This is a chat model and not supported in the v1/completions endpoint.")
+        prompt = body["messages"][-1]["content"] if chat else body["prompt"]
+        ids = prompt if isinstance(prompt, list) else s.engine.encode(prompt)
+        n = body.get("max_tokens") or body.get("max_completion_tokens") or 16
+        if len(ids) + n > s.engine.max_length: return self.refuse(400, f"This model's maximum context length is {s.engine.max_length} tokens. However, you requested {len(ids)+n} tokens.")
+        reply = self.reply(body, ids, n, chat, fault)
+        with s.lock: s.answered[self.digest(body)] += 1
+        if fault == "truncated": data = json.dumps(reply); return self.send(200, reply, cut=len(data) // 2)
+        self.send(200, reply)
+
+    def reply(self, body, ids, n, chat, fault):
+        s, full = self.server, self.server.mode == "full" and not chat
+        watch = body.get("logprob_token_ids") if full else None
+        vocabulary = list(range(s.engine.model.config.vocab_size))
+        with s.lock: g = s.engine.generate([ids], n, [], vocabulary)[0]
+        name = (lambda i: f"token_id:{i}") if full and body.get("return_tokens_as_token_ids") else (lambda i: s.engine.tokenizer.decode([i]))
+        steps = []
+        for z, total, token in zip(g.logits, g.logsumexp, g.token_ids):
+            top = watch if watch else np.argsort(-z)[:min(20, body.get("top_logprobs") or body.get("logprobs") or 1)].tolist()
+            if fault == "wrong" and watch: top = [(i + 1) % len(z) for i in top]
+            steps.append((name(token), float(z[token] - total), {name(i): float(z[i] - total) for i in dict.fromkeys([*top, token])}))
+        usage = dict(prompt_tokens=len(ids), completion_tokens=len(steps), total_tokens=len(ids) + len(steps))
+        if chat: choice = dict(message=dict(role="assistant", content=g.text), logprobs=dict(content=[dict(token=t, logprob=p, top_logprobs=[dict(token=k, logprob=v) for k, v in top.items()]) for t, p, top in steps]))
+        else: choice = dict(text=g.text, logprobs=dict(tokens=[t for t, *_ in steps], token_logprobs=[p for _, p, _ in steps], top_logprobs=[top for *_, top in steps]))
+        if s.mode == "none": choice["logprobs"] = None
+        return dict(id="x", object="text_completion", created=0, model=s.model, choices=[choice | dict(index=0, finish_reason="stop" if g.finish_reason == "eos" else "length")], usage=usage)
+
+
+if __name__ == "__main__":
+    from mlcllm.engines import load_engine
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--mode", default="full"); flags.add_argument("--faults", type=float, default=0.); flags.add_argument("--port", type=int, default=8123); flags.add_argument("--key", default="none")
+    args = flags.parse_args(); server = FakeServer(load_engine("tiny", gpu="cpu"), args.mode, args.faults, port=args.port, key=args.key)
+    print(server.url, flush=True); server.serve_forever()
