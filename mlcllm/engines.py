@@ -708,7 +708,7 @@ def load_tokenizer(
 
 def load_engine(
     model:str, # tiny, small, a folder or a Hub id
-    backend:str="hf", # hf, or openai: a server (see `openai_engine`); vllm comes later
+    backend:str="hf", # hf; vllm (see `vllm_engine`); openai: a server (see `openai_engine`)
     gpu=None, # None: the first GPU, else the CPU; a number; "cpu"
     dtype:str="auto", # auto: float32 on a CPU, bfloat16 on a GPU
     quantization:str=None, # None, 4bit or 8bit
@@ -718,7 +718,7 @@ def load_engine(
     "Load a model behind the engine interface"
     check_choice("dtype", dtype, DTYPES); check_choice("quantization", quantization, QUANTIZATIONS)
     if check_choice("backend", backend, BACKENDS)=="openai": return import_module("mlcllm.openai_engine").load_openai(model, backend_options)
-    if backend!="hf": raise ValueError(f"backend={backend!r} is not part of this version yet; use backend='hf', or 'openai' with the server that vLLM brings")
+    if backend=="vllm": return import_module("mlcllm.vllm_engine").load_vllm(model, dtype, backend_options)
     if backend_options: raise ValueError(f"backend 'hf' takes no backend_options, got {backend_options!r}")
     device, name = pick_device(gpu), find_model(model)
     if model in BUNDLED: hf_logging.disable_progress_bar() # a bundled model is there at once

@@ -212,7 +212,7 @@ CALLS = [ # what is called (with an empty folder), what the line says
     (lambda d: find_model(""), "model '': there is no such folder (bundled: tiny, small"),
     (lambda d: load_engine(str(d), gpu="cpu"), "holds no model that can be loaded"),
     (lambda d: load_engine("tiny", backend="hff"), "unknown backend 'hff'; did you mean 'hf'?"),
-    (lambda d: load_engine("tiny", backend="vllm"), "backend='vllm' is not part of this version yet"),
+    (lambda d: load_engine("tiny", backend="vllm"), "pip install -e .[vllm]"),
     (lambda d: load_engine("tiny", dtype="float33"), "unknown dtype 'float33'"),
     (lambda d: load_engine("tiny", quantization="5bit"), "unknown quantization '5bit'; did you mean"),
     (lambda d: tiny().score([[1] * 2049], [1]), "prompt 0 has 2049 tokens, the model's context holds 2048"),

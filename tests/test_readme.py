@@ -19,6 +19,6 @@ def test_what_the_readme_names_exists(root):
     text = (root / "README.md").read_text()
     for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text): assert (root / picture).is_file(), picture
     for notebook in re.findall(r"^\| `(\d\d\w+)` \|", text, re.M): assert (root / "nbs" / f"{notebook}.ipynb").is_file(), notebook
-    targets = " ".join(re.findall(r"^([\w ]+):", (root / "Makefile").read_text(), re.M)).split()
-    named = re.findall(r"(?:^|`)make (\w+)", text, re.M)
+    targets = " ".join(re.findall(r"^([\w -]+):", (root / "Makefile").read_text(), re.M)).split()
+    named = re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)
     assert {"demo", "test"} <= set(named) <= set(targets), set(named) - set(targets)
