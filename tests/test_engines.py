@@ -7,8 +7,9 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Phi3Config, PreTrainedTokenizerFast, Qwen2Config
 
+from conformance import check_engine
 from mlcllm.data import load_docs
-from mlcllm.engines import HFEngine, encode_texts, find_model, load_engine
+from mlcllm.engines import Engine, Generation, HFEngine, Scored, encode_texts, end_of_text, find_model, load_engine
 
 TINY = Path(find_model("tiny"))
 
@@ -257,3 +258,38 @@ def test_questions_tokenised_behind_their_common_start_are_the_same_tokens(name,
         for questions in (unary_prompts(docs, demos), binary_prompts(docs, demos, both_orders=True, label_order=label_order)):
             texts = [q.text for q in questions]
             assert encode_texts(words, texts) == words(texts, split_special_tokens=True).input_ids
+
+
+class Naive(Engine):
+    "As the notebook shows: another engine in a few lines"
+    def __init__(self, model, tokenizer): super().__init__(tokenizer, model.config.max_position_embeddings); self.model = model
+    def _check(self, prompts, ids, room=0):
+        if not all(map(len, prompts)) or max(map(len, prompts), default=0) + room > self.max_length or max(ids, default=0) >= self.model.config.vocab_size: raise ValueError("an empty or too long prompt, or an unknown id")
+        self.stats["prompts"] += len(prompts); self.stats["tokens_in"] += sum(map(len, prompts))
+    @torch.no_grad()
+    def _last(self, p): return self.model(torch.tensor([list(p)])).logits[0, -1].float().numpy()
+    def score(self, prompts, token_ids):
+        self._check(prompts, token_ids); z = np.array([self._last(p) for p in prompts], np.float32).reshape(len(prompts), self.model.config.vocab_size)
+        return Scored(z[:, list(token_ids)], np.logaddexp.reduce(z.astype(float), 1).astype(np.float32))
+    def generate(self, prompts, max_new_tokens, stop=(), watch_ids=(), allowed=None):
+        if max_new_tokens < 1: raise ValueError("max_new_tokens must be at least 1")
+        self._check(prompts, watch_ids, max_new_tokens)
+        return [self._write(p, max_new_tokens, list(stop), list(watch_ids), allowed) for p in prompts]
+    def _write(self, prompt, n, stop, watch, allowed):
+        written, rows, logprobs, reason = (), [], [], None
+        while reason is None:
+            z = self._last((*prompt, *written)); options = np.array(allowed(written) if allowed else range(len(z)))
+            if not len(options): reason = "stop"; break
+            written += (int(options[z[options].argmax()]),); rows.append(z); logprobs.append(z[written[-1]] - np.logaddexp.reduce(z[options].astype(float)))
+            _, text, reason = end_of_text(self.tokenizer, written, stop, self.eos, n)
+            if reason is None and allowed and not allowed(written): reason = "stop"
+        z = np.array(rows, np.float32)
+        return Generation(written, text, z[:, watch], np.logaddexp.reduce(z.astype(float), 1).astype(np.float32), reason, np.array(logprobs, np.float32))
+
+
+def test_every_engine_conforms():
+    reference = load_engine("tiny", gpu="cpu", share=False)
+    check_engine(load_engine("tiny", gpu="cpu"), reference)
+    check_engine(Naive(load_engine("tiny", gpu="cpu", share=False).model, reference.tokenizer), reference)
+    assert Engine(reference.tokenizer).predict_memory([[1]]) == 0
+    with pytest.raises(NotImplementedError): Engine(reference.tokenizer).score([[1]], [1])

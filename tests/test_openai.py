@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conformance import check_engine
 from fake_server import FakeServer
 from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
@@ -45,6 +46,10 @@ def test_label_steps_are_those_of_the_model_itself(tiny, decoding):
         for a, b in zip(traces_of(load_openai("tiny", options(server)), docs, decoding=decoding), traces_of(tiny, docs, decoding=decoding)):
             assert (a.chosen, a.output, a.finish_reason, a.found_step) == (b.chosen, b.output, b.finish_reason, b.found_step)
             np.testing.assert_allclose(a.probs, b.probs, atol=1e-4); np.testing.assert_allclose(a.p_stop, b.p_stop, atol=1e-4)
+
+
+def test_the_engine_conforms(tiny):
+    with FakeServer(tiny) as server: check_engine(load_openai("tiny", options(server)), tiny)
 
 
 @pytest.mark.parametrize("mode", ["plain", "chat"])

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-servers")
 os.environ |= dict(VLLM_CPU_KVCACHE_SPACE="2", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", OPENAI_API_KEY="secret-key-123456")
 
+from conformance import check_engine
 from mlcllm.data import load_docs
 from mlcllm.engines import find_model, load_engine
 from mlcllm.openai_engine import load_openai
@@ -53,6 +54,9 @@ def test_label_steps_are_those_of_the_forest(engine, tiny, decoding, label_forma
     for a, b in zip(of(engine), of(tiny)):
         assert (a.chosen, a.output, a.finish_reason, a.found_step) == (b.chosen, b.output, b.finish_reason, b.found_step)
         np.testing.assert_allclose(a.logits - a.logsumexp[:, None], b.logits - b.logsumexp[:, None], atol=1e-4); np.testing.assert_allclose(a.p_stop, b.p_stop, atol=1e-4)
+
+
+def test_the_engine_conforms(engine, tiny): check_engine(engine, tiny)
 
 
 def test_questions_are_answered_as_by_the_forest(engine, tiny):
