@@ -1,9 +1,9 @@
 """A small OpenAI-compatible server over a bundled model, which can be made to fail: `python tests/fake_server.py --mode plain --faults .2`.
 
 Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, at most 20 log-probabilities), silent (plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities).
-Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for.
+Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for. With `--forward URL` it stands before another server and adds faults only.
 """
-import argparse, hashlib, json, threading
+import argparse, hashlib, json, threading, urllib.error, urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,8 +12,8 @@ import numpy as np
 
 class FakeServer(ThreadingHTTPServer):
     daemon_threads = True
-    def __init__(self, engine, mode="full", faults=0., seed=0, key="secret-key-123456", model="tiny", port=0, slow=0.):
-        self.engine, self.mode, self.faults, self.rng, self.key, self.model, self.slow = engine, mode, faults, np.random.default_rng(seed), key, model, slow
+    def __init__(self, engine, mode="full", faults=0., seed=0, key="secret-key-123456", model="tiny", port=0, slow=0., forward=None):
+        self.engine, self.mode, self.faults, self.rng, self.key, self.model, self.slow, self.forward = engine, mode, faults, np.random.default_rng(seed), key, model, slow, forward
         self.lock, self.asked, self.answered, self.in_flight, self.most_in_flight, self.failed = threading.Lock(), Counter(), Counter(), 0, 0, Counter()
         super().__init__(("127.0.0.1", port), Handler)
 
@@ -59,6 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "429": self.send_response(429); self.send_header("Retry-After", "0"); self.send_header("Content-Length", "0"); self.end_headers(); return
         if fault == "500": return self.refuse(500, "overloaded")
         if fault == "cut": self.close_connection = True; return self.connection.close()
+        if s.forward: return self.relay(body, fault)
         if body.get("model") != s.model: return self.refuse(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
         chat = self.path.endswith("/chat/completions")
         if not chat and s.mode == "chat": return self.refuse(404, "This is a chat model and not supported in the v1/completions endpoint.")
@@ -70,6 +71,14 @@ class Handler(BaseHTTPRequestHandler):
         with s.lock: s.answered[self.digest(body)] += 1
         if fault == "truncated": data = json.dumps(reply); return self.send(200, reply, cut=len(data) // 2)
         self.send(200, reply)
+
+    def relay(self, body, fault): # ask the server behind this one
+        request = urllib.request.Request(self.server.forward + self.path.removeprefix("/v1"), json.dumps(body).encode(), {"Content-Type": "application/json", "Authorization": self.headers["Authorization"]})
+        try:
+            with urllib.request.urlopen(request) as answer: reply = json.load(answer)
+        except urllib.error.HTTPError as error: return self.send(error.code, json.loads(error.read() or b"{}"))
+        with self.server.lock: self.server.answered[self.digest(body)] += 1
+        self.send(200, reply, cut=len(json.dumps(reply)) // 2 if fault in ("truncated", "wrong") else None)
 
     def reply(self, body, ids, n, chat, fault):
         s, full = self.server, self.server.mode == "full" and not chat
@@ -92,6 +101,6 @@ class Handler(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     from mlcllm.engines import load_engine
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--mode", default="full"); flags.add_argument("--faults", type=float, default=0.); flags.add_argument("--port", type=int, default=8123); flags.add_argument("--key", default="none")
-    args = flags.parse_args(); server = FakeServer(load_engine("tiny", gpu="cpu"), args.mode, args.faults, port=args.port, key=args.key)
+    flags.add_argument("--mode", default="full"); flags.add_argument("--faults", type=float, default=0.); flags.add_argument("--port", type=int, default=8123); flags.add_argument("--key", default="none"); flags.add_argument("--forward")
+    args = flags.parse_args(); server = FakeServer(None if args.forward else load_engine("tiny", gpu="cpu"), args.mode, args.faults, port=args.port, key=args.key, forward=args.forward)
     print(server.url, flush=True); server.serve_forever()

@@ -13,6 +13,7 @@ pytest.importorskip("vllm", reason="vLLM is not installed here: make test-server
 os.environ |= dict(VLLM_CPU_KVCACHE_SPACE="2", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", OPENAI_API_KEY="secret-key-123456")
 
 from conformance import check_engine
+from fake_server import FakeServer
 from mlcllm.data import load_docs
 from mlcllm.engines import find_model, load_engine
 from mlcllm.openai_engine import load_openai
@@ -75,3 +76,11 @@ def test_the_cache_is_used(offline):
     before = dict(offline.stats); offline.score([offline.encode("one two three four five six seven eight nine ten " * 20 + str(k)) for k in range(40)], [5])
     asked, computed = (offline.stats[k] - before[k] for k in ("tokens_in", "tokens_forwarded"))
     assert computed < asked
+
+
+def test_behind_a_faulty_proxy_500_questions_get_the_same_answers(served, tiny):
+    questions = unary_prompts(DOCS.take(range(63)), TRAIN, shots=2)
+    with FakeServer(None, faults=.2, forward=served.client.url) as proxy:
+        got = answer_probs(load_openai("tiny", dict(base_url=proxy.url, tokenizer="tiny", cache=False, retries=12, api="full")), questions)
+    assert len(questions) > 500 and sum(proxy.failed.values()) > 50
+    np.testing.assert_allclose(got, answer_probs(tiny, questions), atol=1e-4)
