@@ -125,7 +125,7 @@ def _step_logits(engine, reader, contexts, lead, scoring): # (n, n_labels + 1) b
     leads = [lead]*len(contexts)
     if scoring=="sequence": return score_sequences(engine, reader, contexts, leads)
     read = engine.score(contexts, reader.watch_ids)
-    return label_logits(reader, fill_bound(read.logits, read.bound), leads)
+    return label_logits(reader, fill_bound(read.logits, getattr(read, "bound", None)), leads)
 
 def _first_logits(engine, reader, prompts, scoring): # the same at the first slot
     forced, lead = first_slot(reader)
@@ -211,7 +211,7 @@ def forced_first(
     grammar, n, (join, lead) = ListGrammar(reader), len(reader.labels), _second_slot(reader); go_on, stop, delay = reader.turns
     begun = [[*p, *grammar.first[name]] for p in prompts for name in reader.labels.names]; contexts = [b + list(join) for b in begun]
     turn, second = engine.score([b + list(join[:delay]) for b in begun], [*go_on, *stop]), _step_logits(engine, reader, contexts, lead, label_scoring)
-    turn = fill_bound(turn.logits, turn.bound)
+    turn = fill_bound(turn.logits, getattr(turn, "bound", None))
     p_stop = 1/(1 + np.exp(_lse(turn, np.arange(len(go_on))).astype(float) - _lse(turn, len(go_on) + np.arange(len(stop)))))
     return ForcedFirst(tuple(ids), reader.labels.with_none, _first_logits(engine, reader, prompts, label_scoring), second.reshape(len(ids), n, -1), p_stop.reshape(len(ids), n))
 

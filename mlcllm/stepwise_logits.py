@@ -228,7 +228,7 @@ def read_trace(
 )->StepTrace: # without steps if the answer holds no label
     "Find the label steps of an answer and read them"
     g, n = generation, len(generation.token_ids)
-    logits = fill_bound(g.logits, g.bound)
+    logits = fill_bound(g.logits, getattr(g, "bound", None))
     parsed = parse_answer(reader, g.text)
     complete, begun = text_lengths(reader.tokenizer, list(g.token_ids))
     at = tokens_at(begun, parsed.starts)
@@ -273,7 +273,7 @@ def read_first_slot(
     if not empty: return traces
     forced, lead = first_slot(reader)
     read = engine.score([prompts[k] + forced for k in empty], reader.watch_ids)
-    z = label_logits(reader, fill_bound(read.logits, read.bound), [lead]*len(empty))
+    z = label_logits(reader, fill_bound(read.logits, getattr(read, "bound", None)), [lead]*len(empty))
     nan = np.full(1, np.nan, np.float32)
     step = lambda t, j: replace(t, chosen=(t.names[int(z[j].argmax())],), token_index=np.array([-1]), logits=z[j:j+1], logsumexp=read.logsumexp[j:j+1], continue_logit=nan, stop_logit=nan, well_formed=False)
     swap = {k: step(traces[k], j) for j,k in enumerate(empty)}
@@ -295,7 +295,7 @@ def score_sequences(
     ids = sorted({i for w in wanted for i in w}); at = {i: k for k,i in enumerate(ids)}; width = max(map(len, wanted), default=0)
     columns = np.array([[at[i] for i in w] + [-1]*(width-len(w)) for w in wanted], dtype=int).reshape(len(jobs), width)
     read = engine.score([[*contexts[c], *s[:j]] for (c,_,j),s in zip(jobs, token)], ids)
-    logp = np.logaddexp.reduce(np.where(columns < 0, -np.inf, np.take_along_axis(fill_bound(read.logits, read.bound), columns.clip(0), 1)), axis=1) - read.logsumexp
+    logp = np.logaddexp.reduce(np.where(columns < 0, -np.inf, np.take_along_axis(fill_bound(read.logits, getattr(read, "bound", None)), columns.clip(0), 1)), axis=1) - read.logsumexp
     out = np.zeros((len(contexts), len(reader.labels.with_none)), np.float32)
     np.add.at(out, ([c for c,_,_ in jobs], [l for _,l,_ in jobs]), logp)
     return out
