@@ -24,13 +24,13 @@ from .data import AnnotatedDocs
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
 def pick_device(
-    gpu=None, # None: the first GPU if there is one, else the CPU; a number; "cpu" or -1
+    gpu=None, # None: the first GPU if there is one, else the CPU; a number; "cpu" or -1; "auto": the first of all GPUs, over which an engine spreads a model
 ): # a torch.device
     "Choose where to compute; never touches CUDA_VISIBLE_DEVICES, which a scheduler may have set"
     import torch
-    if gpu is None: return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if gpu is None or str(gpu).lower()=="auto": return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     if str(gpu).lower() in ("cpu", "-1"): return torch.device("cpu")
-    if not str(gpu).isdigit(): raise ValueError(f"gpu={gpu!r} is neither a GPU's number nor 'cpu'; leave it out to take the first GPU or else the CPU")
+    if not str(gpu).isdigit(): raise ValueError(f"gpu={gpu!r} is neither a GPU's number nor 'cpu' or 'auto' (all GPUs); leave it out to take the first GPU or else the CPU")
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(gpu) >= n: raise ValueError(f"gpu={gpu}: torch sees {n or 'no'} GPU{'s' if n!=1 else ''} here; for the CPU use gpu='cpu' (papermill: -p gpu cpu), or leave gpu out")
     return torch.device(f"cuda:{int(gpu)}")

@@ -13,10 +13,10 @@ import numpy as np
 from fastcore.basics import patch
 
 from .data import check_choice, check_number
-from .engines import Engine, Generation, Scored, end_of_text, find_model, folder_hash, load_tokenizer
+from .engines import Engine, Generation, Scored, end_of_text, base_model, folder_hash, load_tokenizer
 
 # %% ../nbs/00d_vllm.ipynb #867edebd
-VLLM_OPTIONS = dict(tensor_parallel_size=1, pipeline_parallel_size=1, distributed_executor_backend=None, gpu_memory_utilization=.9, max_model_len=None, quantization=None, enforce_eager=False, trust_remote_code=False, adapter=None, max_lora_rank=64)
+VLLM_OPTIONS = dict(tensor_parallel_size=1, pipeline_parallel_size=1, distributed_executor_backend=None, gpu_memory_utilization=.9, max_model_len=None, quantization=None, enforce_eager=False, trust_remote_code=False, max_lora_rank=64)
 
 def _vllm(): # the package, or a line that says how to get it
     try: import vllm
@@ -30,13 +30,18 @@ def load_vllm(
 )->Engine: # ready to score and generate
     "A model run by vLLM in this process"
     for k in backend_options or {}: check_choice("backend option", k, VLLM_OPTIONS)
-    o, vllm, name = VLLM_OPTIONS | (backend_options or {}), _vllm(), find_model(model)
-    adapter = o.pop("adapter"); rank = o.pop("max_lora_rank")
-    if adapter is not None and not (Path(adapter)/"adapter_config.json").is_file(): raise ValueError(f"adapter {adapter}: a folder with adapter_config.json is expected")
-    lora = dict(enable_lora=True, max_lora_rank=rank) if adapter else {}
+    o, vllm, (name, adapter, left_out) = VLLM_OPTIONS | (backend_options or {}), _vllm(), base_model(model)
+    rank = o.pop("max_lora_rank"); lora = dict(enable_lora=True, max_lora_rank=rank) if adapter else {}
     try: llm = vllm.LLM(name, dtype=dtype, enable_prefix_caching=True, max_logprobs=_MOST_IDS, seed=0, **{k: v for k,v in o.items() if v is not None}, **lora)
     except (ValueError, OSError, RuntimeError, KeyError) as error: raise ValueError(f"vLLM cannot load {model!r}: {str(error).strip().splitlines()[0][:300]}") from None
-    return VLLMEngine(llm, load_tokenizer(model), folder_hash(name) if Path(name).is_dir() else name, adapter)
+    engine = VLLMEngine(llm, load_tokenizer(model, o["trust_remote_code"]), "+".join(folder_hash(f) if Path(f).is_dir() else f for f in (name, adapter) if f), adapter)
+    engine.limits += tuple(s for s in (left_out, f"{name}: the code that came with the model was run (trust_remote_code)" if o["trust_remote_code"] else None) if s)
+    if adapter: _try_adapter(engine, name)
+    return engine
+
+def _try_adapter(engine, base): # vLLM reads an adapter with the first prompt, and its engine dies of one that does not fit
+    try: engine.score([engine.encode("a")], [5])
+    except Exception as error: raise ValueError(f"adapter {engine.adapter} does not fit {base}: it was trained on another model, or vLLM cannot read it ({str(error).strip().splitlines()[-1][:160]})") from None
 
 # %% ../nbs/00d_vllm.ipynb #cdc9728f
 _MOST_IDS = 128 # that vLLM takes with a request
@@ -47,7 +52,7 @@ class VLLMEngine(Engine):
     def __init__(self, llm, tokenizer, model_hash="", adapter=None):
         config = llm.llm_engine.model_config
         eos = getattr(config.hf_config, "eos_token_id", None)
-        super().__init__(tokenizer, config.max_model_len, [i for i in (eos if isinstance(eos, list) else [eos]) if i is not None], f"{model_hash} {adapter or ''}".strip(), config.dtype)
+        super().__init__(tokenizer, config.max_model_len, [i for i in (eos if isinstance(eos, list) else [eos]) if i is not None], model_hash, config.dtype)
         self.llm, self.adapter = llm, adapter
 
     def __repr__(self): return f"VLLMEngine({self.llm.llm_engine.model_config.model}, {self.dtype}{f', adapter {self.adapter}' if self.adapter else ''})"

@@ -4,24 +4,28 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-servers")
-os.environ |= dict(VLLM_CPU_KVCACHE_SPACE="2", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", OPENAI_API_KEY="secret-key-123456")
+os.environ |= dict(VLLM_CPU_KVCACHE_SPACE="2", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="ERROR", OPENAI_API_KEY="secret-key-123456")
 
 from conformance import check_engine
 from fake_server import FakeServer
+from peft import LoraConfig, get_peft_model
 from mlcllm.data import load_docs
-from mlcllm.engines import find_model, load_engine
+from mlcllm.engines import find_model, load_engine, load_tokenizer
 from mlcllm.openai_engine import load_openai
 from mlcllm.questions import answer_probs, binary_prompts, unary_prompts
 from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader, trace_docs
 
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
-PORT = 8137
+PORT, OFFLINE = 8137, dict(gpu_memory_utilization=.4, enforce_eager=True)
 
 
 @pytest.fixture(scope="module")
@@ -29,32 +33,76 @@ def tiny(): return load_engine("tiny", gpu="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def offline(): return load_engine("tiny", backend="vllm", dtype="float32", backend_options=dict(gpu_memory_utilization=.4, enforce_eager=True))
+def offline(): return load_engine("tiny", backend="vllm", dtype="float32", backend_options=OFFLINE)
+
+
+@contextmanager
+def serving(folder, log, port):
+    "vLLM's own server on loopback, and its address"
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--gpu-memory-utilization", "0.4", "--max-logprobs", "128", "--api-key", os.environ["OPENAI_API_KEY"], "--enforce-eager"]
+    with open(log, "w") as out: server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    for _ in range(180):
+        try: urllib.request.urlopen(f"http://127.0.0.1:{port}/health"); break
+        except OSError: time.sleep(1); assert server.poll() is None, Path(log).read_text()[-2000:]
+    yield f"http://127.0.0.1:{port}/v1"
+    server.terminate(); server.wait()
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    log = open(tmp_path_factory.mktemp("server") / "log", "w")
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", find_model("tiny"), "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(PORT), "--dtype", "float32", "--gpu-memory-utilization", "0.4", "--max-logprobs", "128", "--api-key", os.environ["OPENAI_API_KEY"], "--enforce-eager"]
-    server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    for _ in range(120):
-        try: urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health"); break
-        except OSError: time.sleep(1); assert server.poll() is None, Path(log.name).read_text()[-2000:]
-    yield load_openai("tiny", dict(base_url=f"http://127.0.0.1:{PORT}/v1", tokenizer="tiny", cache=False))
-    server.terminate(); server.wait()
+    with serving(find_model("tiny"), tmp_path_factory.mktemp("server") / "log", PORT) as url: yield load_openai("tiny", dict(base_url=url, tokenizer="tiny", cache=False))
+
+
+@pytest.fixture(scope="module")
+def random_llama(tmp_path_factory):
+    "A Llama with random weights whose logits spread like those of a trained one"
+    folder = tmp_path_factory.mktemp("llama"); torch.manual_seed(3)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=6144, hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=False))
+    for p in model.parameters():
+        if p.ndim > 1: torch.nn.init.normal_(p, std=.15)
+    model.save_pretrained(folder); load_tokenizer("tiny").save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(params=["offline", "served"])
 def engine(request): return request.getfixturevalue(request.param)
 
 
+def steps_agree(engine, own, docs, asking):
+    "How many documents were compared; raises where a step differs"
+    of = lambda e: trace_docs(e, make_reader(e, docs, asking), ask_prompts(docs, TRAIN, asking), 18, "first_token", asking.decoding)
+    for k, (a, b) in enumerate(zip(of(engine), of(own), strict=True)):
+        assert (a.chosen, a.output, a.finish_reason, a.found_step) == (b.chosen, b.output, b.finish_reason, b.found_step)
+        np.testing.assert_allclose(a.logits - a.logsumexp[:, None], b.logits - b.logsumexp[:, None], atol=1e-4); np.testing.assert_allclose(a.p_stop, b.p_stop, atol=1e-4)
+    return k + 1
+
+
 @pytest.mark.parametrize("decoding, label_format", [("free", "comma"), ("free", "json"), ("constrained", "comma")])
 def test_label_steps_are_those_of_the_forest(engine, tiny, decoding, label_format):
     docs, asking = DOCS.take(range(len(DOCS) if decoding == "free" else 12)), Asking(shots=6, label_format=label_format, decoding=decoding)
-    of = lambda e: trace_docs(e, make_reader(e, docs, asking), ask_prompts(docs, TRAIN, asking), 18, "first_token", decoding)
-    for a, b in zip(of(engine), of(tiny)):
-        assert (a.chosen, a.output, a.finish_reason, a.found_step) == (b.chosen, b.output, b.finish_reason, b.found_step)
-        np.testing.assert_allclose(a.logits - a.logsumexp[:, None], b.logits - b.logsumexp[:, None], atol=1e-4); np.testing.assert_allclose(a.p_stop, b.p_stop, atol=1e-4)
+    assert steps_agree(engine, tiny, docs, asking) == len(docs)
+
+
+@pytest.mark.parametrize("how", ["offline", "served"])
+def test_a_random_llama(random_llama, how, tmp_path):
+    own = load_engine(random_llama, gpu="cpu", dtype="float32")
+    assert own.score([own.encode("We won the cup!")], range(6144)).logits.std() > 1
+    def same(other): check_engine(other, own); assert steps_agree(other, own, DOCS, Asking(shots=4)) == len(DOCS)
+    if how == "offline": same(load_engine(random_llama, backend="vllm", dtype="float32", backend_options=OFFLINE))
+    else:
+        with serving(random_llama, tmp_path / "log", PORT + 1) as url: same(load_openai("tiny", dict(base_url=url, tokenizer="tiny", cache=False)))
+
+
+def test_an_adapter_is_a_model_here_too(tmp_path):
+    model = LlamaForCausalLM.from_pretrained(find_model("tiny"), dtype=torch.float32)
+    lora = get_peft_model(model, LoraConfig(r=8, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)); lora.peft_config["default"].base_model_name_or_path = "tiny"; lora.save_pretrained(tmp_path / "good")
+    own, other = load_engine(str(tmp_path / "good"), gpu="cpu", dtype="float32"), load_engine(str(tmp_path / "good"), backend="vllm", dtype="float32", backend_options=OFFLINE)
+    prompts = own.encode([t + "\nEmotion(s):" for t in DOCS.texts[:20]]); a, b = own.score(prompts, range(20, 120)), other.score(prompts, range(20, 120))
+    np.testing.assert_allclose(b.logits, a.logits - a.logsumexp[:, None], atol=2e-4)
+    assert own.model_hash == other.model_hash
+    wide = get_peft_model(LlamaForCausalLM.from_pretrained(find_model("small"), dtype=torch.float32), LoraConfig(r=8, target_modules=["q_proj"])); wide.peft_config["default"].base_model_name_or_path = "tiny"; wide.save_pretrained(tmp_path / "wide")
+    with pytest.raises(ValueError, match="adapter .*wide does not fit") as error: load_engine(str(tmp_path / "wide"), backend="vllm", dtype="float32", backend_options=OFFLINE)
+    assert "\n" not in str(error.value)
 
 
 def test_the_engine_conforms(engine, tiny): check_engine(engine, tiny)
