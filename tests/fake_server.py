@@ -52,6 +52,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def digest(self, body): return hashlib.sha256(json.dumps([body.get("prompt"), body.get("messages"), body.get("max_tokens"), body.get("logprob_token_ids")]).encode()).hexdigest()
 
+    def count(self, body): # an answer that arrives whole
+        with self.server.lock: self.server.answered[self.digest(body)] += 1
+
     def answer(self, body, fault):
         s = self.server
         if s.slow: import time; time.sleep(s.slow)
@@ -68,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         n = body.get("max_tokens") or body.get("max_completion_tokens") or 16
         if len(ids) + n > s.engine.max_length: return self.refuse(400, f"This model's maximum context length is {s.engine.max_length} tokens. However, you requested {len(ids)+n} tokens.")
         reply = self.reply(body, ids, n, chat, fault)
-        with s.lock: s.answered[self.digest(body)] += 1
+        if fault not in ("truncated", "wrong"): self.count(body)
         if fault == "truncated": data = json.dumps(reply); return self.send(200, reply, cut=len(data) // 2)
         self.send(200, reply)
 
@@ -77,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             with urllib.request.urlopen(request) as answer: reply = json.load(answer)
         except urllib.error.HTTPError as error: return self.send(error.code, json.loads(error.read() or b"{}"))
-        with self.server.lock: self.server.answered[self.digest(body)] += 1
+        if fault not in ("truncated", "wrong"): self.count(body)
         self.send(200, reply, cut=len(json.dumps(reply)) // 2 if fault in ("truncated", "wrong") else None)
 
     def reply(self, body, ids, n, chat, fault):

@@ -1,5 +1,7 @@
 "The real vLLM, in this process and behind its own HTTP server, against the token forest: `make test-servers`."
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -21,9 +24,11 @@ from peft import LoraConfig, get_peft_model
 from mlcllm.data import load_docs
 from mlcllm.engines import find_model, load_engine, load_tokenizer
 from mlcllm.openai_engine import load_openai
+from mlcllm.runs import find_runs, read_run
 from mlcllm.questions import answer_probs, binary_prompts, unary_prompts
 from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader, trace_docs
 
+ROOT = Path(__file__).resolve().parent.parent
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
 PORT, OFFLINE = 8137, dict(gpu_memory_utilization=.4, enforce_eager=True)
 
@@ -132,3 +137,28 @@ def test_behind_a_faulty_proxy_500_questions_get_the_same_answers(served, tiny):
         got = answer_probs(load_openai("tiny", dict(base_url=proxy.url, tokenizer="tiny", cache=False, retries=12, api="full")), questions)
     assert len(questions) > 500 and sum(proxy.failed.values()) > 50
     np.testing.assert_allclose(got, answer_probs(tiny, questions), atol=1e-4)
+
+
+def run_01(url, folder, data_root, wait=True):
+    "Notebook 01 on 500 documents, as a user runs it"
+    options = dict(base_url=url, tokenizer="tiny", cache=str(folder / "kept.sqlite"), retries=12, api="full"); folder.mkdir(exist_ok=True)
+    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / "01_stepwise_logits.ipynb"), str(folder / "o.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(folder / "runs"), "-p", "dataset", "GoEmotions", "-p", "data_dir", str(data_root / "goemotions"),
+               "-p", "split", "dev", "-p", "n_docs", "500", "-p", "backend", "openai", "-y", f"backend_options: {json.dumps(options)}"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    if wait: out, err = run.communicate(timeout=600); assert run.returncode == 0, err[-2000:]
+    return run
+
+
+def test_500_documents_through_faults_and_a_kill_end_with_the_same_tables(served, data_root, tmp_path):
+    run_01(served.client.url, tmp_path / "plain", data_root)
+    with FakeServer(None, faults=.2, forward=served.client.url) as proxy:
+        first = run_01(proxy.url, tmp_path / "faulty", data_root, wait=False)
+        while sum(proxy.answered.values()) < 200 and first.poll() is None: time.sleep(.05)
+        os.killpg(first.pid, signal.SIGKILL); first.wait(); time.sleep(1); before = sum(proxy.answered.values())
+        assert 200 <= before < 500
+        run_01(proxy.url, tmp_path / "faulty", data_root)
+    one, other = (read_run(find_runs(tmp_path / f / "runs", "01_stepwise_logits")[0]) for f in ("plain", "faulty"))
+    for table in ("docs", "steps", "scores"): pd.testing.assert_frame_equal(one[table], other[table], atol=2e-4, rtol=1e-4)
+    again = sum(n - 1 for n in proxy.answered.values())
+    print(f"{before} answered before the kill, {again} asked again, {sum(proxy.failed.values())} faults in {sum(proxy.asked.values())} requests")
+    assert len(one["docs"]) == 500 and sum(proxy.failed.values()) > 80 and again <= 8                 # those on their way when it was killed
