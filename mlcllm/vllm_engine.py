@@ -16,7 +16,7 @@ from .data import check_choice, check_number
 from .engines import Engine, Generation, Scored, end_of_text, base_model, folder_hash, load_tokenizer
 
 # %% ../nbs/00d_vllm.ipynb #867edebd
-VLLM_OPTIONS = dict(tensor_parallel_size=1, pipeline_parallel_size=1, distributed_executor_backend=None, gpu_memory_utilization=.9, max_model_len=None, quantization=None, enforce_eager=False, trust_remote_code=False, max_lora_rank=64)
+VLLM_OPTIONS = dict(tensor_parallel_size=1, pipeline_parallel_size=1, distributed_executor_backend=None, gpu_memory_utilization=.9, max_model_len=None, block_size=None, quantization=None, enforce_eager=False, trust_remote_code=False, max_lora_rank=64)
 
 def _vllm(): # the package, or a line that says how to get it
     try: import vllm

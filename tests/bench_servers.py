@@ -1,6 +1,6 @@
 """The paper's four workloads by four ways, on the bundled `small` in float32, on this machine: `make bench-servers`.
 
-Stepwise answers, unary and binary questions, and a ratio sweep (five shares of multi-label demonstrations), each by the token forest, by vLLM with its prefix cache, and by transformers one prompt at a time and in padded batches.
+Stepwise answers, unary and binary questions, and a ratio sweep (five shares of multi-label demonstrations), each by the token forest, by vLLM with its prefix cache (in blocks of its own choice and of 32 tokens), and by transformers one prompt at a time and in padded batches.
 Every way runs in a process of its own, so that its memory is its own, and vLLM's started engine has answered other prompts before the clock runs. transformers is timed on prompts drawn at random and scaled, with a 95 % bootstrap interval. The table is stored for 00d_vllm to show.
 """
 import argparse
@@ -22,7 +22,7 @@ from mlcllm.engines import find_model, load_engine
 from mlcllm.questions import binary_prompts, unary_prompts
 from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader
 
-WAYS, RATIOS, NEW = ("forest", "vllm", "one at a time", "padded"), (0., .25, .5, .75, 1.), 18
+WAYS, RATIOS, NEW = ("forest", "vllm", "vllm, small blocks", "one at a time", "padded"), (0., .25, .5, .75, 1.), 18
 
 
 def workloads(n_docs, encode, reader_of):
@@ -58,11 +58,11 @@ def sampled(way, model, jobs, sample, rng):
 
 def one_way(way, n_docs, sample):
     began, rng = time.perf_counter(), np.random.default_rng(0)
-    engine = load_engine("small", backend="vllm", dtype="float32", backend_options=dict(gpu_memory_utilization=.5, max_model_len=2048)) if way == "vllm" else load_engine("small", gpu="cpu", dtype="float32", share=way == "forest")
+    engine = load_engine("small", backend="vllm", dtype="float32", backend_options=dict(gpu_memory_utilization=.5, max_model_len=2048, **(dict(block_size=32) if "small" in way else {}))) if "vllm" in way else load_engine("small", gpu="cpu", dtype="float32", share=way == "forest")
     start = time.perf_counter() - began
     jobs = workloads(n_docs, engine.encode, lambda docs: make_reader(engine, docs, Asking()))
-    rows = list(whole(way, engine, jobs) if way in ("forest", "vllm") else sampled(way, engine.model, jobs, sample, rng))
-    if way == "vllm": del engine.llm                                                               # its process ends, and is counted
+    rows = list(whole(way, engine, jobs) if way == "forest" or "vllm" in way else sampled(way, engine.model, jobs, sample, rng))
+    if "vllm" in way: del engine.llm                                                               # its process ends, and is counted
     time.sleep(3)
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * 1024
     return [r | dict(start_seconds=start, peak_bytes=peak, device=f"CPU, {os.cpu_count()} cores", torch=torch.__version__, n_docs=n_docs) for r in rows]
