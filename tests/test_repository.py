@@ -31,7 +31,7 @@ def module_of(path):
 def copy(tmp_path_factory):
     "A copy of the repository in which nbdev may write"
     target = tmp_path_factory.mktemp("repo") / "mlcllm"
-    shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", "_proc", "_docs", "models", "*.egg-info"))
+    shutil.copytree(ROOT, target, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv*", "outputs", "_proc", "_docs", "models", "*.egg-info"))
     return target
 
 
