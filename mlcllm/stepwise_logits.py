@@ -7,8 +7,9 @@ __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tok
            'joined_labels', 'label_logits', 'text_lengths', 'tokens_at', 'StepTrace', 'read_trace', 'first_slot',
            'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room',
            'encode_prompts', 'Asking', 'ask_prompts', 'make_reader', 'choose_scoring', 'trace_docs', 'plot_steps',
-           'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_answers', 'score_table',
-           'sweep_scores', 'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_probs', 'tfidf_answers',
+           'score_table', 'sweep_scores', 'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table',
+           'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re
@@ -576,11 +577,11 @@ def answer_scores(
     return pd.DataFrame([(k, v[0], *interval(v)) for k,v in values.items()], columns=["metric","value","lo","hi"])
 
 # %% ../nbs/01_stepwise_logits.ipynb #686f4e2d
-def tfidf_answers(
+def tfidf_probs(
     train:AnnotatedDocs, # labelled documents
-    docs:AnnotatedDocs, # documents to label
-)->np.ndarray: # (n_docs, n_labels) 0/1
-    "TF-IDF and logistic regression, the supervised baseline"
+    docs:AnnotatedDocs, # documents to estimate
+)->tuple: # probabilities of the training documents from cross-validation (n_train, n_labels), and of the documents (n_docs, n_labels)
+    "TF-IDF and a logistic regression per label"
     words = TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
     x, y = words.fit_transform(train.texts), train.gold > 0
     held, probs = np.zeros(y.shape), np.zeros((len(docs), y.shape[1]))
@@ -588,9 +589,16 @@ def tfidf_answers(
         model = LogisticRegression(C=5., max_iter=1000)
         held[:,k] = cross_val_predict(model, x, y[:,k], cv=3, method="predict_proba")[:,1]
         probs[:,k] = model.fit(x, y[:,k]).predict_proba(words.transform(docs.texts))[:,1]
-    if not docs.labels.multi: return np.eye(y.shape[1])[probs.argmax(1)]
-    grid = np.arange(.05, .95, .05)
-    best = max(grid, key=lambda t: answer_scores(y, held > t, 0).value[0])
+    return held, probs
+
+def tfidf_answers(
+    train:AnnotatedDocs, # labelled documents
+    docs:AnnotatedDocs, # documents to label
+)->np.ndarray: # (n_docs, n_labels) 0/1
+    "Labels of the supervised baseline"
+    held, probs = tfidf_probs(train, docs)
+    if not docs.labels.multi: return np.eye(probs.shape[1])[probs.argmax(1)]
+    best = max(np.arange(.05, .95, .05), key=lambda t: answer_scores(train.gold, held > t, 0).value[0])
     return (probs > best).astype(float)
 
 # %% ../nbs/01_stepwise_logits.ipynb #eff45404

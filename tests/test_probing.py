@@ -1,0 +1,107 @@
+"Notebook 03 as a user runs it, and its probes against scikit-learn's own."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from sklearn.decomposition import TruncatedSVD
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mlcllm.data import load_docs
+from mlcllm.engines import load_engine
+from mlcllm.internals import attention_masses, hidden_states
+from mlcllm.probing import attention_table, fit_probe, load_probes, look_inside
+from mlcllm.runs import find_runs, read_run
+from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def papermill(notebook, tmp_path, *args, **params):
+    flags = [x for k, v in params.items() for x in ("-p", k, str(v))]
+    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / f"{notebook}.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), *flags, *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+
+
+def test_a_run_its_return_and_its_probabilities_in_02(tmp_path):
+    done = papermill("03_probing", tmp_path, "-y", "layers: [2, -1]", n_train=80, n_docs=40, split="test")
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder, = find_runs(tmp_path / "runs", "03_probing")
+    run = read_run(folder)
+    assert run["record"]["status"] == "done" and run["record"]["parameters"]["layers"] == [2, 4]
+    index, scores = run["hidden"], run["scores"]
+    assert set(index[index.position == 0].doc_id) == set(index[index.position == 1].doc_id) == set(run["docs"].doc_id)              # every answer has a first step, an empty one too
+    with safe_open(folder / "hidden.safetensors", "numpy") as f: states = {k: f.get_tensor(k) for k in f.keys()}
+    assert set(states) == {"layer_2", "layer_4"} and states["layer_4"].dtype == np.float16 and (np.abs(states["layer_4"][index.row]).sum(1) > 0).all()
+    assert {"probe", "control", "selectivity", "most_frequent", "bag_of_words", "model"} == set(scores.method) and {"gold", "pred", "pred_2plus", "first"} == set(scores.target)
+    probe = load_probes(folder / "probes.safetensors")["gold.layer_4.position_1"]
+    first = index[index.position == 1].sort_values("doc_id")
+    told = run["dists"].pivot(index="doc_id", columns="label", values="prob").loc[first.doc_id, list(probe.labels)]
+    assert np.allclose(probe.predict_proba(states["layer_4"][first.row]), told, atol=1e-6)
+    (folder / "hidden.safetensors").unlink()                                                                                         # its rows are computed anew, the training documents' are not
+    done = papermill("03_probing", tmp_path, "-y", "layers: [2, -1]", n_train=80, n_docs=40, split="test")
+    assert done.returncode == 0, done.stderr[-2000:]
+    with safe_open(folder / "hidden.safetensors", "numpy") as f: assert all(np.allclose(f.get_tensor(k), v, atol=1e-2) for k, v in states.items())
+    assert "train: 1 chunks, 1 of them from before" in (folder / "run.log").read_text() and "test: 1 chunks, 1 of them" not in (folder / "run.log").read_text()
+    done = papermill("02_alignment", tmp_path, methods="compare_to_none", n_dev=0, n_docs=40, join=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {"probe", "compare_to_none"} <= set(read_run(find_runs(tmp_path / "runs", "02_alignment")[0])["scores"].method)
+
+
+@pytest.mark.parametrize("args, says", [(("-y", "layers: [9]"), "layer 9 does not exist"), (("-p", "backend", "vllm"), "backend='hf'"), (("-p", "split", "train"), "are trained on and scored as well"), (("-p", "train_demo_split", "train"), "demonstrations to themselves")])
+def test_bad_input_is_one_line(tmp_path, args, says):
+    done = papermill("03_probing", tmp_path, *args, n_docs=4, n_train=4)
+    assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-800:]
+
+
+def test_the_paper_recipe_is_scikit_learns_own():
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(400, 40)) @ rng.normal(size=(40, 40)) + 5).astype(np.float32)
+    y = (x @ rng.normal(size=(40, 2)) / 40 + rng.logistic(size=(400, 2)) > 0).astype(int)
+    fit, _ = train_test_split(np.arange(400), test_size=0.2, random_state=42)
+    before = make_pipeline(StandardScaler(with_mean=False), TruncatedSVD(39, random_state=42)).fit(x[fit])
+    ours = fit_probe(x, y, ("a", "b"), "paper")
+    for k in range(2):
+        theirs = LogisticRegression(C=np.inf, solver="lbfgs", max_iter=10000).fit(before.transform(x[fit]), y[fit, k])
+        assert np.abs(ours.predict_proba(x)[:, k] - theirs.predict_proba(before.transform(x))[:, 1]).mean() < 0.02                  # saga stops after 1,000 rounds, near the same optimum
+    assert ours.about["n_train"] == 320
+
+
+def test_answers_cut_at_the_limit_and_without_labels_have_the_states_that_produced_them(data_root):
+    docs, train = (load_docs("GoEmotions", s, data_dir=data_root / "goemotions", n_docs=n) for s, n in (("dev", 24), ("train", 200)))
+    engine = load_engine("tiny", gpu="cpu")
+    for n_new in (2, 9):                                                                                                             # no label fits into two tokens of a JSON list; nine cut some lists
+        asking = Asking(max_new_tokens=n_new)
+        reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, train, asking)
+        seen = look_inside(engine, reader, docs, prompts, asking, (4,))
+        assert any(t.finish_reason == "length" for t in seen.traces) and (n_new > 2 or not any(t.found_step for t in seen.traces))
+        for k, t in enumerate(seen.traces):
+            state = seen.states[(seen.doc == k) & (seen.position == 1)][0, 0]
+            z = engine.model.get_output_embeddings().weight.detach().numpy()[reader.watch_ids] @ state
+            where = [reader.columns[lead] for lead in reader.forms]
+            assert min(np.abs(z[c].max(-1) - t.logits[0]).max() for c in where) < 1e-2                                               # through the head, the state gives the logits of the trace
+
+
+def test_attention_is_averaged_over_steps_as_by_hand():
+    engine = load_engine("tiny", gpu="cpu")
+    docs, train, asking = load_docs("demo", "test"), load_docs("demo", "train"), Asking()
+    docs = docs.take([8, 35, 47])
+    reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, train, asking)
+    seen = look_inside(engine, reader, docs, prompts, asking, (4,))
+    engine.model.set_attn_implementation("eager")
+    per_token = []
+    for p, t in zip(prompts, seen.traces):
+        ids = engine.encode(p.text)
+        for k in t.token_index[1:]:
+            tokens = ids + list(t.token_ids[:k])
+            weights = np.stack([w[0, :, -1].mean(0).detach().numpy() for w in engine.model(__import__("torch").tensor([tokens]), output_attentions=True).attentions]).mean(0)
+            earlier = [len(ids) + i for i in t.token_index if i < k]
+            per_token.append((weights[: len(ids)].mean(), weights[len(ids):].mean(), weights[earlier].mean()))
+    table = attention_table(seen.attention, 10).set_index("part").per_token
+    assert np.allclose(table[["input", "answer", "labels"]], 100 * np.mean(per_token, 0), atol=1e-4)
