@@ -6,8 +6,8 @@
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'HF_OPTIONS', 'common_lengths', 'Branch',
            'build_branch', 'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs',
            'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine', 'HFEngine',
-           'free_memory', 'used_memory', 'find_model', 'folder_hash', 'base_model', 'put_adapter', 'load_tokenizer',
-           'load_engine']
+           'free_memory', 'used_memory', 'find_model', 'folder_hash', 'base_model', 'quantized', 'put_adapter',
+           'load_tokenizer', 'load_engine']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
 import difflib, logging, os, re, resource, sys, warnings
@@ -722,7 +722,11 @@ def _said(model, error): # the error to raise
     if "trust_remote_code" in str(error): return ValueError(f"model {model!r} comes with code of its own, which is not run unless you trust it: -y 'backend_options: {{trust_remote_code: true}}'")
     return ValueError(_say(str(model), error))
 
-def _quantized(quantization, dtype): # extra arguments for 4-bit and 8-bit loading
+def quantized(
+    quantization:str, # None, 4bit or 8bit
+    dtype, # in which layers compute
+)->dict: # arguments of `from_pretrained`
+    "How transformers loads weights in few bits"
     if quantization is None: return {}
     if not _has("bitsandbytes"): raise ValueError(f"quantization={quantization!r} needs bitsandbytes: pip install 'mlcllm[quant]'")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)      # it says in every layer of every pass that it casts
@@ -776,7 +780,7 @@ def load_engine(
     for k in backend_options or {}: check_choice("backend option", k, HF_OPTIONS)
     o, device = HF_OPTIONS | (backend_options or {}), pick_device(gpu)
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
-    how = dict(dtype=kind, device_map="auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}, attn_implementation=o["attn_implementation"], trust_remote_code=bool(o["trust_remote_code"]), **_quantized(quantization, kind))
+    how = dict(dtype=kind, device_map="auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}, attn_implementation=o["attn_implementation"], trust_remote_code=bool(o["trust_remote_code"]), **quantized(quantization, kind))
     if model in BUNDLED: hf_logging.disable_progress_bar() # a bundled model is there at once
     try:
         name, adapter, left_out = base_model(model)

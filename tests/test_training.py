@@ -1,0 +1,88 @@
+"Trained models: a training that is killed ends where it would have, and notebooks 04 and 04a run as a user runs them."
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlcllm.alignment import join_dists
+from mlcllm.data import load_docs
+from mlcllm.demux import load_demux, predict, train_targets
+from mlcllm.runs import find_runs, read_run
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+BERT = """
+import sys, torch
+from mlcllm.data import load_docs
+from mlcllm.demux import load_tokenizer, make_demux, train_demux, predict
+from transformers import AutoModel, BertConfig
+from pathlib import Path
+place = Path(sys.argv[1]); tokenizer = load_tokenizer("minilm"); torch.manual_seed(0)
+AutoModel.from_config(BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)).save_pretrained(place / "encoder"); tokenizer.save_pretrained(place / "encoder")
+train, dev = load_docs("demo", "train"), load_docs("demo", "dev")
+model, own = make_demux(str(place / "encoder"), train.labels, max_length=96)
+history = train_demux(model, own, train, dev, place / "checkpoints", epochs=6, learning_rate=1e-3, batch_size=16, patience=9, metric="nll")
+model.save_pretrained(place / "model"); own.save_pretrained(place / "model"); history.to_parquet(place / "history.parquet")
+"""
+
+
+def papermill(notebook, tmp_path, *args, **params):
+    flags = [x for k, v in params.items() for x in ("-p", k, str(v))]
+    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / f"{notebook}.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), *flags, *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=ENV)
+
+
+def test_a_killed_training_ends_where_it_would_have(tmp_path):
+    command = lambda place: [sys.executable, "-c", BERT, str(place)]
+    for name in ("whole", "killed"): (tmp_path / name).mkdir()
+    assert subprocess.run(command(tmp_path / "whole"), env=ENV, capture_output=True).returncode == 0
+    process = subprocess.Popen(command(tmp_path / "killed"), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.time() + 120
+    while len(list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*/trainer_state.json"))) < 2 and process.poll() is None and time.time() < until: time.sleep(0.05)
+    process.send_signal(signal.SIGKILL), process.wait()
+    assert not (tmp_path / "killed" / "model").exists()
+    assert subprocess.run(command(tmp_path / "killed"), env=ENV, capture_output=True).returncode == 0
+    docs = load_docs("demo", "test")
+    whole, killed = (predict(*load_demux(tmp_path / n / "model"), docs).probs for n in ("whole", "killed"))
+    assert np.abs(whole - killed).max() < 1e-5
+
+
+def test_demux_on_votes_joins_02(tmp_path):
+    done = papermill("04_demux", tmp_path, votes=True, epochs=1, n_train=32, n_docs=12)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder, = find_runs(tmp_path / "runs", "04_demux")
+    assert {"demux+votes", "tfidf", "prior", "annotator", "demux+votes+global"} <= set(read_run(folder)["scores"].method)
+    docs = load_docs("demo", "test", n_docs=12)
+    own, = join_dists(folder, docs)
+    assert own.method == "demux+votes" and np.allclose(own.probs, predict(*load_demux(folder / "model", docs.labels), docs).probs, atol=1e-6)
+    assert "| demux+votes |" in (folder / "model" / "README.md").read_text() and not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("notebook, args, says", [("04_demux", ("-p", "split", "train"), "are trained on and scored as well"), ("04_demux", ("-p", "encoder", "./nowhere"), "there is no such folder"), ("04_demux", ("-p", "max_length", "16"), "set max_length to"),
+                                                  ("04a_sft", ("-p", "quantization", "4bit", "-p", "gpu", "cpu"), "trains on a GPU only"), ("04a_sft", ("-p", "max_length", "30"), "raise max_length"), ("04a_sft", ("-p", "train_split", "test"), "trained on and asked about")])
+def test_bad_input_is_one_line(tmp_path, notebook, args, says):
+    done = papermill(notebook, tmp_path, *args, n_docs=4, n_train=8)
+    assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-800:]
+
+
+def test_finetuning_and_reinforcement_leave_models_and_rows(tmp_path):
+    done = papermill("04a_sft", tmp_path, n_train=32, n_docs=12, epochs=1, rl_steps=2, rl_group=4, lora_r=8)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder, = find_runs(tmp_path / "runs", "04a_sft")
+    run = read_run(folder)
+    assert {"base_hard", "sft_hard", "sft_max", "rl_hard", "rl_max"} <= set(run["dists"].method) and set(run["spikiness"].model) == {"base", "sft", "rl"} and len(run["rl_log"]) == 2
+    assert {p.name for p in folder.glob("model_*")} == {"model_sft", "model_rl"} and not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
+    again = papermill("01_stepwise_logits", tmp_path, model=folder / "model_sft", n_docs=12, max_new_tokens=24)                       # the adapter is a model
+    assert again.returncode == 0, again.stderr[-2000:]
+    asked = read_run(find_runs(tmp_path / "runs", "01_stepwise_logits")[0])
+    assert asked["docs"].output.tolist() == run["docs_sft"].output.tolist()
+
+
+def test_targets_are_votes_or_gold():
+    docs = load_docs("demo", "train", n_docs=9)
+    assert np.array_equal(train_targets(docs)[1], docs.gold) and np.allclose(train_targets(docs, True)[1], docs.human().probs)
