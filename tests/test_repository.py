@@ -80,6 +80,18 @@ def test_parameter_files_name_only_parameters(path):
         assert given and set(given) <= known, f"unknown in {notebook}: {set(given) - known}"
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if parameter_cells(p)], ids=lambda p: p.stem)
+def test_no_cell_changes_a_parameter(path):
+    names, behind = parameter_names(path), False
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "code" and behind:
+            tree = ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))
+            inner = {id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.Lambda, ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)) for n in ast.walk(f)}
+            stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and id(n) not in inner}
+            assert not stored & names, f"{stored & names} is set again in: {cell.source[:200]}"
+        behind = behind or "parameters" in cell.metadata.get("tags", [])
+
+
 def test_nothing_of_this_machine_is_committed():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode: pytest.skip("not a git checkout")
