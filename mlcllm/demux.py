@@ -7,6 +7,7 @@ __all__ = ['BERT', 'POOLINGS', 'METRICS', 'find_encoder', 'load_tokenizer', 'lab
            'make_demux', 'load_demux', 'train_targets', 'predict', 'train_demux', 'plot_training', 'model_card']
 
 # %% ../nbs/04_demux.ipynb #51091c23
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging as hf_logging
 
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
 from .metrics import score
@@ -38,8 +40,15 @@ def find_encoder(
     if str(encoder).startswith(("/", ".", "~")) and not Path(encoder).is_dir(): raise ValueError(f"encoder {encoder!r}: there is no such folder")
     return str(encoder)
 
+@contextmanager
+def _quietly(): # transformers would tell of a pooler that is left out, and of a model type that it does not know
+    level = hf_logging.get_verbosity(); hf_logging.set_verbosity_error()
+    try: yield
+    finally: hf_logging.set_verbosity(level)
+
 def _load(what, encoder, load):
-    try: return load(find_encoder(encoder))
+    try:
+        with _quietly(): return load(find_encoder(encoder))
     except (OSError, KeyError, SafetensorError) as error: raise ValueError(f"encoder {encoder!r} could not be loaded from a folder, the cache or the Hub ({what}: {str(error).strip().splitlines()[0][:160]})") from None
 
 # %% ../nbs/04_demux.ipynb #513bb86e
@@ -141,7 +150,8 @@ def load_demux(
     labels:LabelSet=None, # of the task it shall serve; None: not checked
 )->tuple: # a Demux, its tokenizer; raises ValueError where it was trained on other labels
     "A trained model"
-    try: model, tokenizer = Demux.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    try:
+        with _quietly(): model, tokenizer = Demux.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error: raise ValueError(f"{folder}: no trained Demux model ({str(error).strip().splitlines()[0][:160]})") from None
     if labels is not None and tuple(labels.names)!=model.labels.names: raise ValueError(f"{folder} was trained on the labels {', '.join(model.labels.names)}, not on {', '.join(labels.names)}")
     return model, tokenizer
@@ -216,7 +226,8 @@ def train_demux(
     args = TrainingArguments(str(folder), num_train_epochs=epochs, per_device_train_batch_size=batch_size, per_device_eval_batch_size=2*batch_size, learning_rate=learning_rate, warmup_steps=warmup, lr_scheduler_type="linear", weight_decay=0., max_grad_norm=1.,
         eval_strategy="epoch", logging_strategy="epoch", metric_for_best_model=metric, greater_is_better=metric!="nll", save_total_limit=2, seed=seed, data_seed=seed, report_to=[], use_cpu=not cuda, bf16=sixteen, fp16=cuda and not sixteen, label_names=["labels"], disable_tqdm=None, dataloader_pin_memory=cuda, train_sampling_strategy="group_by_length", **when)
     trainer = Trainer(model, args, train_dataset=_Inputs(train, tokenizer, model, y), eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)), data_collator=DataCollatorWithPadding(tokenizer), compute_metrics=_dev_scores(dev, train.labels.multi), callbacks=[] if save_steps else [EarlyStoppingCallback(patience)])
-    try: trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None)
+    try:
+        with _quietly(): trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None)
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate" not in str(error).lower(): raise
         raise MemoryError(f"training does not fit into memory with batch_size={batch_size} and max_length={model.config.longest}: lower one of them") from None

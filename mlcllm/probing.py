@@ -98,7 +98,8 @@ def fit_probe(
     if y.shape!=(len(x), len(names)): raise ValueError(f"targets have shape {y.shape}, expected {(len(x), len(names))} (documents, labels)")
     if len(x) < 2: raise ValueError(f"{len(x)} training documents: no probe can be trained on so few")
     if recipe=="paper": rows = train_test_split(np.arange(len(x)), test_size=.2, random_state=42)[0]; x, y = x[rows], y[rows]
-    pipeline = probe_pipeline(x.shape[1], recipe, seed); z = pipeline.fit_transform(x)
+    pipeline = probe_pipeline(x.shape[1], recipe, seed)
+    with np.errstate(all="ignore"): z = pipeline.fit_transform(x)                  # states that are all alike have no variance to explain
     scaler, svd = pipeline[0], pipeline[1]
     coef, bias = _per_label(z, y, recipe, seed) if multi else _one_of_all(z, y, recipe, seed)
     weights = coef @ svd.components_ / scaler.scale_

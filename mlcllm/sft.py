@@ -87,7 +87,9 @@ def load_trainable(
     loaded = AutoModelForCausalLM.from_pretrained(name, dtype=kind, device_map={"": device}, **quantized(quantization, kind))
     if adapter is None: return loaded
     from peft import PeftModel
-    return PeftModel.from_pretrained(loaded, adapter, is_trainable=True)
+    tuned = PeftModel.from_pretrained(loaded, adapter, is_trainable=True)
+    for config in tuned.peft_config.values(): config.base_model_name_or_path = name      # where peft looks when it saves
+    return tuned
 
 def _memory(error, batch_size): # the line for a training that does not fit
     if "out of memory" in str(error).lower() or "can't allocate" in str(error).lower(): return MemoryError(f"training does not fit into memory with batch_size={batch_size}: lower it and raise accumulate, lower max_length, or take quantization='4bit'")
