@@ -211,7 +211,7 @@ def train_demux(
     votes:bool=False, # train on shares of votes?
     epochs:float=8, # passes, at most
     patience:int=3, # epochs without a better score
-    metric:str="micro_f1", # of dev
+    metric:str="nll", # of dev
     batch_size:int=32, # documents of a step
     learning_rate:float=2e-5, # at its highest
     warmup:float=.1, # share of steps in which it rises
@@ -238,7 +238,7 @@ def train_demux(
 # %% ../nbs/04_demux.ipynb #90023c35
 def plot_training(
     history:pd.DataFrame, # from `train_demux`
-    metric:str="micro_f1", # the score that chooses
+    metric:str="nll", # the score that chooses
     axes=None, # two
 ): # the axes
     "Losses and the score on dev, epoch by epoch, with the epoch that is kept"
