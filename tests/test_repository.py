@@ -80,6 +80,13 @@ def test_parameter_files_name_only_parameters(path):
         assert given and set(given) <= known, f"unknown in {notebook}: {set(given) - known}"
 
 
+def test_every_extra_can_be_installed():
+    named = set(re.findall(r"^(\w+)_requirements", (ROOT / "settings.ini").read_text(), re.M))
+    known = set(re.findall(r'"(\w+)"', re.search(r"extras_require=.*?in \((.*?)\)", (ROOT / "setup.py").read_text())[1]))
+    asked = set(re.findall(r"mlcllm\[(\w+)\]", (ROOT / "settings.ini").read_text()))
+    assert asked | {"dev"} <= known == named
+
+
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if parameter_cells(p)], ids=lambda p: p.stem)
 def test_no_cell_changes_a_parameter(path):
     names, behind = parameter_names(path), False
