@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'SET_METRICS', 'Method', 'parse_method', 'choose_methods',
            'served_methods', 'Estimates', 'label_orders', 'estimate', 'Estimator', 'text_docs', 'dists_table',
-           'read_dists', 'join_dists', 'take_over', 'check_weights', 'stored_traces', 'leave_out', 'calibrate_dists',
-           'threshold_scores']
+           'with_people', 'read_dists', 'join_dists', 'take_over', 'check_weights', 'stored_traces', 'leave_out',
+           'calibrate_dists', 'threshold_scores']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
 import re
@@ -253,6 +253,13 @@ def dists_table(
     cols = dict(doc_id=[i for d in dists for i in d.ids for _ in d.labels.names], method=[d.method for d in dists for _ in range(d.probs.size)],
                 label=[n for d in dists for _ in d.ids for n in d.labels.names], prob=np.concatenate([d.probs.astype(np.float64).ravel() for d in dists]) if dists else [])
     return pa.table(cols, schema=pa.schema(dict(doc_id=pa.string(), method=pa.string(), label=pa.string(), prob=pa.float64()).items()))
+
+def with_people(
+    dists:list, # of LabelDist
+    docs:AnnotatedDocs, # their documents
+)->list: # with the votes (human), where there are any, and the gold labels (gold) behind them
+    "Estimates and what they are held against, as they are stored"
+    return dists + ([docs.human()] if docs.has_votes else []) + [LabelDist(docs.gold.astype(float), docs.labels, docs.ids, "gold", not docs.labels.multi)]
 
 def read_dists(
     rows:pd.DataFrame, # dists.parquet

@@ -116,6 +116,7 @@ class _Look: # collects the attention of some tokens of a pack, layer by layer
         self.leaves, self.behind, self.own, self.n_parts, self.masses = leaves, behind, own, n_parts, []
 
     def __call__(self, pack, layer, q, k, total, window, scaling, softcap): # q (n_kv, g, n, d), k (n_kv, n, d), total (n_kv, g, n)
+        self.leaves, self.behind, self.own = (x.to(q.device) for x in (self.leaves, self.behind, self.own))      # layers may lie on several GPUs
         row = pack.flat[self.leaves] // pack.rows.shape[1]
         q, total, here = q[:, :, self.leaves].float(), total[:, :, self.leaves].float(), pack.position[self.leaves]
         def masses(scores, parts, distance): # scores (n_kv, g, m, n_keys) -> (m, n_parts)
@@ -177,7 +178,7 @@ def _eager_masses(engine, prompts, parts, n_parts): # the same from transformers
         for k, (p, part) in enumerate(zip(prompts, parts)):
             engine.stats["tokens_forwarded"] += len(p)
             weights = engine.model.get_decoder()(input_ids=torch.tensor([p], device=engine.device), use_cache=False, output_attentions=True).attentions
-            if not weights or any(w is None for w in weights): raise ValueError(f"{type(engine.model).__name__} does not give its attention weights")
+            if not weights or any(w is None for w in weights): raise ValueError(f"{type(engine.model).__name__} does not give its attention weights (attention=False leaves them out)")
             last = np.stack([w[0, :, -1].float().mean(0).cpu().numpy() for w in weights])
             yield [k], np.stack([last[:, part==j].sum(1) for j in range(n_parts)], -1)[None]
     finally: engine.model.set_attn_implementation(own)

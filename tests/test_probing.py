@@ -42,7 +42,7 @@ def test_a_run_its_return_and_its_probabilities_in_02(tmp_path):
     assert {"probe", "control", "selectivity", "most_frequent", "bag_of_words", "model"} == set(scores.method) and {"gold", "pred", "pred_2plus", "first"} == set(scores.target)
     probe = load_probes(folder / "probes.safetensors")["gold.layer_4.position_1"]
     first = index[index.position == 1].sort_values("doc_id")
-    told = run["dists"].pivot(index="doc_id", columns="label", values="prob").loc[first.doc_id, list(probe.labels)]
+    told = run["dists"].query("method=='probe'").pivot(index="doc_id", columns="label", values="prob").loc[first.doc_id, list(probe.labels)]
     assert np.allclose(probe.predict_proba(states["layer_4"][first.row]), told, atol=1e-6)
     (folder / "hidden.safetensors").unlink()                                                                                         # its rows are computed anew, the training documents' are not
     done = papermill("03_probing", tmp_path, "-y", "layers: [2, -1]", n_train=80, n_docs=40, split="test")
