@@ -209,7 +209,7 @@ def train_demux(
     dev:AnnotatedDocs, # documents on which training is stopped
     folder, # for checkpoints; an interrupted training in it goes on
     votes:bool=False, # train on shares of votes?
-    epochs:float=8, # passes, at most
+    epochs:float=3, # passes, at most
     patience:int=3, # epochs without a better score
     metric:str="nll", # of dev
     batch_size:int=32, # documents of a step
