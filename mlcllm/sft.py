@@ -178,7 +178,7 @@ def train_grpo(
     trainer = GRPOTrainer(loaded, reward, args, train_dataset=data, processing_class=tokenizer, peft_config=lora.config() if lora is not None and base_model(model)[1] is None else None)
     try: trainer.train()
     except RuntimeError as error: raise _memory(error, 4*group) from None
-    _store(trainer, tokenizer, folder, model)
+    _store(trainer, tokenizer, folder, model); shutil.rmtree(f"{folder}_checkpoints", ignore_errors=True)
     log = pd.DataFrame(trainer.state.log_history)
     return log[log["reward"].notna()][["step", "reward", *(c for c in ("reward_std", "kl") if c in log)]].reset_index(drop=True)
 
