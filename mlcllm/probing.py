@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 
 from .data import AnnotatedDocs, LabelDist, check_choice
 from .internals import attention_masses, hidden_states, lens_logits
-from .metrics import score
+from .metrics import bootstrap_weights, score
 from .runs import atomic_write
 from .stepwise_logits import Asking, answer_room, encode_prompts, label_logits, label_probs, step_contexts, step_leads, tfidf_answers, trace_docs
 
@@ -331,7 +331,7 @@ def selectivity(
     n_boot:int=1000, seed:int=0,
 )->tuple: # micro-F1 of the probe minus that of its control, with a 95 % interval
     "How much more than a table learnt by heart"
-    n = len(target); w = np.vstack([np.ones(n), np.random.default_rng(seed).multinomial(n, np.full(n, 1/n), n_boot)])
+    w = bootstrap_weights(len(target), n_boot, seed)
     d = _micro_draws(probs, target, w) - _micro_draws(control_probs, control_target, w)
     return d[0], *np.quantile(d[1:], [.025, .975])
 
@@ -434,7 +434,7 @@ def across_steps(
         probe = fit_probe(known[a][0], known[a][2], train.docs.labels, recipe, seed, multi=False)
         for b in steps:
             if len(asked[b][0]): rows.append(target_scores(test.docs.take(asked[b][1]), asked[b][2], dict(probe=_as_labels(probe.predict_proba(asked[b][0]), False)), 1000, seed).assign(trained_at=a, used_at=b))
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["method", "metric", "value", "lo", "hi", "n_docs", "trained_at", "used_at"]) # hardly an answer holds a label
 
 # %% ../nbs/03_probing.ipynb #24f8c607
 _COUNTS = ("none", "one", "two", "three or more")
@@ -451,7 +451,7 @@ def count_probes(
     for method, position in (("document", 0), ("first_step", 1)):
         (x, doc), (x_test, doc_test) = train.states(layer, position), test.states(layer, position); n = number(test, doc_test)
         p = fit_probe(x, np.eye(4)[number(train, doc)], _COUNTS, recipe, seed, multi=False).predict_proba(x_test)
-        if draws is None: draws = np.vstack([np.ones(len(n)), np.random.default_rng(seed).multinomial(len(n), np.full(len(n), 1/len(n)), 300)])
+        if draws is None: draws = bootstrap_weights(len(n), 300, seed)
         rows.append((method, "accuracy", draws@(p.argmax(1)==n)/len(n), len(n))); rows.append((method, "auc_several", np.array([_auc(p[:, 2:].sum(1), n > 1, w) for w in draws]), len(n)))
     common = np.bincount(number(train, range(len(train.docs))), minlength=4).argmax()
     rows += [("most_frequent", "accuracy", draws@(n==common)/len(n), len(n)), ("most_frequent", "auc_several", np.full(len(draws), .5), len(n))]

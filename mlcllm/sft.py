@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from .data import AnnotatedDocs, check_choice, check_number
 from .engines import QUANTIZATIONS, base_model, load_tokenizer, quantized
 from .estimators import dist_from_traces
+from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
 
@@ -191,7 +192,7 @@ def spikiness(
     "Mean top probability and entropy (bits) of label steps, with 95 % intervals over documents"
     rows = []
     for name, some in traces.items():
-        steps = step_summary(some); ids = {t.doc_id: k for k,t in enumerate(some)}; w = np.vstack([np.ones(len(some)), np.random.default_rng(seed).multinomial(len(some), np.full(len(some), 1/len(some)), n_boot)])
+        steps = step_summary(some); ids = {t.doc_id: k for k,t in enumerate(some)}; w = bootstrap_weights(len(some), n_boot, seed)
         for last, g in steps.groupby("is_last"):
             at = g.doc_id.map(ids).to_numpy()
             for metric in ("top", "entropy"):
