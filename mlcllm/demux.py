@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BERT', 'POOLINGS', 'METRICS', 'find_encoder', 'load_tokenizer', 'label_pieces', 'intra_loss', 'DemuxConfig', 'Demux',
-           'make_demux', 'load_demux', 'train_targets', 'predict', 'train_demux', 'plot_training', 'model_card']
+           'make_demux', 'load_demux', 'train_targets', 'predict', 'train_demux', 'plot_training', 'model_card',
+           'upload_model']
 
 # %% ../nbs/04_demux.ipynb #51091c23
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from scipy.special import expit, softmax
 from torch import nn
@@ -263,3 +265,10 @@ def model_card(
     lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([m, *r.fillna("")]) + " |" for m, r in table.iterrows()]
     header = ["---", "library_name: mlcllm", *([f"base_model: {base}"] if base.count("/")==1 and not Path(base).exists() else []), "---"]
     return "\n".join([*header, f"# {title}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
+
+def upload_model(
+    folder, # of a trained model: weights, tokenizer and card
+    repo:str, # of the Hub, e.g. me/demux-goemotions; made if there is none
+)->None:
+    "Put a trained model on the Hub, where the token of `hf auth login` may write"
+    api = HfApi(); api.create_repo(repo, exist_ok=True); api.upload_folder(repo_id=repo, folder_path=folder)

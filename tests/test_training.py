@@ -60,10 +60,18 @@ def test_demux_on_votes_joins_02(tmp_path):
     docs = load_docs("demo", "test", n_docs=12)
     own, = join_dists(folder, docs)
     assert own.method == "demux+votes" and np.allclose(own.probs, predict(*load_demux(folder / "model", docs.labels), docs).probs, atol=1e-6)
+    other = papermill("04_demux", tmp_path, trained=folder / "model", split="dev", dev_split="test", n_docs=8)                       # what is trained is scored elsewhere
+    assert other.returncode == 0, other.stderr[-2000:]
+    place = next(f for f in find_runs(tmp_path / "runs", "04_demux") if f != folder)
+    dists = read_run(place)["dists"]
+    mine = dists[dists.method == "demux+votes"].pivot(index="doc_id", columns="label", values="prob")
+    few = load_docs("demo", "dev", n_docs=8)
+    assert np.allclose(mine.loc[list(few.ids), list(few.labels.names)], predict(*load_demux(folder / "model"), few).probs, atol=1e-6) and not (place / "model").exists()
     assert "| demux+votes |" in (folder / "model" / "README.md").read_text() and not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
 
 
 @pytest.mark.parametrize("notebook, args, says", [("04_demux", ("-p", "split", "train"), "are trained on and scored as well"), ("04_demux", ("-p", "encoder", "./nowhere"), "there is no such folder"), ("04_demux", ("-p", "max_length", "16"), "set max_length to"),
+                                                  ("04_demux", ("-p", "train_split", "training"), "did you mean 'train'"), ("04_demux", ("-p", "trained", "."), "no trained Demux model"),
                                                   ("04a_sft", ("-p", "quantization", "4bit", "-p", "gpu", "cpu"), "trains on a GPU only"), ("04a_sft", ("-p", "max_length", "30"), "raise max_length"), ("04a_sft", ("-p", "train_split", "test"), "trained on and asked about")])
 def test_bad_input_is_one_line(tmp_path, notebook, args, says):
     done = papermill(notebook, tmp_path, *args, n_docs=4, n_train=8)
