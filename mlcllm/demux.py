@@ -97,9 +97,10 @@ POOLINGS = ("mean", "max")
 class DemuxConfig(PreTrainedConfig):
     "What a Demux model is made of"
     model_type = "mlcllm_demux"
-    def __init__(self, encoder=None, label_names=(), pieces=(), multi=True, allows_none=True, pooling="mean", intra=.2, max_length=128, method="demux", **kwargs):
+    def __init__(self, encoder=None, label_names=(), pieces=(), multi=True, allows_none=True, pooling="mean", intra=.2, max_length=128, method="demux", base=None, **kwargs):
         self.encoder, self.label_names, self.pieces, self.multi, self.allows_none = encoder or {}, list(label_names), [list(p) for p in pieces], multi, allows_none
         self.pooling, self.intra, self.longest, self.method = pooling, intra, kwargs.pop("longest", max_length), method
+        self.base = base      # the encoder as it was named
         super().__init__(**kwargs)
 
 class Demux(PreTrainedModel):
@@ -145,7 +146,7 @@ def make_demux(
     tokenizer = load_tokenizer(encoder); pieces = label_pieces(tokenizer, labels.names, max_length); torch.manual_seed(seed)
     inner = _load("weights", encoder, lambda e: AutoModel.from_pretrained(e, add_pooling_layer=False, dtype=torch.float32))
     if (most := getattr(inner.config, "max_position_embeddings", max_length)) < max_length: raise ValueError(f"max_length={max_length}, but {encoder} has {most} positions")
-    return Demux(DemuxConfig(inner.config.to_dict(), labels.names, pieces, labels.multi, labels.allows_none, pooling, float(intra), max_length, method), inner), tokenizer
+    return Demux(DemuxConfig(inner.config.to_dict(), labels.names, pieces, labels.multi, labels.allows_none, pooling, float(intra), max_length, method, str(encoder)), inner), tokenizer
 
 def load_demux(
     folder, # of a trained model, or its Hub id

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+import matplotlib
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,7 +160,8 @@ class Run:
 
     def save_figure(self, name, fig):
         "Store a figure as PNG and SVG"
-        for kind in ("png", "svg"): atomic_write(self.folder/"figures"/f"{name}.{kind}", lambda p: fig.savefig(p, format=kind, dpi=150, bbox_inches="tight"))
+        with matplotlib.rc_context({"svg.hashsalt": "mlcllm"}):       # the same picture is the same file
+            for kind in ("png", "svg"): atomic_write(self.folder/"figures"/f"{name}.{kind}", lambda p: fig.savefig(p, format=kind, dpi=150, bbox_inches="tight", metadata={"Date": None} if kind=="svg" else None))
 
     def done(self):
         "Mark the run as done"
