@@ -111,6 +111,7 @@ def gather(
     return Rows(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(keys)), problems)
 
 # %% ../nbs/04b_stored_runs.ipynb #d7093107
+_OURS = ("demo", "Boxes")
 _TEXTS = ("text", "output_text", "prompt")
 _PATHS = ("data_dir", "test_ids", "output_dir", "traces", "join", "trained", "encoder", "cot", "demo_labels", "template")
 
@@ -118,8 +119,8 @@ def _short(value): # a path shrinks to its last part, or several to theirs
     if isinstance(value, str): return ",".join(Path(v).name if v.startswith(("/", "~", ".")) else v for v in value.split(","))
     return value
 
-def _slim(table): # without texts, wide integers and floats kept as they are
-    gone = [c for c in _TEXTS if c in table.column_names]
+def _slim(table, texts): # without texts, unless they may be passed on
+    gone = [c for c in _TEXTS if c in table.column_names and not texts]
     for c in gone: table = table.set_column(table.column_names.index(c), c, pa.nulls(len(table), pa.string()))
     return table.replace_schema_metadata(None)
 
@@ -135,6 +136,6 @@ def publish_runs(
         old = Path(r.folder); new = Path(target)/Path(*old.parts[-4:]); new.mkdir(parents=True, exist_ok=True)
         record = json.loads((old/"run.json").read_text(encoding="utf-8")); record["parameters"] = {k: _short(v) if k in _PATHS or k=="model" else v for k,v in record["parameters"].items()}
         for p in sorted(old.glob("*.parquet")):
-            if tables is None or p.stem in tables: atomic_write(new/p.name, lambda to: pq.write_table(_slim(pq.read_table(p)), to, compression="zstd", compression_level=15))
+            if tables is None or p.stem in tables: atomic_write(new/p.name, lambda to: pq.write_table(_slim(pq.read_table(p), record["parameters"].get("dataset") in _OURS), to, compression="zstd", compression_level=15))
         atomic_write(new/"run.json", lambda to: to.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")); made.append(new)
     return made
