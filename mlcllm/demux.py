@@ -20,6 +20,7 @@ from huggingface_hub import HfApi
 from safetensors import SafetensorError
 from scipy.special import expit, softmax
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_utils import get_last_checkpoint
@@ -206,6 +207,10 @@ def _dev_scores(docs, multi): # what is computed on dev after each epoch
         return t[t.label.isna()].set_index("metric").value.to_dict()
     return scores
 
+class _Trainer(Trainer):
+    def get_eval_dataloader(self, eval_dataset=None): # in the documents' order, which the sampling by length would not keep
+        return self.accelerator.prepare(DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.data_collator))
+
 def train_demux(
     model:Demux, tokenizer, # from `make_demux`
     train:AnnotatedDocs, # documents to train on
@@ -228,7 +233,8 @@ def train_demux(
     when = dict(save_strategy="steps", save_steps=save_steps, load_best_model_at_end=False) if save_steps else dict(save_strategy="epoch", load_best_model_at_end=True)
     args = TrainingArguments(str(folder), num_train_epochs=epochs, per_device_train_batch_size=batch_size, per_device_eval_batch_size=2*batch_size, learning_rate=learning_rate, warmup_steps=warmup, lr_scheduler_type="linear", weight_decay=0., max_grad_norm=1.,
         eval_strategy="epoch", logging_strategy="epoch", metric_for_best_model=metric, greater_is_better=metric!="nll", save_total_limit=2, seed=seed, data_seed=seed, report_to=[], use_cpu=not cuda, bf16=sixteen, fp16=cuda and not sixteen, label_names=["labels"], disable_tqdm=None, dataloader_pin_memory=cuda, train_sampling_strategy="group_by_length", **when)
-    trainer = Trainer(model, args, train_dataset=_Inputs(train, tokenizer, model, y), eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)), data_collator=DataCollatorWithPadding(tokenizer), compute_metrics=_dev_scores(dev, train.labels.multi), callbacks=[] if save_steps else [EarlyStoppingCallback(patience)])
+    dev = dev.take(np.argsort([len(t) for t in dev.texts], kind="stable"))      # alike long ones in a batch
+    trainer = _Trainer(model, args, train_dataset=_Inputs(train, tokenizer, model, y), eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)), data_collator=DataCollatorWithPadding(tokenizer), compute_metrics=_dev_scores(dev, train.labels.multi), callbacks=[] if save_steps else [EarlyStoppingCallback(patience)])
     try:
         with _quietly(): trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None)
     except RuntimeError as error:
