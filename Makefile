@@ -1,4 +1,4 @@
-# make demo | test | test-servers | lab | bench | bench-servers | table2 | table5 | site | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | test | test-servers | lab | bench | bench-servers | figures | table2 | table5 | site | site-check | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 SERVERS := .venv-servers
-.PHONY: demo test test-servers lab bench bench-servers table2 table5 site reference clean env servers-env
+.PHONY: demo test test-servers lab bench bench-servers figures table2 table5 site site-check reference clean env servers-env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -62,6 +62,16 @@ table2 table5: $(READY)
 		$(BIN)/papermill nbs/02_alignment.ipynb outputs/$@-$$d.ipynb -f params/datasets/$$d.yaml -f params/tables/$@.yaml $$(test -d "$(DATA)/$$d" && echo "-p data_dir $(DATA)/$$d") $(ARGS) || failed="$$failed $$d"; \
 	done; test -z "$$failed" || { echo "not finished:$$failed (what is done is kept and not computed again)"; exit 1; }
 
+# every figure and table from stored runs, e.g. make figures ARGS="-p runs outputs"
+figures: $(READY)
+	@mkdir -p outputs
+	$(BIN)/papermill nbs/05_figures.ipynb outputs/figures.ipynb $(ARGS)
+
+# the site without Quarto: pages, links, pictures, and their looks where a Chromium is installed
+site-check: $(READY)
+	$(INSTALL) -q -e ".[site]"
+	$(BIN)/python tests/site_check.py
+
 site: $(READY)
 	@command -v quarto >/dev/null || { echo "the site needs Quarto (quarto.org); the notebooks read the same in JupyterLab: make lab"; exit 1; }
 	$(BIN)/nbdev_docs
@@ -91,5 +101,5 @@ reference: $(READY)
 	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
 
 clean:
-	rm -rf $(VENV) $(SERVERS) _proc _docs build dist *.egg-info
+	rm -rf $(VENV) $(SERVERS) _proc _docs _site_check build dist *.egg-info
 	@echo "outputs/ is kept; remove it by hand"

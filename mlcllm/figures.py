@@ -129,14 +129,15 @@ class Traced:
     @property
     def several(self): return bool((self.docs.gold.map(len)!=1).any())   # not a task with one label
 
+def _those(runs, test): return runs[np.array([test(r) for r in runs.itertuples()], bool)] # rows of an index
+
 def _is_plain(r): return not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", None) and r.decoding!="constrained"
 
 def traced_runs(
     shelf:Shelf,
 )->Rows: # of the index; whose stepwise runs are drawn
     "The plain stepwise runs, one for each dataset and model"
-    runs = usable(shelf.index, "01_stepwise_logits"); runs = runs[[_is_plain(r) for r in runs.itertuples()]]
-    return comparable(runs)
+    return comparable(_those(usable(shelf.index, "01_stepwise_logits"), _is_plain))
 
 def load_traced(
     row, # a row of the index
@@ -318,7 +319,7 @@ def sweep_table(
     shelf:Shelf,
 )->pd.DataFrame: # dataset, model, ratio, value, lo, hi, n_docs, gold: shares of answers and of documents with several labels
     "Multi-label answers for each ratio of a sweep"
-    runs = usable(shelf.index, "01_stepwise_logits"); runs = runs[[isinstance(r, (list, tuple)) for r in runs.ratio]]
+    runs = _those(usable(shelf.index, "01_stepwise_logits"), lambda r: isinstance(r.ratio, (list, tuple)))
     scores = gather(comparable(runs).table, "scores").table; docs = gather(comparable(runs).table, "docs").table
     if not len(scores): raise Missing("no run of 01 with a list of ratios")
     rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric=="multilabel_share")].assign(ratio=lambda d: d.method.str.removeprefix("hard+ratio").astype(float))
@@ -485,7 +486,7 @@ def order_table(
     shelf:Shelf,
 )->pd.DataFrame: # dataset, model, label_order, alphabet, alphabet_lo, alphabet_hi, prompt, prompt_lo, prompt_hi, chance (%), n, source
     "How many answers follow the alphabet, and how many the prompt (paper, Table 7)"
-    runs = usable(shelf.index, "01_stepwise_logits"); runs = runs[np.array([not isinstance(r, (list, tuple)) for r in runs.ratio], bool) & runs.label_order.isin(["alphabetical", "reverse", "random"])]
+    runs = _those(usable(shelf.index, "01_stepwise_logits"), lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in _TABLE7)
     runs = comparable(runs, ("dataset", "model", "label_order", "seed")).table; hits = []
     for r in runs.itertuples():
         docs = read_table(r.folder, "docs"); names = tuple(n for n in r.labels if n!="none"); shown = order_labels(LabelSet(names), r.label_order, int(r.seed or 0))

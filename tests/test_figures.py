@@ -1,0 +1,134 @@
+"05 draws what is there, says what is not, and draws the same picture twice; the viewer is one page."
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlcllm.figures import MEASURES, claims_table, load_traced, never_table, open_shelf, plot_steps_wall, say, scale_table, step_claims, traced_runs, traces_of
+from mlcllm.runs import find_runs, read_run, start_run
+from mlcllm.step_statistics import step_table
+from mlcllm.stored_runs import index_runs
+
+ROOT = Path(__file__).resolve().parent.parent
+LABELS = ("anger", "fear", "joy", "none")
+
+
+def stored(folder, dataset="A", model="tiny", n=30, labels=LABELS, seed=0, docs="same", done=True, **params):
+    "A stepwise run whose answers are drawn at random"
+    rng = np.random.default_rng(seed)
+    rows, steps = [], []
+    for k in range(n):
+        written = list(rng.permutation(labels[:-1])[:rng.integers(1, 3)])
+        rows.append(dict(doc_id=f"d{k}", text=None, gold=list(rng.permutation(labels[:-1])[:2]), predicted=written, human=list(rng.random(len(labels) - 1)), n_annotators=3, output=", ".join(written), found_step=True))
+        for s, name in enumerate(written):
+            z = rng.normal(size=len(labels)).astype(np.float32)
+            z[labels.index(name)] = z.max() + 1
+            steps.append(dict(doc_id=f"d{k}", step=s, token_index=s, chosen=name, is_last=s == len(written) - 1, logits=z.tolist(), logsumexp=3.0, continue_logit=0.0, stop_logit=1.0))
+    run = start_run("01_stepwise_logits", dict(dataset=dataset, split="test", model=model, ratio=0.5, label_order="alphabetical", seed=seed, **params), labels=list(labels), fingerprint=dict(docs=docs, n=n), output_dir=folder)
+    run.record["n_docs"] = n
+    run.save_table("docs", pd.DataFrame(rows)), run.save_table("steps", pd.DataFrame(steps))
+    if done: run.done()
+    return run.folder
+
+
+def figures(tmp_path, *args):
+    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / "05_figures.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "made"), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def test_statistics_of_a_wall_are_those_of_plain_loops(tmp_path):
+    stored(tmp_path), stored(tmp_path, model="small", seed=1)
+    traced = traces_of(open_shelf(tmp_path))
+    assert set(traced) == {("A", "tiny"), ("A", "small")}
+    t = traced["A", "tiny"]
+    for column, last in (("top", True), ("top", False), ("second", False)):
+        plain = []
+        for r in t.stored.itertuples():
+            p = np.exp(np.array(r.logits, float) - max(r.logits)); p = sorted(p / p.sum())
+            if r.is_last == last: plain.append(p[-1] if column == "top" else p[-2])
+        assert np.array_equal(np.sort(t.steps[t.steps.is_last == last][column]), np.sort(plain))
+    rows = step_claims(traced)
+    mid = t.steps[~t.steps.is_last]
+    assert next(r for r in rows if r[:3] == (4, "A", "tiny"))[3] == pytest.approx(mid.second_is_next.mean() - 0.5)
+    assert "Claim 4" in say(rows, 4) and "nothing was run" in say(rows, 8) and set(claims_table(rows).claim) <= set(range(1, 6))
+    never = never_table(traced)
+    v = mid.second_never.dropna()
+    assert never[never.model == "tiny"].value.item() == pytest.approx(100 * v.mean()) and never[never.model == "tiny"].n.item() == len(v)
+    size = scale_table(traced)
+    assert size[(size.model == "tiny") & (size.statistic == "second is next")].value.item() == pytest.approx(mid.second_is_next.mean())
+
+
+def test_drawn_numbers_are_the_tables(tmp_path):
+    stored(tmp_path)
+    traced = traces_of(open_shelf(tmp_path))
+    fig = plot_steps_wall(traced, "top", kind="box")
+    medians = sorted(line.get_ydata()[0] for line in fig.axes[0].lines if line.get_color() == "black" and len(line.get_ydata()) == 2 and line.get_linestyle() == "-" and len(set(line.get_ydata())) == 1 and line.get_xdata()[0] != line.get_xdata()[1])
+    s = traced["A", "tiny"].steps
+    wanted = [g.top.median() for _, g in s[s.step < 2].groupby(["step", "is_last"])]
+    assert all(any(abs(m - w) < 1e-12 for m in medians) for w in wanted)
+    assert set(MEASURES) == {"top", "second", "entropy"}
+
+
+def test_runs_that_cannot_stand_together(tmp_path):
+    for seed, model in enumerate(("tiny", "small")): stored(tmp_path, model=model, seed=seed)
+    stored(tmp_path, n=50, docs="others", seed=2), stored(tmp_path, labels=("x", "y", "none"), seed=3), stored(tmp_path, dataset="B", seed=4, done=False)
+    old = stored(tmp_path, dataset="C", seed=5)
+    (old / "run.json").write_text((old / "run.json").read_text().replace('"schema_version": 1', '"schema_version": 7'))
+    shelf = open_shelf(tmp_path)
+    rows = traced_runs(shelf)
+    assert rows.table.n_docs.tolist() == [30, 30] and rows.table.dataset.tolist() == ["A", "A"]
+    assert len(rows.notes) == 1 and "2 of 4 runs" in rows.notes[0]
+    problems = " ".join(shelf.index.problem.dropna())
+    assert "in progress" in problems and "schema 7" in problems
+
+
+def test_figures_of_a_folder(tmp_path):
+    runs = tmp_path / "runs"
+    for seed, (d, m) in enumerate((("A", "tiny"), ("A", "small"), ("B", "tiny"))): stored(runs, d, m, seed=seed)
+    stored(runs, "B", "small", seed=9, done=False)
+    broken = stored(runs, "D", "tiny", seed=10)
+    (broken / "steps.parquet").write_bytes(b"PAR1")
+    digests = []
+    for _ in range(2):
+        done = figures(tmp_path, "-p", "runs", str(runs))
+        assert done.returncode == 0, done.stderr[-3000:]
+        folder, = find_runs(tmp_path / "made", "05_figures")
+        digests.append({p.name: p.read_bytes() for p in sorted((folder / "figures").glob("*.svg"))})
+    assert digests[0] == digests[1] and {"figure2.svg", "figure3.svg", "figure10.svg", "figure11.svg", "claims.svg"} <= set(digests[0])
+    run = read_run(folder)
+    missing = run["missing"]
+    assert {"figure6", "figure7", "table2"} <= set(missing.exhibit) and (missing.command.str.startswith("papermill nbs/") | (missing.command == "")).all()
+    assert "B" in set(missing.dataset[missing.exhibit == "figure2"]) and any("cannot be read" in w for w in missing.why)
+    assert any("in progress" in w for w in run["record"]["warnings"])
+    assert set(run["verdicts"].claim) <= set(range(1, 6))
+
+
+def test_wrong_names_are_one_line(tmp_path):
+    stored(tmp_path / "runs")
+    for args, says in ((("-p", "runs", str(tmp_path / "nowhere")), "no such folder"), (("-p", "figures", "figur2"), "did you mean 'figure2'"), (("-p", "models", "tinny"), "did you mean 'tiny'"), (("-p", "kind", "violins"), "did you mean 'violin'")):
+        done = figures(tmp_path, *(("-p", "runs", str(tmp_path / "runs")) if args[1] != "runs" else ()), *args)
+        assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-800:]
+
+
+def test_committed_runs_carry_no_text():
+    index = index_runs(ROOT / "outputs" / "reference")
+    for r in index.itertuples():
+        path = Path(r.folder) / "docs.parquet"
+        if path.exists() and r.dataset.split(" ")[0] not in ("demo", "Boxes"): assert pd.read_parquet(path, columns=["text"]).text.isna().all(), path
+        assert not re.search(r"/(root|home|work|tmp)/", (Path(r.folder) / "run.json").read_text()), r.folder
+        assert json.loads((Path(r.folder) / "run.json").read_text())["status"] == "done"
+    assert sum(p.stat().st_size for p in (ROOT / "outputs" / "reference").rglob("*") if p.is_file()) < 20e6
+
+
+def test_a_trace_is_read_as_it_was_written(tmp_path):
+    folder = stored(tmp_path)
+    row = next(index_runs(tmp_path).itertuples())
+    t = load_traced(row)
+    assert t.names == LABELS and t.several and len(t.steps) == len(pd.read_parquet(folder / "steps.parquet"))
+    pd.testing.assert_frame_equal(t.steps, step_table(t.docs, t.stored, LABELS))
