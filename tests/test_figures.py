@@ -111,9 +111,11 @@ def test_figures_of_a_folder(tmp_path):
 
 def test_wrong_names_are_one_line(tmp_path):
     stored(tmp_path / "runs")
-    for args, says in ((("-p", "runs", str(tmp_path / "nowhere")), "no such folder"), (("-p", "figures", "figur2"), "did you mean 'figure2'"), (("-p", "models", "tinny"), "did you mean 'tiny'"), (("-p", "kind", "violins"), "did you mean 'violin'")):
-        done = figures(tmp_path, *(("-p", "runs", str(tmp_path / "runs")) if args[1] != "runs" else ()), *args)
+    for args, says in ((("-p", "runs", str(tmp_path / "nowhere")), "no such folder"), (("-p", "runs", str(tmp_path / "runs"), "-p", "figures", "figur2"), "did you mean 'figure2'")):
+        done = figures(tmp_path, *args)
         assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-800:]
+    with pytest.raises(ValueError, match="did you mean 'tiny'"): open_shelf(tmp_path / "runs", models=["tinny"])
+    with pytest.raises(ValueError, match="did you mean 'violin'"): plot_steps_wall(traces_of(open_shelf(tmp_path / "runs")), kind="violins")
 
 
 def test_committed_runs_carry_no_text():
