@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlcllm import demux, sft
 from mlcllm.alignment import join_dists
 from mlcllm.data import load_docs
 from mlcllm.demux import load_demux, predict, train_targets
@@ -89,6 +90,16 @@ def test_finetuning_and_reinforcement_leave_models_and_rows(tmp_path):
     assert again.returncode == 0, again.stderr[-2000:]
     asked = read_run(find_runs(tmp_path / "runs", "01_stepwise_logits")[0])
     assert asked["docs"].output.tolist() == run["docs_sft"].output.tolist()
+
+
+def test_too_little_memory_names_what_lowers_it(tmp_path, monkeypatch):
+    def full(*args, **kwargs): raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    monkeypatch.setattr(demux._Trainer, "train", full)
+    few = load_docs("demo", "train", n_docs=8)
+    with pytest.raises(MemoryError, match="batch_size=32 and max_length=96: lower one"): demux.train_demux(*demux.make_demux("minilm", few.labels, max_length=96), few, few, tmp_path)
+    trl = pytest.importorskip("trl")
+    monkeypatch.setattr(trl.SFTTrainer, "train", full)
+    with pytest.raises(MemoryError, match="batch_size=8: lower it and raise accumulate"): sft.train_sft("tiny", [dict(prompt="a b", completion=" joy")] * 8, tmp_path / "model")
 
 
 def test_targets_are_votes_or_gold():
