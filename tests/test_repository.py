@@ -99,6 +99,16 @@ def test_no_cell_changes_a_parameter(path):
         behind = behind or "parameters" in cell.metadata.get("tags", [])
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "nbs").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_imports_stand_in_cells_of_their_own(path):
+    "nbdev runs every cell with an import when it makes the site, and nothing of what such a cell may need"
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type != "code" or re.search(r"^#\|\s*(export|default_exp)", cell.source, re.M): continue
+        tree = ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))
+        imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert not imports or all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body), cell.source[:200]
+
+
 def test_nothing_of_this_machine_is_committed():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode: pytest.skip("not a git checkout")
