@@ -548,7 +548,7 @@ class Preview:
     def _repr_html_(self):
         style = lambda k, a: "background:#fdae6b" if k in self.labels else "background:#fee6ce" if any(x <= a < z for x,z in self.prompt.answers) else f"background:{('#f7f7f7', '#e4e4e4')[k%2]}"
         cells = "".join(f"<span style='{style(k, a)}'>{html.escape(self.prompt.text[a:z])}</span>" for k,(a,z) in enumerate(self.spans))
-        return f"<p>{html.escape(repr(self))}</p><pre style='white-space:pre-wrap;max-height:32em;overflow:auto;color:black'>{cells}<b>▮</b></pre>"
+        return f"<p>{html.escape(repr(self))}</p><pre tabindex='0' aria-label='The prompt, token by token' style='white-space:pre-wrap;max-height:32em;overflow:auto;color:black'>{cells}<b>▮</b></pre>"
 
 # %% ../nbs/00b_prompts.ipynb #c3bcc16d
 def preview(
