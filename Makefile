@@ -1,4 +1,4 @@
-# make demo | test | test-servers | lab | bench | bench-servers | figures | table2 | table5 | site | site-check | reference | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | test | test-servers | lab | bench | bench-servers | figures | table2 | table5 | site | site-check | reference | publish | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -76,26 +76,51 @@ site: $(READY)
 	@command -v quarto >/dev/null || { echo "the site needs Quarto (quarto.org); the notebooks read the same in JupyterLab: make lab"; exit 1; }
 	$(BIN)/nbdev_docs
 
-# the runs behind the tables of 01 and 02: DATA holds goemotions/, semeval2018/, hatexplain/ and the paper's id_lists/
-RUN01 = $(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/last.ipynb -p output_dir outputs/bundled
-RUN02 = $(BIN)/papermill nbs/02_alignment.ipynb outputs/last.ipynb -p output_dir outputs/bundled -p n_dev 500
-RUN03 = $(BIN)/papermill nbs/03_probing.ipynb outputs/last.ipynb -p output_dir outputs/bundled
-reference: $(READY)
+# the runs behind the site's numbers: DATA holds goemotions/, semeval2018/, hatexplain/ and the paper's id_lists/; what is finished is not run again
+PM     = $(BIN)/papermill --no-progress-bar
+LAST   = outputs/last.ipynb -p output_dir outputs/bundled
+GOEMO  = -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions
+SEMEVAL = -f params/datasets/SemEval.yaml -p data_dir $(DATA)/semeval2018
+HATE   = -f params/datasets/HateXplain.yaml -p data_dir $(DATA)/hatexplain
+TARGETS = -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexplain
+MAIN   = -p test_ids $(DATA)/id_lists/GoEmotions/main_test_set.txt
+RATIOS = -y 'ratio: [0, 0.2, 0.4, 0.6, 0.8, 1]'
+RUN01  = $(PM) nbs/01_stepwise_logits.ipynb $(LAST)
+RUN02  = $(PM) nbs/02_alignment.ipynb $(LAST) -p n_dev 500
+RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p label_format json -p split dev+test
+RUN04  = $(PM) nbs/04_demux.ipynb $(LAST) -p encoder minilm -p learning_rate 1e-4
+RUN04A = $(PM) nbs/04a_sft.ipynb $(LAST) -p model tiny -p epochs 2
+.PHONY: reference-data reference-01 reference-02 reference-03 reference-04 publish
+reference: reference-01 reference-02 reference-03 reference-04 publish
+reference-data: $(READY)
 	@test -d "$(DATA)/goemotions" || { echo "say where the corpora are: make reference DATA=folder"; exit 1; }
 	@mkdir -p outputs
-	for m in tiny small; do set -e; \
-		$(RUN01) -p model $$m; \
-		$(RUN01) -p model $$m -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions; \
-		$(RUN01) -p model $$m -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions -p test_ids $(DATA)/id_lists/GoEmotions/main_test_set.txt; \
-		$(RUN01) -p model $$m -f params/datasets/SemEval.yaml -p data_dir $(DATA)/semeval2018; \
-		$(RUN01) -p model $$m -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexplain; \
+
+reference-01: reference-data
+	set -e; for m in tiny small; do \
+		$(RUN01) -p model $$m; $(RUN01) -p model $$m -p dataset Boxes -p shots 5; \
+		$(RUN01) -p model $$m $(GOEMO) -p split test; $(RUN01) -p model $$m $(GOEMO) $(MAIN); $(RUN01) -p model $$m $(SEMEVAL); $(RUN01) -p model $$m $(HATE); $(RUN01) -p model $$m $(TARGETS); \
+		$(RUN01) -p model $$m $(GOEMO) $(MAIN) $(RATIOS); $(RUN01) -p model $$m $(SEMEVAL) $(RATIOS); \
+		for o in "reverse -p seed 0" "random -p seed 0" "random -p seed 1" "random -p seed 2"; do $(RUN01) -p model $$m $(GOEMO) -p split test -p label_order $$o; $(RUN01) -p model $$m $(SEMEVAL) -p label_order $$o; done; \
 	done
-	for m in tiny small; do set -e; \
-		$(RUN02) -p model $$m -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexplain -p calibrations platt; \
-		$(RUN02) -p model $$m -f params/datasets/HateXplain.yaml -p data_dir $(DATA)/hatexplain -p calibrations temperature; \
-		$(RUN02) -p model $$m -f params/datasets/GoEmotions.yaml -p data_dir $(DATA)/goemotions -p split test -p calibrations platt; \
-	done
-	set -e; for d in GoEmotions:goemotions SemEval:semeval2018; do $(RUN03) -p model tiny -f params/datasets/$${d%:*}.yaml -p data_dir $(DATA)/$${d#*:} -p split dev+test -p label_format json; done
+
+reference-02: reference-data
+	set -e; for m in tiny small; do $(RUN02) -p model $$m $(TARGETS) -p calibrations platt; $(RUN02) -p model $$m $(HATE) -p calibrations temperature; $(RUN02) -p model $$m $(GOEMO) -p split test -p calibrations platt; done
+
+reference-03: reference-data
+	set -e; for m in tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p label_format json -p split dev+test; $(RUN03) -p model $$m $(GOEMO) -p label_format json -p split dev+test; done
+
+# an encoder on gold labels and on votes, the smaller model finetuned; what was trained for the main list is scored on test as well
+reference-04: reference-data
+	set -e; for v in False True; do $(RUN04) -p dataset HateXplainTargets -p data_dir $(DATA)/hatexplain -p epochs 10 -p votes $$v; done
+	set -e; for i in 0.2 0; do $(RUN04) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p split dev $(MAIN) -p n_train 10000 -p epochs 2 -p max_length 96 -p batch_size 32 -p intra $$i; done
+	set -e; for m in $$(ls -d outputs/bundled/04_demux/GoEmotions/minilm/*/model); do $(RUN04) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p trained $$m; done
+	$(RUN04A) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p max_new_tokens 18
+	$(RUN04A) -p dataset SemEval -p data_dir $(DATA)/semeval2018 -p split dev -p label_format comma -p max_new_tokens 25
+
+# what may be passed on, into outputs/reference
+publish: $(READY)
+	$(BIN)/python -c 'from mlcllm.stored_runs import index_runs, publish_runs; i = index_runs("outputs/bundled"); print(len(publish_runs(i[i.problem.isna()], "outputs/reference")), "runs published")'
 	$(BIN)/python -c 'from mlcllm.stepwise_logits import collect_scores; collect_scores("outputs/bundled", "outputs/reference/01_stepwise_logits/scores.parquet"); \
 		[collect_scores("outputs/bundled", f"outputs/reference/{n}/{t}.parquet", n, t) for n, ts in (("02_alignment", ("scores", "costs", "pairs")), ("03_probing", ("scores", "attention_means", "counts", "across_steps"))) for t in ts]'
 	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
