@@ -307,7 +307,9 @@ def position_table(
     "How often the k-th written label is gold"
     parts = [means(h[h.position <= n_positions], ["hit"], ["position"]).assign(dataset=d, model=m) for (d, m), t in traced.items() if len(h := position_hits(t.docs))]
     if not parts: raise Missing("no answer of several labels to a document with several gold labels")
-    return pd.concat(parts, ignore_index=True).query("n > 10")[["dataset", "model", "position", "value", "lo", "hi", "n", "n_docs"]]
+    table = pd.concat(parts, ignore_index=True).query("n > 10")
+    if not len(table): raise Missing("no more than ten answers of several labels to documents with several gold labels")
+    return table[["dataset", "model", "position", "value", "lo", "hi", "n", "n_docs"]]
 
 def plot_positions(
     table:pd.DataFrame, # from `position_table`
