@@ -9,7 +9,7 @@ __all__ = ['GREY', 'ORANGE', 'BLUE', 'PALE', 'TRAINED', 'CLAIMS', 'MEASURES', 'P
            'say', 'Measure', 'plot_steps_wall', 'plot_first_ranks', 'position_table', 'plot_positions', 'sweep_table',
            'plot_sweeps', 'probe_table', 'plot_probe_wall', 'plot_later_ranks', 'alignment_scores', 'methods_table',
            'tuned_table', 'plot_tuned', 'text_of', 'votes_table', 'never_table', 'attention_means', 'order_table',
-           'plot_slopes', 'dists_of', 'binned', 'plot_votes_wall', 'plot_label_reliability', 'cost_table', 'plot_costs',
+           'plot_slopes', 'dists_of', 'plot_votes_wall', 'plot_label_reliability', 'cost_table', 'plot_costs',
            'scale_table', 'plot_scale', 'claims_table', 'plot_claims']
 
 # %% ../nbs/05_figures.ipynb #c8f68c1f
@@ -28,7 +28,7 @@ from safetensors import safe_open
 from .comparisons import REFERENCES, _plain_ticks, published_scores
 from .data import LabelSet, check_choice
 from .engines import BUNDLED, find_model
-from .metrics import METRICS
+from .metrics import METRICS, reliability
 from .prompts import order_labels
 from .step_statistics import first_is_better, first_ranks, later_ranks, mean_interval, means, order_hits, position_hits, step_table
 from .stored_runs import Rows, comparable, gather, index_runs, read_table, usable
@@ -51,10 +51,6 @@ class Shelf:
     index: pd.DataFrame   # from `index_runs`
     missing: list = field(default_factory=list) # (exhibit, dataset, model, why, command)
 
-    def names(self, column): return list(dict.fromkeys(self.index[self.index.problem.isna()][column]))
-    @property
-    def models(self): # of stepwise runs, small ones first
-        return sorted(dict.fromkeys(usable(self.index, "01_stepwise_logits").model), key=lambda m: (np.nan_to_num(model_size(m), nan=np.inf), m))
     @property
     def datasets(self): return list(dict.fromkeys(usable(self.index, "01_stepwise_logits").dataset))
 
@@ -330,7 +326,7 @@ def sweep_table(
 )->pd.DataFrame: # dataset, model, ratio, value, lo, hi, n_docs, gold: shares of answers and of documents with several labels
     "Multi-label answers for each ratio of a sweep"
     runs = _those(usable(shelf.index, "01_stepwise_logits"), lambda r: isinstance(r.ratio, (list, tuple)))
-    scores = gather(comparable(runs).table, "scores").table; docs = gather(comparable(runs).table, "docs").table
+    runs = comparable(runs).table; scores, docs = gather(runs, "scores").table, gather(runs, "docs").table
     if not len(scores): raise Missing("no run of 01 with a list of ratios")
     rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric=="multilabel_share")].assign(ratio=lambda d: d.method.str.removeprefix("hard+ratio").astype(float))
     gold = docs.assign(many=docs.gold.map(len) > 1).groupby(["dataset", "model"]).many.mean().rename("gold")
@@ -350,7 +346,7 @@ def plot_sweeps(
     return fig
 
 # %% ../nbs/05_figures.ipynb #b13a63e5
-PROBES = {("gold", "probe"): "gold", ("pred", "probe"): "answer", ("pred2", "probe"): "all but the first", ("first", "probe"): "the first", ("gold", "model"): "the model", ("gold", "bag_of_words"): "bag of words"}
+PROBES = {("gold", "probe"): "gold", ("pred", "probe"): "answer", ("pred_2plus", "probe"): "all but the first", ("first", "probe"): "the first", ("gold", "model"): "the model", ("gold", "bag_of_words"): "bag of words"}
 
 def probe_table(
     shelf:Shelf,
@@ -385,7 +381,7 @@ def plot_later_ranks(
 ): # the figure
     "When the labels that lead at the first step are written (paper, Figure 11)"
     datasets, models = list(dict.fromkeys(d for d,_ in traced)), list(dict.fromkeys(m for _,m in traced)); fig, axes = panels(datasets, models, 2.3, 1.8)
-    colours = [ORANGE, BLUE, ".55", ".15"][:n_steps+1] + ["white"]; parts = [f"step {k}" for k in range(1, n_steps+1)] + ["later", "never"]; colours = [ORANGE, BLUE, ".6", ".2", "white"][:n_steps] + [".2", "white"]
+    parts = [f"step {k}" for k in range(1, n_steps+1)] + ["later", "never"]; colours = [ORANGE, BLUE, ".6", ".2", "white"][:n_steps] + [".2", "white"]
     for line, dataset in zip(axes, datasets):
         for ax, model in zip(line, models):
             t = traced.get((dataset, model)); r = later_ranks(t.docs, t.stored, t.names, n_ranks) if t else None
@@ -499,7 +495,9 @@ def order_table(
     runs = _those(usable(shelf.index, "01_stepwise_logits"), lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in _TABLE7)
     runs = comparable(runs, ("dataset", "model", "label_order", "seed")).table; hits = []
     for r in runs.itertuples():
-        docs = read_table(r.folder, "docs"); names = tuple(n for n in r.labels if n!="none"); shown = order_labels(LabelSet(names), r.label_order, int(r.seed or 0))
+        try: docs = read_table(r.folder, "docs")
+        except ValueError as error: shelf.lacks("table7", r.dataset, r.model, str(error), run_command("01_stepwise_logits", r.dataset, r.model, f"-p label_order {r.label_order}")); continue
+        names = tuple(n for n in r.labels if n!="none"); shown = order_labels(LabelSet(names), r.label_order, int(r.seed or 0))
         a, p = order_hits(docs, sorted(names)), order_hits(docs, shown); hits.append(a.assign(prompt=p.follows, dataset=r.dataset, model=r.model, label_order=r.label_order))
     hits = pd.concat(hits, ignore_index=True) if hits else pd.DataFrame(columns=["doc_id", "follows", "chance", "prompt", "dataset", "model", "label_order"])
     rows = [(*key, *(100*np.array(mean_interval(g.follows, g.doc_id))), *(100*np.array(mean_interval(g.prompt, g.doc_id))), 100*g.chance.mean(), len(g), "ours") for key, g in hits.groupby(["dataset", "model", "label_order"], sort=False)]
@@ -540,14 +538,6 @@ def dists_of(
     d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method", values="prob").reset_index()
     return d.assign(people=d.human if "human" in d and d.human.notna().any() else d.gold)
 
-def binned(
-    probs:np.ndarray, votes:np.ndarray, # (n_pairs,)
-    n_bins:int=10, # bins with equally many pairs
-)->pd.DataFrame: # prob, vote (means), n
-    "Mean estimate and mean vote in bins of equal size"
-    kept = ~(np.isnan(probs) | np.isnan(votes)); p, v = probs[kept], votes[kept]; order = np.argsort(p, kind="stable"); parts = [k for k in np.array_split(order, n_bins) if len(k)]
-    return pd.DataFrame([(p[k].mean(), v[k].mean(), len(k)) for k in parts], columns=["prob", "vote", "n"])
-
 STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
 
 def plot_votes_wall(
@@ -559,7 +549,7 @@ def plot_votes_wall(
     for line, d in zip(axes, dists.values()):
         for ax, m in zip(line, methods):
             if m not in d: no_run(ax, "not for this task"); continue
-            b = binned(d[m].to_numpy(float), d.people.to_numpy(float)); ax.plot([0, 1], [0, 1], ":", color="black", lw=.8); ax.plot(b.prob, b.vote, "o-", color=ORANGE, mec="black", ms=4, lw=1)
+            b = reliability(d[[m]].to_numpy(float), d[["people"]].to_numpy(float), bins="mass"); ax.plot([0, 1], [0, 1], ":", color="black", lw=.8); ax.plot(b.mean_prob, b.mean_vote, "o-", color=ORANGE, mec="black", ms=4, lw=1)
             ax.set(xlim=(-.03, 1.03), ylim=(-.03, 1.03)); ax.set_xlabel(f"estimate (n = {int(b.n.sum()):,})", size=7)
         line[0].set_ylabel("share of votes", size=8)
     return fig
