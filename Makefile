@@ -89,7 +89,7 @@ RUN01  = $(PM) nbs/01_stepwise_logits.ipynb $(LAST)
 RUN02  = $(PM) nbs/02_alignment.ipynb $(LAST) -p n_dev 500
 RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p label_format json -p split dev+test
 RUN04  = $(PM) nbs/04_demux.ipynb $(LAST) -p encoder minilm -p learning_rate 1e-4
-RUN04A = $(PM) nbs/04a_sft.ipynb $(LAST) -p model tiny -p epochs 2
+RUN04A = $(PM) nbs/04a_sft.ipynb $(LAST) -p model tiny -p epochs 2 -p learning_rate 3e-4
 .PHONY: reference-data reference-01 reference-02 reference-03 reference-04 publish
 reference: reference-01 reference-02 reference-03 reference-04 publish
 reference-data: $(READY)
@@ -98,10 +98,10 @@ reference-data: $(READY)
 
 reference-01: reference-data
 	set -e; for m in tiny small; do \
-		$(RUN01) -p model $$m; $(RUN01) -p model $$m -p dataset Boxes -p shots 5; \
+		$(RUN01) -p model $$m; $(RUN01) -p model $$m -p dataset Boxes -p shots 5 -p n_docs 500; \
 		$(RUN01) -p model $$m $(GOEMO) -p split test; $(RUN01) -p model $$m $(GOEMO) $(MAIN); $(RUN01) -p model $$m $(SEMEVAL); $(RUN01) -p model $$m $(HATE); $(RUN01) -p model $$m $(TARGETS); \
 		$(RUN01) -p model $$m $(GOEMO) $(MAIN) $(RATIOS); $(RUN01) -p model $$m $(SEMEVAL) $(RATIOS); \
-		for o in "reverse -p seed 0" "random -p seed 0" "random -p seed 1" "random -p seed 2"; do $(RUN01) -p model $$m $(GOEMO) -p split test -p label_order $$o; $(RUN01) -p model $$m $(SEMEVAL) -p label_order $$o; done; \
+		for o in "reverse -p seed 0" "random -p seed 0" "random -p seed 1" "random -p seed 2"; do $(RUN01) -p model $$m $(GOEMO) $(MAIN) -p label_order $$o; $(RUN01) -p model $$m $(SEMEVAL) -p label_order $$o; done; \
 	done
 
 reference-02: reference-data

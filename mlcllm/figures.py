@@ -6,11 +6,11 @@
 __all__ = ['GREY', 'ORANGE', 'BLUE', 'PALE', 'TRAINED', 'CLAIMS', 'MEASURES', 'PROBES', 'TABLE_METRICS', 'TUNED',
            'STEP_METHODS_SHOWN', 'model_size', 'Shelf', 'open_shelf', 'Missing', 'panels', 'no_run', 'draw_spread',
            'Traced', 'traced_runs', 'load_traced', 'traces_of', 'run_command', 'verdict', 'step_claims', 'run_claims',
-           'say', 'Measure', 'plot_steps_wall', 'plot_first_ranks', 'position_table', 'plot_positions', 'sweep_table',
-           'plot_sweeps', 'probe_table', 'plot_probe_wall', 'plot_later_ranks', 'alignment_scores', 'methods_table',
-           'tuned_table', 'plot_tuned', 'text_of', 'votes_table', 'never_table', 'attention_means', 'order_table',
-           'plot_slopes', 'dists_of', 'plot_votes_wall', 'plot_label_reliability', 'cost_table', 'plot_costs',
-           'scale_table', 'plot_scale', 'claims_table', 'plot_claims']
+           'say', 'Measure', 'plot_steps_wall', 'plot_first_ranks', 'position_table', 'plot_lines', 'plot_positions',
+           'sweep_table', 'plot_sweeps', 'probe_table', 'plot_probe_wall', 'plot_later_ranks', 'alignment_scores',
+           'methods_table', 'tuned_table', 'plot_tuned', 'text_of', 'votes_table', 'never_table', 'attention_means',
+           'order_table', 'plot_slopes', 'dists_of', 'plot_votes_wall', 'plot_label_reliability', 'cost_table',
+           'plot_costs', 'scale_table', 'plot_scale', 'claims_table', 'plot_claims']
 
 # %% ../nbs/05_figures.ipynb #c8f68c1f
 import re
@@ -25,13 +25,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from safetensors import safe_open
 
-from .comparisons import REFERENCES, _plain_ticks, published_scores
+from .comparisons import REFERENCES, _plain_ticks, published_scores, published_steps
 from .data import LabelSet, check_choice
 from .engines import BUNDLED, find_model
 from .metrics import METRICS, reliability
 from .prompts import order_labels
 from .step_statistics import first_is_better, first_ranks, later_ranks, mean_interval, means, order_hits, position_hits, step_table
-from .stored_runs import Rows, comparable, gather, index_runs, read_table, usable
+from .stored_runs import Rows, comparable, gather, index_runs, plain_runs, read_table, usable
 
 # %% ../nbs/05_figures.ipynb #6a7e88b1
 @lru_cache
@@ -128,13 +128,11 @@ class Traced:
 
 def _those(runs, test): return runs[np.array([test(r) for r in runs.itertuples()], bool)] # rows of an index
 
-def _is_plain(r): return not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", None) and r.decoding!="constrained"
-
 def traced_runs(
     shelf:Shelf,
 )->Rows: # of the index; whose stepwise runs are drawn
     "The plain stepwise runs, one for each dataset and model"
-    return comparable(_those(usable(shelf.index, "01_stepwise_logits"), _is_plain))
+    return comparable(plain_runs(shelf.index, "01_stepwise_logits"))
 
 def load_traced(
     row, # a row of the index
@@ -307,17 +305,28 @@ def position_table(
     if not len(table): raise Missing("no more than ten answers of several labels to documents with several gold labels")
     return table[["dataset", "model", "position", "value", "lo", "hi", "n", "n_docs"]]
 
+def plot_lines(
+    table:pd.DataFrame, # dataset, model, x, value, lo, hi; a row a point
+    x:str, # the column below
+    names:Callable=str, # model, its rows -> its name in the legend
+    apart:float=0, # how far models stand beside each other
+): # figure, axes (n_datasets,)
+    "A panel a dataset, a line a model, with intervals"
+    datasets, models = list(dict.fromkeys(table.dataset)), list(dict.fromkeys(table.model)); fig, axes = panels([""], datasets, 2.6, 2.5)
+    for ax, dataset in zip(axes[0], datasets):
+        for k, model in enumerate(models):
+            g = table[(table.dataset==dataset) & (table.model==model)].sort_values(x); at = g[x] + apart*(k-(len(models)-1)/2)
+            ax.errorbar(at, g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black"][k%4], mfc="white" if k%2 else None, capsize=2, ms=4.5, label=names(model, g))
+        ax.legend(frameon=False, fontsize=6.5)
+    return fig, axes[0]
+
 def plot_positions(
     table:pd.DataFrame, # from `position_table`
 ): # the figure
     "Accuracy of the labels in the order in which they were written (paper, Figure 5)"
-    datasets, models = list(dict.fromkeys(table.dataset)), list(dict.fromkeys(table.model)); fig, axes = panels(["accuracy"], datasets, 2.6, 2.5)
-    for ax, dataset in zip(axes[0], datasets):
-        for k, model in enumerate(models):
-            g = table[(table.dataset==dataset) & (table.model==model)].sort_values("position"); x = g.position + .12*(k-(len(models)-1)/2)
-            ax.errorbar(x, g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black"][k%4], mfc="white" if k%2 else None, capsize=2, ms=5, label=f"{model} (n = {', '.join(f'{n:,}' for n in g.n)})" if len(g) else f"{model} (too few answers)")
-        ax.set(ylim=(0, 1), xticks=range(1, 1+int(table.position.max()))); ax.set_xlabel("place in the answer", size=8); ax.legend(frameon=False, fontsize=6.5)
-    axes[0][0].set_ylabel("share that is gold", size=8); axes[0][-1].texts[0].set_visible(False)
+    fig, axes = plot_lines(table, "position", lambda m, g: f"{m} (n = {', '.join(f'{n:,}' for n in g.n)})" if len(g) else f"{m} (too few answers)", .12)
+    for ax in axes: ax.set(ylim=(0, 1), xticks=range(1, 1+int(table.position.max()))); ax.set_xlabel("place in the answer", size=8)
+    axes[0].set_ylabel("share that is gold", size=8)
     return fig
 
 # %% ../nbs/05_figures.ipynb #002a86a4
@@ -336,13 +345,12 @@ def plot_sweeps(
     table:pd.DataFrame, # from `sweep_table`
 ): # the figure
     "Share of multi-label answers against the share of multi-label demonstrations (paper, Figure 6)"
-    datasets, models = list(dict.fromkeys(table.dataset)), list(dict.fromkeys(table.model)); fig, axes = panels(["share"], datasets, 2.6, 2.6)
-    for ax, dataset in zip(axes[0], datasets):
-        for k, model in enumerate(models):
-            g = table[(table.dataset==dataset) & (table.model==model)].sort_values("ratio")
-            if len(g): ax.errorbar(100*g.ratio, 100*g.value, yerr=100*np.array([g.value-g.lo, g.hi-g.value]), fmt="o-", color=[GREY, ORANGE, BLUE, "black"][k%4], capsize=2, ms=4, label=f"{model}, n = {g.n_docs.iloc[0]:,}"); ax.axhline(100*g.gold.iloc[0], color=".5", ls="--", lw=1)
-        ax.plot([0, 100], [0, 100], ":", color=".6", lw=1); ax.set(ylim=(-3, 103)); ax.set_xlabel("multi-label demonstrations (%)", size=8); ax.legend(frameon=False, fontsize=7)
-    axes[0][0].set_ylabel("multi-label answers (%)", size=8); axes[0][-1].texts[0].set_visible(False)
+    cent = table.assign(**{c: 100*table[c] for c in ("ratio", "value", "lo", "hi")})
+    fig, axes = plot_lines(cent, "ratio", lambda m, g: f"{m} (n = {g.n_docs.iloc[0]:,})" if len(g) else f"{m} (no run)")
+    for ax, dataset in zip(axes, dict.fromkeys(table.dataset)):
+        ax.axhline(100*table.gold[table.dataset==dataset].iloc[0], color=".5", ls="--", lw=1); ax.plot([0, 100], [0, 100], ":", color=".6", lw=1)
+        ax.set(ylim=(-3, 103)); ax.set_xlabel("multi-label demonstrations (%)", size=8)
+    axes[0].set_ylabel("multi-label answers (%)", size=8)
     return fig
 
 # %% ../nbs/05_figures.ipynb #b13a63e5
@@ -449,11 +457,6 @@ def plot_tuned(
     return fig
 
 # %% ../nbs/05_figures.ipynb #38af88a1
-_TABLE4 = {"SemEval": (88.1, 85.3, 90.4, 78.4, 78.8, 82.8), "GoEmotions": (99.3, 95.4, 91.3, 92.9, 93.4, 96.7), "MFRC": (100, 99.7, 94.7, 94.0, 96.4, 89.9), "Boxes": (86.1, 70.8, None, 72.4, 56.8, None)}
-_MODELS4 = ("8B base", "8B Instruct", "8B SFT", "70B base", "70B Instruct", "70B SFT")
-_TABLE6 = {"GoEmotions": ((.242, 2.04, 3.62), (.242, 2.08, 3.48)), "MFRC": ((.132, 2.01, 3.29), (.242, 2.08, 3.48)), "SemEval": ((.162, 1.76, 3.00), (.163, 1.74, 2.84)), "Boxes": ((.095, 3.11, 3.06), (.094, 2.92, 2.69))}
-_TABLE7 = {"alphabetical": (96.4, None), "random": (35.2, 40.1), "reverse": (15.9, 71.9)}
-
 def text_of(value, lo, hi, n=None, digits=1): # a cell: 12.3 [10.0, 14.6], n = 99
     if np.isnan(value): return "–"
     return f"{value:.{digits}f}" + ("" if np.isnan(lo) else f" [{lo:.{digits}f}, {hi:.{digits}f}]") + ("" if n is None else f", n = {int(n):,}")
@@ -468,6 +471,7 @@ def votes_table(
         rows.setdefault(dataset, {"documents": f"{t.docs_name} (n = {len(n):,})", "votes per document": f"{voted.mean():.2f}" if len(voted) else "–"} | {f"{k if k < 3 else '3+'} labels": f"{100*(n==k).mean():.0f} %" for k in range(4)})
     return pd.DataFrame(rows).T
 
+# %% ../nbs/05_figures.ipynb #2c92a242
 def never_table(
     traced:dict, # (dataset, model) -> Traced
 )->pd.DataFrame: # dataset, model, value, lo, hi (%), n; published rows have no interval
@@ -475,9 +479,10 @@ def never_table(
     rows = []
     for (dataset, model), t in traced.items():
         v = t.steps.second_never; there = v.notna(); rows.append((dataset, model, *(100*np.array(mean_interval(v[there], t.steps.doc_id[there]))), int(there.sum()), "ours"))
-    rows += [(d, m, v, np.nan, np.nan, np.nan, "published") for d in dict.fromkeys(d for d,_ in traced) for m, v in zip(_MODELS4, _TABLE4.get(d, ())) if v is not None]
+    theirs = published_steps("Table 4"); rows += [(d, m, v, np.nan, np.nan, np.nan, "published") for d in dict.fromkeys(d for d,_ in traced) if d in theirs for m, v in theirs[d].dropna().items()]
     return pd.DataFrame(rows, columns=["dataset", "model", "value", "lo", "hi", "n", "source"])
 
+# %% ../nbs/05_figures.ipynb #c5b4849d
 def attention_means(
     shelf:Shelf,
 )->pd.DataFrame: # dataset, model, part, value, lo, hi (% per token), source
@@ -485,14 +490,15 @@ def attention_means(
     got = gather(comparable(usable(shelf.index, "03_probing")).table, "attention_means").table
     if not len(got): raise Missing("no run of 03 with attention")
     got = got.rename(columns=dict(per_token="value")).assign(source="ours")[["dataset", "model", "part", "value", "lo", "hi", "source"]]
-    published = [(d, m, p, v, np.nan, np.nan, "published") for d in got.dataset.unique() for m, row in zip(("8B base", "8B Instruct"), _TABLE6.get(d, ())) for p, v in zip(("input", "answer", "labels"), row)]
+    theirs = published_steps("Table 6"); published = [(d, *row.split(", "), v, np.nan, np.nan, "published") for d in got.dataset.unique() if d in theirs for row, v in theirs[d].items()]
     return pd.concat([got, pd.DataFrame(published, columns=got.columns)], ignore_index=True) if published else got
 
+# %% ../nbs/05_figures.ipynb #85d942a2
 def order_table(
     shelf:Shelf,
 )->pd.DataFrame: # dataset, model, label_order, alphabet, alphabet_lo, alphabet_hi, prompt, prompt_lo, prompt_hi, chance (%), n, source
     "How many answers follow the alphabet, and how many the prompt (paper, Table 7)"
-    runs = _those(usable(shelf.index, "01_stepwise_logits"), lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in _TABLE7)
+    runs = _those(usable(shelf.index, "01_stepwise_logits"), lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", "random", "reverse"))
     runs = comparable(runs, ("dataset", "model", "label_order", "seed")).table; hits = []
     for r in runs.itertuples():
         try: docs = read_table(r.folder, "docs")
@@ -502,10 +508,10 @@ def order_table(
     hits = pd.concat(hits, ignore_index=True) if hits else pd.DataFrame(columns=["doc_id", "follows", "chance", "prompt", "dataset", "model", "label_order"])
     rows = [(*key, *(100*np.array(mean_interval(g.follows, g.doc_id))), *(100*np.array(mean_interval(g.prompt, g.doc_id))), 100*g.chance.mean(), len(g), "ours") for key, g in hits.groupby(["dataset", "model", "label_order"], sort=False)]
     if not any(r[2]!="alphabetical" for r in rows): raise Missing("no run of 01 with another label order and answers of several labels")
-    rows += [("(mean over datasets)", "published", k, a, np.nan, np.nan, np.nan if p is None else p, np.nan, np.nan, np.nan, np.nan, "published") for k,(a,p) in _TABLE7.items()]
+    rows += [("(mean over datasets)", "published", k, a, np.nan, np.nan, p, np.nan, np.nan, np.nan, np.nan, "published") for k, a, p in published_steps("Table 7").itertuples()]
     return pd.DataFrame(rows, columns=["dataset", "model", "label_order", "alphabet", "alphabet_lo", "alphabet_hi", "prompt", "prompt_lo", "prompt_hi", "chance", "n", "source"])
 
-# %% ../nbs/05_figures.ipynb #85d942a2
+# %% ../nbs/05_figures.ipynb #82a97a27
 def plot_slopes(
     scores:pd.DataFrame, # from `alignment_scores`
     metric:str="kl", # a name in `METRICS`
@@ -528,6 +534,7 @@ def plot_slopes(
     fig.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=7)
     return fig
 
+# %% ../nbs/05_figures.ipynb #84391677
 def dists_of(
     shelf:Shelf,
     dataset:str, model:str, # whose
@@ -537,6 +544,8 @@ def dists_of(
     if not len(rows): raise Missing(f"no run of 02 on {dataset} with {model}")
     d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method", values="prob").reset_index()
     return d.assign(people=d.human if "human" in d and d.human.notna().any() else d.gold)
+
+STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
 
 STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
 
@@ -554,6 +563,7 @@ def plot_votes_wall(
         line[0].set_ylabel("share of votes", size=8)
     return fig
 
+# %% ../nbs/05_figures.ipynb #6ac0f3fc
 def plot_label_reliability(
     dists:dict, # dataset -> from `dists_of`
     methods:tuple=("compare_to_none", "max_over_generations", "unary"), # which, where they were run
@@ -570,6 +580,7 @@ def plot_label_reliability(
     handles, names = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[1])); fig.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=7.5)
     return fig
 
+# %% ../nbs/05_figures.ipynb #f46d2b90
 def cost_table(
     shelf:Shelf,
     scores:pd.DataFrame, # from `alignment_scores`
@@ -594,6 +605,7 @@ def plot_costs(
     fig.legend(handles=[plt.Line2D([], [], ls="", marker="o", color=plt.cm.tab20(k%20), mec="black", label=m.replace("_", " ")) for k,m in enumerate(methods)] + [plt.Line2D([], [], ls="", marker=marks[k%5], color="white", mec="black", label=m) for k,m in enumerate(models)], loc="outside right upper", frameon=False, fontsize=7)
     return fig
 
+# %% ../nbs/05_figures.ipynb #4d665745
 def scale_table(
     traced:dict, # (dataset, model) -> Traced
 )->pd.DataFrame: # dataset, model, size (parameters), statistic, value, lo, hi, n

@@ -8,14 +8,12 @@ __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tok
            'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room',
            'encode_prompts', 'Asking', 'ask_prompts', 'make_reader', 'choose_scoring', 'trace_docs', 'plot_steps',
            'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_probs', 'tfidf_answers',
-           'score_table', 'sweep_scores', 'plot_sweep', 'collect_scores', 'plot_scores', 'docs_table', 'steps_table',
-           'read_traces']
+           'score_table', 'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,11 +24,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from .data import AnnotatedDocs, LabelSet, check_choice, check_number, load_docs
-from .runs import atomic_write, find_runs, read_run
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .demos import nearest_demos, perturb_labels
 from .prompts import ParsedAnswer, Template, build_prompts, encode_chats, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, read_cots, surface_forms
-from .engines import fill_bound, free_memory, load_engine, used_memory
+from .engines import fill_bound
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
 def label_probs(
@@ -646,41 +643,23 @@ def plot_sweep(
     return ax
 
 # %% ../nbs/01_stepwise_logits.ipynb #9d153f0b
-def collect_scores(
-    output_dir, # where runs are
-    path=None, # a parquet file to store them in
-    notebook:str="01_stepwise_logits", # whose runs
-    table:str="scores", # which of their tables
-)->pd.DataFrame: # the rows of every finished run's table, with dataset, split, documents (all or list), model and shots
-    "Gather a table of finished runs"
-    def one(folder):
-        stored = read_run(folder); p = stored["record"]["parameters"]
-        return stored[table].assign(dataset=p["dataset"], split=p["split"], documents="list" if p.get("test_ids") else "all", model=p["model"], shots=p.get("shots"))
-    tables = [one(f) for f in find_runs(output_dir, notebook)]
-    if not tables: raise ValueError(f"no finished run of {notebook} under {output_dir}")
-    rows = pd.concat(tables, ignore_index=True); keys = ["dataset", "split", "documents", "model", "shots", *(c for c in ("method", "other", "target", "layer", "position", "trained_at", "used_at", "part", "step", "metric", "label") if c in rows)]
-    rows = rows.drop_duplicates(keys, keep="last", ignore_index=True) # the latest of runs that differ in other ways, such as weights
-    if path: atomic_write(path, lambda p: rows.to_parquet(p, index=False))
-    return rows
-
-# %% ../nbs/01_stepwise_logits.ipynb #136562ef
 def plot_scores(
-    scores:pd.DataFrame, # from `collect_scores`
+    scores:pd.DataFrame, # of several runs, with the columns dataset, docs and model (see `gather`)
     metric:str="micro_f1", # which one
     axes=None, # one per group of documents
 ): # the axes
     "Models beside baselines, with 95 % intervals"
     table = scores[scores.metric==metric].assign(name=lambda d: np.where(d.method=="hard", d.model, d.method.str.replace("_", " ")))
-    groups = list(table.groupby(["dataset", "documents"], sort=False))
+    groups = list(table.groupby(["dataset", "docs"], sort=False))
     names = [n for n in ("small", "tiny", "tfidf", "most frequent", "always none") if n in set(table.name)]
     axes = axes if axes is not None else plt.subplots(1, len(groups), figsize=(3.1*len(groups), .32*len(names)+1.1), sharey=True, sharex=True, layout="constrained", squeeze=False)[1][0]
-    for ax, ((dataset, documents), g) in zip(axes, groups):
+    for ax, ((dataset, docs), g) in zip(axes, groups):
         g = g.drop_duplicates("name").set_index("name")
         for y, n in enumerate(reversed(names)):
             if n not in g.index: continue
             r = g.loc[n]; colour = "tab:orange" if n in ("small", "tiny") else ".35"
             ax.plot([r.lo, r.hi], [y, y], color=colour, lw=2.5, alpha=.5); ax.plot(r.value, y, "o" if colour!=".35" else "s", color=colour); ax.text(min(r.hi+.02, .9), y, f"{r.value:.2f}", va="center", size=8)
-        ax.set(yticks=range(len(names)), yticklabels=names[::-1], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(f"{dataset}{' (main list)' if documents=='list' else ''}\n{g.n_docs.iloc[0]:,} documents", size=9)
+        ax.set(yticks=range(len(names)), yticklabels=names[::-1], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})", size=9)
         ax.spines[["top","right"]].set_visible(False)
     return axes
 

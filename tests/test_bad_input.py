@@ -15,7 +15,8 @@ from mlcllm.prompts import Prompt, Template, build_prompts, check_names, format_
 from mlcllm.questions import binary_prompts
 from mlcllm.runs import pick_device, read_run, start_run
 from mlcllm.testsets import write_ids
-from mlcllm.stepwise_logits import LabelReader, collect_scores, trace_docs
+from mlcllm.stepwise_logits import LabelReader, trace_docs
+from mlcllm.stored_runs import index_runs, read_table
 
 HEAD = "id,text,labels,split\n"
 EMOTIONS = LabelSet(("anger", "fear", "joy"))
@@ -229,7 +230,8 @@ CALLS = [ # what is called (with an empty folder), what the line says
     (lambda d: ask(tiny(), [], decoding="constraint"), "unknown decoding 'constraint'; did you mean 'constrained'?"),
     (lambda d: read_run(d), "it has no run.json"),
     (lambda d: start_run("01", dict(dataset="demo"), output_dir=ids("a")(d)), "choose another place with -p output_dir <folder>"),
-    (lambda d: collect_scores(d), "no finished run of 01_stepwise_logits"),
+    (lambda d: index_runs(d/"nowhere"), "there is no such folder of runs"),
+    (lambda d: read_table(d, "scores"), "the run has no such table; run it again"),
 ]
 
 
