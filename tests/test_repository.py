@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").glob("0*.ipynb"))
+ALL_NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 BIN = Path(sys.executable).parent
 
 
@@ -107,6 +108,14 @@ def test_imports_stand_in_cells_of_their_own(path):
         tree = ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))
         imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
         assert not imports or all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body), cell.source[:200]
+
+
+@pytest.mark.parametrize("path", ALL_NOTEBOOKS, ids=lambda p: p.stem)
+def test_options_of_cells_are_yaml(path): # Quarto reads them so, and stops at one that is not
+    for cell in nbformat.read(path, 4).cells:
+        for line in re.findall(r"^#\| (\S+: .*)$", cell.source, re.M):
+            (value,) = yaml.safe_load(line).values()
+            assert isinstance(value, (str, bool)), line
 
 
 def test_nothing_of_this_machine_is_committed():
