@@ -20,7 +20,7 @@ setup(
     url=cfg["git_url"],
     author=cfg["author"],
     packages=find_packages(include=["mlcllm", "mlcllm.*"]),
-    package_data={"mlcllm": ["models/*/*", "demo/*"]},
+    package_data={"mlcllm": ["models/*/*", "demo/*", "pages/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=wanted("requirements"),
     extras_require={name: wanted(f"{name}_requirements") for name in ("dev", "texts", "vllm", "quant", "lora", "sft", "site")},

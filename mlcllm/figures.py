@@ -7,10 +7,10 @@ __all__ = ['GREY', 'ORANGE', 'BLUE', 'PALE', 'TRAINED', 'CLAIMS', 'MEASURES', 'P
            'STEP_METHODS_SHOWN', 'model_size', 'Shelf', 'open_shelf', 'Missing', 'panels', 'no_run', 'draw_spread',
            'Traced', 'traced_runs', 'load_traced', 'traces_of', 'run_command', 'verdict', 'step_claims', 'run_claims',
            'say', 'Measure', 'plot_steps_wall', 'plot_first_ranks', 'position_table', 'plot_lines', 'plot_positions',
-           'sweep_table', 'plot_sweeps', 'probe_table', 'plot_probe_wall', 'plot_later_ranks', 'alignment_scores',
-           'methods_table', 'tuned_table', 'plot_tuned', 'text_of', 'votes_table', 'never_table', 'attention_means',
-           'order_table', 'plot_slopes', 'dists_of', 'plot_votes_wall', 'plot_label_reliability', 'cost_table',
-           'plot_costs', 'scale_table', 'plot_scale', 'claims_table', 'plot_claims']
+           'sweep_table', 'ratio_effect', 'plot_sweeps', 'probe_table', 'plot_probe_wall', 'plot_later_ranks',
+           'alignment_scores', 'methods_table', 'tuned_table', 'plot_tuned', 'text_of', 'votes_table', 'never_table',
+           'attention_means', 'order_table', 'plot_slopes', 'dists_of', 'plot_votes_wall', 'plot_label_reliability',
+           'cost_table', 'plot_costs', 'scale_table', 'plot_scale', 'claims_table', 'plot_claims']
 
 # %% ../nbs/05_figures.ipynb #c8f68c1f
 import re
@@ -30,7 +30,7 @@ from .data import LabelSet, check_choice
 from .engines import BUNDLED, find_model
 from .metrics import METRICS, reliability
 from .prompts import order_labels
-from .step_statistics import first_is_better, first_ranks, later_ranks, mean_interval, means, order_hits, position_hits, step_table
+from .step_statistics import first_is_better, first_ranks, later_ranks, mean_difference, mean_interval, means, order_hits, position_hits, step_table
 from .stored_runs import Rows, comparable, gather, index_runs, plain_runs, read_table, usable
 
 # %% ../nbs/05_figures.ipynb #6a7e88b1
@@ -181,7 +181,7 @@ def verdict(
     low, high = ("does not", "holds") if above else ("holds", "does not")
     return high if lo > border else low if hi < border else "open"
 
-def _difference(a, b): # two means with intervals, of different documents or nearly independent: difference, lo, hi
+def _difference(a, b): # two means with intervals, as if of different documents: difference, lo, hi
     (x, xl, xh), (y, yl, yh) = a, b; d = x-y
     return d, d - np.hypot(x-xl, yh-y), d + np.hypot(xh-x, y-yl)
 
@@ -194,21 +194,21 @@ def step_claims(
     out = []
     for (dataset, model), t in traced.items():
         s = t.steps; mid, last = s[~s.is_last], s[s.is_last]; first, second = s[s.step==0], s[s.step==1]
-        say = lambda k, v, n, verdict: out.append((k, dataset, model, *v, int(n), verdict))
+        say = lambda k, v, n, verdict: out.append((k, dataset, model, *v, int(n), verdict)); less = lambda a, b: mean_difference(a.top, a.doc_id, b.top, b.doc_id)
         if len(mid): v = np.array(_over(t, mid, "top")) - .5; say(1, v, len(mid), verdict(v[1], v[2]))
-        if len(second): v = _difference(_over(t, second, "top"), _over(t, first, "top")); say(2, v, len(second), verdict(v[1], v[2], -.05))
-        if len(mid): v = _difference(_over(t, last, "top"), _over(t, mid, "top")); say(3, v, len(mid), "holds" if -.05 < v[1] and v[2] < .05 else "does not" if v[1] > .05 or v[2] < -.05 else "open")
+        if len(second): v = less(second, first); say(2, v, len(second), verdict(v[1], v[2], -.05))
+        if len(mid): v = less(last, mid); say(3, v, len(mid), "holds" if -.05 < v[1] and v[2] < .05 else "does not" if v[1] > .05 or v[2] < -.05 else "open")
         if len(mid): v = np.array(_over(t, mid, "second_is_next")) - .5; say(4, v, len(mid), verdict(v[1], v[2], above=False))
         if len(h := position_hits(t.docs)): v = first_is_better(t.docs); say(5, v, h.doc_id.nunique(), verdict(v[1], v[2]))
     return out
 
 def run_claims(
-    sweeps:pd.DataFrame=None, orders:pd.DataFrame=None, attention:pd.DataFrame=None, probes:pd.DataFrame=None, scores:pd.DataFrame=None, # tables of this notebook; None where there is none
+    sweeps:pd.DataFrame=None, orders:pd.DataFrame=None, attention:pd.DataFrame=None, probes:pd.DataFrame=None, pairs:pd.DataFrame=None, # tables of this notebook, of 02 the last; None where there is none
 )->list: # rows (claim, dataset, model, value, lo, hi, n, verdict)
     "Claims 6 to 10"
     out = []; three = lambda r: (r.value, r.lo, r.hi); groups = lambda t: t.groupby(["dataset", "model"], sort=False) if t is not None else ()
-    for (d, m), g in groups(sweeps):
-        g = g.sort_values("ratio"); v = _difference(three(g.iloc[-1]), three(g.iloc[0])); out.append((6, d, m, *v, int(g.n_docs.iloc[0]), verdict(v[1], v[2])))
+    if sweeps is not None:
+        for r in sweeps.itertuples(): out.append((6, r.dataset, r.model, *three(r), int(r.n_docs), verdict(r.lo, r.hi)))
     if orders is not None:
         for r in orders[(orders.label_order=="reverse") & (orders.source=="ours")].itertuples(): v = np.array([r.prompt, r.prompt_lo, r.prompt_hi])/100 - r.chance/100; out.append((7, r.dataset, r.model, *v, int(r.n), verdict(v[1], v[2])))
     for (d, m), g in groups(attention[attention.source=="ours"] if attention is not None else None):
@@ -216,10 +216,18 @@ def run_claims(
     for (d, m), g in groups(probes):
         w = g.drop_duplicates("what").set_index("what")
         if {"the first", "all but the first"} <= set(w.index): v = _difference(three(w.loc["the first"]), three(w.loc["all but the first"])); out.append((9, d, m, *v, int(w.n_docs.max()), verdict(v[1], v[2])))
-    for (d, m), g in groups(scores[scores.metric=="nll"] if scores is not None else None):
-        w = g.drop_duplicates("method").set_index("method"); new, old = ([k for k in names if k in w.index] for names in (("unary", "binary", "max_over_generations"), ("compare_to_none", "hard")))
-        if new and old: v = _difference(three(w.loc[w.value[new].idxmin()]), three(w.loc[w.value[old].idxmin()])); out.append((10, d, m, *v, int(w.n_docs.max()), verdict(v[1], v[2], above=False)))
+    for (d, m), g in groups(pairs[pairs.metric=="kl"] if pairs is not None and len(pairs) else None):
+        if (r := _best_pair(g, ("unary", "binary", "max_over_generations"), ("compare_to_none", "hard"))) is None: continue
+        sure = r.p_adjusted < .05; out.append((10, d, m, r.difference, r.lo, r.hi, int(r.n_docs), "open" if not sure else "holds" if r.difference < 0 else "does not"))
     return out
+
+def _best_pair(pairs, new, old): # the lowest of the new methods against the lowest of the old ones; None where a pair was not tested
+    turned = pairs.assign(method=pairs.other, other=pairs.method, difference=-pairs.difference, lo=-pairs.hi, hi=-pairs.lo); both = pd.concat([pairs, turned])
+    lowest = lambda names: next((a for a in names if all(_has_less(both, a, b) for b in names if b!=a and b in set(both.method))), None)
+    a, b = lowest([n for n in new if n in set(both.method)]), lowest([n for n in old if n in set(both.method)]); row = both[(both.method==a) & (both.other==b)]
+    return row.iloc[0] if len(row) else None
+
+def _has_less(both, a, b): return bool((both.difference[(both.method==a) & (both.other==b)] <= 0).any())
 
 def say(
     rows:list, # from `step_claims` and `run_claims`
@@ -334,12 +342,23 @@ def sweep_table(
     shelf:Shelf,
 )->pd.DataFrame: # dataset, model, ratio, value, lo, hi, n_docs, gold: shares of answers and of documents with several labels
     "Multi-label answers for each ratio of a sweep"
-    runs = _those(usable(shelf.index, "01_stepwise_logits"), lambda r: isinstance(r.ratio, (list, tuple)))
-    runs = comparable(runs).table; scores, docs = gather(runs, "scores").table, gather(runs, "docs").table
+    runs = _sweeps(shelf); scores, docs = gather(runs, "scores").table, gather(runs, "docs").table
     if not len(scores): raise Missing("no run of 01 with a list of ratios")
     rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric=="multilabel_share")].assign(ratio=lambda d: d.method.str.removeprefix("hard+ratio").astype(float))
     gold = docs.assign(many=docs.gold.map(len) > 1).groupby(["dataset", "model"]).many.mean().rename("gold")
     return rows.merge(gold, on=["dataset", "model"])[["dataset", "model", "ratio", "value", "lo", "hi", "n_docs", "gold"]]
+
+def _sweeps(shelf): return comparable(_those(usable(shelf.index, "01_stepwise_logits"), lambda r: isinstance(r.ratio, (list, tuple)))).table
+
+def ratio_effect(
+    shelf:Shelf,
+)->pd.DataFrame: # dataset, model, value, lo, hi, n_docs
+    "Share of multi-label answers with the highest less with the lowest ratio, the same documents"
+    docs = gather(_sweeps(shelf), "docs").table; rows = []
+    for (d, m), g in docs.groupby(["dataset", "model"], sort=False) if len(docs) else ():
+        part = g.doc_id.str.rsplit("_ratio_", n=1, expand=True); ratio = part[1].astype(float); many = (g.predicted.map(len) > 1).astype(float); end = [(many[ratio==r], part[0][ratio==r]) for r in (ratio.max(), ratio.min())]
+        rows.append((d, m, *mean_difference(*end[0], *end[1]), end[0][1].nunique()))
+    return pd.DataFrame(rows, columns=["dataset", "model", "value", "lo", "hi", "n_docs"])
 
 def plot_sweeps(
     table:pd.DataFrame, # from `sweep_table`
@@ -612,6 +631,7 @@ def scale_table(
     "Spikiness and ranking against the size of the model (paper, claims 1 and 4)"
     rows = []
     for (dataset, model), t in traced.items():
+        if ", " in model: continue       # a finetuned one is as large as it was
         first = t.steps[t.steps.step==0]
         for name, column in (("top probability, first step", first.top), ("entropy (bits), first step", first.entropy), ("second is next", t.steps.second_is_next)):
             there = column.notna(); rows.append((dataset, model, model_size(model), name, *mean_interval(column[there], t.steps.doc_id.reindex(column.index)[there]), int(there.sum())))
@@ -629,7 +649,7 @@ def plot_scale(
             g = known[(known.dataset==dataset) & (known.statistic==name)].sort_values("size")
             if len(g): ax.errorbar(g["size"], g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black", ".7"][k%5], capsize=2, ms=4, label=dataset)
         sizes = known.drop_duplicates("model").set_index("model")["size"]; ax.set_xscale("log"); ax.set_xticks(sizes, [f"{m}\n{_count(n)}" for m,n in sizes.items()], size=7); ax.set_xticks([], minor=True); ax.set_xlabel("parameters", size=8); ax.set_ylim(bottom=0)
-    axes[0][-1].legend(frameon=False, fontsize=7)
+    fig.legend(*axes[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(datasets), frameon=False, fontsize=7.5)
     return fig
 
 # %% ../nbs/05_figures.ipynb #c6e0be66

@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from .stepwise_logits import label_probs
@@ -32,66 +32,6 @@ def viewer_data(
     return dict(labels=list(names), docs=[[d.doc_id, text(d.text), [at[g] for g in d.gold], human(d.human), d.output.strip(), rows.get(d.doc_id, []), bool(d.found_step)] for d in docs.itertuples()])
 
 # %% ../nbs/05a_step_viewer.ipynb #809ef177
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
-<style>
-:root { color-scheme: light dark; --ink: #1c1c1c; --paper: #fff; --soft: #595959; --line: #d5d5d5; --model: #c45500; --people: #4a6a8a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #eaeaea; --paper: #16181b; --soft: #ababab; --line: #41454a; --model: #ff9a4d; --people: #8fb4d8; } }
-body { font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto; max-width: 62rem; padding: .8rem 1rem; }
-h1 { font-size: 1.25rem; margin: 0 0 .6rem; } h2 { font-size: 1rem; margin: 0 0 .4rem; }
-main { display: grid; grid-template-columns: 17rem 1fr; gap: 1.4rem; } @media (max-width: 44rem) { main { grid-template-columns: 1fr; } }
-input[type=search], select { width: 100%; box-sizing: border-box; font: inherit; font-size: .85rem; color: inherit; background: inherit; border: 1px solid var(--line); padding: .25rem; } select { margin-top: .4rem; }
-blockquote { margin: 0 0 .6rem; padding: .5rem .8rem; border-left: 4px solid var(--line); white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; } caption { text-align: left; color: var(--soft); padding-bottom: .3rem; } th, td { padding: .16rem .5rem .16rem 0; text-align: left; border-bottom: 1px solid var(--line); font-weight: normal; } thead th { color: var(--soft); }
-tr.written th[scope=row] { font-weight: bold; } .bar { display: inline-block; height: .8em; vertical-align: middle; transition: width .25s; } .votes .bar { background: var(--people); } .model .bar { background: var(--model); } .number { display: inline-block; width: 3.4em; font-variant-numeric: tabular-nums; }
-@media (prefers-reduced-motion: reduce) { .bar { transition: none; } }
-.controls { display: flex; flex-wrap: wrap; gap: .6rem; align-items: center; margin: .6rem 0; } .controls input { flex: 1; min-width: 8rem; accent-color: var(--model); } button { font: inherit; color: inherit; background: inherit; border: 1px solid var(--line); border-radius: 4px; padding: .15rem .7rem; } :focus-visible { outline: 3px solid var(--people); outline-offset: 1px; }
-p.note { color: var(--soft); font-size: .88rem; margin: .4rem 0; }
-</style></head><body>
-<header><h1>{{ title }}</h1></header>
-<main>
-<section aria-label="Documents"><label for="find">Find documents</label><input id="find" type="search" placeholder="words or label"><p class="note" id="count" role="status"></p>
-<label for="pick">Document (arrow keys move)</label><select id="pick" size="16"></select></section>
-<section aria-label="The chosen document"><h2 id="name"></h2><blockquote id="text" tabindex="0" aria-label="Text of the document"></blockquote>
-<p class="note">Gold labels: <span id="gold"></span>. The answer: <span id="answer"></span></p>
-<div class="controls"><button id="back" type="button">Step back</button><label for="step">Label step</label><input id="step" type="range" min="1" max="1" value="1"><button id="on" type="button">Next step</button></div>
-<p id="said" role="status" aria-live="polite"></p>
-<table><caption>People's votes and the model's probability of every label at this step</caption><thead><tr><th scope="col">label</th><th scope="col">votes</th><th scope="col">model</th></tr></thead><tbody id="rows"></tbody></table>
-<p class="note" id="stop"></p></section>
-</main>
-<script id="data" type="application/json">{{ data }}</script>
-<script>
-"use strict";
-const { labels, docs } = JSON.parse(document.getElementById("data").textContent), el = id => document.getElementById(id);
-const percent = m => m === null ? "–" : (m / 10).toFixed(m > 0 && m < 10 ? 1 : 0) + " %";
-let shown = [], now = 0;
-const rows = labels.map(name => {
-  const tr = document.createElement("tr"), th = document.createElement("th"); th.scope = "row"; th.textContent = name; tr.append(th);
-  const cells = ["votes", "model"].map(kind => { const td = document.createElement("td"), number = document.createElement("span"), bar = document.createElement("span"); td.className = kind; number.className = "number"; bar.className = "bar"; bar.setAttribute("aria-hidden", "true"); td.append(number, bar); tr.append(td); return [number, bar]; });
-  el("rows").append(tr); return { tr, th, name, cells };
-});
-const put = ([number, bar], m) => { number.textContent = percent(m); bar.style.width = (m === null ? 0 : m / 1000 * 9) + "rem"; };
-function draw() {
-  const [id, text, gold, votes, answer, steps, found] = docs[now], s = Math.min(+el("step").value, steps.length || 1) - 1, step = steps[s];
-  el("name").textContent = id; el("text").textContent = text; el("gold").textContent = gold.map(k => labels[k]).join(", ") || "none"; el("answer").textContent = answer || "(empty)";
-  el("step").max = Math.max(steps.length, 1); el("back").disabled = s <= 0; el("on").disabled = s >= steps.length - 1;
-  rows.forEach(({ tr, th, name, cells }, k) => { const wrote = step && step[0] === k; tr.className = wrote ? "written" : ""; th.textContent = name + (gold.includes(k) ? " ●" : "") + (wrote ? " ← written" : ""); put(cells[0], votes && k < votes.length ? votes[k] : null); put(cells[1], step ? step[1][k] : null); });
-  el("said").textContent = !step ? "No label step." : `Step ${s + 1} of ${steps.length}: ${labels[step[0]]} is written with ${percent(step[1][step[0]])}` + (found ? "." : " (the answer holds no label; this is its first slot).");
-  el("stop").textContent = step && step[2] !== null ? `After this label the model gives ${percent(step[2])} to the end of the list. ● marks gold labels.` : "● marks gold labels.";
-}
-function list() {
-  const wanted = el("find").value.toLowerCase().trim(); shown = []; const options = document.createDocumentFragment();
-  docs.forEach((d, k) => { if (wanted && !(d[0] + " " + d[1] + " " + d[4] + " " + d[2].map(g => labels[g]).join(" ")).toLowerCase().includes(wanted)) return; shown.push(k); const o = document.createElement("option"); o.value = k; o.textContent = `${d[5].length > 1 ? d[5].length + " steps · " : ""}${d[1].slice(0, 44)}`; options.append(o); });
-  el("pick").replaceChildren(options); el("count").textContent = `${shown.length.toLocaleString("en")} of ${docs.length.toLocaleString("en")} documents`;
-  if (shown.length && !shown.includes(now)) choose(shown[0]); el("pick").value = now;
-}
-function choose(k) { now = k; el("step").value = 1; draw(); }
-el("pick").addEventListener("change", () => choose(+el("pick").value)); el("find").addEventListener("input", list); el("step").addEventListener("input", draw);
-for (const [id, by] of [["back", -1], ["on", 1]]) el(id).addEventListener("click", () => { el("step").value = +el("step").value + by; draw(); });
-now = docs.reduce((best, d, k) => d[5].length > docs[best][5].length ? k : best, 0); list(); draw();
-</script></body></html>
-"""
-
 def step_viewer(
     docs:pd.DataFrame, steps:pd.DataFrame, # docs.parquet and steps.parquet of a run of 01
     names, # label columns, "none" last where allowed
@@ -100,4 +40,4 @@ def step_viewer(
     "A page on which to look at label steps, document by document"
     if not len(docs): raise ValueError("there is no document to show")
     data = json.dumps(viewer_data(docs, steps, names), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")   # no text can end the script
-    return Environment(autoescape=True).from_string(_PAGE).render(title=title, data=Markup(data))
+    return Environment(loader=PackageLoader("mlcllm", "pages"), autoescape=True).get_template("step_viewer.html").render(title=title, data=Markup(data))
