@@ -1,4 +1,4 @@
-# make demo | test | test-servers | lab | bench | bench-servers | figures | table2 | table5 | site | site-check | reference | publish | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | test | test-servers | lab | bench | bench-servers | figures | paper | plan | status | clean-failed | table2 | table5 | site | site-check | reference | publish | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 SERVERS := .venv-servers
-.PHONY: demo test test-servers lab bench bench-servers figures table2 table5 site site-check reference clean env servers-env
+.PHONY: demo test test-servers lab bench bench-servers figures paper plan status clean-failed table2 table5 site site-check reference clean env servers-env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -66,6 +66,21 @@ table2 table5: $(READY)
 figures: $(READY)
 	@mkdir -p outputs
 	$(BIN)/papermill nbs/05_figures.ipynb outputs/figures.ipynb $(ARGS)
+
+# a grid of runs, stopped and started at will: make paper GRID=params/demo.yaml [DATA=folder] [CORES=2] [EXECUTOR=slurm PARTITION=name] [OUT=folder]; plan only says what it would run
+GRID ?= params/demo.yaml
+SWEEP = $(BIN)/python -m mlcllm.sweeps
+WHERE = $(if $(OUT),--output-dir $(OUT)) $(if $(DATA),--data $(DATA))
+paper: $(READY)
+	@$(BIN)/python -c 'import snakemake' 2>/dev/null || $(INSTALL) -q -e ".[sweep]"
+	@$(SWEEP) run $(GRID) $(WHERE) $(if $(CORES),--cores $(CORES)) $(if $(EXECUTOR),--executor $(EXECUTOR)) $(if $(PARTITION),--partition $(PARTITION))
+
+plan: $(READY)
+	@$(SWEEP) plan $(GRID) $(WHERE)
+
+# what has become of all runs below OUT (outputs/)
+status clean-failed: $(READY)
+	@$(SWEEP) $@ $(OUT)
 
 # the site without Quarto: pages, links, pictures, and their looks where a Chromium is installed
 site-check: $(READY)

@@ -23,6 +23,6 @@ setup(
     package_data={"mlcllm": ["models/*/*", "demo/*", "pages/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=wanted("requirements"),
-    extras_require={name: wanted(f"{name}_requirements") for name in ("dev", "texts", "vllm", "quant", "lora", "sft", "site")},
+    extras_require={name: wanted(f"{name}_requirements") for name in ("dev", "texts", "vllm", "quant", "lora", "sft", "sweep", "site")},
     zip_safe=False,
 )
