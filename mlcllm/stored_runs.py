@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEPT_TABLES', 'index_runs', 'usable', 'reference_runs', 'plain_runs', 'Rows', 'comparable', 'read_table', 'gather',
-           'publish_runs']
+           'over_seeds', 'compare_runs', 'publish_runs']
 
 # %% ../nbs/00m_stored_runs.ipynb #9df2c3da
 import json
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import t as student
 
 from .runs import SCHEMA, atomic_write, default_output_dir
 
@@ -124,6 +125,39 @@ def gather(
         head = pd.DataFrame({k: [getattr(r, k)]*len(part) for k in keys}, index=part.index)
         parts.append(pd.concat([head, part.drop(columns=[k for k in keys if k in part])], axis=1))
     return Rows(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(keys)), problems)
+
+# %% ../nbs/00m_stored_runs.ipynb #312ba95d
+def over_seeds(
+    runs:pd.DataFrame, # rows of an index, of one notebook
+    table:str="scores", # a table with the column value
+    level:float=.95, # of the interval
+)->Rows: # dataset, docs, model, what else was asked, the table's own names; value (mean), lo, hi, sd, n_seeds
+    "Means over runs that differ in their seed only"
+    asked = [k for k in _KEPT if k!="seed" and k in runs and runs[k].map(str).nunique() > 1]; got = gather(runs, table, ("dataset", "docs", "model", *asked, "seed"))
+    if not len(got.table): return got
+    t = got.table.assign(**{k: got.table[k].map(str) for k in asked}); names = ["dataset", "docs", "model", *asked, *(c for c in _NAMES if c in t)]
+    g = t.groupby(names, sort=False, dropna=False).agg(value=("value", "mean"), sd=("value", "std"), n_seeds=("seed", "nunique"), n=("value", "size")).reset_index()
+    if len(twice := g[g.n > g.n_seeds]): raise ValueError(f"{twice.dataset.iloc[0]}, {twice.model.iloc[0]}: several runs have the same seed; give the latest of each, such as with drop_duplicates")
+    half = student.ppf((1+level)/2, g.n_seeds.clip(2)-1)*g.sd/np.sqrt(g.n_seeds)
+    return Rows(g.assign(lo=g.value-half, hi=g.value+half)[[*names, "value", "lo", "hi", "sd", "n_seeds"]], got.notes)
+
+_NAMES = ("method", "metric", "label", "target", "layer", "position", "model_kind", "step", "statistic", "against")   # columns that say what a value is of
+
+# %% ../nbs/00m_stored_runs.ipynb #1c55d030
+def compare_runs(
+    run, other, # folders
+)->pd.DataFrame: # kind (parameter, data, version, score), what, run, other, difference (of scores, run less other)
+    "What differs between two runs"
+    a, b = (json.loads((Path(f)/"run.json").read_text(encoding="utf-8")) if (Path(f)/"run.json").exists() else None for f in (run, other))
+    for f, r in ((run, a), (other, b)):
+        if r is None: raise ValueError(f"{f}: it has no run.json")
+    rows = []
+    for kind, key in (("parameter", "parameters"), ("data", "fingerprint"), ("version", "versions")):
+        x, y = a.get(key) or {}, b.get(key) or {}; rows += [(kind, k, x.get(k), y.get(k), np.nan) for k in dict.fromkeys([*x, *y]) if x.get(k)!=y.get(k)]
+    if (Path(run)/"scores.parquet").exists() and (Path(other)/"scores.parquet").exists():
+        s, t = read_table(run, "scores"), read_table(other, "scores"); on = [c for c in _NAMES if c in s and c in t]; both = s.merge(t, on=on, suffixes=("", "_other")).query("value != value_other")
+        rows += [("score", ", ".join(str(getattr(r, c)) for c in on if pd.notna(getattr(r, c))), r.value, r.value_other, r.value-r.value_other) for r in both.itertuples() if pd.notna(r.value) or pd.notna(r.value_other)]
+    return pd.DataFrame(rows, columns=["kind", "what", "run", "other", "difference"])
 
 # %% ../nbs/00m_stored_runs.ipynb #d7093107
 _OURS = ("demo", "Boxes")

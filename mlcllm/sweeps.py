@@ -25,7 +25,7 @@ from rich.table import Table
 import mlcllm
 from .data import check_choice
 from .runs import atomic_write, default_output_dir
-from .stored_runs import index_runs
+from .stored_runs import compare_runs, index_runs
 
 # %% ../nbs/06_sweeps.ipynb #acbe32b5
 ROOT = Path(mlcllm.__file__).resolve().parent.parent
@@ -432,6 +432,7 @@ def main(args=None)->int: # exit status
     for name in ("run", "plan"):
         p = commands.add_parser(name); p.add_argument("grid"); p.add_argument("--output-dir"); p.add_argument("--data", help="a folder with a folder for each dataset")
         if name=="run": p.add_argument("--cores", type=int); p.add_argument("--executor", default="local"); p.add_argument("--partition")
+    p = commands.add_parser("compare"); p.add_argument("run"); p.add_argument("other")
     for name in ("status", "clean-failed"): commands.add_parser(name).add_argument("output_dir", nargs="?", default=str(default_output_dir()))
     p = commands.add_parser("job"); p.add_argument("output_dir"); p.add_argument("id"); a = parser.parse_args(args)
     try:
@@ -439,6 +440,7 @@ def main(args=None)->int: # exit status
         if a.command=="plan": print_plan(a.grid, a.output_dir, a.data)
         if a.command=="status": print_status(a.output_dir)
         if a.command=="clean-failed": print(*(f"deleted {os.path.relpath(p)}" for p in clean_failed(a.output_dir)) or ("nothing had failed",), sep="\n")
+        if a.command=="compare": print(compare_runs(a.run, a.other).to_string(index=False, max_colwidth=60) if len(compare_runs(a.run, a.other)) else "nothing differs")
         if a.command=="job": print(run_job(a.output_dir, a.id))
         return 0
     except (ValueError, RuntimeError, OSError) as error: print(error, file=sys.stderr); return 1
