@@ -4,47 +4,32 @@
 
 # %% auto #0
 __all__ = ['GREY', 'ORANGE', 'BLUE', 'PALE', 'TRAINED', 'CLAIMS', 'MEASURES', 'PROBES', 'TABLE_METRICS', 'TUNED',
-           'STEP_METHODS_SHOWN', 'model_size', 'Shelf', 'open_shelf', 'Missing', 'panels', 'no_run', 'draw_spread',
-           'Traced', 'traced_runs', 'load_traced', 'traces_of', 'run_command', 'verdict', 'step_claims', 'run_claims',
-           'say', 'Measure', 'plot_steps_wall', 'plot_first_ranks', 'position_table', 'plot_lines', 'plot_positions',
+           'STEP_METHODS_SHOWN', 'Shelf', 'open_shelf', 'Missing', 'panels', 'no_run', 'draw_spread', 'Traced',
+           'traced_runs', 'load_traced', 'traces_of', 'run_command', 'verdict', 'step_claims', 'run_claims', 'say',
+           'Measure', 'plot_steps_wall', 'plot_first_ranks', 'position_table', 'plot_lines', 'plot_positions',
            'sweep_table', 'ratio_effect', 'plot_sweeps', 'probe_table', 'plot_probe_wall', 'plot_later_ranks',
            'alignment_scores', 'methods_table', 'tuned_table', 'plot_tuned', 'text_of', 'votes_table', 'never_table',
            'attention_means', 'order_table', 'plot_slopes', 'dists_of', 'plot_votes_wall', 'plot_label_reliability',
            'cost_table', 'plot_costs', 'scale_table', 'plot_scale', 'claims_table', 'plot_claims']
 
 # %% ../nbs/05_figures.ipynb #c8f68c1f
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from safetensors import safe_open
 
 from .comparisons import REFERENCES, _plain_ticks, published_scores, published_steps
 from .data import LabelSet, check_choice
-from .engines import BUNDLED, find_model
 from .metrics import METRICS, reliability
 from .prompts import order_labels
 from .step_statistics import first_is_better, first_ranks, later_ranks, mean_difference, mean_interval, means, order_hits, position_hits, step_table
-from .stored_runs import Rows, comparable, gather, index_runs, plain_runs, read_table, usable
+from .stored_runs import Rows, comparable, gather, index_runs, model_size, plain_runs, read_table, usable
 
 # %% ../nbs/05_figures.ipynb #6a7e88b1
-@lru_cache
-def model_size(
-    name:str, # of a model
-)->float: # parameters; nan where the name does not tell
-    "How many parameters a model has: counted for the bundled ones, else read from the name"
-    name = name.split(",")[0]          # tiny, finetuned
-    if name in BUNDLED:
-        with safe_open(Path(find_model(name))/"model.safetensors", "np") as f: return float(sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys()))
-    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", name.split("/")[-1].replace("-", " ").replace("_", " "))
-    return float(found[-1][0])*(1e9 if found[-1][1] in "bB" else 1e6) if found else np.nan
-
 @dataclass
 class Shelf:
     "The runs that figures are drawn of, and what is not among them"

@@ -4,19 +4,22 @@
 
 # %% auto #0
 __all__ = ['KEPT_TABLES', 'index_runs', 'usable', 'reference_runs', 'plain_runs', 'Rows', 'comparable', 'read_table', 'gather',
-           'over_seeds', 'compare_runs', 'publish_runs']
+           'model_size', 'over_seeds', 'compare_runs', 'publish_runs']
 
 # %% ../nbs/00m_stored_runs.ipynb #9df2c3da
-import json
+import json, re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.stats import t as student
+from safetensors import safe_open
+from scipy.special import stdtrit
 
+import mlcllm
 from .runs import SCHEMA, atomic_write, default_output_dir
 
 # %% ../nbs/00m_stored_runs.ipynb #b91ec64d
@@ -126,6 +129,18 @@ def gather(
         parts.append(pd.concat([head, part.drop(columns=[k for k in keys if k in part])], axis=1))
     return Rows(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(keys)), problems)
 
+# %% ../nbs/00m_stored_runs.ipynb #6e032eb0
+@lru_cache
+def model_size(
+    name:str, # of a model
+)->float: # parameters; nan where the name does not tell
+    "How many parameters a model has: counted for the bundled ones, else read from the name"
+    name = name.split(",")[0]          # tiny, finetuned
+    if (bundled := Path(mlcllm.__file__).parent/"models"/name/"model.safetensors").exists():
+        with safe_open(bundled, "np") as f: return float(sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys()))
+    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", name.split("/")[-1].replace("-", " ").replace("_", " "))
+    return float(found[-1][0])*(1e9 if found[-1][1] in "bB" else 1e6) if found else np.nan
+
 # %% ../nbs/00m_stored_runs.ipynb #312ba95d
 def over_seeds(
     runs:pd.DataFrame, # rows of an index, of one notebook
@@ -138,7 +153,7 @@ def over_seeds(
     t = got.table.assign(**{k: got.table[k].map(str) for k in asked}); names = ["dataset", "docs", "model", *asked, *(c for c in _NAMES if c in t)]
     g = t.groupby(names, sort=False, dropna=False).agg(value=("value", "mean"), sd=("value", "std"), n_seeds=("seed", "nunique"), n=("value", "size")).reset_index()
     if len(twice := g[g.n > g.n_seeds]): raise ValueError(f"{twice.dataset.iloc[0]}, {twice.model.iloc[0]}: several runs have the same seed; give the latest of each, such as with drop_duplicates")
-    half = student.ppf((1+level)/2, g.n_seeds.clip(2)-1)*g.sd/np.sqrt(g.n_seeds)
+    half = stdtrit(g.n_seeds.clip(2)-1, (1+level)/2)*g.sd/np.sqrt(g.n_seeds)
     return Rows(g.assign(lo=g.value-half, hi=g.value+half)[[*names, "value", "lo", "hi", "sd", "n_seeds"]], got.notes)
 
 _NAMES = ("method", "metric", "label", "target", "layer", "position", "model_kind", "step", "statistic", "against")   # columns that say what a value is of
