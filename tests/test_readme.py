@@ -2,6 +2,9 @@
 import re
 
 import numpy as np
+import pandas as pd
+
+from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 
 
 def test_python_in_the_readme_runs(root):
@@ -22,3 +25,19 @@ def test_what_the_readme_names_exists(root):
     targets = " ".join(re.findall(r"^([\w -]+):", (root / "Makefile").read_text(), re.M)).split()
     named = re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)
     assert {"demo", "test"} <= set(named) <= set(targets), set(named) - set(targets)
+
+
+def test_numbers_in_the_readme_are_those_of_the_stored_runs(root):
+    scores = gather(comparable(plain_runs(index_runs(root / "outputs" / "reference"), "02_alignment")).table, "scores").table
+    scores = scores[scores.label.isna() & (scores.model == "small")].set_index(["dataset", "method", "metric"])
+    methods = {"hard": "hard", "compare to": "compare_to_none", "unary": "unary", "binary": "binary", "max over": "max_over_generations", "the same, calibrated": "max_over_generations+platt", "exact marginals": "set_marginals", "label prior": "prior", "one person": "annotator"}
+    seen = 0
+    for line in re.findall(r"^\| (.*) \|$", (root / "README.md").read_text().split("## What comes out")[1].split("## ")[0], re.M):
+        name, *cells = [c.strip() for c in line.split("|")]
+        method = next((m for start, m in methods.items() if name.startswith(start)), None)
+        for cell, (dataset, metric) in zip(cells, (("HateXplainTargets", "kl"), ("HateXplainTargets", "example_f1"), ("GoEmotions", "kl"), ("GoEmotions", "example_f1"))):
+            if not method or not re.match(r"\d", cell): continue
+            r = scores.loc[(dataset, method, metric)].iloc[0]
+            assert cell == f"{r.value:.2f} [{r.lo:.2f}, {r.hi:.2f}]", (name, dataset, metric)
+            seen += 1
+    assert seen == 34
