@@ -49,7 +49,7 @@ def _row(path): # of the index
     except (OSError, ValueError, KeyError, TypeError) as error: record, p, problem = {}, {}, f"run.json cannot be read ({type(error).__name__})"
     if not isinstance(p, dict): record, p, problem = {}, {}, "run.json cannot be read (its parameters are no table)"
     return dict(notebook=path.parents[3].name, dataset=_dataset_name(p), docs=_docs_name(p), model=_model_name(p), n_docs=record.get("n_docs"), labels=tuple(record.get("labels") or ()), finished=record.get("finished") or "",
-                **{k: p.get(k) for k in _KEPT}, same_docs=(record.get("fingerprint") or {}).get("docs", ""), problem=problem, folder=str(path.parent))
+                **{k: p.get(k) for k in _KEPT}, same_docs=next((v for k in ("docs", "test") if (v := (record.get("fingerprint") or {}).get(k))), ""), problem=problem, folder=str(path.parent))
 
 def index_runs(
     folders, # a folder of runs such as outputs/, or a list of them

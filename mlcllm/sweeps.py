@@ -26,7 +26,7 @@ from .stored_runs import compare_runs, index_runs, model_size
 
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
 GRID_KEYS = ("about", "output_dir", "datasets", "models", "seeds", "parameters", "jobs")
-JOB_KEYS = ("notebook", "datasets", "models", "seeds", "parameters", "files", "vary", "join")
+JOB_KEYS = ("notebook", "datasets", "models", "seeds", "parameters", "files", "vary", "join", "gpus")
 BUNDLED_MODELS = ("tiny", "small")
 
 def _named(value, what): # a list of names, or names with their settings, as the latter
@@ -145,7 +145,7 @@ def plan(
     for name, job in sorted(grid.jobs.items(), key=rank):
         for dataset, model, seed, varied in _combinations(grid, name, job):
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
-            gpus = grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") else 1)
+            gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") else 1))
             made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
     return list({j.id: j for j in made}.values())
 
@@ -399,11 +399,12 @@ def print_plan(
     console:Console=None, # where to
 )->None:
     "What a grid would run, what of it is done, what the rest may cost"
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1") # a plan downloads nothing
     from mlcllm.scale import estimate, fitting_setting          # needs a model's libraries, which take seconds to load
     console = console or Console(); grid = read_grid(path); jobs = plan(grid, data); out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
     shown = Table(title=f"{path}: {len(jobs)} jobs", title_justify="left"); table = pd.DataFrame([dict(job=j.name, dataset=j.dataset, model=j.model, done=finished_folder(out, j.id) is not None, gpus=j.gpus) for j in jobs])
-    for c, side in (("job", "left"), ("dataset", "left"), ("model", "left"), ("jobs", "right"), ("done", "right"), ("GPUs each", "right")): shown.add_column(c, justify=side)
-    for key, g in table.groupby(["job", "dataset", "model"], sort=False): shown.add_row(*key, str(len(g)), str(int(g.done.sum())), str(g.gpus.max()))
+    for c, side in (("job", "left"), ("dataset", "left"), ("models", "left"), ("jobs", "right"), ("done", "right"), ("GPUs each", "right")): shown.add_column(c, justify=side)
+    for key, g in table.groupby(["job", "dataset"], sort=False): shown.add_row(*key, ", ".join(g.model.unique()), str(len(g)), str(int(g.done.sum())), str(g.gpus.max()))
     console.print(shown); cost = estimate(jobs, [out] if out.is_dir() else [], gpu); total = cost[["asked", "computed", "gpu_hours"]].sum()
     if cost.asked.notna().any(): console.print(f"about {total.asked/1e6:,.1f} M tokens asked for, {total.computed/1e6:,.2f} M computed, {total.gpu_hours:,.2f} hours of one {gpu} at a third of its peak" + (f" ({int(cost.asked.isna().sum())} jobs not estimated)" if cost.asked.isna().any() else ""))
     for why, n in cost.source[cost.asked.isna()].value_counts().items(): console.print(f"  {n} × {why}", highlight=False)
