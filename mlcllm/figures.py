@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from .calibration import CALIBRATIONS
 from .comparisons import REFERENCES, _plain_ticks, published_scores, published_steps
 from .data import LabelSet, check_choice
 from .metrics import METRICS, reliability
@@ -368,6 +369,7 @@ def probe_table(
     if not len(scores): raise Missing("no run of 03")
     s = scores[scores.metric=="micro_f1"]; top = s.groupby(["dataset", "model"]).layer.transform("max")
     s = s[(s.layer.isna() | (s.layer==top)) & (s.position.isna() | (s.position==1))]
+    s = s.sort_values("model", key=lambda m: m.map(model_size), kind="stable")
     return s.assign(what=[PROBES.get(k) for k in zip(s.target, s.method)]).dropna(subset="what")[["dataset", "model", "what", "value", "lo", "hi", "n_docs"]].reset_index(drop=True)
 
 def plot_probe_wall(
@@ -519,10 +521,10 @@ def order_table(
 def plot_slopes(
     scores:pd.DataFrame, # from `alignment_scores`
     metric:str="kl", # a name in `METRICS`
-    methods:list=None, # which ones; None: all that are no reference, at a threshold of one half
+    methods:list=None, # which ones; None: all that are no reference, neither calibrated nor with tuned thresholds
 ): # the figure
     "Every method across models, small ones left"
-    s = scores[(scores.metric==metric) & ~scores.method.isin(REFERENCES) & ~scores.method.str.contains("global|per_label")]; datasets = list(dict.fromkeys(s.dataset))
+    s = scores[(scores.metric==metric) & ~scores.method.isin(REFERENCES) & ~scores.method.str.contains("|".join(("global", "per_label", *CALIBRATIONS)))]; datasets = list(dict.fromkeys(s.dataset))
     models = sorted(dict.fromkeys(s.model), key=lambda m: (np.nan_to_num(model_size(m), nan=np.inf), m)); methods = methods or list(dict.fromkeys(s.method)); fig, axes = panels([""], datasets, 2.9, 3.2, sharey=False)
     for ax, dataset in zip(axes[0], datasets):
         for k, name in enumerate(methods):
@@ -580,7 +582,7 @@ def plot_label_reliability(
             if m not in d: continue
             rows = [mean_interval((g[m]-g.people).to_numpy(float), g.doc_id.to_numpy()) for _, g in d.groupby("label")]; v, lo, hi = np.array(rows).T; at = y + .24*(k-(len(methods)-1)/2)
             ax.hlines(at, lo, hi, color=".7", lw=2); ax.plot(v, at, "o", color=[GREY, ORANGE, BLUE][k%3], ms=4, label=m.replace("_", " "))
-        ax.set(yticks=y, ylim=(len(y)-.5, -.5)); ax.set_yticklabels(labels, size=7.5); ax.set_title(dataset, size=9); ax.set_xlabel(f"estimate − votes (n = {d.doc_id.nunique():,})", size=8); ax.tick_params(axis="x", labelsize=7); ax.spines[["top", "right"]].set_visible(False)
+        ax.xaxis.set_major_locator(plt.MaxNLocator(4)); ax.set(yticks=y, ylim=(len(y)-.5, -.5)); ax.set_yticklabels(labels, size=7.5); ax.set_title(dataset, size=9); ax.set_xlabel(f"estimate − votes (n = {d.doc_id.nunique():,})", size=8); ax.tick_params(axis="x", labelsize=7); ax.spines[["top", "right"]].set_visible(False)
     handles, names = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[1])); fig.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=7.5)
     return fig
 
