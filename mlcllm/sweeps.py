@@ -59,7 +59,7 @@ def read_grid(
 )->Grid:
     "Read a grid and check the names in it"
     found = read_yaml(path); _known_keys(str(path), found, GRID_KEYS)
-    if "jobs" not in found: raise ValueError(f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}")
+    if not found.get("jobs"): raise ValueError(f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}")
     jobs = {str(k): dict(v or {}) for k,v in found["jobs"].items()}
     for name, job in jobs.items():
         _known_keys(f"job {name} of {path}", job, JOB_KEYS); notebook_parameters(job.get("notebook", name))

@@ -1,0 +1,163 @@
+"Grids as a user runs them: to the end, killed at random moments and gone on with, twice at once, with jobs that fail."
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from mlcllm.runs import start_run
+from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, sweep_dir
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS = int(os.environ.get("MLCLLM_KILLS", "2"))
+GRID = dict(datasets=["demo"], models=["tiny"], seeds=[0, 1], parameters=dict(n_docs=6), jobs={"01_stepwise_logits": {}})
+
+
+def grid(tmp_path, name="grid.yaml", **changes):
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump(GRID | changes))
+    return path
+
+
+def start(path, out, cores=2):
+    return subprocess.Popen([sys.executable, "-m", "mlcllm.sweeps", "run", str(path), "--output-dir", str(out), "--cores", str(cores)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def finish(path, out):
+    said, _ = (p := start(path, out)).communicate(timeout=900)
+    return p.returncode, said
+
+
+def below(pid): # the processes of a sweep that live, by what they do
+    try: family = psutil.Process(pid).children(recursive=True)
+    except psutil.Error: return []
+    kinds = []
+    for p in family:
+        try: line = " ".join(p.cmdline())
+        except psutil.Error: continue
+        kinds.append(("kernel" if "ipykernel" in line else "worker" if "mlcllm.sweeps job" in line and "/sh" not in line.split()[0] else "other", p))
+    return kinds
+
+
+def tables(out): # of all finished runs, by what was asked
+    found = {}
+    for i, j in read_plan(out).items():
+        folder = Path(finished_folder(out, i))
+        found[j.seed] = {t: pd.read_parquet(folder / f"{t}.parquet") for t in ("docs", "steps")}
+    return found
+
+
+@pytest.mark.timeout(3600)
+def test_killed_and_gone_on_with_equals_uninterrupted(tmp_path):
+    path, whole, broken = grid(tmp_path), tmp_path / "whole", tmp_path / "broken"
+    code, said = finish(path, whole)
+    assert code == 0, said[-3000:]
+    began = time.time()
+    code, said = finish(path, whole)
+    assert code == 0 and "2 done, 0 left" in said
+    print(f"a second call took {time.time() - began:.1f} s")
+    chance = random.Random(0)
+    for k in range(KILLS):
+        sweep = start(path, broken)
+        time.sleep(chance.uniform(3, 30))
+        victim = ("driver", "worker", "kernel")[k % 3]
+        if victim == "driver": os.killpg(sweep.pid, signal.SIGKILL)
+        else:
+            for kind, p in below(sweep.pid):
+                if kind == victim:
+                    try: p.kill()
+                    except psutil.NoSuchProcess: pass
+                    break
+            time.sleep(1)
+            os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.wait()
+        sweep.stdout.close()
+    code, said = finish(path, broken)
+    assert code == 0, said[-3000:]
+    a, b = tables(whole), tables(broken)
+    assert set(a) == set(b) == {0, 1}
+    for seed in a:
+        for t in a[seed]: pd.testing.assert_frame_equal(a[seed][t], b[seed][t])
+    assert not list(broken.rglob("*.part*")) and job_states(broken).state.tolist() == ["done", "done"]
+
+
+@pytest.mark.timeout(1200)
+def test_a_job_that_fails_keeps_its_notebook_and_the_others_go_on(tmp_path):
+    out = tmp_path / "out"
+    path = grid(tmp_path, datasets={"demo": {}, "Boxes": {"options": {"n_boxes": 0}}}, seeds=[0])
+    code, said = finish(path, out)
+    states = job_states(out).set_index("dataset")
+    assert code != 0 and states.state.to_dict() == {"demo": "done", "Boxes": "failed"}, said[-2000:]
+    assert "n_boxes" in states.note["Boxes"] and "Boxes" in said
+    kept, = (sweep_dir(out) / "failed").glob("*.ipynb")
+    assert any(o["output_type"] == "error" for c in json.loads(kept.read_text())["cells"] for o in c.get("outputs", []))
+    executed = Path(finished_folder(out, states.id["demo"])) / "notebook.ipynb"
+    assert executed.exists()
+    assert main(["clean-failed", str(out)]) == 0 and not kept.exists()
+
+
+def test_two_drivers_on_one_folder(tmp_path):
+    from filelock import FileLock
+    out = tmp_path / "out"
+    sweep_dir(out).mkdir(parents=True)
+    with FileLock(sweep_dir(out) / "driver.lock"): code, said = finish(grid(tmp_path), out)
+    assert code == 1 and "another sweep is at work" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("changes, says", [
+    (dict(model=["tiny"]), "did you mean 'models'"),
+    (dict(models=["tin"]), "did you mean 'tiny'"),
+    (dict(datasets=["demos"]), "did you mean 'demo'"),
+    (dict(jobs={"01_stepwise_logit": {}}), "did you mean '01_stepwise_logits'"),
+    (dict(jobs={"02_alignment": {"parameters": {"method": "hard"}}}), "did you mean 'methods'"),
+    (dict(datasets=["HateXplain"], jobs={"02_alignment": {"parameters": {"methods": "max_over_generations"}}}), "needs a multi-label task"),
+    (dict(models={"Llama-3.1-8B": {"gpus": 64}}), "takes 64 GPUs"),
+    (dict(models={"Llama-3.1-8B": {"gpus": 0}}), "needs a GPU, and the grid gives it none"),
+    (dict(jobs={}), "no jobs"),
+])
+def test_bad_grids_fail_with_one_line_before_anything_runs(tmp_path, changes, says, capsys):
+    assert main(["run", str(grid(tmp_path, **changes)), "--output-dir", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert says in said and said.strip().count("\n") == 0 and not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_of_another_version(tmp_path):
+    run = start_run("01_stepwise_logits", dict(dataset="demo", model="tiny"), output_dir=tmp_path)
+    run.done()
+    (run.folder / "run.json").write_text((run.folder / "run.json").read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    with pytest.raises(ValueError, match="made by another version"): check_jobs(plan(read_grid(grid(tmp_path))), tmp_path)
+
+
+def test_a_truncated_record_and_a_clock_that_jumps(tmp_path):
+    run = start_run("01_stepwise_logits", dict(dataset="demo", model="tiny"), output_dir=tmp_path)
+    run.done()
+    record = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps(record | dict(started="2099-01-01T00:00:00+00:00", finished="1999-01-01T00:00:00+00:00")))
+    assert run_states(tmp_path).state.tolist() == ["done"]
+    (run.folder / "run.json").write_text(json.dumps(record)[:40])
+    assert run_states(tmp_path).problem.str.contains("cannot be read").all()
+    again = start_run("01_stepwise_logits", dict(dataset="demo", model="tiny"), output_dir=tmp_path)
+    assert again.folder == run.folder and again.status == "started"
+
+
+def test_committed_grids_can_be_planned():
+    for path in sorted((ROOT / "params").glob("*.yaml")):
+        jobs = plan(read_grid(path))
+        assert len(jobs) > 4 and len({j.id for j in jobs}) == len(jobs) and all(i in {j.id for j in jobs} for j in jobs for i in j.needs), path
+
+
+def test_ten_thousand_runs_are_listed(tmp_path):
+    record = dict(schema_version=1, status="done", notebook="01_stepwise_logits", parameters=dict(dataset="demo", model="tiny"), fingerprint=dict(docs="d"), labels=["joy"], n_docs=9, finished="2026-01-01")
+    for k in range(10_000):
+        folder = tmp_path / "01_stepwise_logits" / "demo" / "tiny" / f"{k:012x}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(record))
+    assert (run_states(tmp_path).state == "done").sum() == 10_000
