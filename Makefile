@@ -106,7 +106,7 @@ RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p label_format json -p split dev+te
 RUN04  = $(PM) nbs/04_demux.ipynb $(LAST) -p encoder minilm -p learning_rate 1e-4
 RUN04A = $(PM) nbs/04a_sft.ipynb $(LAST) -p model tiny -p epochs 2 -p learning_rate 3e-4
 .PHONY: reference-data reference-01 reference-02 reference-03 reference-04 publish
-reference: reference-01 reference-02 reference-03 reference-04 publish
+reference: reference-01 reference-03 reference-04 reference-02 publish
 reference-data: $(READY)
 	@test -d "$(DATA)/goemotions" || { echo "say where the corpora are: make reference DATA=folder"; exit 1; }
 	@mkdir -p outputs
@@ -120,7 +120,7 @@ reference-01: reference-data
 	done
 
 reference-02: reference-data
-	set -e; for m in tiny small; do $(RUN02) -p model $$m $(TARGETS) -p calibrations platt; $(RUN02) -p model $$m $(HATE) -p calibrations temperature; $(RUN02) -p model $$m $(GOEMO) -p split test -p calibrations platt; done
+	set -e; for m in tiny small; do $(RUN02) -p model $$m $(TARGETS) -p calibrations platt; $(RUN02) -p model $$m $(HATE) -p calibrations temperature; $(RUN02) -p model $$m $(GOEMO) -p split test -p calibrations platt $$(test $$m = tiny && f=$$(ls -d outputs/bundled/04a_sft/GoEmotions/tiny/*/ 2>/dev/null | tail -1) && test -n "$$f" && echo "-p join $$f"); done
 
 reference-03: reference-data
 	set -e; for m in tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p label_format json -p split dev+test; $(RUN03) -p model $$m $(GOEMO) -p label_format json -p split dev+test; done
@@ -136,8 +136,6 @@ reference-04: reference-data
 # what may be passed on, into outputs/reference
 publish: $(READY)
 	$(BIN)/python -c 'from mlcllm.stored_runs import index_runs, publish_runs; i = index_runs("outputs/bundled"); print(len(publish_runs(i[i.problem.isna()], "outputs/reference")), "runs published")'
-	$(BIN)/python -c 'from mlcllm.stepwise_logits import collect_scores; collect_scores("outputs/bundled", "outputs/reference/01_stepwise_logits/scores.parquet"); \
-		[collect_scores("outputs/bundled", f"outputs/reference/{n}/{t}.parquet", n, t) for n, ts in (("02_alignment", ("scores", "costs", "pairs")), ("03_probing", ("scores", "attention_means", "counts", "across_steps"))) for t in ts]'
 	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
 
 clean:
