@@ -156,4 +156,4 @@ def main(args=None)->int: # exit status
 
 # %% ../nbs/06a_interchange.ipynb #98eaf6cb
 #| eval: false
-if __name__=="__main__": sys.exit(main())
+if __name__=="__main__" and "ipykernel" not in sys.modules: sys.exit(main()) # not in a notebook

@@ -432,4 +432,4 @@ def main(args=None)->int: # exit status
 
 # %% ../nbs/06_sweeps.ipynb #8e87e7b6
 #| eval: false
-if __name__=="__main__": sys.exit(main())
+if __name__=="__main__" and "ipykernel" not in sys.modules: sys.exit(main()) # not in a notebook

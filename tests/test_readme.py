@@ -37,7 +37,7 @@ def test_numbers_in_the_readme_are_those_of_the_stored_runs(root):
         method = next((m for start, m in methods.items() if name.startswith(start)), None)
         for cell, (dataset, metric) in zip(cells, (("HateXplainTargets", "kl"), ("HateXplainTargets", "example_f1"), ("GoEmotions", "kl"), ("GoEmotions", "example_f1"))):
             if not method or not re.match(r"\d", cell): continue
-            r = scores.loc[(dataset, method, metric)].iloc[0]
+            r = scores.loc[[(dataset, method, metric)]].iloc[0]
             assert cell == f"{r.value:.2f} [{r.lo:.2f}, {r.hi:.2f}]", (name, dataset, metric)
             seen += 1
     assert seen == 34
