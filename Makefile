@@ -10,7 +10,7 @@ TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 SERVERS := .venv-servers
-.PHONY: demo test test-servers lab bench bench-servers figures paper plan status clean-failed table2 table5 site site-check reference clean env servers-env
+.PHONY: demo test test-servers lab bench bench-servers figures paper plan status clean-failed lock table2 table5 site site-check reference clean env servers-env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -47,6 +47,10 @@ test-servers: $(SERVERS_READY)
 
 bench-servers: $(SERVERS_READY)
 	$(SERVERS)/bin/python tests/bench_servers.py
+
+# the versions that are installed now, for exact reproduction
+lock: $(READY)
+	@(head -1 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | grep -v '@\|^mlcllm\|^#' | sed 's/+cpu$$//') > requirements.lock.new && mv requirements.lock.new requirements.lock
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs
