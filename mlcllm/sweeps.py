@@ -18,7 +18,9 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .data import check_choice
 from .runs import ROOT, atomic_write, default_output_dir, notebook_parameters, notebooks_dir, read_cells
@@ -29,8 +31,10 @@ GRID_KEYS = ("about", "output_dir", "datasets", "models", "seeds", "parameters",
 JOB_KEYS = ("notebook", "datasets", "models", "seeds", "parameters", "files", "vary", "join", "gpus")
 BUNDLED_MODELS = ("tiny", "small")
 
+_JOB_KINDS = (("parameters", dict, "a table of parameters"), ("vary", dict, "a table such as {label_order: [reverse, random]}"), *((k, list, "a list") for k in ("datasets", "models", "seeds", "files", "join")), ("gpus", int, "a whole number"), ("notebook", str, "a name"))
+
 def _named(value, what): # a list of names, or names with their settings, as the latter
-    if isinstance(value, dict): return {str(k): dict(v or {}) for k,v in value.items()}
+    if isinstance(value, dict) and value and all(v is None or isinstance(v, dict) for v in value.values()): return {str(k): dict(v or {}) for k,v in value.items()}
     if isinstance(value, (list, tuple)) and value: return {str(k): {} for k in value}
     raise ValueError(f"{what} must be a list of names, or names with their parameters, got {value!r}")
 
@@ -60,16 +64,29 @@ def read_grid(
     "Read a grid and check the names in it"
     found = read_yaml(path); _known_keys(str(path), found, GRID_KEYS)
     if not found.get("jobs"): raise ValueError(f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}")
+    if not isinstance(found["jobs"], dict): raise ValueError(f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got {found['jobs']!r}")
+    for name, job in found["jobs"].items():
+        if job is not None and not isinstance(job, dict): raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {job!r}")
     jobs = {str(k): dict(v or {}) for k,v in found["jobs"].items()}
     for name, job in jobs.items():
+        for key, kind, what in _JOB_KINDS:
+            if key in job and not isinstance(job[key], kind): raise ValueError(f"job {name} of {path}: {key} must be {what}, got {job[key]!r}")
         _known_keys(f"job {name} of {path}", job, JOB_KEYS); notebook_parameters(job.get("notebook", name))
         for other in job.get("join", ()): check_choice(f"job that {name} joins", other, tuple(jobs))
-    grid = Grid(_named(found.get("datasets", ["demo"]), "datasets"), _named(found.get("models", ["tiny"]), "models"), tuple(found.get("seeds", [0])), dict(found.get("parameters") or {}), jobs, found.get("output_dir"))
+    seeds = found.get("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {seeds!r}")
+    grid = Grid(_named(found.get("datasets", ["demo"]), "datasets"), _named(found.get("models", ["tiny"]), "models"), tuple(seeds), dict(found.get("parameters") or {}), jobs, found.get("output_dir"))
     known = set().union(*(notebook_parameters(j.get("notebook", n)) for n,j in jobs.items()))
-    for p in grid.parameters: check_choice(f"parameter of {path}", p, tuple(sorted(known)))
+    for what, given in ((str(path), grid.parameters), *((f"dataset {n} of {path}", v) for n,v in grid.datasets.items()), *((f"model {n} of {path}", {k: x for k,x in v.items() if k!="gpus"}) for n,v in grid.models.items())):
+        for p in given: check_choice(f"parameter of {what}", p, tuple(sorted(known)))
+        if "seed" in given: raise ValueError(f"parameter seed of {what}: name seeds: [{given['seed']}] instead")
+    for n, v in grid.models.items():
+        if type(v.get("gpus", 0)) is not int: raise ValueError(f"model {n} of {path}: gpus must be a whole number, got {v['gpus']!r}")
     return grid
 
 # %% ../nbs/06_sweeps.ipynb #2f8e51ec
+_PLACES = ("gpu", "data_dir", "output_dir")
+
 @dataclass(frozen=True)
 class Job:
     "One notebook to run"
@@ -82,7 +99,8 @@ class Job:
 
     @property
     def id(self): # readable, and the digest of what makes it this job
-        what = json.dumps([self.notebook, {k: v for k,v in self.parameters.items() if k not in ("gpu", "data_dir", "output_dir")}, self.takes], sort_keys=True, default=str)
+        asked = notebook_parameters(self.notebook) | self.parameters
+        what = json.dumps([self.notebook, {k: v for k,v in asked.items() if k not in _PLACES}, self.takes], sort_keys=True, default=str)
         return "-".join(x.replace("/", "--") for x in (self.name, self.dataset, self.model) if x) + "-" + hashlib.sha256(what.encode()).hexdigest()[:8]
     @property
     def needs(self): return tuple(i for ids in self.takes.values() for i in ids)
@@ -96,7 +114,7 @@ def _job_parameters(grid, name, job, dataset, model, seed, data): # what one com
     notebook = job.get("notebook", name); known = notebook_parameters(notebook); shared = {}
     if dataset:
         shared |= _settings("datasets", dataset)
-        if data and (Path(data)/dataset).is_dir(): shared["data_dir"] = str(Path(data)/dataset)
+        if data and (Path(data)/dataset).is_dir(): shared["data_dir"] = str((Path(data)/dataset).resolve())
     if model: shared |= _settings("models", model)
     shared |= grid.parameters | grid.datasets.get(dataset, {}) | {k: v for k,v in grid.models.get(model, {}).items() if k!="gpus"}
     p = {k: v for k,v in shared.items() if k in known}
@@ -115,8 +133,8 @@ def _combinations(grid, name, job): # (dataset, model, seed, what varies)
     datasets, models = some("datasets", grid.datasets) if "dataset" in known else [""], some("models", grid.models) if "model" in known else [""]
     vary = job.get("vary") or {}; seeds = [None] if "seed" not in known or "seed" in vary else job.get("seeds") or grid.seeds
     for k, values in vary.items():
-        check_choice(f"parameter of {notebook} (job {name})", k, tuple(known))
-        if not isinstance(values, (list, tuple)): raise ValueError(f"job {name}: vary {k} must be a list of values, got {values!r}")
+        check_choice(f"parameter of {notebook} (job {name})", k, tuple(p for p in known if p not in _PLACES))
+        if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {values!r}")
     return [(*c[:3], dict(zip(vary, c[3:]))) for c in itertools.product(datasets, models, seeds, *vary.values())]
 
 # %% ../nbs/06_sweeps.ipynb #39ba3610
@@ -140,6 +158,7 @@ def plan(
     data=None, # a folder with a folder for each dataset; None: where the datasets' files say, or from the Hub
 )->list: # of Job, each after those that it needs
     "What a grid runs"
+    if data and not Path(data).is_dir(): raise ValueError(f"data: there is no folder {data}")
     rank = lambda item: ORDER.index(n) if (n := item[1].get("notebook", item[0])) in ORDER else len(ORDER)
     made = []
     for name, job in sorted(grid.jobs.items(), key=rank):
@@ -147,7 +166,8 @@ def plan(
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
             gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") else 1))
             made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
-    return list({j.id: j for j in made}.values())
+    if not made: raise ValueError("this grid has no job: some list of datasets, models, seeds or values is empty")
+    return list({j.id.rsplit("-", 1)[1]: j for j in reversed(made)}.values())[::-1]       # the same run under two names is one job, the first
 
 # %% ../nbs/06_sweeps.ipynb #59dd164a
 SINGLE_LABEL = ("HateXplain", "MSPPodcast", "QueerReclaimLex", "MMLUPro", "TREC")
@@ -208,16 +228,17 @@ def take_gpus(
     n:int, # how many
     wait:float=2, # seconds between tries
 ): # what the parameter gpu becomes: cpu, 0, or auto
-    "Hold n GPUs that no other job of this machine holds; a cluster's scheduler has chosen already"
+    "Hold n GPUs that no other job of this machine holds; where the sweep runs on a cluster, its scheduler has chosen already"
     if not n: yield "cpu"; return
-    if os.environ.get("SLURM_JOB_ID"): yield "auto" if n > 1 else 0; return
+    if os.environ.get("MLCLLM_GPUS_GIVEN"): yield "auto" if n > 1 else 0; return
     while True:
         with ExitStack() as held:
             mine = []
             for g in visible_gpus():
-                lock = FileLock(Path(tempfile.gettempdir())/f"mlcllm-gpu-{g}.lock")
+                lock = FileLock(Path(tempfile.gettempdir())/f"mlcllm-gpu-{g}.lock", mode=0o666)
                 try: lock.acquire(timeout=0)
                 except Timeout: continue
+                except PermissionError: raise RuntimeError(f"{lock.lock_file} belongs to somebody else and cannot be locked: give TMPDIR a folder that all who use these GPUs can write to") from None
                 held.callback(lock.release); mine.append(g)
                 if len(mine)==n: break
             if len(mine)==n:
@@ -234,11 +255,11 @@ def read_plan(
     "The jobs of the sweep that was started last"
     path = sweep_dir(output_dir)/"plan.json"
     if not path.exists(): return {}
-    jobs = [Job(**j | dict(takes={k: tuple(v) for k,v in j["takes"].items()})) for j in json.loads(path.read_text(encoding="utf-8"))]
+    jobs = [Job(**j | dict(takes={k: tuple(v) for k,v in j["takes"].items()})) for j in json.loads(path.read_text(encoding="utf-8"))["jobs"]]
     return {j.id: j for j in jobs}
 
 def _write_plan(output_dir, jobs):
-    text = json.dumps([asdict(j) for j in jobs], indent=1, ensure_ascii=False)
+    text = json.dumps(dict(folder=os.getcwd(), jobs=[asdict(j) for j in jobs]), indent=1, ensure_ascii=False) # paths in parameters are seen from the folder in which the sweep was started
     return atomic_write(sweep_dir(output_dir)/"plan.json", lambda p: p.write_text(text, encoding="utf-8"))
 
 def _taken(output_dir, job): # parameters that are folders of other jobs
@@ -256,12 +277,19 @@ def _execute(job, output_dir, parameters): # the executed notebook and the folde
     os.environ["MLCLLM_RUNS_TO"] = str(told)
     for tries in range(10):
         told.unlink(missing_ok=True)
-        try: pm.execute_notebook(str(notebooks_dir()/f"{job.notebook}.ipynb"), str(executed), parameters, kernel_name="python3", progress_bar=False); break
+        try: pm.execute_notebook(str(notebooks_dir()/f"{job.notebook}.ipynb"), str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
         except pm.PapermillExecutionError as error:
             if "another process is working on this very run" not in str(error.evalue) or tries==9: raise
             print("its folder is held by another process, perhaps a kernel that is just ending; once more in five seconds", flush=True); time.sleep(5)
     folder = told.read_text(encoding="utf-8").splitlines()[-1]; told.unlink()
     return executed, Path(folder)
+
+def _keep(executed, kept, name, why): # a failed notebook, with what ended it where no cell says so
+    if not executed.exists(): kept.write_text(json.dumps(dict(cells=[], metadata={}, nbformat=4, nbformat_minor=5)), encoding="utf-8")
+    else: os.replace(executed, kept)
+    if _error_of(kept)!="no error was kept": return
+    book = json.loads(kept.read_text(encoding="utf-8")); book["cells"].append(dict(cell_type="code", id="ended", execution_count=None, metadata={}, source="", outputs=[dict(output_type="error", ename=name, evalue=why, traceback=[f"{name}: {why}"])]))
+    atomic_write(kept, lambda p: p.write_text(json.dumps(book), encoding="utf-8"))
 
 def run_job(
     output_dir, # where runs go
@@ -276,9 +304,9 @@ def run_job(
         with take_gpus(job.gpus) as gpu:
             p = job.parameters | _taken(output_dir, job) | dict(output_dir=str(output_dir)) | ({"gpu": gpu} if "gpu" in notebook_parameters(job.notebook) else {})
             try: executed, folder = _execute(job, output_dir, p)
-            except pm.PapermillExecutionError as error:
-                kept = _failed(output_dir, job_id); kept.parent.mkdir(exist_ok=True); os.replace(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept)
-                raise RuntimeError(f"{job_id} failed: {error.ename}: {' '.join(str(error.evalue).split())[:300]} (the notebook with the error: {kept})") from None
+            except Exception as error:          # an error in a cell, or a kernel that died, a full disk
+                kept, name, why = _failed(output_dir, job_id), getattr(error, "ename", type(error).__name__), ' '.join(str(getattr(error, "evalue", error)).split())[:300]; kept.parent.mkdir(exist_ok=True)
+                _keep(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept, name, why); raise RuntimeError(f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})") from None
         os.replace(executed, folder/"notebook.ipynb"); _failed(output_dir, job_id).unlink(missing_ok=True)
         record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus)
         atomic_write(_marker(output_dir, job_id), lambda to: to.write_text(json.dumps(record, indent=1), encoding="utf-8"))
@@ -330,17 +358,18 @@ def print_status(
         states = [s for s in _COLOURS if s in set(table.state)]; shown = Table(title=title, title_justify="left"); counts = table.groupby([by, "dataset", "model"], sort=False).state.value_counts().unstack(fill_value=0)
         for c in (by, "dataset", "model"): shown.add_column(c)
         for s in states: shown.add_column(s, justify="right", style=_COLOURS[s])
-        for key, r in counts.iterrows(): shown.add_row(*key, *(str(r[s]) if r[s] else "" for s in states))
+        for key, r in counts.iterrows(): shown.add_row(*map(escape, key), *(str(r[s]) if r[s] else "" for s in states))
         console.print(shown); console.print(", ".join(f"{n} {s}" for s in states if (n := int((table.state==s).sum()))))
-    for r in jobs[jobs.state=="failed"].itertuples(): console.print(f"[red]{r.id}[/red]: {r.note}\n  {os.path.relpath(_failed(output_dir, r.id))}", highlight=False)
-    for r in runs[runs.problem.fillna("").str.contains("cannot be read|another version")].itertuples(): console.print(f"[magenta]{os.path.relpath(r.folder)}[/magenta]: {r.problem}", highlight=False)
+    for r in jobs[jobs.state=="failed"].itertuples(): console.print(Text(r.id, "red") + Text(f": {r.note}\n  {os.path.relpath(_failed(output_dir, r.id))}"))
+    for r in runs[runs.problem.fillna("").str.contains("cannot be read|another version")].itertuples(): console.print(Text(os.path.relpath(r.folder), "magenta") + Text(f": {r.problem}"))
     if not len(jobs) and not len(runs): console.print(f"nothing has run below {output_dir} yet: make paper GRID=params/demo.yaml")
 
 def clean_failed(
     output_dir, # where runs go
 )->list: # what was deleted
-    "Delete kept notebooks of failed jobs, and runs that failed"
-    runs = run_states(output_dir); gone = [*sorted((sweep_dir(output_dir)/"failed").glob("*.ipynb")), *(Path(f) for f in runs.folder[runs.state=="failed"])]
+    "Delete kept notebooks of failed jobs, and runs that failed before anything was computed; what was computed is kept, for the next start goes on from it"
+    runs = run_states(output_dir); begun = lambda f: any((Path(f)/"chunks").glob("*")) or _held(Path(f)/".lock")
+    gone = [*sorted((sweep_dir(output_dir)/"failed").glob("*.ipynb")), *(Path(f) for f in runs.folder[runs.state=="failed"] if not begun(f))]
     for p in gone: shutil.rmtree(p) if p.is_dir() else p.unlink()
     return gone
 
@@ -358,8 +387,10 @@ def snakemake_command(
     keep_going:bool=True, # when a job fails
 )->list:
     "What is called"
-    out = Path(output_dir).resolve(); command = [sys.executable, "-m", "snakemake", "-s", str(ROOT/"params"/"sweep.smk"), "--directory", str(sweep_dir(out)), "--config", f"out={out}", "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules", *(["--keep-going"] if keep_going else [])]
-    if executor=="slurm": return [*command, "--executor", "slurm", "--jobs", str(cores), "--workflow-profile", str(ROOT/"params"/"slurm"), "--default-resources", f"slurm_partition={partition}"]
+    out = Path(output_dir).resolve(); command = [sys.executable, "-m", "snakemake", "-s", str(ROOT/"params"/"sweep.smk"), "--directory", str(sweep_dir(out)), "--config", f"out={out}", f"executor={executor}", "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules", *(["--keep-going"] if keep_going else [])]
+    if executor=="slurm":
+        wanted = read_yaml(ROOT/"params"/"slurm"/"config.yaml"); resources = dict(wanted.pop("default-resources", {}), slurm_partition=partition)     # given here, for the command line replaces a profile's
+        return [*command, "--executor", "slurm", "--jobs", str(cores), *(x for k,v in wanted.items() for x in (f"--{k}", str(v))), "--default-resources", *(f"{k}={v}" for k,v in resources.items())]
     return [*command, "--cores", str(cores), "--resources", f"gpu={len(visible_gpus())}"]
 
 def run_grid(
@@ -404,10 +435,10 @@ def print_plan(
     console = console or Console(); grid = read_grid(path); jobs = plan(grid, data); out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
     shown = Table(title=f"{path}: {len(jobs)} jobs", title_justify="left"); table = pd.DataFrame([dict(job=j.name, dataset=j.dataset, model=j.model, done=finished_folder(out, j.id) is not None, gpus=j.gpus) for j in jobs])
     for c, side in (("job", "left"), ("dataset", "left"), ("models", "left"), ("jobs", "right"), ("done", "right"), ("GPUs each", "right")): shown.add_column(c, justify=side)
-    for key, g in table.groupby(["job", "dataset"], sort=False): shown.add_row(*key, ", ".join(g.model.unique()), str(len(g)), str(int(g.done.sum())), str(g.gpus.max()))
-    console.print(shown); cost = estimate(jobs, [out] if out.is_dir() else [], gpu); total = cost[["asked", "computed", "gpu_hours"]].sum()
+    for key, g in table.groupby(["job", "dataset"], sort=False): shown.add_row(*map(escape, key), escape(", ".join(g.model.unique())), str(len(g)), str(int(g.done.sum())), str(g.gpus.max()))
+    console.print(shown); cost = estimate([j for j in jobs if not finished_folder(out, j.id)], [out] if out.is_dir() else [], gpu); total = cost[["asked", "computed", "gpu_hours"]].sum()
     if cost.asked.notna().any(): console.print(f"about {total.asked/1e6:,.1f} M tokens asked for, {total.computed/1e6:,.2f} M computed, {total.gpu_hours:,.2f} hours of one {gpu} at a third of its peak" + (f" ({int(cost.asked.isna().sum())} jobs not estimated)" if cost.asked.isna().any() else ""))
-    for why, n in cost.source[cost.asked.isna()].value_counts().items(): console.print(f"  {n} × {why}", highlight=False)
+    for why, n in cost.source[cost.asked.isna()].value_counts().items(): console.print(Text(f"  {n} × {why}"))
     for m in dict.fromkeys(j.model for j in jobs if j.gpus): console.print(f"  {m}: {fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model==m)).say}" if model_size(m)==model_size(m) else f"  {m}: its name does not tell its size", highlight=False)
 
 def main(args=None)->int: # exit status

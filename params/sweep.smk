@@ -1,12 +1,13 @@
 # The jobs of a grid, a rule for each kind; made and called by mlcllm.sweeps (make paper GRID=params/demo.yaml)
-import json
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 from mlcllm.sweeps import read_plan
 
 OUT, JOBS = Path(config["out"]), read_plan(config["out"])
+GIVEN = "MLCLLM_GPUS_GIVEN=1 " if config["executor"] == "slurm" else ""  # by the scheduler
 done = lambda i: str(OUT / "sweep" / "done" / f"{i}.json")
 
 
@@ -23,4 +24,4 @@ for kind in dict.fromkeys(j.name for j in JOBS.values()):
         wildcard_constraints: id="|".join(re.escape(i) for i, j in JOBS.items() if j.name == kind)
         threads: 1
         resources: gpu=lambda w: JOBS[w.id].gpus
-        shell: f"OMP_NUM_THREADS={{threads}} {sys.executable} -m mlcllm.sweeps job {OUT} {{wildcards.id}} > {{log}} 2>&1"
+        shell: f"{GIVEN}OMP_NUM_THREADS=${{{{SLURM_CPUS_PER_TASK:-{{threads}}}}}} {quote(sys.executable)} -m mlcllm.sweeps job {quote(str(OUT))} {{wildcards.id:q}} > {{log:q}} 2>&1"
