@@ -50,7 +50,8 @@ bench-servers: $(SERVERS_READY)
 
 # the versions that are installed now, for exact reproduction
 lock: $(READY)
-	@(head -1 requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | grep -v '@\|^mlcllm\|^#' | sed 's/+cpu$$//') > requirements.lock.new && mv requirements.lock.new requirements.lock
+	@$(if $(UV),$(UV) pip freeze --python $(BIN)/python,$(BIN)/python -m pip freeze) > requirements.lock.new
+	@grep -q '^torch==' requirements.lock.new && (head -1 requirements.lock; grep -v '@\|^-e\|^mlcllm\|^#' requirements.lock.new | sed 's/+cpu$$//') > requirements.lock.newer && mv requirements.lock.newer requirements.lock && rm requirements.lock.new
 
 lab: $(READY)
 	$(BIN)/jupyter lab nbs

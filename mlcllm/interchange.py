@@ -80,8 +80,9 @@ def tables_of_logs(
     where:str="the logs", # for errors
 )->tuple: # docs and steps as DataFrames, label columns
     "Tables of 01 from what the paper's code stored"
-    entries = {str(k): v for k,v in entries.items() if isinstance(v, dict)}
-    if not entries: raise ValueError(f"{where}: no document in it")
+    entries = {str(k): v for k,v in entries.items() if isinstance(v, dict) and not re.search(r"_(unary|binary)_", str(k))}   # questions about one label or two are no answers
+    if not entries: raise ValueError(f"{where}: no document in it (answers to unary and binary questions are not read)")
+    if bad := next((i for i,e in entries.items() if isinstance(s := e.get("test_all_scores") or e.get("test_scores") or [], list) and any(isinstance(x, dict) and not x for x in s)), None): raise ValueError(f"{where}, document {bad}: a label step without a probability")
     try: names = sorted({n for e in entries.values() for s in _scores_of(e) for n in s}, key=lambda n: (n=="none", n))
     except TypeError: raise ValueError(f"{where}: test_scores must be {{label: probability}}, or a list of such") from None
     if not names: raise ValueError(f"{where}: no test_scores in it, so there is nothing to draw; log with label probabilities")
@@ -101,9 +102,10 @@ def read_logs(
     "Make runs of the paper's code's logs"
     folder = Path(folder); found = _read_yaml(folder/"indexed_metrics.yml"); params = _read_yaml(folder/"params.yml") if (folder/"params.yml").exists() else {}; made = []
     parts = folder.resolve().parts; ratio = re.compile(r"_ratio_(\d+(?:\.\d+)?)$")
+    if not isinstance(params, dict) or any(v is not None and not isinstance(v, dict) for v in (*found.values(), *params.values())): raise ValueError(f"{folder}: indexed_metrics.yml and params.yml must hold tables named experiment_0, experiment_1, …")
     for experiment, entries in found.items():
-        p = params.get(experiment, {}); docs, steps, names = tables_of_logs(entries, f"{folder/'indexed_metrics.yml'}, {experiment}"); ratios = sorted({float(m[1]) for i in docs.doc_id if (m := ratio.search(i))})
-        asked = dict(dataset=dataset or p.get("task") or parts[-4], model=model or p.get("model_name_or_path") or re.sub(r"_\d+$", "", parts[-1]).replace("--", "/"), split=str(p.get("test_splits") or p.get("split") or ""), test_ids=None if p.get("split")==parts[-3] else parts[-3],
+        p = params.get(experiment) or {}; docs, steps, names = tables_of_logs(entries, f"{folder/'indexed_metrics.yml'}, {experiment}"); ratios = sorted({float(m[1]) for i in docs.doc_id if (m := ratio.search(i))})
+        asked = dict(dataset=dataset or p.get("task") or parts[-4], model=model or p.get("model_name_or_path") or re.sub(r"_\d+$", "", parts[-1]).replace("--", "/"), split="+".join(map(str, s)) if isinstance(s := p.get("test_splits") or p.get("split") or "", list) else str(s), test_ids=None if p.get("split")==parts[-3] else parts[-3],
                      shots=p.get("shot", p.get("shots")), seed=p.get("seed", 0), ratio=ratios or p.get("ratio"), label_order="alphabetical", decoding="free", distribution=parts[-2], came_from=f"{parts[-1]}, {experiment}")
         run = start_run("01_stepwise_logits", asked, labels=list(names), fingerprint=dict(docs=f"ids of {asked['dataset']}, {parts[-3]}", logs=str(hash_of(docs, steps))), output_dir=output_dir)
         run.record["n_docs"] = len(docs); run.save_table("docs", docs); run.save_table("steps", steps); run.done(); made.append(run.folder)

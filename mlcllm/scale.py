@@ -89,15 +89,15 @@ def gpu_seconds(
 
 def measured_speeds(
     folders, # of runs
-)->pd.DataFrame: # notebook, dataset, model, device, n_docs, asked and computed (tokens a document), per_second (tokens computed a second), bytes (on disk, a document)
+)->pd.DataFrame: # notebook, dataset, model, device, n_docs, asked and computed (tokens a document), per_second (tokens computed a second), bytes (on disk, a document), parameters
     "What finished runs took"
     rows = []
     for r in (i := index_runs(folders))[i.problem.isna()].itertuples():
         record = json.loads((Path(r.folder)/"run.json").read_text(encoding="utf-8")); c, n = record.get("counters") or {}, record.get("n_docs")
         if not n or not c.get("tokens_forwarded"): continue
         spent = sum(v for k,v in record["timings"].items() if k not in ("total", "score", "figures"))
-        size = sum(p.stat().st_size for p in Path(r.folder).glob("*.parquet")); rows.append((r.notebook, r.dataset, r.model, record.get("device"), n, c["tokens_in"]/n, c["tokens_forwarded"]/n, c["tokens_forwarded"]/spent if spent else np.nan, size/n))
-    return pd.DataFrame(rows, columns=["notebook", "dataset", "model", "device", "n_docs", "asked", "computed", "per_second", "bytes"])
+        size = sum(p.stat().st_size for p in Path(r.folder).glob("*.parquet")); rows.append((r.notebook, r.dataset, r.model, record.get("device"), n, c["tokens_in"]/n, c["tokens_forwarded"]/n, c["tokens_forwarded"]/spent if spent else np.nan, size/n, record["parameters"]))
+    return pd.DataFrame(rows, columns=["notebook", "dataset", "model", "device", "n_docs", "asked", "computed", "per_second", "bytes", "parameters"])
 
 # %% ../nbs/05b_scale.ipynb #97eea39e
 @dataclass(frozen=True)
@@ -145,17 +145,19 @@ def estimate(
     for j in jobs:
         key = (j.notebook, json.dumps({k: v for k,v in j.parameters.items() if k not in ("model", "seed", "quantization", "gpu")}, sort_keys=True, default=str))
         if key not in seen: seen[key] = _tokens_of(j, known)
-        t = seen[key]; n = model_size(j.model) if j.model else np.nan; hours = np.nan
+        t, whole = seen[key], j.parameters.get("model", j.model); n = model_size(j.model) if j.model else np.nan; hours = np.nan
         if isinstance(t, Tokens) and n==n:
-            fast = known[(known.model==j.model) & known.device.str.startswith("cuda")].per_second.median() if len(known) else np.nan
+            fast = known[known.model.isin((j.model, whole)) & known.device.str.startswith("cuda")].per_second.median() if len(known) else np.nan
             hours = t.computed/fast/3600 if fast==fast else gpu_seconds(t, n, gpu)/3600
         rows.append((j.id, j.name, j.dataset, j.model, *((t.asked, t.computed, t.answered, hours, t.source) if isinstance(t, Tokens) else (np.nan,)*4 + (t,))))
     return pd.DataFrame(rows, columns=["id", "job", "dataset", "model", "asked", "computed", "answered", "gpu_hours", "source"])
 
+_ALIKE = ("split", "test_ids", "n_docs", "options", "shots", "ratio", "template", "label_format", "methods", "train_split", "n_train", "layers")   # what decides on a job's prompts
+
 def _tokens_of(job, known): # Tokens, or why they are not known
     if job.notebook not in ("01_stepwise_logits", "02_alignment", "03_probing"): return "not estimated"
-    like = known[(known.notebook==job.notebook) & (known.dataset==job.parameters.get("dataset"))]; n = job.parameters.get("n_docs")
-    if len(like) and not job.parameters.get("options") and not isinstance(job.parameters.get("ratio"), (list, tuple)):
-        r = like.iloc[-1]; n = n or r.n_docs; return Tokens(r.asked*n, r.computed*n, n*job.parameters.get("max_new_tokens", 24), f"a finished run with {r.model}")
+    asked = notebook_parameters(job.notebook) | job.parameters; like = known[(known.notebook==job.notebook) & (known.dataset==asked["dataset"]) & np.array([all(a.get(k)==asked.get(k) for k in _ALIKE) for a in known.parameters], bool)]
+    if len(like):
+        r = like.iloc[-1]; n = r.n_docs; return Tokens(r.asked*n, r.computed*n, n*job.parameters.get("max_new_tokens", 24), f"a finished run with {r.model}")
     try: return count_tokens(job.notebook, job.parameters)
     except (ValueError, OSError, ImportError) as error: return f"not known: {' '.join(str(error).split())[:90]}"

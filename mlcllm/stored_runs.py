@@ -139,7 +139,7 @@ def model_size(
     if (bundled := Path(mlcllm.__file__).parent/"models"/name/"model.safetensors").exists():
         with safe_open(bundled, "np") as f: return float(sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys()))
     found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", name.split("/")[-1].replace("-", " ").replace("_", " "))
-    return float(found[-1][0])*(1e9 if found[-1][1] in "bB" else 1e6) if found else np.nan
+    return max(float(n)*(1e9 if unit in "bB" else 1e6) for n,unit in found) if found else np.nan
 
 # %% ../nbs/00m_stored_runs.ipynb #312ba95d
 def over_seeds(
@@ -148,14 +148,20 @@ def over_seeds(
     level:float=.95, # of the interval
 )->Rows: # dataset, docs, model, what else was asked, the table's own names; value (mean), lo, hi, sd, n_seeds
     "Means over runs that differ in their seed only"
-    asked = [k for k in _KEPT if k!="seed" and k in runs and runs[k].map(str).nunique() > 1]; got = gather(runs, table, ("dataset", "docs", "model", *asked, "seed"))
+    asked = [k for k in _KEPT if k!="seed" and k in runs and runs[k].map(str).nunique() > 1]; runs = runs.assign(else_asked=[_asked_else(f) for f in runs.folder])
+    if len(mixed := (g := runs.groupby(["dataset", "docs", "model", *asked], dropna=False).else_asked.nunique())[g > 1]): raise ValueError(f"{', '.join(map(str, mixed.index[0][:3]))}: runs differ in more than their seed; give those that differ in nothing else (`compare_runs` says what differs)")
+    got = gather(runs, table, ("dataset", "docs", "model", *asked, "seed"))
     if not len(got.table): return got
     t = got.table.assign(**{k: got.table[k].map(str) for k in asked}); names = ["dataset", "docs", "model", *asked, *(c for c in _NAMES if c in t)]
-    g = t.groupby(names, sort=False, dropna=False).agg(value=("value", "mean"), sd=("value", "std"), n_seeds=("seed", "nunique"), n=("value", "size")).reset_index()
-    if len(twice := g[g.n > g.n_seeds]): raise ValueError(f"{twice.dataset.iloc[0]}, {twice.model.iloc[0]}: several runs have the same seed; give the latest of each, such as with drop_duplicates")
+    g = t.groupby(names, sort=False, dropna=False).agg(value=("value", "mean"), sd=("value", "std"), n_seeds=("value", "count"), seeds=("seed", "nunique"), n=("value", "size")).reset_index()
+    if len(twice := g[g.n > g.seeds]): raise ValueError(f"{twice.dataset.iloc[0]}, {twice.model.iloc[0]}: several runs have the same seed; give the latest of each, such as with drop_duplicates")
     half = stdtrit(g.n_seeds.clip(2)-1, (1+level)/2)*g.sd/np.sqrt(g.n_seeds)
     return Rows(g.assign(lo=g.value-half, hi=g.value+half)[[*names, "value", "lo", "hi", "sd", "n_seeds"]], got.notes)
 
+def _asked_else(folder): # all parameters of a run but seed and places, as text
+    p = json.loads((Path(folder)/"run.json").read_text(encoding="utf-8"))["parameters"]; return json.dumps({k: v for k,v in p.items() if k not in (*_ELSEWHERE, "seed", "traces", "join")}, sort_keys=True, default=str)
+
+_ELSEWHERE = ("gpu", "data_dir", "output_dir")
 _NAMES = ("method", "metric", "label", "target", "layer", "position", "model_kind", "step", "statistic", "against")   # columns that say what a value is of
 
 # %% ../nbs/00m_stored_runs.ipynb #1c55d030
@@ -170,7 +176,7 @@ def compare_runs(
     for kind, key in (("parameter", "parameters"), ("data", "fingerprint"), ("version", "versions")):
         x, y = a.get(key) or {}, b.get(key) or {}; rows += [(kind, k, x.get(k), y.get(k), np.nan) for k in dict.fromkeys([*x, *y]) if x.get(k)!=y.get(k)]
     if (Path(run)/"scores.parquet").exists() and (Path(other)/"scores.parquet").exists():
-        s, t = read_table(run, "scores"), read_table(other, "scores"); on = [c for c in _NAMES if c in s and c in t]; both = s.merge(t, on=on, suffixes=("", "_other")).query("value != value_other")
+        s, t = read_table(run, "scores"), read_table(other, "scores"); on = [c for c in _NAMES if c in s and c in t]; both = s.merge(t, on=on, how="outer", suffixes=("", "_other")).query("value != value_other")
         rows += [("score", ", ".join(str(getattr(r, c)) for c in on if pd.notna(getattr(r, c))), r.value, r.value_other, r.value-r.value_other) for r in both.itertuples() if pd.notna(r.value) or pd.notna(r.value_other)]
     return pd.DataFrame(rows, columns=["kind", "what", "run", "other", "difference"])
 
