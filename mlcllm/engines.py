@@ -21,11 +21,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+import transformers # its parts are loaded when they are asked for, the heavy ones with a model
 from fastcore.basics import patch
 from safetensors import SafetensorError
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedConfig
 from transformers.utils.peft_utils import find_adapter_config_file
-from transformers.utils import logging as hf_logging
 
 import mlcllm
 from .data import check_choice, check_number
@@ -213,8 +212,6 @@ def forest_attention(module, query, key, value, attention_mask=None, scaling=Non
     if pack.look is not None: pack.look(pack, module.layer_idx, q, k, s, sliding_window, scaling, softcap)
     return o.reshape(1, h, n, d).transpose(1, 2).to(query.dtype).contiguous(), None
 
-AttentionInterface.register("mlcllm_forest", forest_attention)
-
 # %% ../nbs/00c_engines.ipynb #272dd00a
 def make_packs(
     branches:tuple, # of `Branch`
@@ -346,6 +343,7 @@ def _cannot_share(self:HFEngine): # why not, or None: tried on a few short promp
     draw = lambda n, seed: np.random.default_rng(seed).integers(getattr(config, "vocab_size", 100), size=n).tolist()
     prompts = [draw(70, 0) + draw(9, 1) + q for q in (draw(2, 2), draw(1, 3))] + [draw(70, 0) + draw(5, 4)]
     wanted = torch.cat([z for _,z in self._one_by_one(prompts)])
+    transformers.AttentionInterface.register("mlcllm_forest", forest_attention)
     self.model.set_attn_implementation("mlcllm_forest")
     try:
         off = max(float((z - wanted[numbers]).abs().max() / wanted.std()) for numbers, z in self._leaves(prompts))
@@ -701,7 +699,7 @@ def base_model(
         if config is None: raise ValueError(f"model {model!r} is a LoRA adapter, which needs peft: pip install 'mlcllm[lora]'")
         try: return find_model(config.base_model_name_or_path), name, None
         except ValueError as error: raise ValueError(f"adapter {model!r} belongs on top of {config.base_model_name_or_path!r}: {error}") from None
-    config = PreTrainedConfig.get_config_dict(name)[0]
+    config = transformers.PreTrainedConfig.get_config_dict(name)[0]
     heads = next((k for k in config if re.fullmatch(r"(medusa|hydra)_num_heads", k)), None)
     if heads and (base := config.get("base_model_name_or_path")): return find_model(base), None, f"{model}: the {config[heads]} extra decoding heads are left out, labels are read from the head of {base}"
     return name, None, None
@@ -730,7 +728,7 @@ def quantized(
     if quantization is None: return {}
     if not _has("bitsandbytes"): raise ValueError(f"quantization={quantization!r} needs bitsandbytes: pip install 'mlcllm[quant]'")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)      # it says in every layer of every pass that it casts
-    return dict(quantization_config=BitsAndBytesConfig(load_in_4bit=quantization=="4bit", load_in_8bit=quantization=="8bit", bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype))
+    return dict(quantization_config=transformers.BitsAndBytesConfig(load_in_4bit=quantization=="4bit", load_in_8bit=quantization=="8bit", bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype))
 
 def _has(package): return find_spec(package) is not None
 
@@ -760,8 +758,8 @@ def load_tokenizer(
     try:
         base, adapter, _ = base_model(model)
         with suppress(*_LOADING):
-            if adapter: return AutoTokenizer.from_pretrained(adapter, trust_remote_code=trust_remote_code)
-        return AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+            if adapter: return transformers.AutoTokenizer.from_pretrained(adapter, trust_remote_code=trust_remote_code)
+        return transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
     except _LOADING as error: raise _said(model, error) from None
 
 def load_engine(
@@ -781,12 +779,12 @@ def load_engine(
     o, device = HF_OPTIONS | (backend_options or {}), pick_device(gpu)
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
     how = dict(dtype=kind, device_map="auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}, attn_implementation=o["attn_implementation"], trust_remote_code=bool(o["trust_remote_code"]), **quantized(quantization, kind))
-    if model in BUNDLED: hf_logging.disable_progress_bar() # a bundled model is there at once
+    if model in BUNDLED: transformers.logging.disable_progress_bar() # a bundled model is there at once
     try:
         name, adapter, left_out = base_model(model)
         loaded = _load(name, how)
     except _LOADING as error: raise _said(model, error) from None
-    finally: hf_logging.enable_progress_bar()
+    finally: transformers.logging.enable_progress_bar()
     if adapter: put_adapter(loaded, adapter, name)
     engine = _engine(loaded, load_tokenizer(model, o["trust_remote_code"]), share, "+".join(_digest(f, loaded) for f in (name, adapter) if f))
     if o["max_length"]: engine.max_length = check_number("max_length", o["max_length"], 1)
@@ -794,8 +792,8 @@ def load_engine(
     return engine
 
 def _load(name, how): # a causal model or an encoder–decoder
-    config = AutoConfig.from_pretrained(name, trust_remote_code=how["trust_remote_code"])
-    return (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_pretrained(name, **how)
+    config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=how["trust_remote_code"])
+    return (transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM).from_pretrained(name, **how)
 
 def _engine(model, tokenizer, share, digest):
     if model.config.is_encoder_decoder: return import_module("mlcllm.encoder_decoder").EncoderDecoderEngine(model, tokenizer, model_hash=digest)

@@ -103,8 +103,9 @@ def read_logs(
     folder = Path(folder); found = _read_yaml(folder/"indexed_metrics.yml"); params = _read_yaml(folder/"params.yml") if (folder/"params.yml").exists() else {}; made = []
     parts = folder.resolve().parts; ratio = re.compile(r"_ratio_(\d+(?:\.\d+)?)$")
     if not isinstance(params, dict) or any(v is not None and not isinstance(v, dict) for v in (*found.values(), *params.values())): raise ValueError(f"{folder}: indexed_metrics.yml and params.yml must hold tables named experiment_0, experiment_1, …")
-    for experiment, entries in found.items():
-        p = params.get(experiment) or {}; docs, steps, names = tables_of_logs(entries, f"{folder/'indexed_metrics.yml'}, {experiment}"); ratios = sorted({float(m[1]) for i in docs.doc_id if (m := ratio.search(i))})
+    read = {experiment: tables_of_logs(entries, f"{folder/'indexed_metrics.yml'}, {experiment}") for experiment, entries in found.items()} # all of them before the first is stored
+    for experiment, (docs, steps, names) in read.items():
+        p = params.get(experiment) or {}; ratios = sorted({float(m[1]) for i in docs.doc_id if (m := ratio.search(i))})
         asked = dict(dataset=dataset or p.get("task") or parts[-4], model=model or p.get("model_name_or_path") or re.sub(r"_\d+$", "", parts[-1]).replace("--", "/"), split="+".join(map(str, s)) if isinstance(s := p.get("test_splits") or p.get("split") or "", list) else str(s), test_ids=None if p.get("split")==parts[-3] else parts[-3],
                      shots=p.get("shot", p.get("shots")), seed=p.get("seed", 0), ratio=ratios or p.get("ratio"), label_order="alphabetical", decoding="free", distribution=parts[-2], came_from=f"{parts[-1]}, {experiment}")
         run = start_run("01_stepwise_logits", asked, labels=list(names), fingerprint=dict(docs=f"ids of {asked['dataset']}, {parts[-3]}", logs=str(hash_of(docs, steps))), output_dir=output_dir)

@@ -136,14 +136,14 @@ def fitting_setting(
 
 # %% ../nbs/05b_scale.ipynb #946265d4
 def estimate(
-    jobs:list, # of `Job` (06_sweeps): name, id, notebook, dataset, model, parameters
+    jobs:list, # of `Job` (06_sweeps): name, id, notebook, dataset, model, parameters, takes
     folders=(), # of finished runs
     gpu:str="H100", # a name in `GPUS`
 )->pd.DataFrame: # id, job, dataset, model, asked, computed, answered (tokens), gpu_hours, source
     "What jobs would cost"
     known = measured_speeds(folders) if len(folders) else measured_speeds([]); rows, seen = [], {}
     for j in jobs:
-        key = (j.notebook, json.dumps({k: v for k,v in j.parameters.items() if k not in ("model", "seed", "quantization", "gpu")}, sort_keys=True, default=str))
+        key = (j.notebook, bool(j.takes.get("traces")), json.dumps({k: v for k,v in j.parameters.items() if k not in ("model", "seed", "quantization", "gpu")}, sort_keys=True, default=str))
         if key not in seen: seen[key] = _tokens_of(j, known)
         t, whole = seen[key], j.parameters.get("model", j.model); n = model_size(j.model) if j.model else np.nan; hours = np.nan
         if isinstance(t, Tokens) and n==n:
@@ -159,5 +159,8 @@ def _tokens_of(job, known): # Tokens, or why they are not known
     asked = notebook_parameters(job.notebook) | job.parameters; like = known[(known.notebook==job.notebook) & (known.dataset==asked["dataset"]) & np.array([all(a.get(k)==asked.get(k) for k in _ALIKE) for a in known.parameters], bool)]
     if len(like):
         r = like.iloc[-1]; n = r.n_docs; return Tokens(r.asked*n, r.computed*n, n*job.parameters.get("max_new_tokens", 24), f"a finished run with {r.model}")
-    try: return count_tokens(job.notebook, job.parameters)
+    try:
+        t = count_tokens(job.notebook, job.parameters)
+        if not job.takes.get("traces"): return t
+        told = count_tokens("01_stepwise_logits", {k: v for k,v in job.parameters.items() if k in notebook_parameters("01_stepwise_logits")}); return Tokens(t.asked-told.asked, t.computed-told.computed, t.answered-told.answered, t.source)     # what 01 has asked is not asked again
     except (ValueError, OSError, ImportError) as error: return f"not known: {' '.join(str(error).split())[:90]}"

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from scipy.special import stdtrit
 
 import mlcllm
-from .runs import SCHEMA, atomic_write, default_output_dir
+from .runs import PLACES, SCHEMA, atomic_write, default_output_dir
 
 # %% ../nbs/00m_stored_runs.ipynb #b91ec64d
 _ASIDE = ("splits",)   # options that say where a file lies
@@ -77,10 +77,10 @@ def reference_runs()->pd.DataFrame: # as from `index_runs`; no rows where there 
 def plain_runs(
     index:pd.DataFrame, # from `index_runs`
     notebook:str, # whose runs
-)->pd.DataFrame: # its rows, the latest for each dataset, documents and model
-    "Finished runs without a sweep of ratios, another order of labels, or a grammar"
+)->pd.DataFrame: # its rows, one for each dataset, documents and model
+    "Finished runs without a sweep of ratios, another order of labels, or a grammar; of several seeds the lowest, of its runs the latest"
     runs = usable(index, notebook); keep = [not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", None) and r.decoding!="constrained" for r in runs.itertuples()]
-    return runs[np.array(keep, bool)].drop_duplicates(["dataset", "same_docs", "labels", "model"], keep="last")
+    return runs[np.array(keep, bool)].sort_values("seed", ascending=False, kind="stable").drop_duplicates(["dataset", "same_docs", "labels", "model"], keep="last").sort_index()
 
 # %% ../nbs/00m_stored_runs.ipynb #55e4c8c9
 @dataclass(frozen=True)
@@ -159,9 +159,8 @@ def over_seeds(
     return Rows(g.assign(lo=g.value-half, hi=g.value+half)[[*names, "value", "lo", "hi", "sd", "n_seeds"]], got.notes)
 
 def _asked_else(folder): # all parameters of a run but seed and places, as text
-    p = json.loads((Path(folder)/"run.json").read_text(encoding="utf-8"))["parameters"]; return json.dumps({k: v for k,v in p.items() if k not in (*_ELSEWHERE, "seed", "traces", "join")}, sort_keys=True, default=str)
+    p = json.loads((Path(folder)/"run.json").read_text(encoding="utf-8"))["parameters"]; return json.dumps({k: v for k,v in p.items() if k not in (*PLACES, "seed", "traces", "join")}, sort_keys=True, default=str)
 
-_ELSEWHERE = ("gpu", "data_dir", "output_dir")
 _NAMES = ("method", "metric", "label", "target", "layer", "position", "model_kind", "step", "statistic", "against")   # columns that say what a value is of
 
 # %% ../nbs/00m_stored_runs.ipynb #1c55d030

@@ -19,11 +19,12 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from .data import check_choice
-from .runs import ROOT, atomic_write, default_output_dir, notebook_parameters, notebooks_dir, read_cells
+from .runs import PLACES, ROOT, atomic_write, default_output_dir, is_held, notebook_parameters, notebooks_dir, read_cells
 from .stored_runs import compare_runs, index_runs, model_size
 
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
@@ -48,6 +49,7 @@ class Grid:
     datasets: dict; models: dict; seeds: tuple; parameters: dict; jobs: dict
     output_dir: str = None
 
+# %% ../nbs/06_sweeps.ipynb #cb7223e4
 def read_yaml(
     path, # a file
 )->dict:
@@ -58,6 +60,7 @@ def read_yaml(
     if not isinstance(found, dict): raise ValueError(f"{path} must hold settings (name: value)")
     return found
 
+# %% ../nbs/06_sweeps.ipynb #ede4bd8c
 def read_grid(
     path, # a YAML file
 )->Grid:
@@ -85,8 +88,6 @@ def read_grid(
     return grid
 
 # %% ../nbs/06_sweeps.ipynb #2f8e51ec
-_PLACES = ("gpu", "data_dir", "output_dir")
-
 @dataclass(frozen=True)
 class Job:
     "One notebook to run"
@@ -100,11 +101,12 @@ class Job:
     @property
     def id(self): # readable, and the digest of what makes it this job
         asked = notebook_parameters(self.notebook) | self.parameters
-        what = json.dumps([self.notebook, {k: v for k,v in asked.items() if k not in _PLACES}, self.takes], sort_keys=True, default=str)
+        what = json.dumps([self.notebook, {k: v for k,v in asked.items() if k not in PLACES}, self.takes], sort_keys=True, default=str)
         return "-".join(x.replace("/", "--") for x in (self.name, self.dataset, self.model) if x) + "-" + hashlib.sha256(what.encode()).hexdigest()[:8]
     @property
     def needs(self): return tuple(i for ids in self.takes.values() for i in ids)
 
+# %% ../nbs/06_sweeps.ipynb #1b4f4745
 def _settings(kind, name): # of a file of params/
     folder = ROOT/"params"/kind; path = folder/f"{name}.yaml"
     if not path.exists(): check_choice(f"file of params/{kind}", name, tuple(sorted(p.stem for p in folder.glob("*.yaml"))))
@@ -133,13 +135,13 @@ def _combinations(grid, name, job): # (dataset, model, seed, what varies)
     datasets, models = some("datasets", grid.datasets) if "dataset" in known else [""], some("models", grid.models) if "model" in known else [""]
     vary = job.get("vary") or {}; seeds = [None] if "seed" not in known or "seed" in vary else job.get("seeds") or grid.seeds
     for k, values in vary.items():
-        check_choice(f"parameter of {notebook} (job {name})", k, tuple(p for p in known if p not in _PLACES))
+        check_choice(f"parameter of {notebook} (job {name})", k, tuple(p for p in known if p not in PLACES))
         if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {values!r}")
     return [(*c[:3], dict(zip(vary, c[3:]))) for c in itertools.product(datasets, models, seeds, *vary.values())]
 
 # %% ../nbs/06_sweeps.ipynb #39ba3610
 def _same_asking(job, other): # did this 01 ask what this 02 would?
-    shared = set(notebook_parameters(job.notebook)) & set(notebook_parameters(other.notebook)) - {"gpu", "data_dir", "output_dir"}
+    shared = set(notebook_parameters(job.notebook)) & set(notebook_parameters(other.notebook)) - set(PLACES)
     value = lambda j, k: j.parameters.get(k, notebook_parameters(j.notebook)[k])
     return all(value(job, k)==value(other, k) for k in shared)
 
@@ -166,6 +168,9 @@ def plan(
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
             gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") else 1))
             made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
+    for name, job in grid.jobs.items():
+        for other in job.get("join", ()):
+            if (mine := [j for j in made if j.name==name]) and not any(i.startswith(f"{other}-") for j in mine for i in j.takes.get("join", ())): raise ValueError(f"job {name} joins {other}, but no job of {other} has its dataset, model and seed: give {other} the datasets of {name}")
     if not made: raise ValueError("this grid has no job: some list of datasets, models, seeds or values is empty")
     return list({j.id.rsplit("-", 1)[1]: j for j in reversed(made)}.values())[::-1]       # the same run under two names is one job, the first
 
@@ -223,6 +228,7 @@ def finished_folder(
     except (OSError, ValueError, KeyError): return None
     return str(Path(output_dir)/folder) if record.get("status")=="done" else None
 
+# %% ../nbs/06_sweeps.ipynb #b63f87e1
 @contextmanager
 def take_gpus(
     n:int, # how many
@@ -248,7 +254,7 @@ def take_gpus(
                 return
         time.sleep(wait)
 
-# %% ../nbs/06_sweeps.ipynb #b63f87e1
+# %% ../nbs/06_sweeps.ipynb #7e7a5c05
 def read_plan(
     output_dir, # where runs go
 )->dict: # id -> Job; empty where no sweep was started
@@ -284,6 +290,7 @@ def _execute(job, output_dir, parameters): # the executed notebook and the folde
     folder = told.read_text(encoding="utf-8").splitlines()[-1]; told.unlink()
     return executed, Path(folder)
 
+# %% ../nbs/06_sweeps.ipynb #1afc49bd
 def _keep(executed, kept, name, why): # a failed notebook, with what ended it where no cell says so
     if not executed.exists(): kept.write_text(json.dumps(dict(cells=[], metadata={}, nbformat=4, nbformat_minor=5)), encoding="utf-8")
     else: os.replace(executed, kept)
@@ -313,13 +320,6 @@ def run_job(
     return folder
 
 # %% ../nbs/06_sweeps.ipynb #62914265
-def _held(path): # does a living process hold this lock?
-    if not Path(path).exists(): return False
-    try:
-        with FileLock(path, timeout=0): return False
-    except Timeout: return True
-    except OSError: return False
-
 def _error_of(notebook): # of a failed notebook, its last line
     try: cells = read_cells(notebook)
     except (OSError, ValueError, KeyError): return "the failed notebook cannot be read"
@@ -332,11 +332,12 @@ def job_states(
     "How far the sweep is that was started last"
     rows = []
     for i, j in read_plan(output_dir).items():
-        folder = finished_folder(output_dir, i); running = folder is None and _held(sweep_dir(output_dir)/"locks"/f"{i}.lock"); bad = _failed(output_dir, i)
+        folder = finished_folder(output_dir, i); running = folder is None and is_held(sweep_dir(output_dir)/"locks"/f"{i}.lock"); bad = _failed(output_dir, i)
         state = "done" if folder else "running" if running else "failed" if bad.exists() else "left"
         rows.append((i, j.name, j.notebook, j.dataset, j.model, j.seed, state, json.loads(_marker(output_dir, i).read_text())["seconds"] if folder else None, _error_of(bad) if state=="failed" else ""))
     return pd.DataFrame(rows, columns=["id", "job", "notebook", "dataset", "model", "seed", "state", "seconds", "note"])
 
+# %% ../nbs/06_sweeps.ipynb #79701fbe
 _COLOURS = dict(done="green", running="yellow", failed="red", left="", stopped="magenta")
 
 def run_states(
@@ -344,7 +345,7 @@ def run_states(
 )->pd.DataFrame: # as `index_runs`, and state: done, running, failed, stopped
     "All runs below a folder and what has become of them"
     index = index_runs(output_dir) if Path(output_dir).is_dir() else index_runs([])
-    state = ["done" if pd.isna(r.problem) else "failed" if str(r.problem).startswith("failed") else "running" if _held(Path(r.folder)/".lock") else "stopped" for r in index.itertuples()]
+    state = ["done" if pd.isna(r.problem) else "failed" if str(r.problem).startswith("failed") else "running" if is_held(Path(r.folder)/".lock") else "stopped" for r in index.itertuples()]
     return index.assign(state=state)
 
 def print_status(
@@ -368,7 +369,7 @@ def clean_failed(
     output_dir, # where runs go
 )->list: # what was deleted
     "Delete kept notebooks of failed jobs, and runs that failed before anything was computed; what was computed is kept, for the next start goes on from it"
-    runs = run_states(output_dir); begun = lambda f: any((Path(f)/"chunks").glob("*")) or _held(Path(f)/".lock")
+    runs = run_states(output_dir); begun = lambda f: any((Path(f)/"chunks").glob("*")) or is_held(Path(f)/".lock")
     gone = [*sorted((sweep_dir(output_dir)/"failed").glob("*.ipynb")), *(Path(f) for f in runs.folder[runs.state=="failed"] if not begun(f))]
     for p in gone: shutil.rmtree(p) if p.is_dir() else p.unlink()
     return gone
@@ -389,9 +390,24 @@ def snakemake_command(
     "What is called"
     out = Path(output_dir).resolve(); command = [sys.executable, "-m", "snakemake", "-s", str(ROOT/"params"/"sweep.smk"), "--directory", str(sweep_dir(out)), "--config", f"out={out}", f"executor={executor}", "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules", *(["--keep-going"] if keep_going else [])]
     if executor=="slurm":
-        wanted = read_yaml(ROOT/"params"/"slurm"/"config.yaml"); resources = dict(wanted.pop("default-resources", {}), slurm_partition=partition)     # given here, for the command line replaces a profile's
-        return [*command, "--executor", "slurm", "--jobs", str(cores), *(x for k,v in wanted.items() for x in (f"--{k}", str(v))), "--default-resources", *(f"{k}={v}" for k,v in resources.items())]
+        wanted = read_yaml(ROOT/"params"/"slurm"/"config.yaml"); resources = dict(wanted.pop("default-resources", {}), slurm_partition=partition)     # given here, for the command line replaces a profile's; Snakemake reads them as Python, so texts are quoted
+        return [*command, "--executor", "slurm", "--jobs", str(cores), *(x for k,v in wanted.items() for x in (f"--{k}", str(v))), "--default-resources", *(f"{k}={v!r}" for k,v in resources.items())]
     return [*command, "--cores", str(cores), "--resources", f"gpu={len(visible_gpus())}"]
+
+def _watch(child, output_dir, every=1): # shows how far the jobs are until the process ends; its exit status
+    jobs = job_states(output_dir); seen = dict(zip(jobs.id, jobs.state)); bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[now]}"), console=Console(highlight=False))
+    def look():
+        jobs = job_states(output_dir)
+        for r in jobs[[seen[i]!=s for i,s in zip(jobs.id, jobs.state)]].itertuples():
+            if r.state=="done": bar.console.print(Text("done    ", "green") + Text(f"{r.id}  {r.seconds:.0f} s"), soft_wrap=True)
+            if r.state=="failed": bar.console.print(Text("failed  ", "red") + Text(f"{r.id}  {r.note}"), soft_wrap=True)
+        seen.update(zip(jobs.id, jobs.state)); running = jobs.id[jobs.state=="running"].tolist()
+        bar.update(task, completed=int((jobs.state=="done").sum()), total=len(jobs), now=(f"now {running[0]}" + (f" and {len(running)-1} more" if len(running) > 1 else "")) if running else "")
+    with bar:
+        task = bar.add_task("jobs done", total=None, now="")
+        while (code := child.poll()) is None: look(); time.sleep(every)
+        look()
+    return code
 
 def run_grid(
     path, # a grid
@@ -416,10 +432,12 @@ def run_grid(
         todo = [j for j in jobs if not finished_folder(out, j.id)]; print(f"{len(jobs)} jobs, {len(jobs)-len(todo)} done, {len(todo)} left", flush=True)
         code = 0
         if todo:
-            child = subprocess.Popen(snakemake_command(out, cores or os.cpu_count(), executor, partition)); pid.write_text(str(child.pid))
-            try: code = child.wait()
+            log = sweep_dir(out)/"snakemake.log"
+            with open(log, "w") as to: child = subprocess.Popen(snakemake_command(out, cores or os.cpu_count(), executor, partition), stdout=to, stderr=subprocess.STDOUT); pid.write_text(str(child.pid))
+            try: code = _watch(child, out)
             except KeyboardInterrupt: code = child.wait()       # Ctrl-C reached Snakemake too: it ends its jobs
             pid.unlink(missing_ok=True)
+            if code and not (job_states(out).state=="failed").any(): print(f"Snakemake ended with {code}; the end of {log}:", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:], sep="\n")
     print_status(out); return code
 
 # %% ../nbs/06_sweeps.ipynb #d8a9803d
@@ -456,7 +474,7 @@ def main(args=None)->int: # exit status
         if a.command=="plan": print_plan(a.grid, a.output_dir, a.data, a.gpu)
         if a.command=="status": print_status(a.output_dir)
         if a.command=="clean-failed": print(*(f"deleted {os.path.relpath(p)}" for p in clean_failed(a.output_dir)) or ("nothing had failed",), sep="\n")
-        if a.command=="compare": print(compare_runs(a.run, a.other).to_string(index=False, max_colwidth=60) if len(compare_runs(a.run, a.other)) else "nothing differs")
+        if a.command=="compare": d = compare_runs(a.run, a.other); print(d.to_string(index=False, max_colwidth=60) if len(d) else "nothing differs")
         if a.command=="job": print(run_job(a.output_dir, a.id))
         return 0
     except (ValueError, RuntimeError, OSError) as error: print(error, file=sys.stderr); return 1

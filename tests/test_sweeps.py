@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mlcllm.runs import start_run
-from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, sweep_dir
+from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, snakemake_command, sweep_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("MLCLLM_KILLS", "2"))
@@ -55,38 +55,45 @@ def tables(out): # of all finished runs, by what was asked
     return found
 
 
-@pytest.mark.timeout(3600)
+VICTIMS = ("kernel", "driver", "worker")
+
+
+def strike(sweep, victim, chance): # kill one part of a sweep at a random moment; what the sweep said if it ended by itself
+    deadline = time.time() + chance.uniform(3, 30)
+    while time.time() < deadline and sweep.poll() is None: time.sleep(.1)
+    if victim == "driver":
+        os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.communicate()
+        return None
+    while sweep.poll() is None and not (alive := [p for kind, p in below(sweep.pid) if kind == victim]): time.sleep(.05)
+    if sweep.poll() is None: chance.choice(alive).kill()
+    return sweep.communicate(timeout=900)[0]
+
+
+@pytest.mark.timeout(7200)
 def test_killed_and_gone_on_with_equals_uninterrupted(tmp_path):
-    path, whole, broken = grid(tmp_path), tmp_path / "whole", tmp_path / "broken"
+    path, whole, broken = grid(tmp_path, seeds=list(range(2 + KILLS // 4))), tmp_path / "whole", tmp_path / "broken"
+    n = 2 + KILLS // 4
     code, said = finish(path, whole)
     assert code == 0, said[-3000:]
     began = time.time()
     code, said = finish(path, whole)
-    assert code == 0 and "2 done, 0 left" in said
+    assert code == 0 and f"{n} done, 0 left" in said
     print(f"a second call took {time.time() - began:.1f} s")
     chance = random.Random(0)
     for k in range(KILLS):
-        sweep = start(path, broken)
-        time.sleep(chance.uniform(3, 30))
-        victim = ("driver", "worker", "kernel")[k % 3]
-        if victim == "driver": os.killpg(sweep.pid, signal.SIGKILL)
-        else:
-            for kind, p in below(sweep.pid):
-                if kind == victim:
-                    try: p.kill()
-                    except psutil.NoSuchProcess: pass
-                    break
-            time.sleep(1)
-            os.killpg(sweep.pid, signal.SIGKILL)
-        sweep.wait()
-        sweep.stdout.close()
+        victim, sweep = VICTIMS[k % 3], start(path, broken)
+        said = strike(sweep, victim, chance)
+        print(k, victim, job_states(broken).state.value_counts().to_dict(), flush=True)
+        if victim == "kernel" and sweep.returncode: assert "Kernel died" in said and (job_states(broken).state == "failed").any(), said[-3000:]
+        if victim == "worker" and sweep.returncode: assert "Snakemake ended with" in said, said[-3000:]
     code, said = finish(path, broken)
     assert code == 0, said[-3000:]
     a, b = tables(whole), tables(broken)
-    assert set(a) == set(b) == {0, 1}
+    assert set(a) == set(b) == set(range(n))
     for seed in a:
         for t in a[seed]: pd.testing.assert_frame_equal(a[seed][t], b[seed][t])
-    assert not list(broken.rglob("*.part*")) and job_states(broken).state.tolist() == ["done", "done"]
+    assert not list(broken.rglob("*.part*")) and set(job_states(broken).state) == {"done"} and not list((sweep_dir(broken) / "failed").glob("*"))
 
 
 @pytest.mark.timeout(1200)
@@ -102,6 +109,15 @@ def test_a_job_that_fails_keeps_its_notebook_and_the_others_go_on(tmp_path):
     executed = Path(finished_folder(out, states.id["demo"])) / "notebook.ipynb"
     assert executed.exists()
     assert main(["clean-failed", str(out)]) == 0 and not kept.exists()
+
+
+def test_snakemake_understands_what_a_cluster_is_asked(tmp_path):
+    from snakemake.cli import parse_args
+    _, asked = parse_args(snakemake_command(tmp_path, 4, "slurm", "system")[3:])     # a partition with the name of a function
+    given = {k: r.raw for k, r in asked.default_resources.items()}
+    assert (asked.executor, asked.jobs, asked.retries, given["slurm_partition"], given["cpus_per_task"]) == ("slurm", 4, 1, "'system'", 8)
+    _, here = parse_args(snakemake_command(tmp_path, 2)[3:])
+    assert here.cores == 2 and here.keep_going
 
 
 def test_two_drivers_on_one_folder(tmp_path):
