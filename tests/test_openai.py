@@ -1,6 +1,4 @@
 "A model behind a server: the same label steps as without one, through faults, kills and budgets; never a key in what is said."
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from mlcllm.openai_engine import load_openai
 from mlcllm.questions import answer_probs, unary_prompts
 from mlcllm.runs import find_runs, read_run
 from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader, trace_docs
+from notebooks import run_short
 
 ROOT, KEY = Path(__file__).resolve().parent.parent, "secret-key-123456"
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
@@ -104,14 +103,9 @@ def test_a_budget_stops_cleanly_and_keeps_what_was_answered(tiny, tmp_path):
         with pytest.raises(ValueError, match="raise max_cost"): answer_probs(dear, questions)
 
 
-def test_papermill_runs_01_and_02_behind_a_server(tiny, tmp_path):
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    for mode, notebook, more in (("full", "01_stepwise_logits", []), ("chat", "02_alignment", ["-p", "n_dev", "0"])):
-        with FakeServer(tiny, mode) as server:
-            command = [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / f"{notebook}.ipynb"), str(tmp_path / "o.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), "-p", "n_docs", "4", "-p", "shots", "4",
-                       "-p", "backend", "openai", "-y", f"backend_options: {json.dumps(options(server, cache=str(tmp_path / 'kept.sqlite')))}", *more]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
-        assert done.returncode == 0, done.stderr[-2000:]
+def test_notebooks_run_01_and_02_behind_a_server(tiny, tmp_path):
+    for mode, notebook, more in (("full", "01_stepwise_logits", {}), ("chat", "02_alignment", dict(n_dev=0))):
+        with FakeServer(tiny, mode) as server: run_short(notebook, tmp_path, n_docs=4, shots=4, backend="openai", backend_options=options(server, cache=str(tmp_path / "kept.sqlite")), **more)
         run = read_run(find_runs(tmp_path / "runs", notebook)[0])
         assert run["record"]["status"] == "done" and run["record"]["counters"]["requests"] > 0
         if mode == "chat": assert any("20 most probable" in w for w in run["record"]["warnings"]) and "set_marginals" not in set(run["scores"].method) and run["record"]["counters"]["values_cut_off"] > 0

@@ -4,9 +4,7 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,16 +13,8 @@ from mlcllm.data import load_docs
 from mlcllm.demos import embed, nearest_demos
 from mlcllm.prompts import build_prompts
 from mlcllm.runs import find_runs, read_run
+from notebooks import ENV, papermill, papermill_command, refusal, run_short
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
-
-
-def papermill(tmp_path, *args, wait=True, **params):
-    flags = [x for k, v in params.items() for x in ("-p", k, str(v))]
-    command = [str(BIN / "papermill"), str(ROOT / "nbs" / "01_stepwise_logits.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "output_dir", str(tmp_path / "runs"), *flags, *args]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=600) if wait else subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env, start_new_session=True)
 
 
 def only_run(tmp_path):
@@ -34,7 +24,7 @@ def only_run(tmp_path):
 
 
 def test_default_run(tmp_path):
-    done = papermill(tmp_path)
+    done = papermill("01_stepwise_logits", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     run = only_run(tmp_path)
     assert run["record"]["status"] == "done" and run["record"]["parameters"]["model"] == "tiny"
@@ -47,14 +37,12 @@ def test_default_run(tmp_path):
 
 @pytest.mark.parametrize("dataset, folder, split, extra", [("GoEmotions", "goemotions", "dev", {}), ("SemEval", "semeval2018", "dev", {"label_format": "comma"}), ("HateXplainTargets", "hatexplain", "test", {"label_format": "polysyndeton"}), ("HateXplain", "hatexplain", "test", {"label_format": "comma"})])
 def test_real_corpora(tmp_path, data_root, dataset, folder, split, extra):
-    done = papermill(tmp_path, dataset=dataset, data_dir=data_root / folder, split=split, n_docs=40, **extra)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_short("01_stepwise_logits", tmp_path, dataset=dataset, data_dir=data_root / folder, split=split, n_docs=40, **extra)
     assert len(only_run(tmp_path)["docs"]) == 40
 
 
 def test_one_run_asks_with_every_ratio_and_in_many_other_ways(tmp_path):
-    done = papermill(tmp_path, "-y", "ratio: [0, 0.5, 1]", "-y", "options: {annotators: both, preprocess: twitter}", n_docs=3, label_order="shuffled", label_format="{label}; {label}", demo_labels="distribution", template="config")
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_short("01_stepwise_logits", tmp_path, ratio=[0, .5, 1], options=dict(annotators="both", preprocess="twitter"), n_docs=3, label_order="shuffled", label_format="{label}; {label}", demo_labels="distribution", template="config")
     run = only_run(tmp_path)
     assert len(run["docs"]) == 3 * 6 * 3 and run["docs"].doc_id.str.extract(r"_ratio_(.*)")[0].value_counts().to_dict() == {"0.0": 18, "0.5": 18, "1.0": 18}
     assert {m for m in run["scores"].method if m.startswith("hard+")} == {"hard+ratio0", "hard+ratio0.5", "hard+ratio1"}
@@ -71,8 +59,7 @@ def test_a_chat_with_the_most_similar_demonstrations(tmp_path):
     engine = load_engine("tiny", gpu="cpu", share=False)
     engine.tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]\n{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
     engine.model.save_pretrained(tmp_path / "chat"); engine.tokenizer.save_pretrained(tmp_path / "chat")
-    done = papermill(tmp_path, model=tmp_path / "chat", chat=True, sampling="similarity", encoder=tmp_path / "encoder", shots=3, n_docs=6)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_short("01_stepwise_logits", tmp_path, model=tmp_path / "chat", chat=True, sampling="similarity", encoder=tmp_path / "encoder", shots=3, n_docs=6)
     run = only_run(tmp_path)
     assert len(run["docs"]) == 6 and run["docs"].found_step.mean() > .5
     docs, train = load_docs("demo", "test", n_docs=6), load_docs("demo", "train")
@@ -98,42 +85,43 @@ def test_a_chat_with_the_most_similar_demonstrations(tmp_path):
     (dict(model="meta-llama/Llama-3.1-8b"), "could not be fetched from the Hub"),
 ])
 def test_bad_parameters_fail_with_one_clear_line(tmp_path, params, says):
-    done = papermill(tmp_path, **params)
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode != 0 and says in last, last
+    said = refusal("01_stepwise_logits", tmp_path, **params)
+    assert says in said and "\n" not in said
+
+
+def test_papermill_ends_with_the_line_that_says_what_is_wrong(tmp_path):
+    done = papermill("01_stepwise_logits", tmp_path, datset="demo")
+    assert done.returncode and "unknown parameter 'datset'; did you mean 'dataset'?" in done.stderr.strip().splitlines()[-1]
 
 
 def test_killed_run_goes_on_and_ends_with_the_same_tables(tmp_path, data_root):
     params = dict(dataset="GoEmotions", data_dir=data_root / "goemotions", split="dev", n_docs=1300)
-    process = papermill(tmp_path, wait=False, **params)
+    process = subprocess.Popen(papermill_command("01_stepwise_logits", tmp_path, **params), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV, start_new_session=True)
     deadline = time.time() + 300
     while not list((tmp_path / "runs").glob("*/*/*/*/chunks/*.json")) and time.time() < deadline: time.sleep(.05)
     os.killpg(process.pid, signal.SIGKILL); process.wait()
     folder = next((tmp_path / "runs").glob("*/*/*/*"))
     assert json.loads((folder / "run.json").read_text())["status"] == "started"
     kept = {p: p.stat().st_mtime_ns for p in (folder / "chunks").glob("*.parquet")}
-    done = papermill(tmp_path, **params)
+    done = papermill("01_stepwise_logits", tmp_path, **params)
     assert done.returncode == 0, done.stderr[-2000:]
     resumed = only_run(tmp_path)
     assert kept and all(p.stat().st_mtime_ns == t for p, t in kept.items() if p.with_name(p.name.split(".")[0] + ".json").exists())
     (tmp_path / "fresh").mkdir()
-    done = papermill(tmp_path / "fresh", **params)
+    run_short("01_stepwise_logits", tmp_path / "fresh", **params)
     fresh = only_run(tmp_path / "fresh")
     pd.testing.assert_frame_equal(resumed["docs"], fresh["docs"])
     pd.testing.assert_frame_equal(resumed["steps"].drop(columns="logits"), fresh["steps"].drop(columns="logits"), rtol=1e-3, atol=1e-3)
 
 
 def test_any_dataset_is_shown_by_00_data(tmp_path, data_root):
-    command = [str(BIN / "papermill"), str(ROOT / "nbs" / "00_data.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", "-p", "dataset", "SemEval", "-p", "data_dir", str(data_root / "semeval2018"), "-p", "split", "dev"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = papermill("00_data", tmp_path, dataset="SemEval", data_dir=data_root / "semeval2018", split="dev", output_dir=None)
     assert done.returncode == 0, done.stderr[-2000:]
     text = (tmp_path / "out.ipynb").read_text()
     assert "SemEval dev" in text and "0.016" in text and "no annotators" not in done.stderr       # 14 of 886 documents have no label
-    done = subprocess.run(command + ["-p", "datset", "demo"], capture_output=True, text=True, timeout=600)
-    assert done.returncode and "did you mean 'dataset'" in done.stderr.strip().splitlines()[-1]
 
 
 def test_a_finished_run_keeps_its_record(tmp_path):
-    for _ in range(2): assert papermill(tmp_path, n_docs=5).returncode == 0
+    for _ in range(2): run_short("01_stepwise_logits", tmp_path, n_docs=5)
     record = only_run(tmp_path)["record"]
     assert record["status"] == "done" and 5 <= record["counters"]["prompts"] < 10 and record["counters"]["tokens_in"] > record["counters"]["tokens_forwarded"] > 0

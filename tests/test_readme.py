@@ -2,7 +2,6 @@
 import re
 
 import numpy as np
-import pandas as pd
 
 from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 

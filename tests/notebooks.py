@@ -1,0 +1,40 @@
+"Notebooks as a user runs them, through papermill, and the same cells in this process where starting a kernel and the worked examples would take most of the time."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def papermill_command(notebook, tmp_path, *args, **params):
+    flags = [x for k, v in (dict(output_dir=tmp_path / "runs") | params).items() if v is not None for x in ("-p", k, str(v))]
+    return [str(Path(sys.executable).parent / "papermill"), str(ROOT / "nbs" / f"{notebook}.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", "-k", "python3", *flags, *args]
+
+
+def papermill(notebook, tmp_path, *args, **params):
+    return subprocess.run(papermill_command(notebook, tmp_path, *args, **params), capture_output=True, text=True, timeout=600, env=ENV)
+
+
+def run_short(notebook, tmp_path, **params):
+    "Exports, parameters, and what stands below the heading Run (in 00_data: everything)"
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in (dict(output_dir=tmp_path / "runs") | params).items()}
+    book = parameterize_notebook(load_notebook_node(str(ROOT / "nbs" / f"{notebook}.ipynb")), plain)
+    run = next((k for k, c in enumerate(book.cells) if c.cell_type == "markdown" and c.source.startswith("## Run")), -1)
+    needed = [c.source for k, c in enumerate(book.cells) if c.cell_type == "code" and (k > run or c.source.startswith(("#| export", "#| hide")) or "parameters" in c.source or "injected-parameters" in c.metadata.tags)]
+    space = {"__name__": "__main__"}
+    try:
+        for source in needed: exec(compile(source, notebook, "exec"), space)
+    finally: plt.close("all")
+
+
+def refusal(notebook, tmp_path, **params):
+    "The error with which a notebook refuses parameters"
+    try: run_short(notebook, tmp_path, **params)
+    except Exception as error: return f"{type(error).__name__}: {error}"
+    return "nothing was refused"
