@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,36 @@ def test_killed_and_gone_on_with_equals_uninterrupted(tmp_path):
     for seed in a:
         for t in a[seed]: pd.testing.assert_frame_equal(a[seed][t], b[seed][t])
     assert not list(broken.rglob("*.part*")) and set(job_states(broken).state) == {"done"} and not list((sweep_dir(broken) / "failed").glob("*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path): # of 64 MB
+    place = tmp_path / "disk"
+    place.mkdir()
+    if not shutil.which("mount") or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)], capture_output=True).returncode: pytest.skip("no disk may be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.timeout(1200)
+def test_a_disk_that_fills_and_one_that_is_read_only(tmp_path, small_disk):
+    path, out, ballast = grid(tmp_path, seeds=[0]), small_disk / "out", small_disk / "ballast"
+    sweep = start(path, out, cores=1)
+    while sweep.poll() is None and not list(out.glob("01_stepwise_logits/*/*/*/chunks/*.parquet")): time.sleep(.02)
+    with pytest.raises(OSError, match="No space left"), open(ballast, "wb") as f:
+        while True: f.write(bytes(4096)); f.flush()
+    said = sweep.communicate(timeout=300)[0]
+    assert sweep.returncode and "No space left on device" in said and "make room and call this again" in said, said[-3000:]
+    code, said = finish(path, out)
+    assert code == 1 and said.count("\n") == 1 and "make room, or give this one another output_dir" in said
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    code, said = finish(path, out)
+    assert code == 1 and said.count("\n") == 1 and "cannot write below" in said
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    code, said = finish(path, out)
+    assert code == 0 and set(job_states(out).state) == {"done"} and not list(out.rglob("*.part*")), said[-3000:]
+    assert len(tables(out)[0]["docs"]) == 6
 
 
 @pytest.mark.timeout(1200)
