@@ -107,7 +107,8 @@ class Job:
     def needs(self): return tuple(i for ids in self.takes.values() for i in ids)
 
 # %% ../nbs/06_sweeps.ipynb #1b4f4745
-def _settings(kind, name): # of a file of params/
+def _settings(kind, name, own): # of a file of params/; of none where the grid says itself which dataset or model it is
+    if kind[:-1] in own: return {}
     folder = ROOT/"params"/kind; path = folder/f"{name}.yaml"
     if not path.exists(): check_choice(f"file of params/{kind}", name, tuple(sorted(p.stem for p in folder.glob("*.yaml"))))
     return read_yaml(path)
@@ -115,9 +116,9 @@ def _settings(kind, name): # of a file of params/
 def _job_parameters(grid, name, job, dataset, model, seed, data): # what one combination is run with
     notebook = job.get("notebook", name); known = notebook_parameters(notebook); shared = {}
     if dataset:
-        shared |= _settings("datasets", dataset)
+        shared |= _settings("datasets", dataset, grid.datasets[dataset])
         if data and (Path(data)/dataset).is_dir(): shared["data_dir"] = str((Path(data)/dataset).resolve())
-    if model: shared |= _settings("models", model)
+    if model: shared |= _settings("models", model, grid.models[model])
     shared |= grid.parameters | grid.datasets.get(dataset, {}) | {k: v for k,v in grid.models.get(model, {}).items() if k!="gpus"}
     p = {k: v for k,v in shared.items() if k in known}
     own = {}
@@ -166,7 +167,7 @@ def plan(
     for name, job in sorted(grid.jobs.items(), key=rank):
         for dataset, model, seed, varied in _combinations(grid, name, job):
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
-            gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") else 1))
+            gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") or p.get("backend")=="openai" else 1))
             made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
     for name, job in grid.jobs.items():
         for other in job.get("join", ()):
@@ -202,6 +203,8 @@ def check_jobs(
         methods = [m.strip().split("+")[0] for m in str(j.parameters.get("methods") or "").split(",")]
         if "max_over_generations" in methods and _is_single(j.parameters): raise ValueError(f"job {j.name}: max_over_generations needs a multi-label task, and {j.dataset} has one label a document; leave it out of methods, or {j.dataset} out of the job's datasets")
         if j.parameters.get("quantization") and not j.gpus: raise ValueError(f"job {j.name}: {j.model} with quantization {j.parameters['quantization']} needs a GPU, and the grid gives it none (gpus: 0)")
+        o = j.parameters.get("backend_options") or {}; spread = int(o.get("tensor_parallel_size") or 1)*int(o.get("pipeline_parallel_size") or 1)
+        if j.parameters.get("backend")=="vllm" and j.gpus and o.get("distributed_executor_backend")!="ray" and spread!=j.gpus: raise ValueError(f"job {j.name}: {j.model} is spread over {spread} GPU{'s' if spread > 1 else ''} (tensor_parallel_size × pipeline_parallel_size), and the grid gives it {j.gpus}: set gpus of the model to {spread}")
     most = max((j.gpus for j in jobs), default=0)
     if executor=="slurm":
         known = _partitions()
