@@ -11,7 +11,7 @@ from mlcllm.figures import MEASURES, claims_table, load_traced, never_table, ope
 from mlcllm.runs import find_runs, read_run, start_run
 from mlcllm.step_statistics import step_table
 from mlcllm.stored_runs import index_runs
-from notebooks import papermill, refusal
+from notebooks import papermill, refusal, run_short
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("anger", "fear", "joy", "none")
@@ -88,9 +88,11 @@ def test_figures_of_a_folder(tmp_path):
     broken = stored(runs, "D", "tiny", seed=10)
     (broken / "steps.parquet").write_bytes(b"PAR1")
     digests = []
-    for _ in range(2):
-        done = papermill("05_figures", tmp_path, runs=runs, output_dir=tmp_path / "made")
+    def by_papermill(*args, **params):
+        done = papermill(*args, **params)
         assert done.returncode == 0, done.stderr[-3000:]
+    for draw in (by_papermill, run_short):
+        draw("05_figures", tmp_path, runs=runs, output_dir=tmp_path / "made")
         folder, = find_runs(tmp_path / "made", "05_figures")
         digests.append({p.name: p.read_bytes() for p in sorted((folder / "figures").glob("*.svg"))})
     assert digests[0] == digests[1] and {"figure2.svg", "figure3.svg", "figure10.svg", "figure11.svg", "claims.svg"} <= set(digests[0])
