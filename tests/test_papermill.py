@@ -95,7 +95,7 @@ def test_papermill_ends_with_the_line_that_says_what_is_wrong(tmp_path):
 
 
 def test_killed_run_goes_on_and_ends_with_the_same_tables(tmp_path, data_root):
-    params = dict(dataset="GoEmotions", data_dir=data_root / "goemotions", split="dev", n_docs=600, shots=2, max_new_tokens=12)   # two chunks
+    params = dict(dataset="SemEval", data_dir=data_root / "semeval2018", split="dev", n_docs=600, shots=2, max_new_tokens=12)   # two chunks
     process = subprocess.Popen(papermill_command("01_stepwise_logits", tmp_path, **params), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV, start_new_session=True)
     deadline = time.time() + 300
     while not list((tmp_path / "runs").glob("*/*/*/*/chunks/*.json")) and time.time() < deadline: time.sleep(.05)
