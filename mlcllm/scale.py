@@ -9,13 +9,16 @@ __all__ = ['GPUS', 'SHARE', 'Tokens', 'tree_size', 'count_tokens', 'gpu_seconds'
 # %% ../nbs/05b_scale.ipynb #e473c2bc
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from .alignment import choose_methods
 from .data import check_choice, check_number, load_docs
-from .engines import common_lengths, load_tokenizer
+from .engines import common_lengths, encode_texts, load_tokenizer
+from .estimators import STEP_METHODS
 from .prompts import get_template
 from .questions import binary_prompts, unary_prompts
 from .stepwise_logits import Asking, ask_prompts
@@ -38,7 +41,7 @@ def tree_size(
     arrays = [np.asarray(p) for p in sorted(map(list, prompts))]
     return int(sum(map(len, arrays)) - common_lengths(arrays).sum())
 
-def _of_a_sample(sets, n_docs, sample): # of several kinds of prompts, each a list over documents of lists of token sequences
+def _of_a_sample(sets, n_docs): # of several kinds of prompts, each a list over documents of lists of token sequences
     asked = computed = 0
     for per_doc in sets:
         all_prompts = [p for d in per_doc for p in d]; root = min(map(len, all_prompts)) if len(all_prompts)==1 else int(common_lengths([np.asarray(p) for p in sorted(all_prompts)])[1:].min()); n = len(per_doc)
@@ -59,17 +62,26 @@ def count_tokens(
         try: tokenizer, whose = load_tokenizer(p["model"]), p["model"]
         except (ValueError, OSError): tokenizer, whose = load_tokenizer("tiny"), "tiny, for that of the model is not here"
     else: whose = "the one given"
-    ratios = p["ratio"] if isinstance(p["ratio"], (list, tuple)) else [p["ratio"]]; encode = lambda prompts: [tokenizer(q.text).input_ids for q in prompts]; sets = []
-    for ratio in ratios:
-        asking = Asking(p["shots"], p["sampling"], float(ratio), int(p["seed"]), p["template"], label_format=p["label_format"], label_order=p["label_order"], max_new_tokens=p["max_new_tokens"]); sets.append([[i] for i in encode(ask_prompts(few, demos, asking))])
-    if notebook=="02_alignment": sets += _question_sets(p, few, demos, encode)
-    asked, computed = _of_a_sample(sets, n, len(few)); trained = len(load(p["train_split"])) if notebook=="03_probing" and not p["n_train"] else p.get("n_train") or 0; times = 1 + trained/n
-    return Tokens(asked*times, computed*times, n*len(ratios)*p["max_new_tokens"]*times, f"{len(few)} documents, tokenizer {whose}")
+    encode = lambda prompts: [list(i) for i in encode_texts(tokenizer, [q.text for q in prompts])]
+    ask = lambda ratio: Asking(p["shots"], p["sampling"], float(ratio), int(p["seed"]), p["template"], label_format=p["label_format"], label_order=p["label_order"], max_new_tokens=p["max_new_tokens"])
+    ratios = p["ratio"] if isinstance(p["ratio"], (list, tuple)) else [p["ratio"]]; sets = [[[i] for i in encode(ask_prompts(few, demos, ask(r)))] for r in ratios]; answers = len(ratios)
+    if notebook=="02_alignment":
+        chosen = choose_methods(p["methods"], docs.labels, ask(ratios[0])); answers = _rounds(chosen, STEP_METHODS); left_out = {m.base for m in chosen} & {"set_marginals", "choice_funnel"}
+        sets = sets*answers + _question_sets(p, few, demos, encode, chosen); n += min(p["n_dev"], len(load(p["dev_split"]))); whose += "".join(f", without {b}" for b in sorted(left_out))
+    asked, computed = _of_a_sample(sets, n); trained = len(load(p["train_split"])) if notebook=="03_probing" and not p["n_train"] else p.get("n_train") or 0; times = 1 + trained/n
+    return Tokens(asked*times, computed*times, n*answers*p["max_new_tokens"]*times, f"{len(few)} documents, tokenizer {whose}")
 
-def _question_sets(p, few, demos, encode): # prompts of unary and binary questions, document by document
-    wanted = [m.split("+")[0].strip() for m in str(p["methods"] or "unary,binary").replace("paper", "unary,binary").split(",")]; sets = []
-    for name, prompts in (("unary", unary_prompts), ("binary", binary_prompts)):
-        if any(w.startswith(name) for w in wanted): q = encode(prompts(few, demos, p["shots"], int(p["seed"]))); per = len(q)//len(few); sets.append([q[k*per:(k+1)*per] for k in range(len(few))])
+def _rounds(chosen, bases): # how often methods ask the same: once for each label order
+    return sum(n or 1 for n in {m.orders for m in chosen if m.base in bases})
+
+_MOST_QUESTIONS = 2000 # that are counted, as far as two documents have no more
+
+def _question_sets(p, few, demos, encode, chosen): # prompts of unary and binary questions, document by document
+    bases, n = {m.base for m in chosen}, len(few.labels.with_none); sets = []
+    for ask, each, rounds in ((unary_prompts, n, int("unary" in bases)), (partial(binary_prompts, both_orders="binary_both_orders" in bases), n*(n-1)//2, _rounds(chosen, ("binary", "binary_outcome", "binary_both_orders")))):
+        if not rounds: continue
+        some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS//each)))); q = encode(ask(some, demos, p["shots"], int(p["seed"]))); per = len(q)//len(some)
+        sets += [[q[k*per:(k+1)*per] for k in range(len(some))]]*rounds
     return sets
 
 # %% ../nbs/05b_scale.ipynb #909c4ef4
