@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GRID_KEYS', 'JOB_KEYS', 'BUNDLED_MODELS', 'ORDER', 'SINGLE_LABEL', 'ROOM', 'Grid', 'read_yaml', 'read_grid', 'Job',
-           'plan', 'visible_gpus', 'check_jobs', 'sweep_dir', 'finished_folder', 'take_gpus', 'read_plan', 'run_job',
-           'job_states', 'run_states', 'print_status', 'clean_failed', 'snakemake_command', 'run_grid', 'print_plan',
-           'main']
+           'plan', 'visible_gpus', 'check_jobs', 'sweep_dir', 'finished_folder', 'take_gpus', 'read_plan',
+           'without_examples', 'run_job', 'job_states', 'run_states', 'print_status', 'clean_failed',
+           'snakemake_command', 'run_grid', 'print_plan', 'main']
 
 # %% ../nbs/06_sweeps.ipynb #c8110bb7
 import argparse, hashlib, importlib.util, itertools, json, os, shutil, subprocess, sys, tempfile, time
@@ -280,13 +280,23 @@ def _taken(output_dir, job): # parameters that are folders of other jobs
         out[parameter] = ",".join(folders)
     return out
 
+def without_examples(
+    notebook:str, # such as 01_stepwise_logits
+): # a notebook: functions, parameters and what stands below the heading Run; the whole one where there is no such heading
+    "A notebook as a job runs it: what it shows on examples is left out"
+    import nbformat
+    book = nbformat.read(notebooks_dir()/f"{notebook}.ipynb", as_version=4); heads = [k for k,c in enumerate(book.cells) if c.cell_type=="markdown" and c.source.startswith("## Run")]
+    needed = lambda c: "parameters" in c.metadata.get("tags", []) or c.source.startswith(("#| export", "#| hide", "parameters = read_parameters"))
+    if heads: book.cells = [c for k,c in enumerate(book.cells) if k==1 or k >= heads[0] or c.cell_type=="code" and needed(c)]       # cell 1 is the title
+    return book
+
 def _execute(job, output_dir, parameters): # the executed notebook and the folder of its run; tries again while a killed kernel lets go of its folder
     import papermill as pm
     at = sweep_dir(output_dir)/"running"; at.mkdir(parents=True, exist_ok=True); executed, told = at/f"{job.id}.ipynb", at/f"{job.id}.folders"
     os.environ["MLCLLM_RUNS_TO"] = str(told)
     for tries in range(10):
         told.unlink(missing_ok=True)
-        try: pm.execute_notebook(str(notebooks_dir()/f"{job.notebook}.ipynb"), str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
+        try: pm.execute_notebook(without_examples(job.notebook), str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
         except pm.PapermillExecutionError as error:
             if "another process is working on this very run" not in str(error.evalue) or tries==9: raise
             print("its folder is held by another process, perhaps a kernel that is just ending; once more in five seconds", flush=True); time.sleep(5)

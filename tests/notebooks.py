@@ -8,6 +8,8 @@ import matplotlib.pyplot as plt
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from mlcllm.sweeps import without_examples
+
 ROOT = Path(__file__).resolve().parent.parent
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -22,14 +24,13 @@ def papermill(notebook, tmp_path, *args, **params):
 
 
 def run_short(notebook, tmp_path, **params):
-    "Exports, parameters, and what stands below the heading Run (in 00_data: everything)"
+    "What a job of a sweep runs of it"
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in (dict(output_dir=tmp_path / "runs") | params).items()}
-    book = parameterize_notebook(load_notebook_node(str(ROOT / "nbs" / f"{notebook}.ipynb")), plain)
-    run = next((k for k, c in enumerate(book.cells) if c.cell_type == "markdown" and c.source.startswith("## Run")), -1)
-    needed = [c.source for k, c in enumerate(book.cells) if c.cell_type == "code" and (k > run or c.source.startswith(("#| export", "#| hide")) or "parameters" in c.source or "injected-parameters" in c.metadata.tags)]
+    book = parameterize_notebook(load_notebook_node(without_examples(notebook)), plain)
     space = {"__name__": "__main__"}
     try:
-        for source in needed: exec(compile(source, notebook, "exec"), space)
+        for cell in book.cells:
+            if cell.cell_type == "code": exec(compile(cell.source, notebook, "exec"), space)
     finally: plt.close("all")
 
 
