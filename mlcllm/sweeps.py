@@ -321,13 +321,14 @@ def run_job(
     lock = sweep_dir(output_dir)/"locks"/f"{job_id}.lock"; lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
         if there := finished_folder(output_dir, job_id): return Path(there)
+        _failed(output_dir, job_id).unlink(missing_ok=True)    # what went wrong before is not what goes wrong now
         with take_gpus(job.gpus) as gpu:
             p = job.parameters | _taken(output_dir, job) | dict(output_dir=str(output_dir)) | ({"gpu": gpu} if "gpu" in notebook_parameters(job.notebook) else {})
             try: executed, folder = _execute(job, output_dir, p)
             except Exception as error:          # an error in a cell, or a kernel that died, a full disk
                 kept, name, why = _failed(output_dir, job_id), getattr(error, "ename", type(error).__name__), ' '.join(str(getattr(error, "evalue", error)).split())[:300]; kept.parent.mkdir(exist_ok=True)
                 _keep(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept, name, why); raise RuntimeError(f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})") from None
-        os.replace(executed, folder/"notebook.ipynb"); _failed(output_dir, job_id).unlink(missing_ok=True)
+        os.replace(executed, folder/"notebook.ipynb")
         record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus)
         atomic_write(_marker(output_dir, job_id), lambda to: to.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return folder
@@ -338,6 +339,9 @@ def _error_of(notebook): # of a failed notebook, its last line
     except (OSError, ValueError, KeyError): return "the failed notebook cannot be read"
     errors = [f"{o['ename']}: {' '.join(str(o['evalue']).split())}" for c in cells for o in c.get("outputs", []) if o["output_type"]=="error"]
     return errors[-1][:300] if errors else "no error was kept"
+
+def _failures(output_dir): # notebooks that are kept, and since when
+    return {(p.name, p.stat().st_mtime_ns) for p in (sweep_dir(output_dir)/"failed").glob("*.ipynb")}
 
 def job_states(
     output_dir, # where runs go
@@ -448,13 +452,13 @@ def run_grid(
         todo = [j for j in jobs if not finished_folder(out, j.id)]; print(f"{len(jobs)} jobs, {len(jobs)-len(todo)} done, {len(todo)} left", flush=True)
         code = 0
         if todo:
-            log = sweep_dir(out)/"snakemake.log"
+            log, before = sweep_dir(out)/"snakemake.log", _failures(out)
             with open(log, "w") as to: child = subprocess.Popen(snakemake_command(out, cores or os.cpu_count(), executor, partition), stdout=to, stderr=subprocess.STDOUT); pid.write_text(str(child.pid))
             try: code = _watch(child, out)
             except KeyboardInterrupt: code = child.wait()       # Ctrl-C reached Snakemake too: it ends its jobs
             pid.unlink(missing_ok=True)
             if code and (free := shutil.disk_usage(out).free) < ROOM: print(f"the disk of {out} is full ({free/2**20:.1f} MB left): make room and call this again; what is finished is kept")
-            if code and not (job_states(out).state=="failed").any(): print(f"Snakemake ended with {code}; the end of {log}:", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:], sep="\n")
+            if code and not _failures(out) - before: print(f"Snakemake ended with {code}; the end of {log}:", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:], sep="\n")
     print_status(out); return code
 
 # %% ../nbs/06_sweeps.ipynb #d8a9803d
