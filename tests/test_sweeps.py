@@ -66,7 +66,7 @@ def strike(sweep, victim, chance): # kill one part of a sweep at a random moment
     def wait(seconds):
         deadline = time.time() + seconds
         while time.time() < deadline and sweep.poll() is None: time.sleep(.05)
-    wait(chance.uniform(2, 20))
+    wait(chance.uniform(2, 30))
     if victim != "driver" and kill_one(sweep, victim, chance): wait(chance.uniform(0, 8))
     at_work = sweep.poll() is None
     if at_work: os.killpg(sweep.pid, signal.SIGKILL)
