@@ -44,7 +44,7 @@ def below(pid): # the processes of a sweep that live, by what they do
     for p in family:
         try: line = " ".join(p.cmdline())
         except psutil.Error: continue
-        kinds.append(("kernel" if "ipykernel" in line else "worker" if "mlcllm.sweeps job" in line and "/sh" not in line.split()[0] else "other", p))
+        kinds.append(("kernel" if "ipykernel" in line else "worker" if "mlcllm.sweeps job" in line and "python" in line.split()[0] else "other", p))
     return kinds
 
 
