@@ -48,6 +48,7 @@ def _of_a_sample(sets, n_docs): # of several kinds of prompts, each a list over 
         asked += sum(map(len, all_prompts))*n_docs/n; computed += root + (tree_size(all_prompts) - root)*n_docs/n
     return asked, computed
 
+# %% ../nbs/05b_scale.ipynb #34f9ee07
 def count_tokens(
     notebook:str, # 01_stepwise_logits, 02_alignment or 03_probing
     parameters:dict, # of the job
@@ -71,6 +72,7 @@ def count_tokens(
     asked, computed = _of_a_sample(sets, n); trained = len(load(p["train_split"])) if notebook=="03_probing" and not p["n_train"] else p.get("n_train") or 0; times = 1 + trained/n
     return Tokens(asked*times, computed*times, n*answers*p["max_new_tokens"]*times, f"{len(few)} documents, tokenizer {whose}")
 
+# %% ../nbs/05b_scale.ipynb #2ffbad8d
 def _rounds(chosen, bases): # how often methods ask the same: once for each label order
     return sum(n or 1 for n in {m.orders for m in chosen if m.base in bases})
 

@@ -280,6 +280,7 @@ def _taken(output_dir, job): # parameters that are folders of other jobs
         out[parameter] = ",".join(folders)
     return out
 
+# %% ../nbs/06_sweeps.ipynb #a399aefb
 def without_examples(
     notebook:str, # such as 01_stepwise_logits
 ): # a notebook: functions, parameters and what stands below the heading Run; the whole one where there is no such heading
@@ -290,6 +291,7 @@ def without_examples(
     if heads: book.cells = [c for k,c in enumerate(book.cells) if k==1 or k >= heads[0] or c.cell_type=="code" and needed(c)]       # cell 1 is the title
     return book
 
+# %% ../nbs/06_sweeps.ipynb #8a3cab6a
 def _execute(job, output_dir, parameters): # the executed notebook and the folder of its run; tries again while a killed kernel lets go of its folder
     import papermill as pm
     at = sweep_dir(output_dir)/"running"; at.mkdir(parents=True, exist_ok=True); executed, told = at/f"{job.id}.ipynb", at/f"{job.id}.folders"
@@ -413,6 +415,7 @@ def snakemake_command(
         return [*command, "--executor", "slurm", "--jobs", str(cores), *(x for k,v in wanted.items() for x in (f"--{k}", str(v))), "--default-resources", *(f"{k}={v!r}" for k,v in resources.items())]
     return [*command, "--cores", str(cores), "--resources", f"gpu={len(visible_gpus())}"]
 
+# %% ../nbs/06_sweeps.ipynb #846c6515
 def _watch(child, output_dir, every=1): # shows how far the jobs are until the process ends; its exit status
     jobs = job_states(output_dir); seen = dict(zip(jobs.id, jobs.state)); bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[now]}"), console=Console(highlight=False))
     def look():
@@ -428,6 +431,7 @@ def _watch(child, output_dir, every=1): # shows how far the jobs are until the p
         look()
     return code
 
+# %% ../nbs/06_sweeps.ipynb #476928d1
 def run_grid(
     path, # a grid
     output_dir=None, # where runs go; None: where the grid says, else outputs/
