@@ -62,11 +62,11 @@ def kill_one(sweep, victim, chance): # a kernel or a worker, as soon as there is
     return sweep.poll() is None
 
 
-def strike(sweep, victim, chance): # kill one part of a sweep at a random moment, and all of it a little later; was it at work?
+def strike(sweep, victim, chance, most): # within `most` seconds, kill one part of a sweep at a random moment, and all of it a little later; was it at work?
     def wait(seconds):
         deadline = time.time() + seconds
         while time.time() < deadline and sweep.poll() is None: time.sleep(.05)
-    wait(chance.uniform(2, 30))
+    wait(chance.uniform(1, most))
     if victim != "driver" and kill_one(sweep, victim, chance): wait(chance.uniform(0, 8))
     at_work = sweep.poll() is None
     if at_work: os.killpg(sweep.pid, signal.SIGKILL)
@@ -78,16 +78,17 @@ def strike(sweep, victim, chance): # kill one part of a sweep at a random moment
 def test_killed_and_gone_on_with_equals_uninterrupted(tmp_path):
     n = KILLS + 1
     path, whole, broken, hits = grid(tmp_path, seeds=list(range(n))), tmp_path / "whole", tmp_path / "broken", 0
+    began = time.time()
     code, said = finish(path, whole)
     assert code == 0, said[-3000:]
-    began = time.time()
+    half, began = (time.time() - began) / 2, time.time()
     code, said = finish(path, whole)
     assert code == 0 and f"{n} done, 0 left" in said
     print(f"a second call took {time.time() - began:.1f} s")
     chance = random.Random(0)
     for k in range(KILLS):
         victim = ("kernel", "driver", "worker")[k % 3]
-        hits += strike(start(path, broken), victim, chance)
+        hits += strike(start(path, broken), victim, chance, min(half, 30))
         print(k, victim, job_states(broken).state.value_counts().to_dict(), flush=True)
     code, said = finish(path, broken)
     assert code == 0 and hits, said[-3000:]
