@@ -109,7 +109,7 @@ TEMPLATES = { # family -> dataset -> Template
 
 # %% ../nbs/00b_prompts.ipynb #a672baa2
 def get_template(
-    dataset:str, # dataset name, file or Hub id
+    dataset:str, # a registered dataset's name; None or any other name: the general words
     multi:bool=True, # multi-label task?
     template="pipeline", # whose words: pipeline or config; a YAML file; a dict with instruction, example, system, ask
 )->Template: # the dataset's own words, else the family's general ones
@@ -382,7 +382,7 @@ def build_prompts(
     "Build every document's prompt; all share their demonstrations unless a document is one of them"
     check_names(docs.labels, label_format); check_choice("label_order", label_order, LABEL_ORDERS); check_number("shots", shots, 0); check_number("seed", seed, 0)
     if docs.labels.names!=demos.labels.names: raise ValueError(f"documents and demonstrations have different labels ({', '.join(sorted(set(docs.labels.names) ^ set(demos.labels.names))) or 'another order'}): name them all in options, label_names")
-    template, shown = get_template(docs.name, docs.labels.multi, template or "pipeline"), demos.gold if shown is None else np.asarray(shown)
+    template, shown = get_template(docs.template, docs.labels.multi, template or "pipeline"), demos.gold if shown is None else np.asarray(shown)
     if shown.shape!=demos.gold.shape: raise ValueError(f"shown has shape {shown.shape}, expected {demos.gold.shape}: the labels to show for each possible demonstration")
     if isinstance(chat, bool): raise ValueError(f"chat must be the tokenizer of an instruct model, or None for plain text, got {chat}")
     if rows is not None and (len(rows)!=len(docs) or any(not 0 <= r < len(demos) for own in rows for r in own)): raise ValueError(f"rows must hold, for each of the {len(docs)} documents, rows of the {len(demos)} possible demonstrations")

@@ -272,6 +272,7 @@ def start_run(
     record = dict(schema_version=SCHEMA, status="done" if old.get("status")=="done" else "started", notebook=notebook, run=folder.name, parameters=params, fingerprint=fingerprint or {}, labels=list(labels), n_docs=None if docs is None else len(docs),
                   started=old.get("started") or _now(), finished=old.get("finished"), timings=old.get("timings", {}), versions=_versions(), git_commit=_commit(), device=device, counters=old.get("counters", {}), warnings=old.get("warnings", []), error=None)
     run = Run(folder, record); run._save(); run.log(f"{notebook} on {device}: {json.dumps(params, default=str)}")
+    for note in getattr(docs, "notes", ()): run.warn(note)
     if (to := os.environ.get("MLCLLM_RUNS_TO")):      # whoever started the notebook wants to know (06_sweeps)
         with open(to, "a", encoding="utf-8") as f: f.write(f"{folder}\n")
     return run

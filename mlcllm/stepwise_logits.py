@@ -417,7 +417,7 @@ class Asking:
     def __post_init__(self): check_choice("decoding", self.decoding, DECODINGS); check_choice("label_scoring", self.label_scoring, LABEL_SCORINGS); check_number("max_new_tokens", self.max_new_tokens, 1)
 
     def sampling_of(self, labels): return self.sampling or ("multilabel" if labels.multi else "uniform")
-    def words(self, docs): return get_template(docs.name, docs.labels.multi, self.template)
+    def words(self, docs): return get_template(docs.template, docs.labels.multi, self.template)
 
 # %% ../nbs/01_stepwise_logits.ipynb #3ebb53a5
 def ask_prompts(
