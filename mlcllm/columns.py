@@ -7,7 +7,7 @@ __all__ = ['DELIMITERS', 'TABLES', 'existing_path', 'regular_file', 'read_text',
            'read_json_lines', 'from_arrow', 'read_table', 'is_unknown', 'check_string', 'parse_list', 'text_cell',
            'name_cell', 'mark_cell', 'class_marks', 'label_cell', 'index_cell']
 
-# %% ../nbs/00_columns.ipynb #6f8a6659
+# %% ../nbs/00_columns.ipynb #2a98cff1
 import ast, codecs, csv, datetime, io, json, math, re, stat, sys, warnings
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,7 +19,7 @@ import pandas as pd
 
 from .checks import check_choice
 
-# %% ../nbs/00_columns.ipynb #c662e851
+# %% ../nbs/00_columns.ipynb #add36b24
 def existing_path(
     path, # of a file or folder
     what:str, # what it is for, for the message
@@ -34,7 +34,7 @@ def existing_path(
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode): raise ValueError(f"{what}: {path} is no regular file (a pipe or a device), so it is not read")
     return Path(path)
 
-# %% ../nbs/00_columns.ipynb #d5a3ce67
+# %% ../nbs/00_columns.ipynb #8a9f7e40
 def regular_file(
     path, # of a file
     what:str="file", # what it is for, for the message
@@ -46,7 +46,7 @@ def regular_file(
     except OSError as error: raise ValueError(f"{what}: {path} cannot be read ({error.strerror})") from None
     return path
 
-# %% ../nbs/00_columns.ipynb #f31a4e05
+# %% ../nbs/00_columns.ipynb #3f198802
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _UTF_8 = ("utf-8", "utf8", "utf_8", "utf-8-sig", "utf_8_sig")
 
@@ -63,7 +63,7 @@ def _check_encoding(encoding): # its name, if Python knows it as a text encoding
         raise ValueError(f"unknown encoding {encoding!r}; Excel and older programs write utf-16, latin-1 or cp1252") from None
     return encoding
 
-# %% ../nbs/00_columns.ipynb #9dd155eb
+# %% ../nbs/00_columns.ipynb #24e37dcc
 def _not_decoded(path, data, encoding, error): # the line that says so
     line = data.count(b"\n", 0, error.start) + 1
     start = f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}"
@@ -91,7 +91,7 @@ def read_text(
     if named not in _UTF_8 and not data.isascii(): _check_no_utf8(path, data, encoding)
     return _without_nul(path, text, data)
 
-# %% ../nbs/00_columns.ipynb #da5513de
+# %% ../nbs/00_columns.ipynb #41dfd45f
 def _check_no_utf8(path, data, encoding): # what is valid UTF-8 beyond ASCII is UTF-8, whatever was said
     if codecs.lookup(encoding).name.startswith("utf"): return
     try: data.decode("utf-8")
@@ -105,7 +105,7 @@ def _without_nul(path, text, data): # the text, if it holds no NUL character
     hint = "" if other=="latin-1" else f"; if the file is {other.upper()}, {_remedy(other)}"
     raise ValueError(f"{path}, line {text.count(chr(10), 0, at) + 1}: a NUL byte, which no text holds{hint}")
 
-# %% ../nbs/00_columns.ipynb #06b13da4
+# %% ../nbs/00_columns.ipynb #f2bce7ff
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 def _rows(lines, delimiter, quotes): # a strict reader over a list of lines
@@ -131,7 +131,7 @@ def _parse_csv(path, lines, delimiter, quotes): # the rows and the line on which
         raise ValueError(f"{path}, {where}: a quote is not closed, or a quoted text is not followed by {delimiter!r} ({error}); write \"\" for a quote inside a quoted text") from None
     return rows, ends
 
-# %% ../nbs/00_columns.ipynb #afd482a6
+# %% ../nbs/00_columns.ipynb #ffa94c56
 def _find_delimiter(path, lines, columns, quotes): # the sign that separates the columns of the header
     found = [sign for sign in DELIMITERS if len(_header(lines, sign, quotes)) > 1]
     if len(found) <= 1: return (found or [","])[0]
@@ -150,11 +150,12 @@ def _is_even(lines, delimiter, quotes): # has every row as many fields as the he
     try: return len({len(row) for row in _rows(lines, delimiter, quotes) if row})==1
     except csv.Error: return False
 
-# %% ../nbs/00_columns.ipynb #f742a46e
+# %% ../nbs/00_columns.ipynb #f72dcab6
 def _swallowed(row, ends, k, delimiter, width): # the column whose text holds whole rows, if there is one
     for at, cell in enumerate(row):
+        if "\n" not in cell and "\r" not in cell: continue
         pieces = [piece.count(delimiter) for piece in re.split(r"\r\n|\n|\r", cell)]
-        if len(pieces) < 2 or width < 3: continue
+        if width < 3: continue
         if pieces[0]==width-1-at and pieces[-1]==at and all(n==width-1 for n in pieces[1:-1]): return at
     return None
 
@@ -170,7 +171,7 @@ def _check_swallowed(path, rows, ends, delimiter): # refuse a text that holds ro
         if at==width-1 or last in known or len(suspects)==len(rows)-1:
             raise ValueError(f"{path}, lines {ends[k-1]+1} to {ends[k]}: the text in quotes holds what looks like rows of the table: is a quote not closed? ({rows[k][at][:60]!r})")
 
-# %% ../nbs/00_columns.ipynb #2d59b0bb
+# %% ../nbs/00_columns.ipynb #67de6e18
 def _check_widths(path, rows, ends, delimiter): # every row as long as the header
     for row, end in zip(rows, ends):
         if len(row)==len(rows[0]): continue
@@ -187,7 +188,7 @@ def check_names(
     if twice: raise ValueError(f"{source}: two columns are called {twice!r}; rename one")
     return [n or f"Unnamed: {k}" for k, n in enumerate(named)]
 
-# %% ../nbs/00_columns.ipynb #ec3c896d
+# %% ../nbs/00_columns.ipynb #8eb9fe9b
 def _check_delimiter(delimiter): # one character that can separate columns, or its name
     sign = {name: sign for sign, name in DELIMITERS.items()}.get(delimiter, delimiter)
     sign = "\t" if sign=="\\t" else sign
@@ -200,7 +201,7 @@ def _csv_lines(text): # its lines, and the delimiter that Excel's first line dec
     declared = re.fullmatch(r"sep=(.)[\r\n]*", lines[0]) if lines else None
     return (lines[1:], declared[1]) if declared else (lines, None)
 
-# %% ../nbs/00_columns.ipynb #ae718c7c
+# %% ../nbs/00_columns.ipynb #61b1bf02
 def read_csv(
     path, # of a CSV or TSV file
     encoding:str=None, # None: UTF-8
@@ -223,7 +224,7 @@ def read_csv(
     if not header: return pd.DataFrame(rows, dtype=object)
     return pd.DataFrame(rows[1:], columns=check_names(rows[0], path), dtype=object)
 
-# %% ../nbs/00_columns.ipynb #8250a8e9
+# %% ../nbs/00_columns.ipynb #4441c56f
 def _object(pairs): # a JSON object whose keys differ
     names = [k for k, _ in pairs]
     twice = next((n for k, n in enumerate(names) if n in names[:k]), None)
@@ -240,7 +241,7 @@ def parse_json(
     except RecursionError: raise ValueError(f"{where}: not readable JSON (nested too deep)") from None
     except ValueError as error: raise ValueError(f"{where}: not valid JSON ({str(error)[:120]})") from None
 
-# %% ../nbs/00_columns.ipynb #266ae52a
+# %% ../nbs/00_columns.ipynb #75ba7e93
 def read_json_lines(
     path, # of a JSONL file
     encoding:str=None, # None: UTF-8
@@ -258,7 +259,7 @@ def _from_objects(rows): # a table of objects; None where one lacks a key
     names = list(dict.fromkeys(k for row in rows for k in row))
     return pd.DataFrame({n: pd.Series([row.get(n) for row in rows], dtype=object) for n in names})
 
-# %% ../nbs/00_columns.ipynb #a7f8f543
+# %% ../nbs/00_columns.ipynb #df9d62f7
 def _read_json(path, encoding): # a list of objects, or objects line by line
     text = read_text(path, encoding)
     if not text.lstrip().startswith("["): return _read_jsonl(path, encoding)
@@ -281,7 +282,7 @@ def _read_parquet(path):
     except Exception as error: raise ValueError(f"{path}: no readable parquet file ({(str(error).splitlines() or ['damaged'])[0]})") from None
     return from_arrow(table, path)
 
-# %% ../nbs/00_columns.ipynb #b5acf597
+# %% ../nbs/00_columns.ipynb #c5a89fe3
 def _open_excel(path, values): # a workbook: its values, or the formulas behind them
     from openpyxl import load_workbook
     with warnings.catch_warnings():
@@ -302,7 +303,7 @@ def _excel_cell(path, cell, formula): # its value; an empty one is an empty text
     if cell.data_type=="e": raise ValueError(f"{path}, cell {cell.coordinate}: the error value {cell.value}")
     return "" if cell.value is None else cell.value
 
-# %% ../nbs/00_columns.ipynb #3b1c1aa6
+# %% ../nbs/00_columns.ipynb #0f5be6dd
 def _read_excel(path, sheet):
     book, formulas = _open_excel(path, True), _open_excel(path, False)
     name = _sheet_name(path, book, sheet)
@@ -314,7 +315,7 @@ def _read_excel(path, sheet):
     rows = [[row[k] for k in kept] for row in rows]
     return pd.DataFrame(rows[1:], columns=check_names(rows[0], path), dtype=object)
 
-# %% ../nbs/00_columns.ipynb #d68b958b
+# %% ../nbs/00_columns.ipynb #c3db2913
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 
 def read_table(
@@ -336,7 +337,7 @@ def read_table(
     if not len(df): raise ValueError(f"{path} is empty: a row a document is expected")
     return df
 
-# %% ../nbs/00_columns.ipynb #51519cee
+# %% ../nbs/00_columns.ipynb #141c5013
 _UNKNOWN = ("-1", "-1.0", "null", "nan", "<na>", "na", "n/a", "#n/a", "nat") # as texts, in lower case
 
 def is_unknown(
@@ -363,7 +364,7 @@ def check_string(
     if bad: raise ValueError(f"{what} holds half of a surrogate pair or a NUL character, which no text file can hold: {_shown(text)}")
     return text
 
-# %% ../nbs/00_columns.ipynb #94ba200a
+# %% ../nbs/00_columns.ipynb #6a62fbbe
 _ITEM = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True|False|None|nan|-?\d+\.?\d*)(?=\s|\]|$)""")
 
 def _numpy_items(text): # the items of a list without commas; None if it is none
@@ -379,11 +380,12 @@ def _has_adjacent_strings(text): # do two strings follow each other without a co
     without = re.sub(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", "S", text)
     return bool(re.search(r"S\s*S", without))
 
-# %% ../nbs/00_columns.ipynb #93637081
+# %% ../nbs/00_columns.ipynb #27654962
 @lru_cache(maxsize=100_000)
 def _parsed(text): # the value that a text writes, as a tuple (found, value)
     try: return True, json.loads(text, object_pairs_hook=_object)
-    except (ValueError, RecursionError): pass
+    except (json.JSONDecodeError, RecursionError): pass
+    except ValueError: return False, None # a key that stands twice
     text = re.sub(r"np\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)", r"\1", text) # as NumPy 2 writes its scalars in a list
     array = re.fullmatch(r"array\((\[.*\])(?:,\s*dtype=[^()]*)?\)", text, re.S)
     text = array[1] if array else text
@@ -404,7 +406,7 @@ def parse_list(
     if not found or isinstance(value, (str, int, float)): raise ValueError(f"{where}: {_shown(text)} begins like a list and is none that JSON, Python or NumPy writes")
     return value
 
-# %% ../nbs/00_columns.ipynb #cac77915
+# %% ../nbs/00_columns.ipynb #5861e74e
 def text_cell(
     value, # of a cell
     where:str, # file and row
@@ -426,7 +428,7 @@ def _joined(value, where): # a list of words, or a string that writes one, as a 
     if odd is not None: raise ValueError(f"{where}: a list of words is expected, found {_shown(odd)} in it")
     return " ".join(words)
 
-# %% ../nbs/00_columns.ipynb #03431c12
+# %% ../nbs/00_columns.ipynb #02767361
 def name_cell(
     value, # of a cell
     where:str, # file and row
@@ -441,7 +443,7 @@ def name_cell(
     if whole and abs(value) < 2**53: return str(int(value))
     raise ValueError(f"{where}: the {what} must be a text or a whole number, found {_shown(value)}")
 
-# %% ../nbs/00_columns.ipynb #df5a3f65
+# %% ../nbs/00_columns.ipynb #8dcc4251
 _YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 _PAIRS = {"positive": "negative", "pos": "neg", "present": "absent", "on": "off", "y": "n", "t": "f"} # yes: no
 
@@ -457,7 +459,7 @@ def mark_cell(
     if word in _NO: return 0.
     raise ValueError(f"{where}: label columns must hold 0 or 1, true or false, yes or no, found {_shown(value)}; counts of votes need the option counts")
 
-# %% ../nbs/00_columns.ipynb #59c42293
+# %% ../nbs/00_columns.ipynb #d21fa4f4
 def class_marks(
     names:list, # of the two classes
     column:str, # that is declared so
@@ -470,7 +472,7 @@ def class_marks(
         if (plain[yes], plain[no]) in pairs: return ["1" if k==yes else "0" for k in (0, 1)]
     return list(names)
 
-# %% ../nbs/00_columns.ipynb #ebd0e3ff
+# %% ../nbs/00_columns.ipynb #926fc660
 def label_cell(
     value, # of a cell
     where:str, # file and row
@@ -497,7 +499,7 @@ def _numbers_hint(value, label_names):
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real): return ""
     return "; numbers 0, 1, … of labels are looked up with the options indices: true and label_names" if label_names else "; name the labels with the option label_names"
 
-# %% ../nbs/00_columns.ipynb #b5573fe2
+# %% ../nbs/00_columns.ipynb #5eb736eb
 def _listed(text, where, label_names, separator): # a text as a list of names, or None where it says unknown
     plain = text.strip()
     if label_names and plain in label_names: return [plain]
@@ -518,7 +520,7 @@ def _choices(value, where): # the list in a label tool's export
         if set(value)=={key}: return [value[key]] if isinstance(value[key], str) else value[key]
     raise ValueError(f"{where}: labels {_shown(value)} are neither a list nor names: an object is not understood, but for a label tool's {{\"choices\": [...]}}")
 
-# %% ../nbs/00_columns.ipynb #aea7476e
+# %% ../nbs/00_columns.ipynb #c8785d89
 def _names_of(items, where, label_names): # a list as names; None where something in it is unknown
     if any(isinstance(x, (list, tuple, dict, set)) for x in items): raise ValueError(f"{where}: a list of names is expected, found {_shown(items)}")
     as_names, as_vector = _by_name(items, label_names), _by_place(items, label_names)
@@ -536,7 +538,7 @@ def _refuse_items(items, where, label_names): # the line that says what they are
     if odd is not None and not _is_number(odd): check_choice(f"label in {where}", odd.strip(), label_names)
     raise ValueError(f"{where}: {_shown(items)} is neither names of labels nor a mark of 0 or 1 for each of the {len(label_names)} labels; numbers 0, 1, … of labels are looked up with the option indices: true")
 
-# %% ../nbs/00_columns.ipynb #0eb6b6ce
+# %% ../nbs/00_columns.ipynb #6402663b
 def _by_name(items, label_names): # the items as texts, if they are names
     plain = [_name_or_none(x, label_names is not None) for x in items]
     if None in plain: return None
@@ -569,7 +571,7 @@ def _without_none(names, where): # the names, each once; "none" stands for itsel
     for n in kept: check_string(n, f"{where}: the label")
     return kept
 
-# %% ../nbs/00_columns.ipynb #6fa060aa
+# %% ../nbs/00_columns.ipynb #dbf5506a
 def index_cell(
     value, # of a cell: a number, a list of numbers, or numbers joined by commas
     where:str, # file and row

@@ -265,17 +265,24 @@ def load_semeval(split, data_dir=None, options=None)->AnnotatedDocs:
 HATE_LABELS = ("hate", "normal", "offensive")
 TARGETS = ("African","Arab","Asian","Caucasian","Hispanic","Homosexual","Islam","Jewish","Men","Other","Refugee","Women")
 
+def _check_hate_row(row, where): # raises ValueError where a vote is no 0, 1 or 2, or votes, people and targets are not as many
+    known = all(x in (0, 1, 2) and not isinstance(x, (bool, list)) for x in row[2])
+    if known and len(row[2])==len(row[3])==len(row[4]): return
+    raise ValueError(f"{where}, id {row[0]}: one label (0, 1 or 2), one annotator and one list of targets per vote expected")
+
 def _half(doc_id): return int(sha256(doc_id.encode()).hexdigest(), 16) % 2
 
 def _hate_rows(data_dir, split): # id, text, labels (of three), annotators, targets (of three)
     if data_dir is None:
         df = _hub("Hate-speech-CNERG/hatexplain", None, {"dev":"validation"}.get(split, split)).to_pandas()
-        return [(r.id, " ".join(r.post_tokens), list(r.annotators["label"]), list(r.annotators["annotator_id"]), [list(t) for t in r.annotators["target"]]) for r in df.itertuples()]
+        rows = [(r.id, " ".join(r.post_tokens), list(r.annotators["label"]), list(r.annotators["annotator_id"]), [list(t) for t in r.annotators["target"]]) for r in df.itertuples()]
+        for r in rows: _check_hate_row(r, f"Hub dataset HateXplain, {split}")
+        return rows
     path, out = _need(Path(data_dir)/"annotators_val_test.jsonl", "HateXplain"), []
     for n, r in read_json_lines(path):
         try: row = (r["id"], " ".join(r["tokens"]), r["labels"], r["annotator_ids"], r["targets"]); part = r["split"]
         except (KeyError, TypeError) as error: raise ValueError(f"{path}, line {n}: not a HateXplain record ({type(error).__name__}: {error})") from None
-        if not set(row[2]) <= {0, 1, 2} or not len(row[2])==len(row[3])==len(row[4]): raise ValueError(f"{path}, line {n}, id {row[0]}: one label (0, 1 or 2), one annotator and one list of targets per vote expected")
+        _check_hate_row(row, f"{path}, line {n}")
         if part==("test" if split=="test" else "val") and (split=="test" or _half(row[0])==(split=="dev")): out.append(row)
     return out
 
@@ -342,6 +349,7 @@ def split_annotators(
 )->AnnotatedDocs: # a document per vote, ids joined as document__annotator
     "Make every annotator's reading a document of its own"
     if not docs.has_votes: raise ValueError(f"{docs.name} {docs.split} has no annotators: annotators must be 'aggregate'")
+    if docs.counted: raise ValueError(f"{docs.name} {docs.split}: votes were given as counts, so there are no single annotators: annotators must be 'aggregate'")
     order = np.argsort(docs.vote_doc, kind="stable")
     if not docs.labels.multi: order = order[(docs.votes[order] > .5).any(1)]
     doc, who = docs.vote_doc[order], docs.vote_annotator[order].tolist()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REPEATS', 'table_options', 'load_table', 'load_own']
 
-# %% ../nbs/00g_tables.ipynb #ad2b647d
-import json, re, warnings
+# %% ../nbs/00g_tables.ipynb #8f194e88
+import re, unicodedata, warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from numbers import Real
@@ -19,7 +19,7 @@ from .checks import check_choice, check_number
 from .columns import TABLES, class_marks, from_arrow, index_cell, is_unknown, label_cell, mark_cell, name_cell, parse_list, read_table, text_cell
 from .data import DATASETS, AnnotatedDocs, LabelSet, NoRows, _docs, _hub, _options
 
-# %% ../nbs/00g_tables.ipynb #5bc94423
+# %% ../nbs/00g_tables.ipynb #af7c9d6c
 _DEFAULTS = dict(id="id", text="text", labels="labels", label_names=None, annotator=None, annotations=None, repeats="refuse",
                  indices=False, counts=None, single=False, separator=",", split="split", join_words=False,
                  encoding=None, delimiter=None, quotes=True, sheet=None, config=None)
@@ -39,7 +39,7 @@ def _check_types(o, name): # raises ValueError for an option of another type
     for one, other in (("counts", "annotator"), ("counts", "indices"), ("counts", "annotations")):
         if o[one] and o[other]: raise ValueError(f"options {one} and {other} of {name} exclude each other")
 
-# %% ../nbs/00g_tables.ipynb #bb1948f4
+# %% ../nbs/00g_tables.ipynb #15eafbbc
 def _one_name(x, name): # a label's name as text
     if isinstance(x, bool): raise ValueError(f"option label_names of {name}: {x} is no name; YAML reads yes, no, on, off, true and false as truth values: put quotes around them")
     if isinstance(x, int): return str(x)
@@ -60,7 +60,7 @@ def table_options(
     if (o["indices"] or o["counts"]) and not o["label_names"]: raise ValueError(f"option {'indices' if o['indices'] else 'counts'} of {name} needs label_names: [first, second, …]")
     return o
 
-# %% ../nbs/00g_tables.ipynb #d079c38c
+# %% ../nbs/00g_tables.ipynb #38ccb890
 @dataclass(frozen=True)
 class _Rows:
     "The rows of a table, checked: strings, and where each stands"
@@ -81,7 +81,7 @@ def _annotations(cell, where): # a list of objects, whichever way it is written
         raise ValueError(f"{where}: a list of objects such as {{\"annotator\": \"ann1\", \"labels\": [\"joy\"]}} is expected, found {str(cell)[:60]!r}")
     return list(cell)
 
-# %% ../nbs/00g_tables.ipynb #7e0536f0
+# %% ../nbs/00g_tables.ipynb #544a4e0f
 def _unfold(df, o, source): # a row a judgement, its options, and a note on documents without one
     nested = o["annotations"] or ("annotations" if o["labels"] not in df and "annotations" in df and not _wide(df, o) else None)
     if nested is None: return df, o, ()
@@ -106,7 +106,7 @@ def _places(df, source): return df.attrs.get("places") or [f"{source}, row {n}" 
 
 def _wide(df, o): return bool(o["label_names"]) and all(n in df for n in o["label_names"]) # one column per label?
 
-# %% ../nbs/00g_tables.ipynb #3a3b2531
+# %% ../nbs/00g_tables.ipynb #7596972b
 _SPLITS = {"validation": "dev", "val": "dev", "valid": "dev", "development": "dev", "training": "train", "testing": "test"}
 
 def _split_of(doc_id): # train, dev or test by a hash of the id
@@ -123,7 +123,7 @@ def _ids(df, o, places, texts): # of each row's document
     if o["annotator"] is None and o["repeats"]!="gather": return [str(k) for k in range(len(df))]
     return [str(k) for k in pd.factorize(np.array(texts, dtype=object))[0]] # rows of one text judge one document
 
-# %% ../nbs/00g_tables.ipynb #da76e2fd
+# %% ../nbs/00g_tables.ipynb #0bc7131c
 def _read_rows(df, o, source, notes): # `_Rows`
     places = _places(df, source)
     texts = [text_cell(x, where, o["join_words"]) for x, where in zip(df[o["text"]], places)]
@@ -140,7 +140,7 @@ def _check_documents(rows): # one text and one split per id
     for key in ("text", "split"):
         first = {}
         for place, i, value in zip(rows.places, rows.id, getattr(rows, key)):
-            if first.setdefault(i, value)!=value: raise ValueError(f"{place}: the rows of id {i!r} differ in their {key}")
+            if first.setdefault(i, value)!=value: raise ValueError(f"{place}: the rows of id {i!r} differ in their {key}; if ids count anew in each split, id: null numbers the rows")
 
 def _check_votes(rows): # ids must be documents', not judgements'
     if len(set(rows.id)) < len(rows.id): return
@@ -148,17 +148,31 @@ def _check_votes(rows): # ids must be documents', not judgements'
     if (times > 1).mean() < .5: return
     raise ValueError(f"{rows.places[int((times > 1).to_numpy().argmax())]}: every judgement has an id of its own, but texts repeat: with id: null the judgements of one text are those of one document")
 
-# %% ../nbs/00g_tables.ipynb #e547c302
+# %% ../nbs/00g_tables.ipynb #2064f71e
 _SIGNS = re.compile(r"\s*[;|/&+\n\t]\s*|\s+(?:and|or)\s+", re.I)
 
-def _check_separator(cells, o, places): # names that look like several names
-    known = {x for c in cells if c for x in c}
+def _first_places(cells, places): # each name that occurs, and where it does first
+    first = {}
     for place, names in zip(places, cells):
-        for name in names or ():
-            parts = [p for p in _SIGNS.split(name) if p]
-            if len(parts) > 1 and (re.search(r"[;|\n\t]", name) or set(parts) <= known):
-                sign = _SIGNS.search(name)[0]
-                raise ValueError(f"{place}: is {name!r} one label? If {sign.strip() or sign!r} separates labels, say so with the option separator: {sign!r}; if it is one, list all with label_names")
+        for name in names or (): first.setdefault(name, place)
+    return first
+
+def _check_separator(known): # names that look like several names
+    for name, place in known.items():
+        parts = [p for p in _SIGNS.split(name) if p]
+        if len(parts) < 2 or not (re.search(r"[;|\n\t]", name) or set(parts) <= set(known)): continue
+        sign = _SIGNS.search(name)[0]
+        raise ValueError(f"{place}: is {name!r} one label? If {sign.strip() or sign!r} separates labels, say so with the option separator: {sign!r}; if it is one, list all labels with label_names")
+
+def _plain_name(name): # without what the eye may not see: case, kinds of blanks, zero-width letters, composed accents
+    visible = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c)!="Cf")
+    return " ".join(visible.casefold().split())
+
+def _check_spellings(known): # names that look alike
+    seen = {}
+    for name, place in known.items():
+        other = seen.setdefault(_plain_name(name), name)
+        if other!=name: raise ValueError(f"{place}: the labels {other!r} and {name!r} differ by case, blanks or letters that look the same; write one of them everywhere")
 
 def _label_cells(df, o, places): # names in each row; None where they are unknown
     seen, cells = {}, []
@@ -173,13 +187,16 @@ def _label_cells(df, o, places): # names in each row; None where they are unknow
         cells.append(seen[key])
     return cells
 
-# %% ../nbs/00g_tables.ipynb #c4db1304
+# %% ../nbs/00g_tables.ipynb #35c7fa18
 def _from_cells(df, o, source, places): # (n_rows, n_labels), and the labels' names
     cells = _label_cells(df, o, places)
     names = o["label_names"] or tuple(sorted({x for c in cells if c for x in c}))
     if not names and any(c is None for c in cells): raise ValueError(f"{source}: column {o['labels']!r} holds no known label: {sum(c is None for c in cells):,} of {len(cells):,} rows are unknown (-1, null or nan), the others empty")
     if not names: raise ValueError(f"{source}: column {o['labels']!r} holds no label at all")
-    if o["label_names"] is None: _check_separator(cells, o, places)
+    if o["label_names"] is None:
+        known = _first_places(cells, places)
+        _check_separator(known)
+        _check_spellings(known)
     at = {x: k for k, x in enumerate(names)}
     values = np.zeros((len(cells), len(names)))
     for n, names_here in enumerate(cells):
@@ -193,7 +210,7 @@ def _from_columns(df, o, places): # one column per label
     values[np.isnan(values).any(1)] = np.nan # what is half known is unknown
     return values
 
-# %% ../nbs/00g_tables.ipynb #6b3e0240
+# %% ../nbs/00g_tables.ipynb #0c63439b
 def _check_single(values, places, rows=None): # exactly one label where they are known
     n = values.sum(1)
     bad = np.flatnonzero(~np.isnan(n) & ~np.isclose(n, 1))
@@ -206,7 +223,7 @@ def _read_labels(df, o, source, places): # (n_rows, n_labels), names
     check_choice(f"column for labels of {source}", o["labels"], list(df.columns))
     return _from_cells(df, o, source, places)
 
-# %% ../nbs/00g_tables.ipynb #f4bfb975
+# %% ../nbs/00g_tables.ipynb #c48c559e
 def _twice(rows, k): # the line that says so
     if rows.annotator[k] is None: return f"{rows.places[k]}: ids repeat, e.g. {rows.id[k]!r}; if a row is a vote, name the annotator's column in options; if it is one label of several, repeats: gather; repeats: first keeps the first"
     return f"{rows.places[k]}: annotator {rows.annotator[k]!r} judges id {rows.id[k]!r} twice; the option repeats says what to do: first, mean, or gather where a row holds one label of several"
@@ -221,11 +238,12 @@ def _known_first(values, members): # the first row that is known
     known = [k for k in members if not np.isnan(values[k]).any()]
     return values[(known or members)[0]]
 
-# %% ../nbs/00g_tables.ipynb #c5b6596b
+# %% ../nbs/00g_tables.ipynb #69241056
 def _without_repeats(rows, values, o): # rows and values with one row for each person and document
-    groups = pd.DataFrame(dict(id=rows.id, who=rows.annotator)).groupby(["id", "who"], sort=False, dropna=False).indices.values()
+    keys = pd.DataFrame(dict(id=rows.id, who=rows.annotator))
+    if not keys.duplicated().any(): return rows, values
+    groups = keys.groupby(["id", "who"], sort=False, dropna=False).indices.values()
     groups = sorted((np.sort(g) for g in groups), key=lambda g: g[0])
-    if len(groups)==len(values): return rows, values
     n_more = len(values) - len(groups)
     if o["repeats"]=="refuse": raise ValueError(_twice(rows, min(g[1] for g in groups if len(g) > 1)))
     if o["repeats"]=="mean" and rows.annotator[0] is None: raise ValueError(f"{_twice(rows, min(g[1] for g in groups if len(g) > 1))} (repeats: mean is for votes)")
@@ -242,7 +260,7 @@ def _without_repeats(rows, values, o): # rows and values with one row for each p
     kept = {key: [getattr(rows, key)[k] for k in first] for key in ("places", "id", "text", "split", "annotator")}
     return _Rows(**kept, notes=notes), values
 
-# %% ../nbs/00g_tables.ipynb #abe6ce55
+# %% ../nbs/00g_tables.ipynb #36298e7b
 def _count_cell(value, where): # a whole number of votes; nan where it is unknown
     if isinstance(value, str):
         try: value = float(value) if value.strip() else None
@@ -263,7 +281,7 @@ def _read_counts(df, o, source, places): # (n_rows, n_labels) numbers of votes
     unknown = [np.nan]*len(o["label_names"])
     return np.array([unknown if is_unknown(x) or x=="" else [_count_cell(v, where) for v in x] for x, where in zip(lists, places)])
 
-# %% ../nbs/00g_tables.ipynb #d433012d
+# %% ../nbs/00g_tables.ipynb #638e91d0
 def _n_people(df, o, source, counts, places): # (n_rows,) how many people voted
     if o["counts"] is True and o["single"]: return counts.sum(1)
     if o["counts"] is True: raise ValueError(f"{source}: several labels may be chosen at once, so counts do not say how many people voted: counts: <the column with their number>, or the number itself")
@@ -281,7 +299,7 @@ def _cast(counts, n, single, seed): # (n, n_labels) 0/1: the votes of n people, 
     if single: return rng.permutation(np.repeat(np.eye(len(counts)), counts.astype(int), axis=0))
     return np.stack([rng.permutation(np.arange(n) < c) for c in counts], 1).astype(float)
 
-# %% ../nbs/00g_tables.ipynb #9a0dced3
+# %% ../nbs/00g_tables.ipynb #d6e5028e
 def _unroll_counts(df, o, source, rows): # rows and votes, a row a person who voted
     counts = _read_counts(df, o, source, rows.places)
     people = _n_people(df, o, source, counts, rows.places)
@@ -297,7 +315,7 @@ def _unroll_counts(df, o, source, rows): # rows and votes, a row a person who vo
     kept = {key: [getattr(rows, key)[k] for k in of] for key in ("places", "id", "text", "split")}
     return _Rows(**kept, annotator=who, notes=notes), np.concatenate(votes)
 
-# %% ../nbs/00g_tables.ipynb #eeacc82b
+# %% ../nbs/00g_tables.ipynb #f8696e9f
 def _of_split(rows, values, split, source): # the rows of a split
     keep = [k for k, s in enumerate(rows.split) if s==split]
     if not keep: raise NoRows(f"{source} has no rows of split {split!r} (there are: {', '.join(sorted(set(rows.split)))})")
@@ -315,7 +333,7 @@ def _without_unknown(rows, values, split, source): # the rows whose labels are k
     if what=="judgements" and lost: note += f", and with them {lost:,} documents that nobody else judged"
     return _Rows(**kept, notes=rows.notes + (note,)), values[known]
 
-# %% ../nbs/00g_tables.ipynb #c01bda1e
+# %% ../nbs/00g_tables.ipynb #bbf92661
 def _from_votes(name, split, labels, rows, values, counted): # documents from a row a judgement
     doc, ids = pd.factorize(np.array(rows.id, dtype=object))
     first = np.unique(doc, return_index=True)[1]
@@ -336,7 +354,9 @@ def load_table(
     "Documents from a table; raises ValueError with the row where something is not certainly understood"
     o, source = table_options(name, options), source or name
     df, o, notes = _unfold(df.reset_index(drop=True), o, source)
-    for key in ["text"] + [k for k in ("id", "annotator") if o[k] is not None]: check_choice(f"column for {key} of {source}", o[key], list(df.columns))
+    for key in ["text"] + [k for k in ("id", "annotator") if o[k] is not None]:
+        if o[key]=="id" and "id" not in df: raise ValueError(f"{source} has no column 'id' (there are: {', '.join(map(str, df.columns))}); the option id names another one, id: null numbers the rows")
+        check_choice(f"column for {key} of {source}", o[key], list(df.columns))
     rows = _read_rows(df, o, source, notes)
     if o["counts"]: (rows, values), names = _unroll_counts(df, o, source, rows), o["label_names"]
     else: values, names = _read_labels(df, o, source, rows.places)
@@ -349,7 +369,7 @@ def load_table(
     if rows.annotator[0] is not None: return replace(_from_votes(name, split, labels, rows, values, bool(o["counts"])), template=None)
     return replace(_docs(name, split, labels, rows.id, rows.text, values, notes=rows.notes), template=None)
 
-# %% ../nbs/00g_tables.ipynb #08017716
+# %% ../nbs/00g_tables.ipynb #0006bb2e
 def _class_name(value, names, where): # the name of a class number; None where it is unknown
     if isinstance(value, str): return value
     found = index_cell(value, where, tuple(names))
@@ -371,7 +391,7 @@ def _has_names(feature): # does it hold classes anywhere?
     inner = getattr(feature, "feature", None)
     return bool(getattr(feature, "names", None)) or inner is not None and _has_names(inner)
 
-# %% ../nbs/00g_tables.ipynb #f38b08b3
+# %% ../nbs/00g_tables.ipynb #2604d38e
 def _hub_split(repo, split, dataset, label_names): # a split as a DataFrame, class numbers as names
     df = from_arrow(dataset.with_format(None).data.table if dataset._indices is None else dataset.flatten_indices().data.table, repo)
     places = [f"{repo}, split {split}, row {n}" for n in range(1, len(df)+1)]
@@ -389,7 +409,7 @@ def _hub_table(repo, config, label_names): # all splits of a Hub data set
     table.attrs["places"] = [place for _, places in splits for place in places]
     return table
 
-# %% ../nbs/00g_tables.ipynb #64c8cef3
+# %% ../nbs/00g_tables.ipynb #b6963bb6
 def load_own(
     dataset:str, # a file's name or a Hub id
     split:str, # train, dev or test
