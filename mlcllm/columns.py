@@ -7,7 +7,7 @@ __all__ = ['DELIMITERS', 'TABLES', 'existing_path', 'regular_file', 'read_text',
            'read_json_lines', 'from_arrow', 'read_table', 'is_unknown', 'check_string', 'parse_list', 'text_cell',
            'name_cell', 'mark_cell', 'class_marks', 'label_cell', 'index_cell']
 
-# %% ../nbs/00_columns.ipynb #2a98cff1
+# %% ../nbs/00_columns.ipynb #b1e8c70e
 import ast, codecs, csv, datetime, io, json, math, re, stat, sys, warnings
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,106 +19,154 @@ import pandas as pd
 
 from .checks import check_choice
 
-# %% ../nbs/00_columns.ipynb #add36b24
+# %% ../nbs/00_columns.ipynb #708e75c8
 def existing_path(
-    path, # of a file or folder
-    what:str, # what it is for, for the message
-)->Path:
+    path,  # of a file or folder
+    what: str,  # what it is for, for the message
+) -> Path:
     "The path, if it is one and exists; raises ValueError or FileNotFoundError"
-    if not isinstance(path, (str, Path)) or not str(path).strip(): raise ValueError(f"{what} must be a path, got {path!r}")
-    if "\0" in str(path): raise ValueError(f"{what} must be a path, got one with a NUL character: {path!r}")
-    try: Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError): raise FileNotFoundError(f"{what}: {path} does not exist") from None
-    except OSError as error: raise ValueError(f"{what}: {str(path)[:80]} cannot be opened ({error.strerror})") from None
+    if not isinstance(path, (str, Path)) or not str(path).strip():
+        raise ValueError(f"{what} must be a path, got {path!r}")
+    if "\0" in str(path):
+        raise ValueError(f"{what} must be a path, got one with a NUL character: {path!r}")
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{what}: {path} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{what}: {str(path)[:80]} cannot be opened ({error.strerror})") from None
     mode = Path(path).stat().st_mode
-    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode): raise ValueError(f"{what}: {path} is no regular file (a pipe or a device), so it is not read")
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise ValueError(f"{what}: {path} is no regular file (a pipe or a device), so it is not read")
     return Path(path)
 
-# %% ../nbs/00_columns.ipynb #8a9f7e40
+# %% ../nbs/00_columns.ipynb #5e24c9e3
 def regular_file(
-    path, # of a file
-    what:str="file", # what it is for, for the message
-)->Path:
+    path,  # of a file
+    what: str = "file",  # what it is for, for the message
+) -> Path:
     "The path, if a regular, readable file is there; no folder, pipe or device"
     path = existing_path(path, what)
-    if path.is_dir(): raise ValueError(f"{what}: {path} is a folder, a file is expected")
-    try: open(path, "rb").close()
-    except OSError as error: raise ValueError(f"{what}: {path} cannot be read ({error.strerror})") from None
+    if path.is_dir():
+        raise ValueError(f"{what}: {path} is a folder, a file is expected")
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise ValueError(f"{what}: {path} cannot be read ({error.strerror})") from None
     return path
 
-# %% ../nbs/00_columns.ipynb #3f198802
-_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# %% ../nbs/00_columns.ipynb #39ad689b
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _UTF_8 = ("utf-8", "utf8", "utf_8", "utf-8-sig", "utf_8_sig")
 
-def _other_encoding(data): # the encoding that bytes which are no UTF-8 seem to have
+
+def _other_encoding(data):  # the encoding that bytes which are no UTF-8 seem to have
     for mark, name in _MARKS.items():
-        if data.startswith(mark): return name
+        if data.startswith(mark):
+            return name
     even, odd = data[:4000:2].count(0), data[1:4000:2].count(0)
-    if max(even, odd) > len(data[:4000])/8: return "utf-16-le" if odd > even else "utf-16-be"
+    if max(even, odd) > len(data[:4000]) / 8:
+        return "utf-16-le" if odd > even else "utf-16-be"
     return "latin-1"
 
-def _check_encoding(encoding): # its name, if Python knows it as a text encoding
-    try: "a".encode(codecs.lookup(encoding).name)
+
+def _check_encoding(encoding):  # its name, if Python knows it as a text encoding
+    try:
+        "a".encode(codecs.lookup(encoding).name)
     except (LookupError, TypeError, UnicodeError, ValueError):
-        raise ValueError(f"unknown encoding {encoding!r}; Excel and older programs write utf-16, latin-1 or cp1252") from None
+        raise ValueError(
+            f"unknown encoding {encoding!r}; Excel and older programs write utf-16, latin-1 or cp1252"
+        ) from None
     return encoding
 
-# %% ../nbs/00_columns.ipynb #24e37dcc
-def _not_decoded(path, data, encoding, error): # the line that says so
+# %% ../nbs/00_columns.ipynb #5263f1e9
+def _not_decoded(path, data, encoding, error):  # the line that says so
     line = data.count(b"\n", 0, error.start) + 1
     start = f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}"
-    names = {"utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-16": "UTF-16", "utf-32": "UTF-32", "latin-1": "Latin-1"}
+    names = {
+        "utf-16-le": "UTF-16",
+        "utf-16-be": "UTF-16",
+        "utf-16": "UTF-16",
+        "utf-32": "UTF-32",
+        "latin-1": "Latin-1",
+    }
     other = _other_encoding(data)
-    if encoding.lower() not in _UTF_8: return f"{start}: name the file's own encoding, option encoding"
+    if encoding.lower() not in _UTF_8:
+        return f"{start}: name the file's own encoding, option encoding"
     return f"{start}; if the file is {names[other]}, {_remedy(other)}"
 
-def _remedy(encoding): return f"save it as UTF-8, or, for a table of your own, give the option encoding: {encoding}"
+
+def _remedy(encoding):
+    return f"save it as UTF-8, or, for a table of your own, give the option encoding: {encoding}"
+
 
 def read_text(
-    path, # of a text file
-    encoding:str=None, # None: UTF-8
-)->str:
+    path,  # of a text file
+    encoding: str = None,  # None: UTF-8
+) -> str:
     "A file's text; raises ValueError with the line where it is in another encoding, or holds a NUL byte"
     data = regular_file(path).read_bytes()
     named = _check_encoding(encoding or "utf-8")
-    if encoding is None or encoding.lower() in _UTF_8: named = "utf-8-sig"
+    if encoding is None or encoding.lower() in _UTF_8:
+        named = "utf-8-sig"
     mark = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
-    if mark and named=="utf-8-sig": raise ValueError(f"{path} is written in {mark.upper()}, not UTF-8: {_remedy(mark)}")
-    try: text = data.decode(named)
+    if mark and named == "utf-8-sig":
+        raise ValueError(f"{path} is written in {mark.upper()}, not UTF-8: {_remedy(mark)}")
+    try:
+        text = data.decode(named)
     except UnicodeError as error:
-        if not isinstance(error, UnicodeDecodeError): raise ValueError(f"{path}: not {encoding} ({error})") from None
+        if not isinstance(error, UnicodeDecodeError):
+            raise ValueError(f"{path}: not {encoding} ({error})") from None
         raise ValueError(_not_decoded(path, data, encoding or "utf-8", error)) from None
-    if named not in _UTF_8 and not data.isascii(): _check_no_utf8(path, data, encoding)
+    if named not in _UTF_8 and not data.isascii():
+        _check_no_utf8(path, data, encoding)
     return _without_nul(path, text, data)
 
-# %% ../nbs/00_columns.ipynb #41dfd45f
-def _check_no_utf8(path, data, encoding): # what is valid UTF-8 beyond ASCII is UTF-8, whatever was said
-    if codecs.lookup(encoding).name.startswith("utf"): return
-    try: data.decode("utf-8")
-    except UnicodeDecodeError: return
-    raise ValueError(f"{path} is UTF-8: read as {encoding} its letters would be wrong; leave the option encoding out")
+# %% ../nbs/00_columns.ipynb #a803c394
+def _check_no_utf8(path, data, encoding):  # what is valid UTF-8 beyond ASCII is UTF-8, whatever was said
+    if codecs.lookup(encoding).name.startswith("utf"):
+        return
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    raise ValueError(
+        f"{path} is UTF-8: read as {encoding} its letters would be wrong; leave the option encoding out"
+    )
 
-def _without_nul(path, text, data): # the text, if it holds no NUL character
+
+def _without_nul(path, text, data):  # the text, if it holds no NUL character
     at = text.find("\0")
-    if at < 0: return text.removeprefix("\ufeff")
+    if at < 0:
+        return text.removeprefix("\ufeff")
     other = _other_encoding(data)
-    hint = "" if other=="latin-1" else f"; if the file is {other.upper()}, {_remedy(other)}"
+    hint = "" if other == "latin-1" else f"; if the file is {other.upper()}, {_remedy(other)}"
     raise ValueError(f"{path}, line {text.count(chr(10), 0, at) + 1}: a NUL byte, which no text holds{hint}")
 
-# %% ../nbs/00_columns.ipynb #f2bce7ff
+# %% ../nbs/00_columns.ipynb #7c8301e3
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
-def _rows(lines, delimiter, quotes): # a strict reader over a list of lines
+
+def _rows(lines, delimiter, quotes):  # a strict reader over a list of lines
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
 
-@contextmanager
-def _any_field_size(): # texts of books are cells too
-    before = csv.field_size_limit(2**31 - 1)
-    try: yield
-    finally: csv.field_size_limit(before)
 
-def _parse_csv(path, lines, delimiter, quotes): # the rows and the line on which each ends
+@contextmanager
+def _any_field_size():  # texts of books are cells too
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _parse_csv(path, lines, delimiter, quotes):  # the rows and the line on which each ends
     reader, rows, ends = _rows(lines, delimiter, quotes), [], []
     try:
         with _any_field_size():
@@ -128,466 +176,720 @@ def _parse_csv(path, lines, delimiter, quotes): # the rows and the line on which
     except csv.Error as error:
         first = ends[-1] + 1 if ends else 1
         where = f"line {first}" if reader.line_num <= first else f"lines {first} to {reader.line_num}"
-        raise ValueError(f"{path}, {where}: a quote is not closed, or a quoted text is not followed by {delimiter!r} ({error}); write \"\" for a quote inside a quoted text") from None
+        raise ValueError(
+            f"{path}, {where}: a quote is not closed, or a quoted text is not followed by "
+            f'{delimiter!r} ({error}); write "" for a quote inside a quoted text'
+        ) from None
     return rows, ends
 
-# %% ../nbs/00_columns.ipynb #ffa94c56
-def _find_delimiter(path, lines, columns, quotes): # the sign that separates the columns of the header
+# %% ../nbs/00_columns.ipynb #5874c283
+def _find_delimiter(path, lines, columns, quotes):  # the sign that separates the columns of the header
     found = [sign for sign in DELIMITERS if len(_header(lines, sign, quotes)) > 1]
-    if len(found) <= 1: return (found or [","])[0]
+    if len(found) <= 1:
+        return (found or [","])[0]
     wanted = [sign for sign in found if set(columns) <= set(_header(lines, sign, quotes))] if columns else []
-    if len(wanted)==1: return wanted[0]
+    if len(wanted) == 1:
+        return wanted[0]
     fits = [sign for sign in wanted or found if _is_even(lines, sign, quotes)]
-    if len(fits)==1: return fits[0]
+    if len(fits) == 1:
+        return fits[0]
     signs = " or ".join(repr(sign) for sign in fits or found)
-    raise ValueError(f"{path}: are the columns separated by {signs}? Say so with the option delimiter (the header is {lines[0].strip()[:80]!r})")
+    raise ValueError(
+        f"{path}: are the columns separated by {signs}? Say so with the option delimiter (the header "
+        f"is {lines[0].strip()[:80]!r})"
+    )
 
-def _header(lines, delimiter, quotes): # the fields of the first row
-    try: return next(_rows(lines, delimiter, quotes), [])
-    except csv.Error: return []
 
-def _is_even(lines, delimiter, quotes): # has every row as many fields as the header?
-    try: return len({len(row) for row in _rows(lines, delimiter, quotes) if row})==1
-    except csv.Error: return False
+def _header(lines, delimiter, quotes):  # the fields of the first row
+    try:
+        return next(_rows(lines, delimiter, quotes), [])
+    except csv.Error:
+        return []
 
-# %% ../nbs/00_columns.ipynb #f72dcab6
-def _swallowed(row, ends, k, delimiter, width): # the column whose text holds whole rows, if there is one
+
+def _is_even(lines, delimiter, quotes):  # has every row as many fields as the header?
+    try:
+        return len({len(row) for row in _rows(lines, delimiter, quotes) if row}) == 1
+    except csv.Error:
+        return False
+
+# %% ../nbs/00_columns.ipynb #d0578d68
+def _swallowed(row, ends, k, delimiter, width):  # the column whose text holds whole rows, if there is one
     for at, cell in enumerate(row):
-        if "\n" not in cell and "\r" not in cell: continue
+        if "\n" not in cell and "\r" not in cell:
+            continue
         pieces = [piece.count(delimiter) for piece in re.split(r"\r\n|\n|\r", cell)]
-        if width < 3: continue
-        if pieces[0]==width-1-at and pieces[-1]==at and all(n==width-1 for n in pieces[1:-1]): return at
+        if width < 3:
+            continue
+        if pieces[0] == width - 1 - at and pieces[-1] == at and all(n == width - 1 for n in pieces[1:-1]):
+            return at
     return None
 
-def _check_swallowed(path, rows, ends, delimiter): # refuse a text that holds rows, where their cells look like those of others
+
+def _check_swallowed(
+    path, rows, ends, delimiter
+):  # refuse a text that holds rows, where their cells look like those of others
     width, suspects = len(rows[0]), {}
     for k, row in enumerate(rows[1:], 1):
         at = _swallowed(row, ends, k, delimiter, width)
-        if at is not None: suspects[k] = at
-    if not suspects: return
+        if at is not None:
+            suspects[k] = at
+    if not suspects:
+        return
     known = {row[-1].strip() for k, row in enumerate(rows[1:], 1) if k not in suspects}
     for k, at in suspects.items():
         last = re.split(r"\r\n|\n|\r", rows[k][at])[0].split(delimiter)[-1].strip()
-        if at==width-1 or last in known or len(suspects)==len(rows)-1:
-            raise ValueError(f"{path}, lines {ends[k-1]+1} to {ends[k]}: the text in quotes holds what looks like rows of the table: is a quote not closed? ({rows[k][at][:60]!r})")
+        if at == width - 1 or last in known or len(suspects) == len(rows) - 1:
+            raise ValueError(
+                f"{path}, lines {ends[k - 1] + 1} to {ends[k]}: the text in quotes holds what looks "
+                f"like rows of the table: is a quote not closed? ({rows[k][at][:60]!r})"
+            )
 
-# %% ../nbs/00_columns.ipynb #67de6e18
-def _check_widths(path, rows, ends, delimiter): # every row as long as the header
+# %% ../nbs/00_columns.ipynb #6eed48ca
+def _check_widths(path, rows, ends, delimiter):  # every row as long as the header
     for row, end in zip(rows, ends):
-        if len(row)==len(rows[0]): continue
-        remedy = f"quote texts that hold a {DELIMITERS.get(delimiter, repr(delimiter))}" if len(row) > len(rows[0]) else "every column needs a field, if an empty one"
+        if len(row) == len(rows[0]):
+            continue
+        remedy = (
+            f"quote texts that hold a {DELIMITERS.get(delimiter, repr(delimiter))}"
+            if len(row) > len(rows[0])
+            else "every column needs a field, if an empty one"
+        )
         raise ValueError(f"{path}: line {end} has {len(row)} fields, the first has {len(rows[0])}: {remedy}")
 
+
 def check_names(
-    names:list, # of columns
-    source, # where they come from, for the message
-)->list: # the names; columns without one are numbered
+    names: list,  # of columns
+    source,  # where they come from, for the message
+) -> list:  # the names; columns without one are numbered
     "Refuse a table in which two columns have the same name"
     named = [str(n).strip() for n in names]
     twice = next((n for k, n in enumerate(named) if n and n in named[:k]), None)
-    if twice: raise ValueError(f"{source}: two columns are called {twice!r}; rename one")
+    if twice:
+        raise ValueError(f"{source}: two columns are called {twice!r}; rename one")
     return [n or f"Unnamed: {k}" for k, n in enumerate(named)]
 
-# %% ../nbs/00_columns.ipynb #8eb9fe9b
-def _check_delimiter(delimiter): # one character that can separate columns, or its name
+# %% ../nbs/00_columns.ipynb #8e37bc22
+def _check_delimiter(delimiter):  # one character that can separate columns, or its name
     sign = {name: sign for sign, name in DELIMITERS.items()}.get(delimiter, delimiter)
-    sign = "\t" if sign=="\\t" else sign
-    if not isinstance(sign, str) or len(sign)!=1 or sign in "\"\n\r\0":
+    sign = "\t" if sign == "\\t" else sign
+    if not isinstance(sign, str) or len(sign) != 1 or sign in '"\n\r\0':
         raise ValueError(f"delimiter must be one character, such as ',', ';' or a tab, got {delimiter!r}")
     return sign
 
-def _csv_lines(text): # its lines, and the delimiter that Excel's first line declares
+
+def _csv_lines(text):  # its lines, and the delimiter that Excel's first line declares
     lines = io.StringIO(text, newline="").readlines()
     declared = re.fullmatch(r"sep=(.)[\r\n]*", lines[0]) if lines else None
     return (lines[1:], declared[1]) if declared else (lines, None)
 
-# %% ../nbs/00_columns.ipynb #61b1bf02
+# %% ../nbs/00_columns.ipynb #bce82193
 def read_csv(
-    path, # of a CSV or TSV file
-    encoding:str=None, # None: UTF-8
-    delimiter:str=None, # None: as the header shows
-    quotes:bool=True, # False: quotes are letters like others, as tab-separated corpora are written
-    header:bool=True, # False: no header; columns are numbered
-    columns:tuple=(), # names that the header should hold, to find the delimiter
-)->pd.DataFrame: # all cells as strings
+    path,  # of a CSV or TSV file
+    encoding: str = None,  # None: UTF-8
+    delimiter: str = None,  # None: as the header shows
+    quotes: bool = True,  # False: quotes are letters like others, as tab-separated corpora are written
+    header: bool = True,  # False: no header; columns are numbered
+    columns: tuple = (),  # names that the header should hold, to find the delimiter
+) -> pd.DataFrame:  # all cells as strings
     "A CSV file, strictly: raises ValueError with the line where a row, a quote or a letter is wrong"
     lines, declared = _csv_lines(read_text(path, encoding))
-    if not lines or not "".join(lines[:1000]).strip(): raise ValueError(f"{path} is empty: No columns, a header is expected")
+    if not lines or not "".join(lines[:1000]).strip():
+        raise ValueError(f"{path} is empty: No columns, a header is expected")
     delimiter = _check_delimiter(delimiter) if delimiter is not None else declared
     delimiter = delimiter or _find_delimiter(path, lines, columns, quotes)
     rows, ends = _parse_csv(path, lines, delimiter, quotes)
     filled = [k for k, row in enumerate(rows) if row]
-    if not header: filled = range(filled[-1] + 1) # without ids of its own, a corpus counts its lines
+    if not header:
+        filled = range(filled[-1] + 1)  # without ids of its own, a corpus counts its lines
     rows, ends = [rows[k] for k in filled], [ends[k] for k in filled]
     _check_widths(path, rows, ends, delimiter)
-    if quotes and header: _check_swallowed(path, rows, ends, delimiter)
-    if not header: return pd.DataFrame(rows, dtype=object)
+    if quotes and header:
+        _check_swallowed(path, rows, ends, delimiter)
+    if not header:
+        return pd.DataFrame(rows, dtype=object)
     return pd.DataFrame(rows[1:], columns=check_names(rows[0], path), dtype=object)
 
-# %% ../nbs/00_columns.ipynb #4441c56f
-def _object(pairs): # a JSON object whose keys differ
+# %% ../nbs/00_columns.ipynb #56fdae63
+def _object(pairs):  # a JSON object whose keys differ
     names = [k for k, _ in pairs]
     twice = next((n for k, n in enumerate(names) if n in names[:k]), None)
-    if twice is not None: raise ValueError(f"the key {twice!r} stands twice in an object")
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} stands twice in an object")
     return dict(pairs)
 
-def parse_json(
-    text:str, # of a JSON document
-    where:str, # for the message
-): # its value
-    "A JSON value; raises ValueError, also for keys that repeat and lists nested too deep"
-    try: return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error: raise ValueError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
-    except RecursionError: raise ValueError(f"{where}: not readable JSON (nested too deep)") from None
-    except ValueError as error: raise ValueError(f"{where}: not valid JSON ({str(error)[:120]})") from None
 
-# %% ../nbs/00_columns.ipynb #75ba7e93
+def parse_json(
+    text: str,  # of a JSON document
+    where: str,  # for the message
+):  # its value
+    "A JSON value; raises ValueError, also for keys that repeat and lists nested too deep"
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise ValueError(f"{where}: not readable JSON (nested too deep)") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: not valid JSON ({str(error)[:120]})") from None
+
+# %% ../nbs/00_columns.ipynb #f9d462aa
 def read_json_lines(
-    path, # of a JSONL file
-    encoding:str=None, # None: UTF-8
-): # yields line number and object
+    path,  # of a JSONL file
+    encoding: str = None,  # None: UTF-8
+):  # yields line number and object
     "The objects of a JSONL file; raises ValueError with the line"
     for n, line in enumerate(re.split(r"\r\n|\n|\r", read_text(path, encoding)), 1):
-        if not line.strip(): continue
+        if not line.strip():
+            continue
         row = parse_json(line, f"{path}, line {n}")
-        if not isinstance(row, dict): raise ValueError(f"{path}, line {n}: an object such as {{\"id\": …, \"text\": …}} is expected, found {line.strip()[:40]}")
+        if not isinstance(row, dict):
+            raise ValueError(
+                f'{path}, line {n}: an object such as {{"id": …, "text": …}} is expected, found '
+                f"{line.strip()[:40]}"
+            )
         yield n, row
 
-def _read_jsonl(path, encoding): return _from_objects([row for _, row in read_json_lines(path, encoding)])
 
-def _from_objects(rows): # a table of objects; None where one lacks a key
+def _read_jsonl(path, encoding):
+    return _from_objects([row for _, row in read_json_lines(path, encoding)])
+
+
+def _from_objects(rows):  # a table of objects; None where one lacks a key
     names = list(dict.fromkeys(k for row in rows for k in row))
     return pd.DataFrame({n: pd.Series([row.get(n) for row in rows], dtype=object) for n in names})
 
-# %% ../nbs/00_columns.ipynb #df9d62f7
-def _read_json(path, encoding): # a list of objects, or objects line by line
+# %% ../nbs/00_columns.ipynb #6fb0c39a
+def _read_json(path, encoding):  # a list of objects, or objects line by line
     text = read_text(path, encoding)
-    if not text.lstrip().startswith("["): return _read_jsonl(path, encoding)
+    if not text.lstrip().startswith("["):
+        return _read_jsonl(path, encoding)
     rows = parse_json(text, path)
     odd = next((k for k, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
-    if odd: raise ValueError(f"{path}, item {odd}: an object such as {{\"id\": …, \"text\": …}} is expected, found {str(rows[odd-1])[:40]}")
+    if odd:
+        raise ValueError(
+            f'{path}, item {odd}: an object such as {{"id": …, "text": …}} is expected, found '
+            f"{str(rows[odd - 1])[:40]}"
+        )
     return _from_objects(rows)
 
+
 def from_arrow(
-    table, # a pyarrow Table
-    source, # where it comes from, for messages
-)->pd.DataFrame: # of plain Python values
+    table,  # a pyarrow Table
+    source,  # where it comes from, for messages
+) -> pd.DataFrame:  # of plain Python values
     "A table of pyarrow as plain Python values"
     names = check_names(table.column_names, source)
-    return pd.DataFrame({n: pd.Series(table.column(k).to_pylist(), dtype=object) for k, n in enumerate(names)})
+    return pd.DataFrame(
+        {n: pd.Series(table.column(k).to_pylist(), dtype=object) for k, n in enumerate(names)}
+    )
+
 
 def _read_parquet(path):
     from pyarrow import parquet
-    try: table = parquet.ParquetFile(path).read()
-    except Exception as error: raise ValueError(f"{path}: no readable parquet file ({(str(error).splitlines() or ['damaged'])[0]})") from None
+
+    try:
+        table = parquet.ParquetFile(path).read()
+    except Exception as error:
+        raise ValueError(
+            f"{path}: no readable parquet file ({(str(error).splitlines() or ['damaged'])[0]})"
+        ) from None
     return from_arrow(table, path)
 
-# %% ../nbs/00_columns.ipynb #c5a89fe3
-def _open_excel(path, values): # a workbook: its values, or the formulas behind them
+# %% ../nbs/00_columns.ipynb #69a9f3aa
+def _open_excel(path, values):  # a workbook: its values, or the formulas behind them
     from openpyxl import load_workbook
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try: return load_workbook(path, data_only=values)
-        except Exception as error: raise ValueError(f"{path}: no readable .xlsx workbook ({str(error).splitlines()[0][:80] if str(error) else type(error).__name__})") from None
+        try:
+            return load_workbook(path, data_only=values)
+        except Exception as error:
+            raise ValueError(
+                f"{path}: no readable .xlsx workbook "
+                f"({str(error).splitlines()[0][:80] if str(error) else type(error).__name__})"
+            ) from None
 
-def _sheet_name(path, book, sheet): # the sheet to read
-    filled = [s.title for s in book.worksheets if s.max_row > 1 or s.max_column > 1 or s.cell(1, 1).value is not None]
-    if sheet is not None: return check_choice(f"sheet of {path}", sheet, [s.title for s in book.worksheets])
-    if len(filled) > 1: raise ValueError(f"{path} has several sheets ({', '.join(filled)}): choose one with the option sheet")
-    if not filled: raise ValueError(f"{path} is empty: No columns, a header is expected")
+
+def _sheet_name(path, book, sheet):  # the sheet to read
+    filled = [
+        s.title
+        for s in book.worksheets
+        if s.max_row > 1 or s.max_column > 1 or s.cell(1, 1).value is not None
+    ]
+    if sheet is not None:
+        return check_choice(f"sheet of {path}", sheet, [s.title for s in book.worksheets])
+    if len(filled) > 1:
+        raise ValueError(f"{path} has several sheets ({', '.join(filled)}): choose one with the option sheet")
+    if not filled:
+        raise ValueError(f"{path} is empty: No columns, a header is expected")
     return filled[0]
 
-def _excel_cell(path, cell, formula): # its value; an empty one is an empty text, as in a CSV
+
+def _excel_cell(path, cell, formula):  # its value; an empty one is an empty text, as in a CSV
     if cell.value is None and isinstance(formula.value, str) and formula.value.startswith("="):
-        raise ValueError(f"{path}, cell {cell.coordinate}: the formula {formula.value[:40]!r} has no stored value; open and save the file in Excel, or paste values")
-    if cell.data_type=="e": raise ValueError(f"{path}, cell {cell.coordinate}: the error value {cell.value}")
+        raise ValueError(
+            f"{path}, cell {cell.coordinate}: the formula {formula.value[:40]!r} has no stored "
+            "value; open and save the file in Excel, or paste values"
+        )
+    if cell.data_type == "e":
+        raise ValueError(f"{path}, cell {cell.coordinate}: the error value {cell.value}")
     return "" if cell.value is None else cell.value
 
-# %% ../nbs/00_columns.ipynb #0f5be6dd
+# %% ../nbs/00_columns.ipynb #330136ae
 def _read_excel(path, sheet):
     book, formulas = _open_excel(path, True), _open_excel(path, False)
     name = _sheet_name(path, book, sheet)
     pairs = zip(book[name].iter_rows(), formulas[name].iter_rows())
     rows = [[_excel_cell(path, c, f) for c, f in zip(cells, behind)] for cells, behind in pairs]
-    rows = [row for row in rows if any(x!="" for x in row)]
-    if not rows: raise ValueError(f"{path} is empty: No columns, a header is expected")
-    kept = [k for k in range(len(rows[0])) if any(row[k]!="" for row in rows)] # columns that only look used
+    rows = [row for row in rows if any(x != "" for x in row)]
+    if not rows:
+        raise ValueError(f"{path} is empty: No columns, a header is expected")
+    kept = [
+        k for k in range(len(rows[0])) if any(row[k] != "" for row in rows)
+    ]  # columns that only look used
     rows = [[row[k] for k in kept] for row in rows]
     return pd.DataFrame(rows[1:], columns=check_names(rows[0], path), dtype=object)
 
-# %% ../nbs/00_columns.ipynb #c3db2913
+# %% ../nbs/00_columns.ipynb #3b50597b
 TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 
+
 def read_table(
-    path, # of a file with one of the endings in `TABLES`
-    encoding:str=None, # of a text file; None: UTF-8
-    delimiter:str=None, # of a CSV; None: as the header shows
-    quotes:bool=True, # of a CSV: do quotes hold a cell together?
-    sheet:str=None, # of an Excel file; None: the only one
-    columns:tuple=(), # names that the table should have, to find the delimiter
-)->pd.DataFrame: # strings from a CSV, plain Python values from others
+    path,  # of a file with one of the endings in `TABLES`
+    encoding: str = None,  # of a text file; None: UTF-8
+    delimiter: str = None,  # of a CSV; None: as the header shows
+    quotes: bool = True,  # of a CSV: do quotes hold a cell together?
+    sheet: str = None,  # of an Excel file; None: the only one
+    columns: tuple = (),  # names that the table should have, to find the delimiter
+) -> pd.DataFrame:  # strings from a CSV, plain Python values from others
     "A table from a file; raises ValueError with the place where it cannot be read"
     path = regular_file(path, "dataset file")
     kind = path.suffix.lower()
-    if kind not in TABLES: raise ValueError(f"dataset file {path}: its name must end in {', '.join(TABLES)}")
-    if kind in (".csv", ".tsv"): df = read_csv(path, encoding, delimiter, quotes, columns=columns)
-    elif kind==".jsonl": df = _read_jsonl(path, encoding)
-    elif kind==".json": df = _read_json(path, encoding)
-    else: df = _read_parquet(path) if kind==".parquet" else _read_excel(path, sheet)
-    if not len(df): raise ValueError(f"{path} is empty: a row a document is expected")
+    if kind not in TABLES:
+        raise ValueError(f"dataset file {path}: its name must end in {', '.join(TABLES)}")
+    if kind in (".csv", ".tsv"):
+        df = read_csv(path, encoding, delimiter, quotes, columns=columns)
+    elif kind == ".jsonl":
+        df = _read_jsonl(path, encoding)
+    elif kind == ".json":
+        df = _read_json(path, encoding)
+    else:
+        df = _read_parquet(path) if kind == ".parquet" else _read_excel(path, sheet)
+    if not len(df):
+        raise ValueError(f"{path} is empty: a row a document is expected")
     return df
 
-# %% ../nbs/00_columns.ipynb #141c5013
-_UNKNOWN = ("-1", "-1.0", "null", "nan", "<na>", "na", "n/a", "#n/a", "nat") # as texts, in lower case
+# %% ../nbs/00_columns.ipynb #45aec3f5
+_UNKNOWN = ("-1", "-1.0", "null", "nan", "<na>", "na", "n/a", "#n/a", "nat")  # as texts, in lower case
+
 
 def is_unknown(
-    value, # of a cell
-)->bool:
+    value,  # of a cell
+) -> bool:
     "Is this None, nan, -1, or one of their spellings? An empty text is not"
-    if value is None: return True
-    if isinstance(value, str): return value.strip().lower() in _UNKNOWN
-    if isinstance(value, (bool, np.bool_)): return False
-    if isinstance(value, Real): return bool(math.isnan(value)) or value==-1
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return value.strip().lower() in _UNKNOWN
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if isinstance(value, Real):
+        return bool(math.isnan(value)) or value == -1
     return value is pd.NA or value is pd.NaT
 
-def _shown(value): # a cell in a message
+
+def _shown(value):  # a cell in a message
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
+
 def check_string(
-    text:str, # of a cell
-    what:str, # and where, for the message
-)->str: # the text
+    text: str,  # of a cell
+    what: str,  # and where, for the message
+) -> str:  # the text
     "Refuse characters that cannot be written as UTF-8, and NUL"
-    if text.isascii(): bad = "\0" in text
-    else: bad = "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
-    if bad: raise ValueError(f"{what} holds half of a surrogate pair or a NUL character, which no text file can hold: {_shown(text)}")
+    if text.isascii():
+        bad = "\0" in text
+    else:
+        bad = "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
+    if bad:
+        raise ValueError(
+            f"{what} holds half of a surrogate pair or a NUL character, which no text file can hold: "
+            f"{_shown(text)}"
+        )
     return text
 
-# %% ../nbs/00_columns.ipynb #6a62fbbe
+# %% ../nbs/00_columns.ipynb #98052eee
 _ITEM = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|True|False|None|nan|-?\d+\.?\d*)(?=\s|\]|$)""")
 
-def _numpy_items(text): # the items of a list without commas; None if it is none
+
+def _numpy_items(text):  # the items of a list without commas; None if it is none
     inside, items, at = text[1:-1], [], 0
     while inside[at:].strip():
         found = _ITEM.match(inside, at)
-        if not found: return None
-        items.append(None if found[1]=="nan" else ast.literal_eval(found[1]))
+        if not found:
+            return None
+        items.append(None if found[1] == "nan" else ast.literal_eval(found[1]))
         at = found.end()
     return items
 
-def _has_adjacent_strings(text): # do two strings follow each other without a comma?
+
+def _has_adjacent_strings(text):  # do two strings follow each other without a comma?
     without = re.sub(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", "S", text)
     return bool(re.search(r"S\s*S", without))
 
-# %% ../nbs/00_columns.ipynb #27654962
+# %% ../nbs/00_columns.ipynb #b4d7ad55
 @lru_cache(maxsize=100_000)
-def _parsed(text): # the value that a text writes, as a tuple (found, value)
-    try: return True, json.loads(text, object_pairs_hook=_object)
-    except (json.JSONDecodeError, RecursionError): pass
-    except ValueError: return False, None # a key that stands twice
-    text = re.sub(r"np\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)", r"\1", text) # as NumPy 2 writes its scalars in a list
+def _parsed(text):  # the value that a text writes, as a tuple (found, value)
+    try:
+        return True, json.loads(text, object_pairs_hook=_object)
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    except ValueError:
+        return False, None  # a key that stands twice
+    text = re.sub(
+        r"np\.(?:str_|bool_?|u?int\d+|float\d+)\(([^()]*)\)", r"\1", text
+    )  # as NumPy 2 writes its scalars in a list
     array = re.fullmatch(r"array\((\[.*\])(?:,\s*dtype=[^()]*)?\)", text, re.S)
     text = array[1] if array else text
-    if text.startswith("[") and text.endswith("]") and (items := _numpy_items(text)) is not None: return True, items
-    if _has_adjacent_strings(text): return False, None
+    if text.startswith("[") and text.endswith("]") and (items := _numpy_items(text)) is not None:
+        return True, items
+    if _has_adjacent_strings(text):
+        return False, None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore") # of a backslash that escapes nothing
+            warnings.simplefilter("ignore")  # of a backslash that escapes nothing
             return True, ast.literal_eval(re.sub(r"^frozenset\((.*)\)$", r"\1", text, flags=re.S))
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError): return False, None
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return False, None
+
 
 def parse_list(
-    text:str, # that begins like a list
-    where:str, # file and row
-): # the list, tuple, set or dict
+    text: str,  # that begins like a list
+    where: str,  # file and row
+):  # the list, tuple, set or dict
     "A list as JSON, Python or NumPy write it; raises ValueError where it is none of them"
     found, value = _parsed(text.strip())
-    if not found or isinstance(value, (str, int, float)): raise ValueError(f"{where}: {_shown(text)} begins like a list and is none that JSON, Python or NumPy writes")
+    if not found or isinstance(value, (str, int, float)):
+        raise ValueError(
+            f"{where}: {_shown(text)} begins like a list and is none that JSON, Python or NumPy writes"
+        )
     return value
 
-# %% ../nbs/00_columns.ipynb #5861e74e
+# %% ../nbs/00_columns.ipynb #6b714775
 def text_cell(
-    value, # of a cell
-    where:str, # file and row
-    join_words:bool=False, # may it be a list of words?
-)->str:
+    value,  # of a cell
+    where: str,  # file and row
+    join_words: bool = False,  # may it be a list of words?
+) -> str:
     "A text; raises ValueError for anything else"
-    if join_words: value = _joined(value, where)
-    if value is None or isinstance(value, float) and math.isnan(value) or value is pd.NA: raise ValueError(f"{where}: no text")
-    if isinstance(value, (list, tuple, np.ndarray)): raise ValueError(f"{where}: the text is a list, {_shown(value)}; a list of words is joined by blanks with the option join_words: true")
-    if not isinstance(value, str): raise ValueError(f"{where}: a text is expected, found {type(value).__name__} {_shown(value)}")
-    if not value.strip(): raise ValueError(f"{where}: no text")
+    if join_words:
+        value = _joined(value, where)
+    if value is None or isinstance(value, float) and math.isnan(value) or value is pd.NA:
+        raise ValueError(f"{where}: no text")
+    if isinstance(value, (list, tuple, np.ndarray)):
+        raise ValueError(
+            f"{where}: the text is a list, {_shown(value)}; a list of words is joined by blanks with "
+            "the option join_words: true"
+        )
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: a text is expected, found {type(value).__name__} {_shown(value)}")
+    if not value.strip():
+        raise ValueError(f"{where}: no text")
     return check_string(value, f"{where}: the text")
 
-def _joined(value, where): # a list of words, or a string that writes one, as a text
-    if isinstance(value, str) and value.strip()[:1] in ("[", "("): value = parse_list(value, where)
-    if isinstance(value, str) or value is None: return value
+
+def _joined(value, where):  # a list of words, or a string that writes one, as a text
+    if isinstance(value, str) and value.strip()[:1] in ("[", "("):
+        value = parse_list(value, where)
+    if isinstance(value, str) or value is None:
+        return value
     words = list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
     odd = next((w for w in words if not isinstance(w, str)), None)
-    if odd is not None: raise ValueError(f"{where}: a list of words is expected, found {_shown(odd)} in it")
+    if odd is not None:
+        raise ValueError(f"{where}: a list of words is expected, found {_shown(odd)} in it")
     return " ".join(words)
 
-# %% ../nbs/00_columns.ipynb #02767361
+# %% ../nbs/00_columns.ipynb #c1fb5825
 def name_cell(
-    value, # of a cell
-    where:str, # file and row
-    what:str, # id or annotator, for the message
-)->str:
+    value,  # of a cell
+    where: str,  # file and row
+    what: str,  # id or annotator, for the message
+) -> str:
     "An id or a name as text; 1.0 is 1, where a column of numbers has gaps"
-    if value is None or isinstance(value, float) and math.isnan(value) or value is pd.NA: raise ValueError(f"{where}: no {what}")
-    if isinstance(value, str) and not value.strip(): raise ValueError(f"{where}: no {what}")
-    if isinstance(value, str): return check_string(value, f"{where}: the {what}")
-    if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_)): return str(int(value))
-    whole = isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and math.isfinite(value) and value==int(value)
-    if whole and abs(value) < 2**53: return str(int(value))
+    if value is None or isinstance(value, float) and math.isnan(value) or value is pd.NA:
+        raise ValueError(f"{where}: no {what}")
+    if isinstance(value, str) and not value.strip():
+        raise ValueError(f"{where}: no {what}")
+    if isinstance(value, str):
+        return check_string(value, f"{where}: the {what}")
+    if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_)):
+        return str(int(value))
+    whole = (
+        isinstance(value, Real)
+        and not isinstance(value, (bool, np.bool_))
+        and math.isfinite(value)
+        and value == int(value)
+    )
+    if whole and abs(value) < 2**53:
+        return str(int(value))
     raise ValueError(f"{where}: the {what} must be a text or a whole number, found {_shown(value)}")
 
-# %% ../nbs/00_columns.ipynb #8dcc4251
+# %% ../nbs/00_columns.ipynb #a3ca3feb
 _YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
-_PAIRS = {"positive": "negative", "pos": "neg", "present": "absent", "on": "off", "y": "n", "t": "f"} # yes: no
+_PAIRS = {
+    "positive": "negative",
+    "pos": "neg",
+    "present": "absent",
+    "on": "off",
+    "y": "n",
+    "t": "f",
+}  # yes: no
+
 
 def mark_cell(
-    value, # of a cell
-    where:str, # file, row and column
-): # 1.0, 0.0, or None where it is unknown
+    value,  # of a cell
+    where: str,  # file, row and column
+):  # 1.0, 0.0, or None where it is unknown
     "Is the label given? Raises ValueError for anything but 0/1, true/false, yes/no and unknown"
-    if is_unknown(value) or isinstance(value, str) and not value.strip(): return None
+    if is_unknown(value) or isinstance(value, str) and not value.strip():
+        return None
     word = str(value).strip().lower() if isinstance(value, (str, bool, np.bool_)) else None
-    if word is None and isinstance(value, Real) and value in (0, 1): return float(value)
-    if word in _YES: return 1.
-    if word in _NO: return 0.
-    raise ValueError(f"{where}: label columns must hold 0 or 1, true or false, yes or no, found {_shown(value)}; counts of votes need the option counts")
+    if word is None and isinstance(value, Real) and value in (0, 1):
+        return float(value)
+    if word in _YES:
+        return 1.0
+    if word in _NO:
+        return 0.0
+    raise ValueError(
+        f"{where}: label columns must hold 0 or 1, true or false, yes or no, found {_shown(value)}; "
+        "counts of votes need the option counts"
+    )
 
-# %% ../nbs/00_columns.ipynb #d21fa4f4
+# %% ../nbs/00_columns.ipynb #06e4b7c9
 def class_marks(
-    names:list, # of the two classes
-    column:str, # that is declared so
-)->list: # "0" and "1", or the names as they are where they do not say which means yes
+    names: list,  # of the two classes
+    column: str,  # that is declared so
+) -> list:  # "0" and "1", or the names as they are where they do not say which means yes
     "Which of two class names means that the label is given?"
     plain = [re.sub(r"[\s_-]+", " ", str(n)).strip().lower() for n in names]
     label = re.sub(r"[\s_-]+", " ", column).strip().lower()
     for yes, no in ((0, 1), (1, 0)):
-        pairs = [(label, f"{word}{label}") for word in ("not ", "no ", "non ", "non", "un", "without ")] + list(_PAIRS.items())
-        if (plain[yes], plain[no]) in pairs: return ["1" if k==yes else "0" for k in (0, 1)]
+        pairs = [
+            (label, f"{word}{label}") for word in ("not ", "no ", "non ", "non", "un", "without ")
+        ] + list(_PAIRS.items())
+        if (plain[yes], plain[no]) in pairs:
+            return ["1" if k == yes else "0" for k in (0, 1)]
     return list(names)
 
-# %% ../nbs/00_columns.ipynb #926fc660
+# %% ../nbs/00_columns.ipynb #38ac98e3
 def label_cell(
-    value, # of a cell
-    where:str, # file and row
-    label_names:tuple=None, # the labels, in their order; None: not named, whatever occurs is one
-    separator:str=",", # between names in a text
-): # tuple of names; None where they are unknown
+    value,  # of a cell
+    where: str,  # file and row
+    label_names: tuple = None,  # the labels, in their order; None: not named, whatever occurs is one
+    separator: str = ",",  # between names in a text
+):  # tuple of names; None where they are unknown
     "The labels in one cell; raises ValueError where it is not certain which they are"
-    if isinstance(value, str): value = _listed(value, where, label_names, separator)
-    if isinstance(value, dict): value = _choices(value, where)
-    if isinstance(value, np.ndarray): value = value.tolist()
-    if _is_named_number(value, label_names): return (_plain_number(value),)
-    if is_unknown(value): return None
-    if isinstance(value, (set, frozenset)): value = sorted(value, key=str)
-    if not isinstance(value, (list, tuple)): raise ValueError(f"{where}: names of labels are expected, found {type(value).__name__} {_shown(value)}{_numbers_hint(value, label_names)}")
+    if isinstance(value, str):
+        value = _listed(value, where, label_names, separator)
+    if isinstance(value, dict):
+        value = _choices(value, where)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if _is_named_number(value, label_names):
+        return (_plain_number(value),)
+    if is_unknown(value):
+        return None
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=str)
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(
+            f"{where}: names of labels are expected, found {type(value).__name__} "
+            f"{_shown(value)}{_numbers_hint(value, label_names)}"
+        )
     return _names_of(list(value), where, label_names)
 
-def _plain_number(value): return str(int(value)) if float(value).is_integer() else str(value)
 
-def _is_named_number(value, label_names): # a number that is the name of a label
-    if not label_names or isinstance(value, (bool, np.bool_)) or not isinstance(value, Real): return False
+def _plain_number(value):
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _is_named_number(value, label_names):  # a number that is the name of a label
+    if not label_names or isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return False
     return _plain_number(value) in label_names
 
-def _numbers_hint(value, label_names):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real): return ""
-    return "; numbers 0, 1, … of labels are looked up with the options indices: true and label_names" if label_names else "; name the labels with the option label_names"
 
-# %% ../nbs/00_columns.ipynb #5eb736eb
-def _listed(text, where, label_names, separator): # a text as a list of names, or None where it says unknown
+def _numbers_hint(value, label_names):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return ""
+    return (
+        "; numbers 0, 1, … of labels are looked up with the options indices: true and label_names"
+        if label_names
+        else "; name the labels with the option label_names"
+    )
+
+# %% ../nbs/00_columns.ipynb #50067143
+def _listed(text, where, label_names, separator):  # a text as a list of names, or None where it says unknown
     plain = text.strip()
-    if label_names and plain in label_names: return [plain]
-    if is_unknown(plain): return None
-    if plain[:1] in ("[", "(", "{") or plain.startswith(("array(", "set(", "frozenset(")): return parse_list(plain, where)
+    if label_names and plain in label_names:
+        return [plain]
+    if is_unknown(plain):
+        return None
+    if plain[:1] in ("[", "(", "{") or plain.startswith(("array(", "set(", "frozenset(")):
+        return parse_list(plain, where)
     held = next((n for n in label_names or () if separator in n and n in text), None)
-    if held: raise ValueError(f"{where}: the label {held!r} holds the separator {separator!r}, so {_shown(text)} cannot be taken apart: write a JSON list, or choose another separator")
+    if held:
+        raise ValueError(
+            f"{where}: the label {held!r} holds the separator {separator!r}, so {_shown(text)} "
+            "cannot be taken apart: write a JSON list, or choose another separator"
+        )
     return [_unquoted(part.strip(), where, label_names) for part in plain.split(separator) if part.strip()]
 
-def _unquoted(name, where, label_names): # without quotes around it; a bracket shows that it is a piece of something else
-    if label_names and name in label_names: return name
-    if len(name) > 2 and name[0]==name[-1] and name[0] in "\"'": name = name[1:-1].strip()
-    if re.search(r"[\[\]{}\"]", name): raise ValueError(f"{where}: {_shown(name)} is no name of a label: is it a piece of a list? Labels are a whole list, or names joined by a separator")
+
+def _unquoted(
+    name, where, label_names
+):  # without quotes around it; a bracket shows that it is a piece of something else
+    if label_names and name in label_names:
+        return name
+    if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
+        name = name[1:-1].strip()
+    if re.search(r"[\[\]{}\"]", name):
+        raise ValueError(
+            f"{where}: {_shown(name)} is no name of a label: is it a piece of a list? Labels are a "
+            "whole list, or names joined by a separator"
+        )
     return name
 
-def _choices(value, where): # the list in a label tool's export
-    for key in ("choices", "accept"):
-        if set(value)=={key}: return [value[key]] if isinstance(value[key], str) else value[key]
-    raise ValueError(f"{where}: labels {_shown(value)} are neither a list nor names: an object is not understood, but for a label tool's {{\"choices\": [...]}}")
 
-# %% ../nbs/00_columns.ipynb #c8785d89
-def _names_of(items, where, label_names): # a list as names; None where something in it is unknown
-    if any(isinstance(x, (list, tuple, dict, set)) for x in items): raise ValueError(f"{where}: a list of names is expected, found {_shown(items)}")
+def _choices(value, where):  # the list in a label tool's export
+    for key in ("choices", "accept"):
+        if set(value) == {key}:
+            return [value[key]] if isinstance(value[key], str) else value[key]
+    raise ValueError(
+        f"{where}: labels {_shown(value)} are neither a list nor names: an object is not understood, "
+        f'but for a label tool\'s {{"choices": [...]}}'
+    )
+
+# %% ../nbs/00_columns.ipynb #ea0a6bc1
+def _names_of(items, where, label_names):  # a list as names; None where something in it is unknown
+    if any(isinstance(x, (list, tuple, dict, set)) for x in items):
+        raise ValueError(f"{where}: a list of names is expected, found {_shown(items)}")
     as_names, as_vector = _by_name(items, label_names), _by_place(items, label_names)
     sure = as_names is not None and all(isinstance(x, str) for x in items)
-    if not sure and None not in (as_names, as_vector) and as_names!=as_vector:
-        raise ValueError(f"{where}: {_shown(items)} can be names of labels or a mark for each of them: put quotes around names")
+    if not sure and None not in (as_names, as_vector) and as_names != as_vector:
+        raise ValueError(
+            f"{where}: {_shown(items)} can be names of labels or a mark for each of them: put quotes "
+            "around names"
+        )
     found = as_vector if as_names is None else as_names
-    if found is None and any(is_unknown(x) for x in items): return None
-    if found is None: _refuse_items(items, where, label_names)
+    if found is None and any(is_unknown(x) for x in items):
+        return None
+    if found is None:
+        _refuse_items(items, where, label_names)
     return _without_none(found, where)
 
-def _refuse_items(items, where, label_names): # the line that says what they are not
-    if label_names is None: raise ValueError(f"{where}: labels are numbers, {_shown(items)}: say what they stand for with the option label_names: [first, second, …]")
-    odd = next((x for x in items if isinstance(x, str) and x.strip() not in label_names and x.strip().lower()!="none"), None)
-    if odd is not None and not _is_number(odd): check_choice(f"label in {where}", odd.strip(), label_names)
-    raise ValueError(f"{where}: {_shown(items)} is neither names of labels nor a mark of 0 or 1 for each of the {len(label_names)} labels; numbers 0, 1, … of labels are looked up with the option indices: true")
 
-# %% ../nbs/00_columns.ipynb #6402663b
-def _by_name(items, label_names): # the items as texts, if they are names
+def _refuse_items(items, where, label_names):  # the line that says what they are not
+    if label_names is None:
+        raise ValueError(
+            f"{where}: labels are numbers, {_shown(items)}: say what they stand for with the option "
+            "label_names: [first, second, …]"
+        )
+    odd = next(
+        (
+            x
+            for x in items
+            if isinstance(x, str) and x.strip() not in label_names and x.strip().lower() != "none"
+        ),
+        None,
+    )
+    if odd is not None and not _is_number(odd):
+        check_choice(f"label in {where}", odd.strip(), label_names)
+    raise ValueError(
+        f"{where}: {_shown(items)} is neither names of labels nor a mark of 0 or 1 for each of the "
+        f"{len(label_names)} labels; numbers 0, 1, … of labels are looked up with the option "
+        "indices: true"
+    )
+
+# %% ../nbs/00_columns.ipynb #a846ed17
+def _by_name(items, label_names):  # the items as texts, if they are names
     plain = [_name_or_none(x, label_names is not None) for x in items]
-    if None in plain: return None
-    if label_names is None: return None if any(is_unknown(x) or _is_number(x) for x in plain) else tuple(plain)
-    known = all(x in label_names or x.lower()=="none" or not x for x in plain)
+    if None in plain:
+        return None
+    if label_names is None:
+        return None if any(is_unknown(x) or _is_number(x) for x in plain) else tuple(plain)
+    known = all(x in label_names or x.lower() == "none" or not x for x in plain)
     repeats = len(set(plain)) < len(plain) and not all(isinstance(x, str) for x in items)
     return tuple(plain) if known and not repeats else None
 
-def _name_or_none(item, numbers): # a text, or a number as one where label names may be numbers
-    if isinstance(item, str): return item.strip()
+
+def _name_or_none(item, numbers):  # a text, or a number as one where label names may be numbers
+    if isinstance(item, str):
+        return item.strip()
     is_number = isinstance(item, Real) and not isinstance(item, (bool, np.bool_)) and math.isfinite(item)
     return _plain_number(item) if numbers and is_number else None
 
-def _mark(item): # 1.0, 0.0 or None
-    if isinstance(item, str): return {"0": 0., "1": 1., "0.0": 0., "1.0": 1.}.get(item.strip())
+
+def _mark(item):  # 1.0, 0.0 or None
+    if isinstance(item, str):
+        return {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}.get(item.strip())
     return float(item) if isinstance(item, (bool, np.bool_, Real)) and item in (0, 1) else None
 
-def _by_place(items, label_names): # the labels whose place holds 1, if there is a place for each
-    if label_names is None or len(items)!=len(label_names): return None
+
+def _by_place(items, label_names):  # the labels whose place holds 1, if there is a place for each
+    if label_names is None or len(items) != len(label_names):
+        return None
     marks = [_mark(x) for x in items]
     return None if None in marks else tuple(n for n, x in zip(label_names, marks) if x)
 
-def _is_number(text):
-    try: return math.isfinite(float(text))
-    except ValueError: return False
 
-def _without_none(names, where): # the names, each once; "none" stands for itself alone
-    kept = tuple(dict.fromkeys(n for n in names if n and n.lower()!="none"))
-    if kept and any(n.lower()=="none" for n in names): raise ValueError(f"{where}: none and labels at once, {', '.join(kept)}")
-    for n in kept: check_string(n, f"{where}: the label")
+def _is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _without_none(names, where):  # the names, each once; "none" stands for itself alone
+    kept = tuple(dict.fromkeys(n for n in names if n and n.lower() != "none"))
+    if kept and any(n.lower() == "none" for n in names):
+        raise ValueError(f"{where}: none and labels at once, {', '.join(kept)}")
+    for n in kept:
+        check_string(n, f"{where}: the label")
     return kept
 
-# %% ../nbs/00_columns.ipynb #dbf5506a
+# %% ../nbs/00_columns.ipynb #ac73eb2c
 def index_cell(
-    value, # of a cell: a number, a list of numbers, or numbers joined by commas
-    where:str, # file and row
-    label_names:tuple, # the labels, in the order of their numbers
-): # tuple of names; None where they are unknown
+    value,  # of a cell: a number, a list of numbers, or numbers joined by commas
+    where: str,  # file and row
+    label_names: tuple,  # the labels, in the order of their numbers
+):  # tuple of names; None where they are unknown
     "The labels with these numbers; raises ValueError for a number that no label has"
     if isinstance(value, str):
         text = value.strip()
-        value = parse_list(text, where) if text[:1] in ("[", "(", "{") else [x for x in text.split(",") if x.strip()]
-    if isinstance(value, np.ndarray): value = value.tolist()
+        value = (
+            parse_list(text, where)
+            if text[:1] in ("[", "(", "{")
+            else [x for x in text.split(",") if x.strip()]
+        )
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     items = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
-    if any(is_unknown(x) for x in items): return None
+    if any(is_unknown(x) for x in items):
+        return None
     return tuple(dict.fromkeys(label_names[_index(x, where, len(label_names))] for x in items))
 
-def _index(item, where, n): # a whole number from 0 to n - 1
-    is_number = isinstance(item, Real) and not isinstance(item, (bool, np.bool_)) or isinstance(item, str) and _is_number(item)
+
+def _index(item, where, n):  # a whole number from 0 to n - 1
+    is_number = (
+        isinstance(item, Real)
+        and not isinstance(item, (bool, np.bool_))
+        or isinstance(item, str)
+        and _is_number(item)
+    )
     number = float(item) if is_number else math.nan
-    if not (math.isfinite(number) and number.is_integer() and 0 <= number < n): raise ValueError(f"{where}: {_shown(item)} is no number of a label, from 0 to {n-1}")
+    if not (math.isfinite(number) and number.is_integer() and 0 <= number < n):
+        raise ValueError(f"{where}: {_shown(item)} is no number of a label, from 0 to {n - 1}")
     return int(number)

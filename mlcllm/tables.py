@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REPEATS', 'table_options', 'load_table', 'load_own']
 
-# %% ../nbs/00g_tables.ipynb #8f194e88
+# %% ../nbs/00g_tables.ipynb #68674720
 import re, unicodedata, warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -16,170 +16,302 @@ import numpy as np
 import pandas as pd
 
 from .checks import check_choice, check_number
-from .columns import TABLES, class_marks, from_arrow, index_cell, is_unknown, label_cell, mark_cell, name_cell, parse_list, read_table, text_cell
+from mlcllm.columns import (
+    TABLES,
+    class_marks,
+    from_arrow,
+    index_cell,
+    is_unknown,
+    label_cell,
+    mark_cell,
+    name_cell,
+    parse_list,
+    read_table,
+    text_cell,
+)
 from .data import DATASETS, AnnotatedDocs, LabelSet, NoRows, _docs, _hub, _options
 
-# %% ../nbs/00g_tables.ipynb #af7c9d6c
-_DEFAULTS = dict(id="id", text="text", labels="labels", label_names=None, annotator=None, annotations=None, repeats="refuse",
-                 indices=False, counts=None, single=False, separator=",", split="split", join_words=False,
-                 encoding=None, delimiter=None, quotes=True, sheet=None, config=None)
+# %% ../nbs/00g_tables.ipynb #afabc271
+_DEFAULTS = dict(
+    id="id",
+    text="text",
+    labels="labels",
+    label_names=None,
+    annotator=None,
+    annotations=None,
+    repeats="refuse",
+    indices=False,
+    counts=None,
+    single=False,
+    separator=",",
+    split="split",
+    join_words=False,
+    encoding=None,
+    delimiter=None,
+    quotes=True,
+    sheet=None,
+    config=None,
+)
 _SWITCHES = ("indices", "single", "join_words", "quotes")
 _NAMES = ("text", "labels", "separator", "split")
 _NAMES_OR_NONE = ("id", "annotator", "annotations", "encoding", "delimiter", "sheet", "config")
 REPEATS = ("refuse", "first", "mean", "gather")
 
-def _check_types(o, name): # raises ValueError for an option of another type
+
+def _check_types(o, name):  # raises ValueError for an option of another type
     for key in _SWITCHES:
-        if not isinstance(o[key], bool): raise ValueError(f"option {key} of {name} must be true or false, got {o[key]!r}")
+        if not isinstance(o[key], bool):
+            raise ValueError(f"option {key} of {name} must be true or false, got {o[key]!r}")
     for key in _NAMES + _NAMES_OR_NONE:
         empty = isinstance(o[key], str) and not o[key]
-        if not isinstance(o[key], str) and (key in _NAMES or o[key] is not None) or empty: raise ValueError(f"option {key} of {name} must be a text, got {o[key]!r}")
+        if not isinstance(o[key], str) and (key in _NAMES or o[key] is not None) or empty:
+            raise ValueError(f"option {key} of {name} must be a text, got {o[key]!r}")
     check_choice(f"option repeats of {name}", o["repeats"], REPEATS)
-    if not isinstance(o["counts"], (bool, str, int, type(None))): raise ValueError(f"option counts of {name} must be true, a column's name or a number of people, got {o['counts']!r}")
+    if not isinstance(o["counts"], (bool, str, int, type(None))):
+        raise ValueError(
+            f"option counts of {name} must be true, a column's name or a number of people, got "
+            f"{o['counts']!r}"
+        )
     for one, other in (("counts", "annotator"), ("counts", "indices"), ("counts", "annotations")):
-        if o[one] and o[other]: raise ValueError(f"options {one} and {other} of {name} exclude each other")
+        if o[one] and o[other]:
+            raise ValueError(f"options {one} and {other} of {name} exclude each other")
 
-# %% ../nbs/00g_tables.ipynb #15eafbbc
-def _one_name(x, name): # a label's name as text
-    if isinstance(x, bool): raise ValueError(f"option label_names of {name}: {x} is no name; YAML reads yes, no, on, off, true and false as truth values: put quotes around them")
-    if isinstance(x, int): return str(x)
-    if not isinstance(x, str): raise ValueError(f"option label_names of {name}: {x!r} is no name: put quotes around names that YAML reads as something else")
-    if not x.strip(): raise ValueError(f"option label_names of {name}: a name is empty")
+# %% ../nbs/00g_tables.ipynb #36059be7
+def _one_name(x, name):  # a label's name as text
+    if isinstance(x, bool):
+        raise ValueError(
+            f"option label_names of {name}: {x} is no name; YAML reads yes, no, on, off, true and "
+            "false as truth values: put quotes around them"
+        )
+    if isinstance(x, int):
+        return str(x)
+    if not isinstance(x, str):
+        raise ValueError(
+            f"option label_names of {name}: {x!r} is no name: put quotes around names that YAML "
+            "reads as something else"
+        )
+    if not x.strip():
+        raise ValueError(f"option label_names of {name}: a name is empty")
     return x.strip()
 
+
 def table_options(
-    name:str, # of the data set, for messages
-    options:dict=None, # by the user
-)->dict: # all options, checked
+    name: str,  # of the data set, for messages
+    options: dict = None,  # by the user
+) -> dict:  # all options, checked
     "The options of a table; raises ValueError for a wrong name, type or combination"
     o = _options(name, options, **_DEFAULTS)
     if o["label_names"] is not None:
-        if not isinstance(o["label_names"], (list, tuple)) or not o["label_names"]: raise ValueError(f"option label_names of {name} must be a list of names, got {o['label_names']!r}")
+        if not isinstance(o["label_names"], (list, tuple)) or not o["label_names"]:
+            raise ValueError(
+                f"option label_names of {name} must be a list of names, got {o['label_names']!r}"
+            )
         o["label_names"] = LabelSet(tuple(_one_name(x, name) for x in o["label_names"])).names
     _check_types(o, name)
-    if (o["indices"] or o["counts"]) and not o["label_names"]: raise ValueError(f"option {'indices' if o['indices'] else 'counts'} of {name} needs label_names: [first, second, …]")
+    if (o["indices"] or o["counts"]) and not o["label_names"]:
+        raise ValueError(
+            f"option {'indices' if o['indices'] else 'counts'} of {name} needs label_names: [first, "
+            "second, …]"
+        )
     return o
 
-# %% ../nbs/00g_tables.ipynb #38ccb890
+# %% ../nbs/00g_tables.ipynb #4417b443
 @dataclass(frozen=True)
 class _Rows:
     "The rows of a table, checked: strings, and where each stands"
-    places: list       # of each row, for messages
-    id: list           # of each row's document
+
+    places: list  # of each row, for messages
+    id: list  # of each row's document
     text: list
     split: list
-    annotator: list    # None: not a judgement
+    annotator: list  # None: not a judgement
     notes: tuple = ()  # what was left out
 
-def _annotations(cell, where): # a list of objects, whichever way it is written
-    if isinstance(cell, str) and cell.strip(): cell = parse_list(cell, where)
-    if isinstance(cell, dict) and all(isinstance(v, (list, np.ndarray)) for v in cell.values()): # a list for each key, as `datasets` stores it
-        if len({len(v) for v in cell.values()}) > 1: raise ValueError(f"{where}: the lists of its annotations differ in length")
+
+def _annotations(cell, where):  # a list of objects, whichever way it is written
+    if isinstance(cell, str) and cell.strip():
+        cell = parse_list(cell, where)
+    if isinstance(cell, dict) and all(
+        isinstance(v, (list, np.ndarray)) for v in cell.values()
+    ):  # a list for each key, as `datasets` stores it
+        if len({len(v) for v in cell.values()}) > 1:
+            raise ValueError(f"{where}: the lists of its annotations differ in length")
         cell = [dict(zip(cell, values)) for values in zip(*cell.values())]
-    if is_unknown(cell) or cell=="": return []
+    if is_unknown(cell) or cell == "":
+        return []
     if not isinstance(cell, (list, tuple, np.ndarray)) or not all(isinstance(x, dict) for x in cell):
-        raise ValueError(f"{where}: a list of objects such as {{\"annotator\": \"ann1\", \"labels\": [\"joy\"]}} is expected, found {str(cell)[:60]!r}")
+        raise ValueError(
+            f'{where}: a list of objects such as {{"annotator": "ann1", "labels": ["joy"]}} is '
+            f"expected, found {str(cell)[:60]!r}"
+        )
     return list(cell)
 
-# %% ../nbs/00g_tables.ipynb #544a4e0f
-def _unfold(df, o, source): # a row a judgement, its options, and a note on documents without one
-    nested = o["annotations"] or ("annotations" if o["labels"] not in df and "annotations" in df and not _wide(df, o) else None)
-    if nested is None: return df, o, ()
+# %% ../nbs/00g_tables.ipynb #a6ce5b30
+def _unfold(df, o, source):  # a row a judgement, its options, and a note on documents without one
+    nested = o["annotations"] or (
+        "annotations" if o["labels"] not in df and "annotations" in df and not _wide(df, o) else None
+    )
+    if nested is None:
+        return df, o, ()
     check_choice(f"column for annotations of {source}", nested, list(df.columns))
     o = o | dict(annotator=o["annotator"] or "annotator", id=o["id"] or "row number")
-    if o["id"]=="row number": df = df.assign(**{"row number": [str(k) for k in range(len(df))]})
+    if o["id"] == "row number":
+        df = df.assign(**{"row number": [str(k) for k in range(len(df))]})
     rows, places, bare = [], [], 0
     for n, (place, row) in enumerate(zip(_places(df, source), df.to_dict("records")), 1):
         votes = _annotations(row.pop(nested), place)
         bare += not votes
         for vote in votes:
             for key in (o["annotator"], o["labels"]):
-                if key not in vote: raise ValueError(f"{place}: an annotation has no {key!r}, only {', '.join(map(str, vote)) or 'nothing'}; options annotator and labels name its keys")
+                if key not in vote:
+                    raise ValueError(
+                        f"{place}: an annotation has no {key!r}, only "
+                        f"{', '.join(map(str, vote)) or 'nothing'}; options annotator and labels "
+                        "name its keys"
+                    )
             rows.append(row | {k: vote[k] for k in (o["annotator"], o["labels"])})
             places.append(place)
-    if not rows: raise ValueError(f"{source}: column {nested!r} holds no annotation at all")
+    if not rows:
+        raise ValueError(f"{source}: column {nested!r} holds no annotation at all")
     out = pd.DataFrame(rows, dtype=object)
     out.attrs["places"] = places
     return out, o, (f"{source}: {bare:,} documents without an annotation are left out",) if bare else ()
 
-def _places(df, source): return df.attrs.get("places") or [f"{source}, row {n}" for n in range(1, len(df)+1)]
 
-def _wide(df, o): return bool(o["label_names"]) and all(n in df for n in o["label_names"]) # one column per label?
+def _places(df, source):
+    return df.attrs.get("places") or [f"{source}, row {n}" for n in range(1, len(df) + 1)]
 
-# %% ../nbs/00g_tables.ipynb #7596972b
-_SPLITS = {"validation": "dev", "val": "dev", "valid": "dev", "development": "dev", "training": "train", "testing": "test"}
 
-def _split_of(doc_id): # train, dev or test by a hash of the id
+def _wide(df, o):
+    return bool(o["label_names"]) and all(n in df for n in o["label_names"])  # one column per label?
+
+# %% ../nbs/00g_tables.ipynb #0d98c4ce
+_SPLITS = {
+    "validation": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "development": "dev",
+    "training": "train",
+    "testing": "test",
+}
+
+
+def _split_of(doc_id):  # train, dev or test by a hash of the id
     x = int(sha256(str(doc_id).encode()).hexdigest()[:8], 16) / 16**8
-    return "train" if x < .6 else "dev" if x < .8 else "test"
+    return "train" if x < 0.6 else "dev" if x < 0.8 else "test"
+
 
 def _split_cell(value, where):
-    if not isinstance(value, str) or not value.strip(): raise ValueError(f"{where}: no split, a name such as train, dev or test is expected, found {value!r}")
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: no split, a name such as train, dev or test is expected, found {value!r}")
     name = value.strip().lower()
     return _SPLITS.get(name, name)
 
-def _ids(df, o, places, texts): # of each row's document
-    if o["id"] is not None: return [name_cell(x, where, "id") for x, where in zip(df[o["id"]], places)]
-    if o["annotator"] is None and o["repeats"]!="gather": return [str(k) for k in range(len(df))]
-    return [str(k) for k in pd.factorize(np.array(texts, dtype=object))[0]] # rows of one text judge one document
 
-# %% ../nbs/00g_tables.ipynb #0bc7131c
-def _read_rows(df, o, source, notes): # `_Rows`
+def _ids(df, o, places, texts):  # of each row's document
+    if o["id"] is not None:
+        return [name_cell(x, where, "id") for x, where in zip(df[o["id"]], places)]
+    if o["annotator"] is None and o["repeats"] != "gather":
+        return [str(k) for k in range(len(df))]
+    return [
+        str(k) for k in pd.factorize(np.array(texts, dtype=object))[0]
+    ]  # rows of one text judge one document
+
+# %% ../nbs/00g_tables.ipynb #4534520d
+def _read_rows(df, o, source, notes):  # `_Rows`
     places = _places(df, source)
     texts = [text_cell(x, where, o["join_words"]) for x, where in zip(df[o["text"]], places)]
     ids = _ids(df, o, places, texts)
-    if o["split"] in df: splits = [_split_cell(x, where) for x, where in zip(df[o["split"]], places)]
-    else: splits = [_split_of(i) for i in ids]
-    who = [name_cell(x, where, "annotator") for x, where in zip(df[o["annotator"]], places)] if o["annotator"] else [None]*len(df)
+    if o["split"] in df:
+        splits = [_split_cell(x, where) for x, where in zip(df[o["split"]], places)]
+    else:
+        splits = [_split_of(i) for i in ids]
+    who = (
+        [name_cell(x, where, "annotator") for x, where in zip(df[o["annotator"]], places)]
+        if o["annotator"]
+        else [None] * len(df)
+    )
     rows = _Rows(places, ids, texts, splits, who, notes)
     _check_documents(rows)
-    if o["annotator"] and o["id"] is not None: _check_votes(rows)
+    if o["annotator"] and o["id"] is not None:
+        _check_votes(rows)
     return rows
 
-def _check_documents(rows): # one text and one split per id
+
+def _check_documents(rows):  # one text and one split per id
     for key in ("text", "split"):
         first = {}
         for place, i, value in zip(rows.places, rows.id, getattr(rows, key)):
-            if first.setdefault(i, value)!=value: raise ValueError(f"{place}: the rows of id {i!r} differ in their {key}; if ids count anew in each split, id: null numbers the rows")
+            if first.setdefault(i, value) != value:
+                raise ValueError(
+                    f"{place}: the rows of id {i!r} differ in their {key}; if ids count anew in each "
+                    "split, id: null numbers the rows"
+                )
 
-def _check_votes(rows): # ids must be documents', not judgements'
-    if len(set(rows.id)) < len(rows.id): return
+
+def _check_votes(rows):  # ids must be documents', not judgements'
+    if len(set(rows.id)) < len(rows.id):
+        return
     times = pd.Series(rows.text).map(pd.Series(rows.text).value_counts())
-    if (times > 1).mean() < .5: return
-    raise ValueError(f"{rows.places[int((times > 1).to_numpy().argmax())]}: every judgement has an id of its own, but texts repeat: with id: null the judgements of one text are those of one document")
+    if (times > 1).mean() < 0.5:
+        return
+    raise ValueError(
+        f"{rows.places[int((times > 1).to_numpy().argmax())]}: every judgement has an id of its own, "
+        "but texts repeat: with id: null the judgements of one text are those of one document"
+    )
 
-# %% ../nbs/00g_tables.ipynb #2064f71e
+# %% ../nbs/00g_tables.ipynb #487d6060
 _SIGNS = re.compile(r"\s*[;|/&+\n\t]\s*|\s+(?:and|or)\s+", re.I)
 
-def _first_places(cells, places): # each name that occurs, and where it does first
+
+def _first_places(cells, places):  # each name that occurs, and where it does first
     first = {}
     for place, names in zip(places, cells):
-        for name in names or (): first.setdefault(name, place)
+        for name in names or ():
+            first.setdefault(name, place)
     return first
 
-def _check_separator(known): # names that look like several names
+
+def _check_separator(known):  # names that look like several names
     for name, place in known.items():
         parts = [p for p in _SIGNS.split(name) if p]
-        if len(parts) < 2 or not (re.search(r"[;|\n\t]", name) or set(parts) <= set(known)): continue
+        if len(parts) < 2 or not (re.search(r"[;|\n\t]", name) or set(parts) <= set(known)):
+            continue
         sign = _SIGNS.search(name)[0]
-        raise ValueError(f"{place}: is {name!r} one label? If {sign.strip() or sign!r} separates labels, say so with the option separator: {sign!r}; if it is one, list all labels with label_names")
+        raise ValueError(
+            f"{place}: is {name!r} one label? If {sign.strip() or sign!r} separates labels, say so "
+            f"with the option separator: {sign!r}; if it is one, list all labels with label_names"
+        )
 
-def _plain_name(name): # without what the eye may not see: case, kinds of blanks, zero-width letters, composed accents
-    visible = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c)!="Cf")
+
+def _plain_name(
+    name,
+):  # without what the eye may not see: case, kinds of blanks, zero-width letters, composed accents
+    visible = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
     return " ".join(visible.casefold().split())
 
-def _check_spellings(known): # names that look alike
+
+def _check_spellings(known):  # names that look alike
     seen = {}
     for name, place in known.items():
         other = seen.setdefault(_plain_name(name), name)
-        if other!=name: raise ValueError(f"{place}: the labels {other!r} and {name!r} differ by case, blanks or letters that look the same; write one of them everywhere")
+        if other != name:
+            raise ValueError(
+                f"{place}: the labels {other!r} and {name!r} differ by case, blanks or letters that "
+                "look the same; write one of them everywhere"
+            )
 
-def _label_cells(df, o, places): # names in each row; None where they are unknown
+
+def _label_cells(df, o, places):  # names in each row; None where they are unknown
     seen, cells = {}, []
     for cell, where in zip(df[o["labels"]], places):
         key = cell if isinstance(cell, str) else None
         if key is None or key not in seen:
-            found = index_cell(cell, where, o["label_names"]) if o["indices"] else label_cell(cell, where, o["label_names"], o["separator"])
+            found = (
+                index_cell(cell, where, o["label_names"])
+                if o["indices"]
+                else label_cell(cell, where, o["label_names"], o["separator"])
+            )
             if key is None:
                 cells.append(found)
                 continue
@@ -187,12 +319,18 @@ def _label_cells(df, o, places): # names in each row; None where they are unknow
         cells.append(seen[key])
     return cells
 
-# %% ../nbs/00g_tables.ipynb #35c7fa18
-def _from_cells(df, o, source, places): # (n_rows, n_labels), and the labels' names
+# %% ../nbs/00g_tables.ipynb #4ef77cec
+def _from_cells(df, o, source, places):  # (n_rows, n_labels), and the labels' names
     cells = _label_cells(df, o, places)
     names = o["label_names"] or tuple(sorted({x for c in cells if c for x in c}))
-    if not names and any(c is None for c in cells): raise ValueError(f"{source}: column {o['labels']!r} holds no known label: {sum(c is None for c in cells):,} of {len(cells):,} rows are unknown (-1, null or nan), the others empty")
-    if not names: raise ValueError(f"{source}: column {o['labels']!r} holds no label at all")
+    if not names and any(c is None for c in cells):
+        raise ValueError(
+            f"{source}: column {o['labels']!r} holds no known label: "
+            f"{sum(c is None for c in cells):,} of {len(cells):,} rows are unknown (-1, null or "
+            "nan), the others empty"
+        )
+    if not names:
+        raise ValueError(f"{source}: column {o['labels']!r} holds no label at all")
     if o["label_names"] is None:
         known = _first_places(cells, places)
         _check_separator(known)
@@ -200,235 +338,389 @@ def _from_cells(df, o, source, places): # (n_rows, n_labels), and the labels' na
     at = {x: k for k, x in enumerate(names)}
     values = np.zeros((len(cells), len(names)))
     for n, names_here in enumerate(cells):
-        if names_here is None: values[n] = np.nan
-        for x in names_here or (): values[n, at[x]] = 1
+        if names_here is None:
+            values[n] = np.nan
+        for x in names_here or ():
+            values[n, at[x]] = 1
     return values, names
 
-def _from_columns(df, o, places): # one column per label
-    cells = [[mark_cell(x, f"{where}, column {n!r}") for x, where in zip(df[n], places)] for n in o["label_names"]]
+
+def _from_columns(df, o, places):  # one column per label
+    cells = [
+        [mark_cell(x, f"{where}, column {n!r}") for x, where in zip(df[n], places)] for n in o["label_names"]
+    ]
     values = np.array(cells, dtype=float).T
-    values[np.isnan(values).any(1)] = np.nan # what is half known is unknown
+    values[np.isnan(values).any(1)] = np.nan  # what is half known is unknown
     return values
 
-# %% ../nbs/00g_tables.ipynb #0c63439b
-def _check_single(values, places, rows=None): # exactly one label where they are known
+# %% ../nbs/00g_tables.ipynb #ce3ac60a
+def _check_single(values, places, rows=None):  # exactly one label where they are known
     n = values.sum(1)
     bad = np.flatnonzero(~np.isnan(n) & ~np.isclose(n, 1))
-    if len(bad): raise ValueError(f"{places[bad[0]]}: exactly one label expected (single=True), found {int(n[bad[0]])}")
+    if len(bad):
+        raise ValueError(
+            f"{places[bad[0]]}: exactly one label expected (single=True), found {int(n[bad[0]])}"
+        )
 
-def _read_labels(df, o, source, places): # (n_rows, n_labels), names
-    if _wide(df, o): return _from_columns(df, o, places), o["label_names"]
+
+def _read_labels(df, o, source, places):  # (n_rows, n_labels), names
+    if _wide(df, o):
+        return _from_columns(df, o, places), o["label_names"]
     absent = [n for n in o["label_names"] or () if n not in df]
-    if o["labels"] not in df and o["label_names"] and len(absent) < len(o["label_names"]): check_choice(f"column for label of {source}", absent[0], list(df.columns))
+    if o["labels"] not in df and o["label_names"] and len(absent) < len(o["label_names"]):
+        check_choice(f"column for label of {source}", absent[0], list(df.columns))
     check_choice(f"column for labels of {source}", o["labels"], list(df.columns))
     return _from_cells(df, o, source, places)
 
-# %% ../nbs/00g_tables.ipynb #c48c559e
-def _twice(rows, k): # the line that says so
-    if rows.annotator[k] is None: return f"{rows.places[k]}: ids repeat, e.g. {rows.id[k]!r}; if a row is a vote, name the annotator's column in options; if it is one label of several, repeats: gather; repeats: first keeps the first"
-    return f"{rows.places[k]}: annotator {rows.annotator[k]!r} judges id {rows.id[k]!r} twice; the option repeats says what to do: first, mean, or gather where a row holds one label of several"
+# %% ../nbs/00g_tables.ipynb #21b3325e
+def _twice(rows, k):  # the line that says so
+    if rows.annotator[k] is None:
+        return (
+            f"{rows.places[k]}: ids repeat, e.g. {rows.id[k]!r}; if a row is a vote, name the "
+            "annotator's column in options; if it is one label of several, repeats: gather; repeats: "
+            "first keeps the first"
+        )
+    return (
+        f"{rows.places[k]}: annotator {rows.annotator[k]!r} judges id {rows.id[k]!r} twice; the option "
+        "repeats says what to do: first, mean, or gather where a row holds one label of several"
+    )
 
-def _gathered(values, members, rows): # the union of a person's rows
+
+def _gathered(values, members, rows):  # the union of a person's rows
     part = values[members]
-    if np.isnan(part).any(): return np.full(values.shape[1], np.nan)
-    if len(members) > 1 and not part.any(1).all() and part.any(): raise ValueError(f"{rows.places[members[-1]]}: the rows of id {rows.id[members[-1]]!r} name labels and none at once")
+    if np.isnan(part).any():
+        return np.full(values.shape[1], np.nan)
+    if len(members) > 1 and not part.any(1).all() and part.any():
+        raise ValueError(
+            f"{rows.places[members[-1]]}: the rows of id {rows.id[members[-1]]!r} name labels and "
+            "none at once"
+        )
     return part.max(0)
 
-def _known_first(values, members): # the first row that is known
+
+def _known_first(values, members):  # the first row that is known
     known = [k for k in members if not np.isnan(values[k]).any()]
     return values[(known or members)[0]]
 
-# %% ../nbs/00g_tables.ipynb #69241056
-def _without_repeats(rows, values, o): # rows and values with one row for each person and document
+# %% ../nbs/00g_tables.ipynb #66202737
+def _without_repeats(rows, values, o):  # rows and values with one row for each person and document
     keys = pd.DataFrame(dict(id=rows.id, who=rows.annotator))
-    if not keys.duplicated().any(): return rows, values
+    if not keys.duplicated().any():
+        return rows, values
     groups = keys.groupby(["id", "who"], sort=False, dropna=False).indices.values()
     groups = sorted((np.sort(g) for g in groups), key=lambda g: g[0])
     n_more = len(values) - len(groups)
-    if o["repeats"]=="refuse": raise ValueError(_twice(rows, min(g[1] for g in groups if len(g) > 1)))
-    if o["repeats"]=="mean" and rows.annotator[0] is None: raise ValueError(f"{_twice(rows, min(g[1] for g in groups if len(g) > 1))} (repeats: mean is for votes)")
-    if o["repeats"]=="gather": values = np.stack([_gathered(values, g, rows) for g in groups])
-    elif o["repeats"]=="first": values = np.stack([_known_first(values, g) for g in groups])
+    if o["repeats"] == "refuse":
+        raise ValueError(_twice(rows, min(g[1] for g in groups if len(g) > 1)))
+    if o["repeats"] == "mean" and rows.annotator[0] is None:
+        raise ValueError(
+            f"{_twice(rows, min(g[1] for g in groups if len(g) > 1))} (repeats: mean is for votes)"
+        )
+    if o["repeats"] == "gather":
+        values = np.stack([_gathered(values, g, rows) for g in groups])
+    elif o["repeats"] == "first":
+        values = np.stack([_known_first(values, g) for g in groups])
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning) # of a person whose every judgement is unknown
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a person whose every judgement is unknown
             values = np.stack([np.nanmean(values[g], axis=0) for g in groups])
     first = [int(g[0]) for g in groups]
-    what = dict(first="the first is kept", mean="their mean is one vote", gather="their labels are gathered")[o["repeats"]]
-    who = "judgements by somebody who judged the same document before" if rows.annotator[0] is not None else "further rows of documents"
-    notes = rows.notes if o["repeats"]=="gather" else rows.notes + (f"{n_more:,} {who}: {what}",)
-    kept = {key: [getattr(rows, key)[k] for k in first] for key in ("places", "id", "text", "split", "annotator")}
+    what = dict(first="the first is kept", mean="their mean is one vote", gather="their labels are gathered")[
+        o["repeats"]
+    ]
+    who = (
+        "judgements by somebody who judged the same document before"
+        if rows.annotator[0] is not None
+        else "further rows of documents"
+    )
+    notes = rows.notes if o["repeats"] == "gather" else rows.notes + (f"{n_more:,} {who}: {what}",)
+    kept = {
+        key: [getattr(rows, key)[k] for k in first] for key in ("places", "id", "text", "split", "annotator")
+    }
     return _Rows(**kept, notes=notes), values
 
-# %% ../nbs/00g_tables.ipynb #36298e7b
-def _count_cell(value, where): # a whole number of votes; nan where it is unknown
+# %% ../nbs/00g_tables.ipynb #79619e51
+def _count_cell(value, where):  # a whole number of votes; nan where it is unknown
     if isinstance(value, str):
-        try: value = float(value) if value.strip() else None
-        except ValueError: pass
-    if is_unknown(value): return np.nan
-    whole = isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer() and value >= 0
-    if not whole: raise ValueError(f"{where}: a number of votes is expected, found {value!r}")
+        try:
+            value = float(value) if value.strip() else None
+        except ValueError:
+            pass
+    if is_unknown(value):
+        return np.nan
+    whole = (
+        isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer() and value >= 0
+    )
+    if not whole:
+        raise ValueError(f"{where}: a number of votes is expected, found {value!r}")
     return float(value)
 
-def _read_counts(df, o, source, places): # (n_rows, n_labels) numbers of votes
-    if _wide(df, o): lists = list(zip(*(df[n] for n in o["label_names"])))
+
+def _read_counts(df, o, source, places):  # (n_rows, n_labels) numbers of votes
+    if _wide(df, o):
+        lists = list(zip(*(df[n] for n in o["label_names"])))
     else:
         check_choice(f"column for labels of {source}", o["labels"], list(df.columns))
-        lists = [parse_list(x, where) if isinstance(x, str) and x.strip() else x for x, where in zip(df[o["labels"]], places)]
+        lists = [
+            parse_list(x, where) if isinstance(x, str) and x.strip() else x
+            for x, where in zip(df[o["labels"]], places)
+        ]
     for x, where in zip(lists, places):
-        if not is_unknown(x) and x!="" and (not isinstance(x, (list, tuple)) or len(x)!=len(o["label_names"])):
-            raise ValueError(f"{where}: a number of votes for each of the {len(o['label_names'])} labels is expected, found {x!r}")
-    unknown = [np.nan]*len(o["label_names"])
-    return np.array([unknown if is_unknown(x) or x=="" else [_count_cell(v, where) for v in x] for x, where in zip(lists, places)])
+        if (
+            not is_unknown(x)
+            and x != ""
+            and (not isinstance(x, (list, tuple)) or len(x) != len(o["label_names"]))
+        ):
+            raise ValueError(
+                f"{where}: a number of votes for each of the {len(o['label_names'])} labels is "
+                f"expected, found {x!r}"
+            )
+    unknown = [np.nan] * len(o["label_names"])
+    return np.array(
+        [
+            unknown if is_unknown(x) or x == "" else [_count_cell(v, where) for v in x]
+            for x, where in zip(lists, places)
+        ]
+    )
 
-# %% ../nbs/00g_tables.ipynb #638e91d0
-def _n_people(df, o, source, counts, places): # (n_rows,) how many people voted
-    if o["counts"] is True and o["single"]: return counts.sum(1)
-    if o["counts"] is True: raise ValueError(f"{source}: several labels may be chosen at once, so counts do not say how many people voted: counts: <the column with their number>, or the number itself")
+# %% ../nbs/00g_tables.ipynb #0c8efaaa
+def _n_people(df, o, source, counts, places):  # (n_rows,) how many people voted
+    if o["counts"] is True and o["single"]:
+        return counts.sum(1)
+    if o["counts"] is True:
+        raise ValueError(
+            f"{source}: several labels may be chosen at once, so counts do not say how many people "
+            "voted: counts: <the column with their number>, or the number itself"
+        )
     if isinstance(o["counts"], str):
         check_choice(f"column for counts of {source}", o["counts"], list(df.columns))
-        people = np.array([_count_cell(x, f"{where}, column {o['counts']!r}") for x, where in zip(df[o["counts"]], places)])
-    else: people = np.full(len(df), float(check_number(f"option counts of {source}", o["counts"], 1)))
-    bad = np.flatnonzero(counts.sum(1)!=people) if o["single"] else np.flatnonzero((counts > people[:, None]).any(1))
+        people = np.array(
+            [_count_cell(x, f"{where}, column {o['counts']!r}") for x, where in zip(df[o["counts"]], places)]
+        )
+    else:
+        people = np.full(len(df), float(check_number(f"option counts of {source}", o["counts"], 1)))
+    bad = (
+        np.flatnonzero(counts.sum(1) != people)
+        if o["single"]
+        else np.flatnonzero((counts > people[:, None]).any(1))
+    )
     bad = [k for k in bad if not np.isnan(counts[k]).any() and not np.isnan(people[k])]
-    if bad: raise ValueError(f"{places[bad[0]]}: {counts[bad[0]].astype(int).tolist()} votes do not fit {int(people[bad[0]])} people")
+    if bad:
+        raise ValueError(
+            f"{places[bad[0]]}: {counts[bad[0]].astype(int).tolist()} votes do not fit "
+            f"{int(people[bad[0]])} people"
+        )
     return people
 
-def _cast(counts, n, single, seed): # (n, n_labels) 0/1: the votes of n people, of whom each column's count chose the label
+
+def _cast(
+    counts, n, single, seed
+):  # (n, n_labels) 0/1: the votes of n people, of whom each column's count chose the label
     rng = np.random.default_rng(int(sha256(seed.encode()).hexdigest()[:16], 16))
-    if single: return rng.permutation(np.repeat(np.eye(len(counts)), counts.astype(int), axis=0))
+    if single:
+        return rng.permutation(np.repeat(np.eye(len(counts)), counts.astype(int), axis=0))
     return np.stack([rng.permutation(np.arange(n) < c) for c in counts], 1).astype(float)
 
-# %% ../nbs/00g_tables.ipynb #d6e5028e
-def _unroll_counts(df, o, source, rows): # rows and votes, a row a person who voted
+# %% ../nbs/00g_tables.ipynb #9ead0264
+def _unroll_counts(df, o, source, rows):  # rows and votes, a row a person who voted
     counts = _read_counts(df, o, source, rows.places)
     people = _n_people(df, o, source, counts, rows.places)
     known = np.flatnonzero(~np.isnan(counts).any(1) & (np.nan_to_num(people) > 0))
-    if not len(known): raise ValueError(f"{source}: no row has a vote")
+    if not len(known):
+        raise ValueError(f"{source}: no row has a vote")
     twice = pd.Series(rows.id).duplicated()
-    if twice.any(): raise ValueError(_twice(rows, int(twice.to_numpy().argmax())))
+    if twice.any():
+        raise ValueError(_twice(rows, int(twice.to_numpy().argmax())))
     votes = [_cast(counts[k], int(people[k]), o["single"], rows.id[k]) for k in known]
     of = np.repeat(known, [len(v) for v in votes])
-    who = [f"counted-{n+1}" for v in votes for n in range(len(v))]
+    who = [f"counted-{n + 1}" for v in votes for n in range(len(v))]
     left = len(counts) - len(known)
     notes = rows.notes + ((f"{source}: {left:,} documents without votes are left out",) if left else ())
     kept = {key: [getattr(rows, key)[k] for k in of] for key in ("places", "id", "text", "split")}
     return _Rows(**kept, annotator=who, notes=notes), np.concatenate(votes)
 
-# %% ../nbs/00g_tables.ipynb #f8696e9f
-def _of_split(rows, values, split, source): # the rows of a split
-    keep = [k for k, s in enumerate(rows.split) if s==split]
-    if not keep: raise NoRows(f"{source} has no rows of split {split!r} (there are: {', '.join(sorted(set(rows.split)))})")
-    kept = {key: [getattr(rows, key)[k] for k in keep] for key in ("places", "id", "text", "split", "annotator")}
+# %% ../nbs/00g_tables.ipynb #fc33d39e
+def _of_split(rows, values, split, source):  # the rows of a split
+    keep = [k for k, s in enumerate(rows.split) if s == split]
+    if not keep:
+        raise NoRows(
+            f"{source} has no rows of split {split!r} (there are: {', '.join(sorted(set(rows.split)))})"
+        )
+    kept = {
+        key: [getattr(rows, key)[k] for k in keep] for key in ("places", "id", "text", "split", "annotator")
+    }
     return _Rows(**kept, notes=rows.notes), values[keep]
 
-def _without_unknown(rows, values, split, source): # the rows whose labels are known, with a note on the others
+
+def _without_unknown(
+    rows, values, split, source
+):  # the rows whose labels are known, with a note on the others
     known = np.flatnonzero(~np.isnan(values).any(1))
-    if len(known)==len(values): return rows, values
+    if len(known) == len(values):
+        return rows, values
     n, what = len(values) - len(known), "judgements" if rows.annotator[0] is not None else "documents"
-    if not len(known): raise ValueError(f"{source}: the labels of all {n:,} {what} of split {split!r} are unknown (-1, null, nan or an empty mark): they are hidden, or the column is another one; take another split")
-    kept = {key: [getattr(rows, key)[k] for k in known] for key in ("places", "id", "text", "split", "annotator")}
+    if not len(known):
+        raise ValueError(
+            f"{source}: the labels of all {n:,} {what} of split {split!r} are unknown (-1, null, nan "
+            "or an empty mark): they are hidden, or the column is another one; take another split"
+        )
+    kept = {
+        key: [getattr(rows, key)[k] for k in known] for key in ("places", "id", "text", "split", "annotator")
+    }
     lost = len(set(rows.id)) - len(set(kept["id"]))
-    note = f"{source}: {n:,} of {len(values):,} {what} of split {split!r} have unknown labels (-1, null or nan) and are left out"
-    if what=="judgements" and lost: note += f", and with them {lost:,} documents that nobody else judged"
+    note = (
+        f"{source}: {n:,} of {len(values):,} {what} of split {split!r} have unknown labels (-1, null or "
+        "nan) and are left out"
+    )
+    if what == "judgements" and lost:
+        note += f", and with them {lost:,} documents that nobody else judged"
     return _Rows(**kept, notes=rows.notes + (note,)), values[known]
 
-# %% ../nbs/00g_tables.ipynb #bbf92661
-def _from_votes(name, split, labels, rows, values, counted): # documents from a row a judgement
+# %% ../nbs/00g_tables.ipynb #bb99d45a
+def _from_votes(name, split, labels, rows, values, counted):  # documents from a row a judgement
     doc, ids = pd.factorize(np.array(rows.id, dtype=object))
     first = np.unique(doc, return_index=True)[1]
     share = np.zeros((len(ids), len(labels)))
     np.add.at(share, doc, values)
     share /= np.bincount(doc)[:, None]
-    gold = share >= .5 if labels.multi else np.eye(len(labels))[share.argmax(1)]
-    docs = _docs(name, split, labels, ids, [rows.text[k] for k in first], gold, values, doc, rows.annotator, rows.notes)
+    gold = share >= 0.5 if labels.multi else np.eye(len(labels))[share.argmax(1)]
+    docs = _docs(
+        name, split, labels, ids, [rows.text[k] for k in first], gold, values, doc, rows.annotator, rows.notes
+    )
     return replace(docs, counted=counted)
 
+
 def load_table(
-    split:str, # train, dev or test
-    df:pd.DataFrame, # a row a document, a judgement or a label
-    name:str, # of the data set
-    options:dict=None, # which columns are which
-    source=None, # where the table comes from, for messages
-)->AnnotatedDocs:
-    "Documents from a table; raises ValueError with the row where something is not certainly understood"
+    split: str,  # train, dev or test
+    df: pd.DataFrame,  # a row a document, a judgement or a label
+    name: str,  # of the data set
+    options: dict = None,  # which columns are which
+    source=None,  # where the table comes from, for messages
+) -> AnnotatedDocs:
+    "Documents from a table; raises ValueError with the row of what is not certainly understood"
     o, source = table_options(name, options), source or name
     df, o, notes = _unfold(df.reset_index(drop=True), o, source)
     for key in ["text"] + [k for k in ("id", "annotator") if o[k] is not None]:
-        if o[key]=="id" and "id" not in df: raise ValueError(f"{source} has no column 'id' (there are: {', '.join(map(str, df.columns))}); the option id names another one, id: null numbers the rows")
+        if o[key] == "id" and "id" not in df:
+            raise ValueError(
+                f"{source} has no column 'id' (there are: {', '.join(map(str, df.columns))}); the "
+                "option id names another one, id: null numbers the rows"
+            )
         check_choice(f"column for {key} of {source}", o[key], list(df.columns))
     rows = _read_rows(df, o, source, notes)
-    if o["counts"]: (rows, values), names = _unroll_counts(df, o, source, rows), o["label_names"]
-    else: values, names = _read_labels(df, o, source, rows.places)
+    if o["counts"]:
+        (rows, values), names = _unroll_counts(df, o, source, rows), o["label_names"]
+    else:
+        values, names = _read_labels(df, o, source, rows.places)
     rows, values = _without_repeats(rows, values, o)
-    if o["single"]: _check_single(values, rows.places)
-    try: rows, values = _of_split(rows, values, split, source)
-    except NoRows as error: raise error if o["split"] not in df else ValueError(str(error)) from None
+    if o["single"]:
+        _check_single(values, rows.places)
+    try:
+        rows, values = _of_split(rows, values, split, source)
+    except NoRows as error:
+        raise error if o["split"] not in df else ValueError(str(error)) from None
     rows, values = _without_unknown(rows, values, split, source)
     labels = LabelSet(tuple(names), not o["single"], not o["single"])
-    if rows.annotator[0] is not None: return replace(_from_votes(name, split, labels, rows, values, bool(o["counts"])), template=None)
+    if rows.annotator[0] is not None:
+        return replace(_from_votes(name, split, labels, rows, values, bool(o["counts"])), template=None)
     return replace(_docs(name, split, labels, rows.id, rows.text, values, notes=rows.notes), template=None)
 
-# %% ../nbs/00g_tables.ipynb #0006bb2e
-def _class_name(value, names, where): # the name of a class number; None where it is unknown
-    if isinstance(value, str): return value
+# %% ../nbs/00g_tables.ipynb #667d1ab9
+def _class_name(value, names, where):  # the name of a class number; None where it is unknown
+    if isinstance(value, str):
+        return value
     found = index_cell(value, where, tuple(names))
     return found[0] if found else None
 
-def _with_names(value, feature, where): # a value in which class numbers are names
+
+def _with_names(value, feature, where):  # a value in which class numbers are names
     names, inner = getattr(feature, "names", None), getattr(feature, "feature", None)
-    if names and not isinstance(feature, dict): return _class_name(value, names, where)
-    if value is None: return None
-    if isinstance(feature, dict): return {k: _with_names(v, feature[k], where) for k, v in value.items()}
-    if isinstance(feature, list): inner = feature[0]
-    if inner is None: return value
-    if isinstance(value, dict) and isinstance(inner, dict): return {k: [_with_names(x, inner[k], where) for x in v] for k, v in value.items()}
+    if names and not isinstance(feature, dict):
+        return _class_name(value, names, where)
+    if value is None:
+        return None
+    if isinstance(feature, dict):
+        return {k: _with_names(v, feature[k], where) for k, v in value.items()}
+    if isinstance(feature, list):
+        inner = feature[0]
+    if inner is None:
+        return value
+    if isinstance(value, dict) and isinstance(inner, dict):
+        return {k: [_with_names(x, inner[k], where) for x in v] for k, v in value.items()}
     return [_with_names(x, inner, where) for x in value]
 
-def _has_names(feature): # does it hold classes anywhere?
-    if isinstance(feature, dict): return any(map(_has_names, feature.values()))
-    if isinstance(feature, list): return any(map(_has_names, feature))
+
+def _has_names(feature):  # does it hold classes anywhere?
+    if isinstance(feature, dict):
+        return any(map(_has_names, feature.values()))
+    if isinstance(feature, list):
+        return any(map(_has_names, feature))
     inner = getattr(feature, "feature", None)
     return bool(getattr(feature, "names", None)) or inner is not None and _has_names(inner)
 
-# %% ../nbs/00g_tables.ipynb #2604d38e
-def _hub_split(repo, split, dataset, label_names): # a split as a DataFrame, class numbers as names
-    df = from_arrow(dataset.with_format(None).data.table if dataset._indices is None else dataset.flatten_indices().data.table, repo)
-    places = [f"{repo}, split {split}, row {n}" for n in range(1, len(df)+1)]
+# %% ../nbs/00g_tables.ipynb #c2601058
+def _hub_split(repo, split, dataset, label_names):  # a split as a DataFrame, class numbers as names
+    df = from_arrow(
+        dataset.with_format(None).data.table
+        if dataset._indices is None
+        else dataset.flatten_indices().data.table,
+        repo,
+    )
+    places = [f"{repo}, split {split}, row {n}" for n in range(1, len(df) + 1)]
     for column, feature in dataset.features.items():
-        if not _has_names(feature): continue
-        df[column] = pd.Series([_with_names(x, feature, f"{where}, column {column!r}") for x, where in zip(df[column], places)], dtype=object)
+        if not _has_names(feature):
+            continue
+        df[column] = pd.Series(
+            [_with_names(x, feature, f"{where}, column {column!r}") for x, where in zip(df[column], places)],
+            dtype=object,
+        )
         names = getattr(feature, "names", None)
-        if names and len(names)==2 and column in (label_names or ()): df[column] = df[column].replace(dict(zip(names, class_marks(names, column))))
+        if names and len(names) == 2 and column in (label_names or ()):
+            df[column] = df[column].replace(dict(zip(names, class_marks(names, column))))
     return df.assign(split=split), places
 
-def _hub_table(repo, config, label_names): # all splits of a Hub data set
+
+def _hub_table(repo, config, label_names):  # all splits of a Hub data set
     splits = [_hub_split(repo, split, ds, label_names) for split, ds in _hub(repo, config).items()]
     table = pd.concat([df for df, _ in splits], ignore_index=True)
-    table = table.astype(object).where(table.notna(), None) if any(list(df)!=list(splits[0][0]) for df, _ in splits) else table
+    table = (
+        table.astype(object).where(table.notna(), None)
+        if any(list(df) != list(splits[0][0]) for df, _ in splits)
+        else table
+    )
     table.attrs["places"] = [place for _, places in splits for place in places]
     return table
 
-# %% ../nbs/00g_tables.ipynb #b6963bb6
+# %% ../nbs/00g_tables.ipynb #d0b54aaa
 def load_own(
-    dataset:str, # a file's name or a Hub id
-    split:str, # train, dev or test
-    data_dir=None, # folder of the file
-    options:dict=None, # as in `table_options`
-)->AnnotatedDocs:
+    dataset: str,  # a file's name or a Hub id
+    split: str,  # train, dev or test
+    data_dir=None,  # folder of the file
+    options: dict = None,  # as in `table_options`
+) -> AnnotatedDocs:
     "Documents from a file of one's own or from any Hub data set"
-    path, suffixes = Path(data_dir or ".")/dataset, ", ".join(TABLES)
+    path, suffixes = Path(data_dir or ".") / dataset, ", ".join(TABLES)
     o = table_options(dataset, options)
-    if path.suffix.lower() in TABLES: return load_table(split, _file_table(path, o), path.name, options, path)
-    if path.is_file(): raise ValueError(f"dataset file {path}: its name must end in {suffixes}")
-    if "/" not in dataset: check_choice("dataset", dataset, [*DATASETS, f"a file ({suffixes})", "a Hub id such as owner/name"])
+    if path.suffix.lower() in TABLES:
+        return load_table(split, _file_table(path, o), path.name, options, path)
+    if path.is_file():
+        raise ValueError(f"dataset file {path}: its name must end in {suffixes}")
+    if "/" not in dataset:
+        check_choice("dataset", dataset, [*DATASETS, f"a file ({suffixes})", "a Hub id such as owner/name"])
     odd = next((k for k in ("encoding", "delimiter", "sheet") if o[k] is not None), None)
-    if odd: raise ValueError(f"option {odd} is for files, and {dataset} is a Hub data set")
+    if odd:
+        raise ValueError(f"option {odd} is for files, and {dataset} is a Hub data set")
     return load_table(split, _hub_table(dataset, o["config"], o["label_names"]), dataset, options, dataset)
 
-def _file_table(path, o): # the table in a file
+
+def _file_table(path, o):  # the table in a file
     kind = path.suffix.lower()
-    for key, kinds in dict(encoding=(".csv", ".tsv", ".json", ".jsonl"), delimiter=(".csv", ".tsv"), sheet=(".xlsx",), config=()).items():
-        if o[key] is not None and kind not in kinds: raise ValueError(f"option {key} does not fit {path}: it is for {' and '.join(kinds) or 'Hub data sets'}")
+    for key, kinds in dict(
+        encoding=(".csv", ".tsv", ".json", ".jsonl"), delimiter=(".csv", ".tsv"), sheet=(".xlsx",), config=()
+    ).items():
+        if o[key] is not None and kind not in kinds:
+            raise ValueError(
+                f"option {key} does not fit {path}: it is for {' and '.join(kinds) or 'Hub data sets'}"
+            )
     wanted = [o[k] for k in ("id", "text", "annotator") if o[k] is not None]
     return read_table(path, o["encoding"], o["delimiter"], o["quotes"], o["sheet"], columns=tuple(wanted))
