@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 
 import mlcllm
 from .checks import check_choice, check_number, note_parameters, read_parameters
-from .columns import TABLES, check_string, existing_path, name_cell, read_csv, read_json_lines, read_table, read_text
+from .columns import TABLES, check_string, existing_path, name_cell, read_csv, read_json_lines, read_table, read_text, text_cell
 
 # %% ../nbs/00_data.ipynb #66e487b3
 @dataclass(frozen=True)
@@ -132,9 +132,16 @@ def _repr_html_(self:AnnotatedDocs):
     return f"<p><b>{html.escape(self.name)}</b> {html.escape(self.split)}: {len(self):,} documents, {len(self.labels)} labels, {len(self.votes):,} votes</p><table><tr><th>id</th><th>text</th><th>gold</th></tr>{rows}</table>"
 
 # %% ../nbs/00_data.ipynb #6fe4e5a8
+def _strings(values, check, where, *what): # texts, ids or names, each checked where it is not plainly a string
+    return [v if type(v) is str else check(v, f"{where}, row {k}", *what) for k, v in enumerate(values, 1)]
+
 def _docs(name, split, labels, ids, texts, gold, votes=None, vote_doc=(), vote_annotator=(), notes=()): # of a registered dataset, with its words
+    where = f"{name} {split}"
     votes = np.zeros((0, len(labels)), np.float32) if votes is None else np.asarray(votes, np.float32)
-    return AnnotatedDocs(name, split, labels, tuple(map(str, ids)), tuple(map(str, texts)), np.asarray(gold, np.float32), votes, np.asarray(vote_doc, int), np.asarray(vote_annotator, str), template=name, notes=tuple(notes))
+    ids, texts = _strings(ids, name_cell, where, "id"), _strings(texts, text_cell, where)
+    who = np.asarray(_strings(vote_annotator, name_cell, f"{where}, votes", "annotator"), dtype=str)
+    gold, vote_doc = np.asarray(gold, np.float32), np.asarray(vote_doc, int)
+    return AnnotatedDocs(name, split, labels, tuple(ids), tuple(texts), gold, votes, vote_doc, who, template=name, notes=tuple(notes))
 
 _COMMON = dict(annotators="aggregate", min_annotators=None, preprocess=None) # options that every dataset takes
 

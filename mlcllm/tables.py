@@ -703,7 +703,7 @@ def load_own(
     o = table_options(dataset, options)
     if path.suffix.lower() in TABLES:
         return load_table(split, _file_table(path, o), path.name, options, path)
-    if path.is_file():
+    if _is_file(path):
         raise ValueError(f"dataset file {path}: its name must end in {suffixes}")
     if "/" not in dataset:
         check_choice("dataset", dataset, [*DATASETS, f"a file ({suffixes})", "a Hub id such as owner/name"])
@@ -711,6 +711,13 @@ def load_own(
     if odd:
         raise ValueError(f"option {odd} is for files, and {dataset} is a Hub data set")
     return load_table(split, _hub_table(dataset, o["config"], o["label_names"]), dataset, options, dataset)
+
+
+def _is_file(path):
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ValueError(f"dataset {str(path)[:80]}… cannot be opened ({error.strerror})") from None
 
 
 def _file_table(path, o):  # the table in a file
