@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['DELIMITERS', 'TABLES', 'existing_path', 'regular_file', 'read_text', 'check_names', 'read_csv', 'parse_json',
            'read_json_lines', 'from_arrow', 'read_table', 'is_unknown', 'check_string', 'parse_list', 'text_cell',
-           'name_cell', 'mark_cell', 'class_marks', 'label_cell', 'index_cell']
+           'name_cell', 'mark_cell', 'class_marks', 'ClassName', 'label_cell', 'index_cell']
 
 # %% ../nbs/00_columns.ipynb #b1e8c70e
-import ast, codecs, csv, datetime, io, json, math, re, stat, sys, warnings
+import ast, codecs, csv, io, json, math, re, stat, unicodedata, warnings
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -72,7 +73,7 @@ def _other_encoding(data):  # the encoding that bytes which are no UTF-8 seem to
     even, odd = data[:4000:2].count(0), data[1:4000:2].count(0)
     if max(even, odd) > len(data[:4000]) / 8:
         return "utf-16-le" if odd > even else "utf-16-be"
-    return "latin-1"
+    return "cp1252" if re.search(rb"[\x80-\x9f]", data) else "latin-1"
 
 
 def _check_encoding(encoding):  # its name, if Python knows it as a text encoding
@@ -94,6 +95,7 @@ def _not_decoded(path, data, encoding, error):  # the line that says so
         "utf-16": "UTF-16",
         "utf-32": "UTF-32",
         "latin-1": "Latin-1",
+        "cp1252": "Windows-1252 (a Latin-1 with typographic quotes)",
     }
     other = _other_encoding(data)
     if encoding.lower() not in _UTF_8:
@@ -105,12 +107,32 @@ def _remedy(encoding):
     return f"save it as UTF-8, or, for a table of your own, give the option encoding: {encoding}"
 
 
+_KINDS = {
+    b"PK": "a zip archive or a workbook",
+    b"\x1f\x8b": "compressed by gzip",
+    b"PAR1": "a parquet file",
+    b"BZh": "compressed by bzip2",
+}
+
+
+def _check_kind(path, data):  # refuse what is no plain text at all
+    start = data[:200].lstrip().lower()
+    kind = next((k for magic, k in _KINDS.items() if data.startswith(magic)), None)
+    if start.startswith((b"<!doctype", b"<html")):
+        kind = "a web page"
+    if kind:
+        raise ValueError(
+            f"{path} is {kind}, not a text file: unpack or convert it, and name it by what it is"
+        )
+
+
 def read_text(
     path,  # of a text file
     encoding: str = None,  # None: UTF-8
 ) -> str:
     "A file's text; raises ValueError with the line where it is in another encoding, or holds a NUL byte"
     data = regular_file(path).read_bytes()
+    _check_kind(path, data)
     named = _check_encoding(encoding or "utf-8")
     if encoding is None or encoding.lower() in _UTF_8:
         named = "utf-8-sig"
@@ -125,6 +147,8 @@ def read_text(
         raise ValueError(_not_decoded(path, data, encoding or "utf-8", error)) from None
     if named not in _UTF_8 and not data.isascii():
         _check_no_utf8(path, data, encoding)
+    if named not in _UTF_8 and re.search(r"[\x80-\x84\x86-\x9f]", text):
+        raise ValueError(f"{path} holds control characters when read as {encoding}: give encoding: cp1252")
     return _without_nul(path, text, data)
 
 # %% ../nbs/00_columns.ipynb #a803c394
@@ -145,7 +169,7 @@ def _without_nul(path, text, data):  # the text, if it holds no NUL character
     if at < 0:
         return text.removeprefix("\ufeff")
     other = _other_encoding(data)
-    hint = "" if other == "latin-1" else f"; if the file is {other.upper()}, {_remedy(other)}"
+    hint = "" if other in ("latin-1", "cp1252") else f"; if the file is {other.upper()}, {_remedy(other)}"
     raise ValueError(f"{path}, line {text.count(chr(10), 0, at) + 1}: a NUL byte, which no text holds{hint}")
 
 # %% ../nbs/00_columns.ipynb #7c8301e3
@@ -214,48 +238,84 @@ def _is_even(lines, delimiter, quotes):  # has every row as many fields as the h
         return False
 
 # %% ../nbs/00_columns.ipynb #d0578d68
-def _swallowed(row, ends, k, delimiter, width):  # the column whose text holds whole rows, if there is one
-    for at, cell in enumerate(row):
-        if "\n" not in cell and "\r" not in cell:
-            continue
-        pieces = [piece.count(delimiter) for piece in re.split(r"\r\n|\n|\r", cell)]
-        if width < 3:
-            continue
-        if pieces[0] == width - 1 - at and pieces[-1] == at and all(n == width - 1 for n in pieces[1:-1]):
-            return at
-    return None
+def _shape(text):  # what a cell looks like: runs of letters and of digits
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
 
 
-def _check_swallowed(
-    path, rows, ends, delimiter
-):  # refuse a text that holds rows, where their cells look like those of others
-    width, suspects = len(rows[0]), {}
-    for k, row in enumerate(rows[1:], 1):
-        at = _swallowed(row, ends, k, delimiter, width)
-        if at is not None:
-            suspects[k] = at
-    if not suspects:
+def _looks_like(
+    cells, columns
+):  # could these be cells of these columns? None: nothing speaks for it or against it
+    found = [text.strip() in {c.strip() for c in column} or None for text, column in zip(cells, columns)]
+    for text, column in zip(cells, columns):
+        shapes = {_shape(c) for c in column}
+        if len(shapes) == 1 and "9" in next(iter(shapes)):
+            found.append(_shape(text) in shapes)
+    return False if False in found else True if True in found else None
+
+
+def _holds_rows(
+    cell, at, columns, delimiter
+):  # does a text of several lines look like rows that a quote has swallowed?
+    lines = re.split(r"\r\n|\n|\r", cell)
+    n_behind = len(columns) - 1 - at
+    for line, following in zip(lines, lines[1:]):
+        behind = line.split(delimiter)[1:][-n_behind:] if n_behind else []
+        before = following.split(delimiter)[:at]
+        if len(behind) < n_behind or len(before) < at:
+            continue
+        first, last = _looks_like(before, columns[:at]), _looks_like(behind, columns[at + 1 :])
+        if False not in (first, last) and (first or last and at == 0):
+            return True
+    return False
+
+
+def _check_swallowed(path, rows, ends, delimiter):  # refuse a text that holds rows
+    body = [(k, row) for k, row in enumerate(rows) if k]
+    many = [(k, at) for k, row in body for at, cell in enumerate(row) if "\n" in cell or "\r" in cell]
+    if not many:
         return
-    known = {row[-1].strip() for k, row in enumerate(rows[1:], 1) if k not in suspects}
-    for k, at in suspects.items():
-        last = re.split(r"\r\n|\n|\r", rows[k][at])[0].split(delimiter)[-1].strip()
-        if at == width - 1 or last in known or len(suspects) == len(rows) - 1:
+    suspect = {k for k, _ in many}
+    known = [row for k, row in body if k not in suspect] or [row for _, row in body]
+    columns = list(zip(*known))
+    for k, at in many:
+        if _holds_rows(rows[k][at], at, columns, delimiter):
             raise ValueError(
                 f"{path}, lines {ends[k - 1] + 1} to {ends[k]}: the text in quotes holds what looks "
-                f"like rows of the table: is a quote not closed? ({rows[k][at][:60]!r})"
+                "like rows "
+                f"of the table: is a quote not closed? ({rows[k][at][:60]!r})"
             )
 
 # %% ../nbs/00_columns.ipynb #6eed48ca
-def _check_widths(path, rows, ends, delimiter):  # every row as long as the header
+def _check_blank_quotes(path, rows, ends):  # a quote behind a blank does not hold a text together
     for row, end in zip(rows, ends):
-        if len(row) == len(rows[0]):
-            continue
-        remedy = (
-            f"quote texts that hold a {DELIMITERS.get(delimiter, repr(delimiter))}"
-            if len(row) > len(rows[0])
-            else "every column needs a field, if an empty one"
-        )
-        raise ValueError(f"{path}: line {end} has {len(row)} fields, the first has {len(rows[0])}: {remedy}")
+        odd = next((c for c in row if c[:1] in (" ", "\t") and c.lstrip()[:1] == '"'), None)
+        if odd is not None:
+            raise ValueError(
+                f"{path}, line {end}: a blank stands before the quote of {odd[:40]!r}: leave it out"
+            )
+
+
+def _check_repeated_header(path, rows, ends):  # two files put behind each other
+    for row, end in zip(rows[1:], ends[1:]):
+        if row == rows[0] or row[0].startswith("\ufeff"):
+            raise ValueError(
+                f"{path}, line {end}: the header stands there again: two files were joined; leave it out"
+            )
+
+
+def _check_widths(path, rows, ends, delimiter):  # every row as long as the header
+    width = len(rows[0])
+    odd = next((k for k, row in enumerate(rows) if len(row) != width), None)
+    if odd is None:
+        return
+    remedy = "every column needs a field, if an empty one"
+    if len(rows[odd]) > width:
+        remedy = f"quote texts that hold a {DELIMITERS.get(delimiter, repr(delimiter))}"
+    if rows[0][0].startswith("#") or width == 1:
+        remedy = "the first line must name the columns: leave out comments and titles above it"
+    elif {len(row) for row in rows[1:]} == {width + 1}:
+        remedy = "the header lacks the name of one column, such as that of the rows' names"
+    raise ValueError(f"{path}: line {ends[odd]} has {len(rows[odd])} fields, the first has {width}: {remedy}")
 
 
 def check_names(
@@ -263,11 +323,13 @@ def check_names(
     source,  # where they come from, for the message
 ) -> list:  # the names; columns without one are numbered
     "Refuse a table in which two columns have the same name"
-    named = [str(n).strip() for n in names]
-    twice = next((n for k, n in enumerate(named) if n and n in named[:k]), None)
-    if twice:
-        raise ValueError(f"{source}: two columns are called {twice!r}; rename one")
-    return [n or f"Unnamed: {k}" for k, n in enumerate(named)]
+    named = [str(n).strip() or f"Unnamed: {k}" for k, n in enumerate(names)]
+    seen = set()
+    for n in named:
+        if n in seen:
+            raise ValueError(f"{source}: two columns are called {n!r}; rename one")
+        seen.add(n)
+    return named
 
 # %% ../nbs/00_columns.ipynb #8e37bc22
 def _check_delimiter(delimiter):  # one character that can separate columns, or its name
@@ -299,11 +361,15 @@ def read_csv(
     delimiter = _check_delimiter(delimiter) if delimiter is not None else declared
     delimiter = delimiter or _find_delimiter(path, lines, columns, quotes)
     rows, ends = _parse_csv(path, lines, delimiter, quotes)
-    filled = [k for k, row in enumerate(rows) if row]
+    filled = [k for k, row in enumerate(rows) if any(row)]
     if not header:
         filled = range(filled[-1] + 1)  # without ids of its own, a corpus counts its lines
     rows, ends = [rows[k] for k in filled], [ends[k] for k in filled]
+    if quotes:
+        _check_blank_quotes(path, rows, ends)
     _check_widths(path, rows, ends, delimiter)
+    if header:
+        _check_repeated_header(path, rows, ends)
     if quotes and header:
         _check_swallowed(path, rows, ends, delimiter)
     if not header:
@@ -312,11 +378,11 @@ def read_csv(
 
 # %% ../nbs/00_columns.ipynb #56fdae63
 def _object(pairs):  # a JSON object whose keys differ
-    names = [k for k, _ in pairs]
-    twice = next((n for k, n in enumerate(names) if n in names[:k]), None)
-    if twice is not None:
-        raise ValueError(f"the key {twice!r} stands twice in an object")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = pd.Series([k for k, _ in pairs])
+        raise ValueError(f"the key {names[names.duplicated()].iloc[0]!r} stands twice in an object")
+    return found
 
 
 def parse_json(
@@ -363,7 +429,7 @@ def _from_objects(rows):  # a table of objects; None where one lacks a key
 def _read_json(path, encoding):  # a list of objects, or objects line by line
     text = read_text(path, encoding)
     if not text.lstrip().startswith("["):
-        return _read_jsonl(path, encoding)
+        return _read_jsonl(path, encoding) if not _is_one_object(text) else _refuse_object(path)
     rows = parse_json(text, path)
     odd = next((k for k, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
     if odd:
@@ -372,6 +438,19 @@ def _read_json(path, encoding):  # a list of objects, or objects line by line
             f"{str(rows[odd - 1])[:40]}"
         )
     return _from_objects(rows)
+
+
+def _is_one_object(text):  # a document of one object over several lines
+    lines = text.strip().splitlines()
+    return len(lines) > 1 and lines[0].strip() in ("{", "[")
+
+
+def _refuse_object(path):
+    raise ValueError(
+        f"{path}: one object over several lines; a list of objects, or an object a line, is expected "
+        "(pandas: "
+        "to_json(orient='records'))"
+    )
 
 
 def from_arrow(
@@ -412,11 +491,7 @@ def _open_excel(path, values):  # a workbook: its values, or the formulas behind
 
 
 def _sheet_name(path, book, sheet):  # the sheet to read
-    filled = [
-        s.title
-        for s in book.worksheets
-        if s.max_row > 1 or s.max_column > 1 or s.cell(1, 1).value is not None
-    ]
+    filled = [s.title for s in book.worksheets if _last_row(s)]
     if sheet is not None:
         return check_choice(f"sheet of {path}", sheet, [s.title for s in book.worksheets])
     if len(filled) > 1:
@@ -424,6 +499,12 @@ def _sheet_name(path, book, sheet):  # the sheet to read
     if not filled:
         raise ValueError(f"{path} is empty: No columns, a header is expected")
     return filled[0]
+
+
+def _last_row(
+    sheet,
+):  # of those that hold something; a cell that is only formatted would make the sheet a million rows long
+    return max((row for (row, _), cell in sheet._cells.items() if cell.value is not None), default=0)
 
 
 def _excel_cell(path, cell, formula):  # its value; an empty one is an empty text, as in a CSV
@@ -437,22 +518,33 @@ def _excel_cell(path, cell, formula):  # its value; an empty one is an empty tex
     return "" if cell.value is None else cell.value
 
 # %% ../nbs/00_columns.ipynb #330136ae
+def _excel_rows(path, sheet, formulas):  # number and values of the rows that hold something
+    merged = next(iter(sheet.merged_cells.ranges), None)
+    if merged:
+        raise ValueError(
+            f"{path}: the cells {merged.coord} are merged, so that only one of them has a value: unmerge them"
+        )
+    last = max(_last_row(sheet), _last_row(formulas))
+    pairs = zip(sheet.iter_rows(max_row=last), formulas.iter_rows(max_row=last))
+    rows = [(n, [_excel_cell(path, c, f) for c, f in zip(*pair)]) for n, pair in enumerate(pairs, 1)]
+    return [(n, row) for n, row in rows if any(x != "" for x in row)]
+
+
 def _read_excel(path, sheet):
     book, formulas = _open_excel(path, True), _open_excel(path, False)
     name = _sheet_name(path, book, sheet)
-    pairs = zip(book[name].iter_rows(), formulas[name].iter_rows())
-    rows = [[_excel_cell(path, c, f) for c, f in zip(cells, behind)] for cells, behind in pairs]
-    rows = [row for row in rows if any(x != "" for x in row)]
-    if not rows:
+    found = _excel_rows(path, book[name], formulas[name])
+    if not found:
         raise ValueError(f"{path} is empty: No columns, a header is expected")
-    kept = [
-        k for k in range(len(rows[0])) if any(row[k] != "" for row in rows)
-    ]  # columns that only look used
+    rows = [row for _, row in found]
+    kept = [k for k in range(len(rows[0])) if any(row[k] != "" for row in rows)]
     rows = [[row[k] for k in kept] for row in rows]
-    return pd.DataFrame(rows[1:], columns=check_names(rows[0], path), dtype=object)
+    table = pd.DataFrame(rows[1:], columns=check_names(rows[0], path), dtype=object)
+    table.attrs["places"] = [f"{path}, row {n}" for n, _ in found[1:]]
+    return table
 
 # %% ../nbs/00_columns.ipynb #3b50597b
-TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
 
 
 def read_table(
@@ -470,7 +562,7 @@ def read_table(
         raise ValueError(f"dataset file {path}: its name must end in {', '.join(TABLES)}")
     if kind in (".csv", ".tsv"):
         df = read_csv(path, encoding, delimiter, quotes, columns=columns)
-    elif kind == ".jsonl":
+    elif kind in (".jsonl", ".ndjson"):
         df = _read_jsonl(path, encoding)
     elif kind == ".json":
         df = _read_json(path, encoding)
@@ -481,7 +573,9 @@ def read_table(
     return df
 
 # %% ../nbs/00_columns.ipynb #45aec3f5
-_UNKNOWN = ("-1", "-1.0", "null", "nan", "<na>", "na", "n/a", "#n/a", "nat")  # as texts, in lower case
+_EMPTY = ("null", "nan", "<na>", "na", "n/a", "nat", "\\n", "undefined", "(null)")  # as texts, in lower case
+_ERRORS = ("#n/a", "#name?", "#ref!", "#value!", "#div/0!", "#num!", "#null!")  # of spreadsheets
+_UNKNOWN = ("-1", "-1.0", "\u22121", *_EMPTY, *_ERRORS)
 
 
 def is_unknown(
@@ -495,8 +589,25 @@ def is_unknown(
     if isinstance(value, (bool, np.bool_)):
         return False
     if isinstance(value, Real):
-        return bool(math.isnan(value)) or value == -1
+        return bool(value != value) or value == -1
     return value is pd.NA or value is pd.NaT
+
+
+def _is_empty(value):  # is there nothing where a text or a name should be?
+    if not isinstance(value, str):
+        return (
+            value is None
+            or value is pd.NA
+            or value is pd.NaT
+            or isinstance(value, float)
+            and math.isnan(value)
+        )
+    plain = value.strip().lower()
+    return plain in ("", "none", *_EMPTY, *_ERRORS) or not plain.isascii() and not _visible(plain)
+
+
+def _visible(text):  # what is left without blanks and zero-width characters
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc", "Zs", "Zl", "Zp"))
 
 
 def _shown(value):  # a cell in a message
@@ -530,13 +641,16 @@ def _numpy_items(text):  # the items of a list without commas; None if it is non
         found = _ITEM.match(inside, at)
         if not found:
             return None
-        items.append(None if found[1] == "nan" else ast.literal_eval(found[1]))
+        try:
+            items.append(None if found[1] == "nan" else ast.literal_eval(found[1]))
+        except (SyntaxError, ValueError):
+            return None
         at = found.end()
     return items
 
 
 def _has_adjacent_strings(text):  # do two strings follow each other without a comma?
-    without = re.sub(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", "S", text)
+    without = re.sub(r"""[uUbBrR]{0,2}'(?:[^'\\]|\\.)*'|[uUbBrR]{0,2}"(?:[^"\\]|\\.)*\"""", "S", text)
     return bool(re.search(r"S\s*S", without))
 
 # %% ../nbs/00_columns.ipynb #b4d7ad55
@@ -586,8 +700,10 @@ def text_cell(
     "A text; raises ValueError for anything else"
     if join_words:
         value = _joined(value, where)
-    if value is None or isinstance(value, float) and math.isnan(value) or value is pd.NA:
-        raise ValueError(f"{where}: no text")
+    if _is_empty(value):
+        raise ValueError(
+            f"{where}: no text{f', only {_shown(value)}' if isinstance(value, str) and value.strip() else ''}"
+        )
     if isinstance(value, (list, tuple, np.ndarray)):
         raise ValueError(
             f"{where}: the text is a list, {_shown(value)}; a list of words is joined by blanks with "
@@ -595,9 +711,25 @@ def text_cell(
         )
     if not isinstance(value, str):
         raise ValueError(f"{where}: a text is expected, found {type(value).__name__} {_shown(value)}")
-    if not value.strip():
-        raise ValueError(f"{where}: no text")
+    if not join_words and _is_literal(value):
+        raise ValueError(
+            f"{where}: the text is a list, an object or bytes as Python writes them, "
+            f"{_shown(value)}; a list of "
+            "words is joined by blanks with the option join_words: true"
+        )
     return check_string(value, f"{where}: the text")
+
+
+def _is_literal(text):  # does it write a list of words, an object or bytes?
+    plain = text.strip()
+    if re.fullmatch(r"b(['\"]).*\1", plain, re.S):
+        return True
+    if plain[:1] + plain[-1:] not in ("[]", "()", "{}"):
+        return False
+    found, value = _parsed(plain)
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(x, (str, dict)) for x in value)
+    return found and isinstance(value, (dict, set))
 
 
 def _joined(value, where):  # a list of words, or a string that writes one, as a text
@@ -618,12 +750,15 @@ def name_cell(
     what: str,  # id or annotator, for the message
 ) -> str:
     "An id or a name as text; 1.0 is 1, where a column of numbers has gaps"
-    if value is None or isinstance(value, float) and math.isnan(value) or value is pd.NA:
-        raise ValueError(f"{where}: no {what}")
-    if isinstance(value, str) and not value.strip():
-        raise ValueError(f"{where}: no {what}")
+    if _is_empty(value):
+        raise ValueError(
+            f"{where}: no "
+            f"{what}{f', only {_shown(value)}' if isinstance(value, str) and value.strip() else ''}"
+        )
+    if isinstance(value, str) and _is_literal(value):
+        raise ValueError(f"{where}: one {what} is expected, found {_shown(value)}")
     if isinstance(value, str):
-        return check_string(value, f"{where}: the {what}")
+        return check_string(value.strip(), f"{where}: the {what}")
     if isinstance(value, Integral) and not isinstance(value, (bool, np.bool_)):
         return str(int(value))
     whole = (
@@ -655,6 +790,7 @@ def mark_cell(
     "Is the label given? Raises ValueError for anything but 0/1, true/false, yes/no and unknown"
     if is_unknown(value) or isinstance(value, str) and not value.strip():
         return None
+    value = float(value) if isinstance(value, Decimal) else value
     word = str(value).strip().lower() if isinstance(value, (str, bool, np.bool_)) else None
     if word is None and isinstance(value, Real) and value in (0, 1):
         return float(value)
@@ -684,6 +820,10 @@ def class_marks(
     return list(names)
 
 # %% ../nbs/00_columns.ipynb #38ac98e3
+class ClassName(str):
+    "The name of a class that was looked up by its number: one label, whatever it holds"
+
+
 def label_cell(
     value,  # of a cell
     where: str,  # file and row
@@ -691,6 +831,8 @@ def label_cell(
     separator: str = ",",  # between names in a text
 ):  # tuple of names; None where they are unknown
     "The labels in one cell; raises ValueError where it is not certain which they are"
+    if isinstance(value, ClassName):
+        return _without_none([str(value)], where)
     if isinstance(value, str):
         value = _listed(value, where, label_names, separator)
     if isinstance(value, dict):
@@ -718,7 +860,7 @@ def _plain_number(value):
 def _is_named_number(value, label_names):  # a number that is the name of a label
     if not label_names or isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         return False
-    return _plain_number(value) in label_names
+    return -1e15 < value < 1e15 and _plain_number(value) in label_names
 
 
 def _numbers_hint(value, label_names):
@@ -774,6 +916,8 @@ def _choices(value, where):  # the list in a label tool's export
 
 # %% ../nbs/00_columns.ipynb #ea0a6bc1
 def _names_of(items, where, label_names):  # a list as names; None where something in it is unknown
+    if items and all(isinstance(x, ClassName) for x in items):
+        return _without_none([str(x) for x in items], where)
     if any(isinstance(x, (list, tuple, dict, set)) for x in items):
         raise ValueError(f"{where}: a list of names is expected, found {_shown(items)}")
     as_names, as_vector = _by_name(items, label_names), _by_place(items, label_names)
@@ -794,7 +938,8 @@ def _names_of(items, where, label_names):  # a list as names; None where somethi
 def _refuse_items(items, where, label_names):  # the line that says what they are not
     if label_names is None:
         raise ValueError(
-            f"{where}: labels are numbers, {_shown(items)}: say what they stand for with the option "
+            f"{where}: labels are numbers or no names, {_shown(items)}: say what they stand for with "
+            "the option "
             "label_names: [first, second, …]"
         )
     odd = next(
@@ -819,7 +964,7 @@ def _by_name(items, label_names):  # the items as texts, if they are names
     if None in plain:
         return None
     if label_names is None:
-        return None if any(is_unknown(x) or _is_number(x) for x in plain) else tuple(plain)
+        return None if any(is_unknown(x) or x and not _is_name(x) for x in plain) else tuple(plain)
     known = all(x in label_names or x.lower() == "none" or not x for x in plain)
     repeats = len(set(plain)) < len(plain) and not all(isinstance(x, str) for x in items)
     return tuple(plain) if known and not repeats else None
@@ -828,7 +973,7 @@ def _by_name(items, label_names):  # the items as texts, if they are names
 def _name_or_none(item, numbers):  # a text, or a number as one where label names may be numbers
     if isinstance(item, str):
         return item.strip()
-    is_number = isinstance(item, Real) and not isinstance(item, (bool, np.bool_)) and math.isfinite(item)
+    is_number = isinstance(item, Real) and not isinstance(item, (bool, np.bool_)) and -1e15 < item < 1e15
     return _plain_number(item) if numbers and is_number else None
 
 
@@ -848,12 +993,23 @@ def _by_place(items, label_names):  # the labels whose place holds 1, if there i
 def _is_number(text):
     try:
         return math.isfinite(float(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 
+def _is_name(text):  # is it certainly a name, and no number, mark or count?
+    if not any(c.isalpha() for c in text) or _is_number(text):
+        return False
+    return not re.search(r"[:=(]\s*\d+([.,]\d+)?\s*[)%]?$", text) and text.count("__label__") < 2
+
+
 def _without_none(names, where):  # the names, each once; "none" stands for itself alone
-    kept = tuple(dict.fromkeys(n for n in names if n and n.lower() != "none"))
+    kept = tuple(n for n in names if n and n.lower() != "none")
+    if len(set(kept)) < len(kept):
+        twice = next(n for k, n in enumerate(kept) if n in kept[:k])
+        raise ValueError(
+            f"{where}: {twice!r} stands twice in one cell; votes of several people need a row each"
+        )
     if kept and any(n.lower() == "none" for n in names):
         raise ValueError(f"{where}: none and labels at once, {', '.join(kept)}")
     for n in kept:
@@ -879,7 +1035,7 @@ def index_cell(
     items = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
     if any(is_unknown(x) for x in items):
         return None
-    return tuple(dict.fromkeys(label_names[_index(x, where, len(label_names))] for x in items))
+    return _without_none([label_names[_index(x, where, len(label_names))] for x in items], where)
 
 
 def _index(item, where, n):  # a whole number from 0 to n - 1
@@ -889,7 +1045,7 @@ def _index(item, where, n):  # a whole number from 0 to n - 1
         or isinstance(item, str)
         and _is_number(item)
     )
-    number = float(item) if is_number else math.nan
+    number = float(item) if is_number and -1e15 < float(str(item)) < 1e15 else math.nan
     if not (math.isfinite(number) and number.is_integer() and 0 <= number < n):
         raise ValueError(f"{where}: {_shown(item)} is no number of a label, from 0 to {n - 1}")
     return int(number)

@@ -436,15 +436,16 @@ def load_docs(
     return docs if common["annotators"]=="aggregate" else split_annotators(docs, keep_aggregate=common["annotators"]=="both")
 
 # %% ../nbs/00_data.ipynb #ca827fd3
-class NoRows(ValueError): "No row of a table fell into a split by the hash of its id"
+class NoRows(ValueError): "No row of a table, or none whose labels are known, fell into a split by the hash of its id"
 
 def _load_splits(dataset, splits, data_dir, options): # those that have documents; of a small table without splits not all may
-    parts = []
+    parts, notes = [], []
     for k, split in enumerate(splits):
         try: parts.append(_load(dataset, split, data_dir, options))
-        except NoRows:
+        except NoRows as error:
             if k+1==len(splits) and not parts: raise
-    return parts
+            notes.append(str(error))
+    return [replace(parts[0], notes=parts[0].notes + tuple(notes)), *parts[1:]]
 
 def _load(dataset, split, data_dir, options):
     if dataset in DATASETS: docs = DATASETS[dataset](split, data_dir, options)

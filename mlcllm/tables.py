@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow import parquet
 
 from .checks import check_choice, check_number
 from mlcllm.columns import (
+    ClassName,
     TABLES,
     class_marks,
     from_arrow,
@@ -27,6 +29,7 @@ from mlcllm.columns import (
     name_cell,
     parse_list,
     read_table,
+    read_text,
     text_cell,
 )
 from .data import DATASETS, AnnotatedDocs, LabelSet, NoRows, _docs, _hub, _options
@@ -41,6 +44,7 @@ _DEFAULTS = dict(
     annotations=None,
     repeats="refuse",
     indices=False,
+    where=None,
     counts=None,
     single=False,
     separator=",",
@@ -67,6 +71,11 @@ def _check_types(o, name):  # raises ValueError for an option of another type
         if not isinstance(o[key], str) and (key in _NAMES or o[key] is not None) or empty:
             raise ValueError(f"option {key} of {name} must be a text, got {o[key]!r}")
     check_choice(f"option repeats of {name}", o["repeats"], REPEATS)
+    if o["where"] is not None and (not isinstance(o["where"], dict) or not o["where"]):
+        raise ValueError(
+            f"option where of {name} must give columns their values, such as {{answer: accept}}, got "
+            f"{o['where']!r}"
+        )
     if not isinstance(o["counts"], (bool, str, int, type(None))):
         raise ValueError(
             f"option counts of {name} must be true, a column's name or a number of people, got "
@@ -107,6 +116,12 @@ def table_options(
                 f"option label_names of {name} must be a list of names, got {o['label_names']!r}"
             )
         o["label_names"] = LabelSet(tuple(_one_name(x, name) for x in o["label_names"])).names
+        if "none" in [n.lower() for n in o["label_names"]]:
+            raise ValueError(
+                f"option label_names of {name}: none is how no label is written: leave it out, or, "
+                "where it is "
+                "one class of a single-label task, give that class another name"
+            )
     _check_types(o, name)
     if (o["indices"] or o["counts"]) and not o["label_names"]:
         raise ValueError(
@@ -128,12 +143,51 @@ class _Rows:
     notes: tuple = ()  # what was left out
 
 
+_STATUS = {
+    "answer": ("ignore", "reject"),
+    "was_cancelled": ("true",),
+    "skipped": ("true",),
+    "status": ("discarded", "draft", "pending", "rejected"),
+    "assignmentstatus": ("rejected",),
+}  # what labelling tools write where a row is no judgement
+
+
+def _is_no_judgement(column, value):
+    return str(value).strip().lower() in _STATUS.get(str(column).lower(), ())
+
+
+def _kept(df, o, source):  # the rows that count, and a note on the others
+    for column in df.columns:
+        odd = (
+            next((v for v in df[column] if _is_no_judgement(column, v)), None)
+            if str(column).lower() in _STATUS
+            else None
+        )
+        if odd is not None and column not in (o["where"] or {}):
+            raise ValueError(
+                f"{source}: column {column!r} says {odd!r} of some rows, which are no judgements "
+                "then: say which "
+                f"rows count, such as where: {{{column}: …}}"
+            )
+    if not o["where"]:
+        return df, ()
+    keep = np.ones(len(df), bool)
+    for column, values in o["where"].items():
+        check_choice(f"column of option where of {source}", column, list(df.columns))
+        wanted = {str(v).lower() for v in (values if isinstance(values, list) else [values])}
+        keep &= np.array([str(v).strip().lower() in wanted for v in df[column]])
+    if not keep.any():
+        raise ValueError(f"{source}: no row has what the option where asks for: {o['where']!r}")
+    places = _places(df, source)
+    out = df[keep].reset_index(drop=True)
+    out.attrs["places"] = [p for p, k in zip(places, keep) if k]
+    return out, (f"{source}: {int((~keep).sum()):,} of {len(keep):,} rows are left out by the option where",)
+
+# %% ../nbs/00g_tables.ipynb #a6ce5b30
 def _annotations(cell, where):  # a list of objects, whichever way it is written
     if isinstance(cell, str) and cell.strip():
         cell = parse_list(cell, where)
-    if isinstance(cell, dict) and all(
-        isinstance(v, (list, np.ndarray)) for v in cell.values()
-    ):  # a list for each key, as `datasets` stores it
+    if isinstance(cell, dict) and all(isinstance(v, (list, np.ndarray)) for v in cell.values()):
         if len({len(v) for v in cell.values()}) > 1:
             raise ValueError(f"{where}: the lists of its annotations differ in length")
         cell = [dict(zip(cell, values)) for values in zip(*cell.values())]
@@ -142,40 +196,78 @@ def _annotations(cell, where):  # a list of objects, whichever way it is written
     if not isinstance(cell, (list, tuple, np.ndarray)) or not all(isinstance(x, dict) for x in cell):
         raise ValueError(
             f'{where}: a list of objects such as {{"annotator": "ann1", "labels": ["joy"]}} is '
-            f"expected, found {str(cell)[:60]!r}"
+            "expected, found "
+            f"{str(cell)[:60]!r}"
         )
     return list(cell)
 
-# %% ../nbs/00g_tables.ipynb #a6ce5b30
-def _unfold(df, o, source):  # a row a judgement, its options, and a note on documents without one
-    nested = o["annotations"] or (
-        "annotations" if o["labels"] not in df and "annotations" in df and not _wide(df, o) else None
-    )
-    if nested is None:
+
+def _as_list(cell, where):  # a list, or the one that a text writes; None where it is neither
+    if isinstance(cell, str) and cell.strip()[:1] in ("[", "("):
+        cell = parse_list(cell, where)
+    return list(cell) if isinstance(cell, (list, tuple, np.ndarray)) else None
+
+
+def _beside(row, o, where):  # the judgements of two lists beside each other
+    people, labels = _as_list(row[o["annotator"]], where), _as_list(row[o["labels"]], where)
+    if people is None or labels is None or len(people) != len(labels):
+        raise ValueError(
+            f"{where}: as many lists of labels as annotators are expected, found "
+            f"{str(row[o['annotator']])[:40]!r} "
+            f"and {str(row[o['labels']])[:60]!r}"
+        )
+    return [{o["annotator"]: who, o["labels"]: label} for who, label in zip(people, labels)]
+
+# %% ../nbs/00g_tables.ipynb #cfda8213
+def _votes_in(row, nested, o, place):  # a row's judgements, and how many more were withdrawn
+    votes = _beside(row, o, place) if nested is None else _annotations(row.pop(nested), place)
+    for vote in votes:
+        for key in (o["annotator"], o["labels"]):
+            if key not in vote:
+                raise ValueError(
+                    f"{place}: an annotation has no {key!r}, only "
+                    f"{', '.join(map(str, vote)) or 'nothing'}; options "
+                    "annotator and labels name its keys"
+                )
+    valid = [v for v in votes if not any(_is_no_judgement(k, x) for k, x in v.items())]
+    return valid, len(votes) - len(valid)
+
+
+def _is_nested(df, o):  # where judgements stand in lists: a column's name, None for two columns, or False
+    if o["annotations"]:
+        return o["annotations"]
+    if o["labels"] not in df and "annotations" in df and not _wide(df, o):
+        return "annotations"
+    if (
+        o["annotator"] in df
+        and o["labels"] in df
+        and all(_as_list(x, "") is not None for x in df[o["annotator"]])
+    ):
+        return None
+    return False
+
+
+def _unfold(df, o, source):  # a row a judgement, its options, and notes on what is left out
+    nested = _is_nested(df, o)
+    if nested is False:
         return df, o, ()
-    check_choice(f"column for annotations of {source}", nested, list(df.columns))
+    if nested is not None:
+        check_choice(f"column for annotations of {source}", nested, list(df.columns))
     o = o | dict(annotator=o["annotator"] or "annotator", id=o["id"] or "row number")
     if o["id"] == "row number":
         df = df.assign(**{"row number": [str(k) for k in range(len(df))]})
-    rows, places, bare = [], [], 0
-    for n, (place, row) in enumerate(zip(_places(df, source), df.to_dict("records")), 1):
-        votes = _annotations(row.pop(nested), place)
-        bare += not votes
-        for vote in votes:
-            for key in (o["annotator"], o["labels"]):
-                if key not in vote:
-                    raise ValueError(
-                        f"{place}: an annotation has no {key!r}, only "
-                        f"{', '.join(map(str, vote)) or 'nothing'}; options annotator and labels "
-                        "name its keys"
-                    )
-            rows.append(row | {k: vote[k] for k in (o["annotator"], o["labels"])})
-            places.append(place)
+    rows, places, bare, withdrawn = [], [], 0, 0
+    for place, row in zip(_places(df, source), df.to_dict("records")):
+        votes, n_more = _votes_in(row, nested, o, place)
+        bare, withdrawn = bare + (not votes), withdrawn + n_more
+        rows += [row | {k: vote[k] for k in (o["annotator"], o["labels"])} for vote in votes]
+        places += [place] * len(votes)
     if not rows:
-        raise ValueError(f"{source}: column {nested!r} holds no annotation at all")
+        raise ValueError(f"{source}: there is no annotation at all")
     out = pd.DataFrame(rows, dtype=object)
     out.attrs["places"] = places
-    return out, o, (f"{source}: {bare:,} documents without an annotation are left out",) if bare else ()
+    notes = (f"{source}: {bare:,} documents without an annotation are left out",) * bool(bare)
+    return out, o, notes + (f"{source}: {withdrawn:,} withdrawn annotations are left out",) * bool(withdrawn)
 
 
 def _places(df, source):
@@ -191,6 +283,9 @@ _SPLITS = {
     "val": "dev",
     "valid": "dev",
     "development": "dev",
+    "validate": "dev",
+    "eval": "dev",
+    "evaluation": "dev",
     "training": "train",
     "testing": "test",
 }
@@ -202,7 +297,7 @@ def _split_of(doc_id):  # train, dev or test by a hash of the id
 
 
 def _split_cell(value, where):
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or is_unknown(value):
         raise ValueError(f"{where}: no split, a name such as train, dev or test is expected, found {value!r}")
     name = value.strip().lower()
     return _SPLITS.get(name, name)
@@ -214,7 +309,7 @@ def _ids(df, o, places, texts):  # of each row's document
     if o["annotator"] is None and o["repeats"] != "gather":
         return [str(k) for k in range(len(df))]
     return [
-        str(k) for k in pd.factorize(np.array(texts, dtype=object))[0]
+        str(k) for k in pd.factorize(np.array([t.strip() for t in texts], dtype=object))[0]
     ]  # rows of one text judge one document
 
 # %% ../nbs/00g_tables.ipynb #4534520d
@@ -231,10 +326,13 @@ def _read_rows(df, o, source, notes):  # `_Rows`
         if o["annotator"]
         else [None] * len(df)
     )
+    if o["id"] is None:
+        first = {}
+        texts = [first.setdefault(i, t) for i, t in zip(ids, texts)]
     rows = _Rows(places, ids, texts, splits, who, notes)
     _check_documents(rows)
-    if o["annotator"] and o["id"] is not None:
-        _check_votes(rows)
+    if bool(o["annotator"]) == (o["id"] is not None) and not o["counts"]:
+        _check_votes(rows, o["annotator"])
     return rows
 
 
@@ -249,19 +347,26 @@ def _check_documents(rows):  # one text and one split per id
                 )
 
 
-def _check_votes(rows):  # ids must be documents', not judgements'
+def _check_votes(rows, annotator):  # a row must be a document where it seems to be a judgement or a label
     if len(set(rows.id)) < len(rows.id):
         return
     times = pd.Series(rows.text).map(pd.Series(rows.text).value_counts())
     if (times > 1).mean() < 0.5:
         return
+    place = rows.places[int((times > 1).to_numpy().argmax())]
+    if annotator:
+        raise ValueError(
+            f"{place}: every judgement has an id of its own, but texts repeat: with id: null the "
+            "judgements of one "
+            "text are those of one document"
+        )
     raise ValueError(
-        f"{rows.places[int((times > 1).to_numpy().argmax())]}: every judgement has an id of its own, "
-        "but texts repeat: with id: null the judgements of one text are those of one document"
+        f"{place}: most texts stand in several rows: if a row is a judgement, name the annotator's column "
+        "(annotator); if it is one label of several, repeats: gather; if they are documents, give them ids"
     )
 
 # %% ../nbs/00g_tables.ipynb #487d6060
-_SIGNS = re.compile(r"\s*[;|/&+\n\t]\s*|\s+(?:and|or)\s+", re.I)
+_SIGNS = re.compile(r"[;|#\n\t\u3001\uff0c\uff1b]")  # that stand between labels, not in them
 
 
 def _first_places(cells, places):  # each name that occurs, and where it does first
@@ -273,14 +378,18 @@ def _first_places(cells, places):  # each name that occurs, and where it does fi
 
 
 def _check_separator(known):  # names that look like several names
+    words = {_plain_name(name) for name in known}
     for name, place in known.items():
-        parts = [p for p in _SIGNS.split(name) if p]
-        if len(parts) < 2 or not (re.search(r"[;|\n\t]", name) or set(parts) <= set(known)):
+        parts = [p for p in re.split(r"[\W_]+|\b(?:and|or)\b", _plain_name(name)) if p]
+        pieces = [p for p in _SIGNS.split(name) if p.strip()]
+        if len(pieces) < 2 and (len(parts) < 2 or not set(parts) <= words):
             continue
-        sign = _SIGNS.search(name)[0]
+        found = _SIGNS.search(name) or re.search(r"\s+(?:and|or)\s+|[\W_]+", name)
+        sign = found[0] if found else " "
         raise ValueError(
             f"{place}: is {name!r} one label? If {sign.strip() or sign!r} separates labels, say so "
-            f"with the option separator: {sign!r}; if it is one, list all labels with label_names"
+            "with the option "
+            f"separator: {sign!r}; if it is one, list all labels with label_names"
         )
 
 
@@ -360,6 +469,7 @@ def _check_single(values, places, rows=None):  # exactly one label where they ar
     if len(bad):
         raise ValueError(
             f"{places[bad[0]]}: exactly one label expected (single=True), found {int(n[bad[0]])}"
+            + ("; none is how no label is written, so a class needs another name" if n[bad[0]] == 0 else "")
         )
 
 
@@ -442,14 +552,12 @@ def _without_repeats(rows, values, o):  # rows and values with one row for each 
 # %% ../nbs/00g_tables.ipynb #79619e51
 def _count_cell(value, where):  # a whole number of votes; nan where it is unknown
     if isinstance(value, str):
-        try:
-            value = float(value) if value.strip() else None
-        except ValueError:
-            pass
+        plain = value.strip()
+        value = float(plain) if re.fullmatch(r"\d{1,9}(\.0)?", plain) else plain or None
     if is_unknown(value):
         return np.nan
     whole = (
-        isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer() and value >= 0
+        isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < 1e9 and value == int(value)
     )
     if not whole:
         raise ValueError(f"{where}: a number of votes is expected, found {value!r}")
@@ -462,7 +570,7 @@ def _read_counts(df, o, source, places):  # (n_rows, n_labels) numbers of votes
     else:
         check_choice(f"column for labels of {source}", o["labels"], list(df.columns))
         lists = [
-            parse_list(x, where) if isinstance(x, str) and x.strip() else x
+            parse_list(x, where) if isinstance(x, str) and x.strip()[:1] in ("[", "(") else x
             for x, where in zip(df[o["labels"]], places)
         ]
     for x, where in zip(lists, places):
@@ -525,6 +633,12 @@ def _cast(
 def _unroll_counts(df, o, source, rows):  # rows and votes, a row a person who voted
     counts = _read_counts(df, o, source, rows.places)
     people = _n_people(df, o, source, counts, rows.places)
+    many = np.flatnonzero(np.nan_to_num(people) > 100_000)
+    if len(many):
+        raise ValueError(
+            f"{rows.places[many[0]]}: {people[many[0]]:,.0f} people are more than can be read (at "
+            "most 100,000 a document)"
+        )
     known = np.flatnonzero(~np.isnan(counts).any(1) & (np.nan_to_num(people) > 0))
     if not len(known):
         raise ValueError(f"{source}: no row has a vote")
@@ -549,7 +663,17 @@ def _of_split(rows, values, split, source):  # the rows of a split
     kept = {
         key: [getattr(rows, key)[k] for k in keep] for key in ("places", "id", "text", "split", "annotator")
     }
-    return _Rows(**kept, notes=rows.notes), values[keep]
+    odd = sorted(set(rows.split) - {"train", "dev", "test"})
+    notes = (
+        (
+            f"{source}: {sum(s in odd for s in rows.split):,} rows have another split than train, "
+            "dev and test "
+            f"({', '.join(odd[:5])}) and are in none of them",
+        )
+        if odd
+        else ()
+    )
+    return _Rows(**kept, notes=rows.notes + notes), values[keep]
 
 
 def _without_unknown(
@@ -560,7 +684,7 @@ def _without_unknown(
         return rows, values
     n, what = len(values) - len(known), "judgements" if rows.annotator[0] is not None else "documents"
     if not len(known):
-        raise ValueError(
+        raise NoRows(
             f"{source}: the labels of all {n:,} {what} of split {split!r} are unknown (-1, null, nan "
             "or an empty mark): they are hidden, or the column is another one; take another split"
         )
@@ -590,6 +714,16 @@ def _from_votes(name, split, labels, rows, values, counted):  # documents from a
     return replace(docs, counted=counted)
 
 
+def _check_both(df, o, given, source):  # two places for the labels
+    named = given.get("labels")
+    if named in df and _wide(df, o) and named not in o["label_names"]:
+        raise ValueError(
+            f"{source}: labels stand in column {named!r} (option labels) and in columns called like "
+            "label_names: "
+            "leave one of the options out, or rename the columns"
+        )
+
+
 def load_table(
     split: str,  # train, dev or test
     df: pd.DataFrame,  # a row a document, a judgement or a label
@@ -599,7 +733,9 @@ def load_table(
 ) -> AnnotatedDocs:
     "Documents from a table; raises ValueError with the row of what is not certainly understood"
     o, source = table_options(name, options), source or name
-    df, o, notes = _unfold(df.reset_index(drop=True), o, source)
+    _check_both(df, o, options or {}, source)
+    df, left_out = _kept(df.reset_index(drop=True), o, source)
+    df, o, notes = _unfold(df, o, source)
     for key in ["text"] + [k for k in ("id", "annotator") if o[k] is not None]:
         if o[key] == "id" and "id" not in df:
             raise ValueError(
@@ -607,7 +743,7 @@ def load_table(
                 "option id names another one, id: null numbers the rows"
             )
         check_choice(f"column for {key} of {source}", o[key], list(df.columns))
-    rows = _read_rows(df, o, source, notes)
+    rows = _read_rows(df, o, source, left_out + notes)
     if o["counts"]:
         (rows, values), names = _unroll_counts(df, o, source, rows), o["label_names"]
     else:
@@ -616,10 +752,9 @@ def load_table(
     if o["single"]:
         _check_single(values, rows.places)
     try:
-        rows, values = _of_split(rows, values, split, source)
+        rows, values = _without_unknown(*_of_split(rows, values, split, source), split, source)
     except NoRows as error:
         raise error if o["split"] not in df else ValueError(str(error)) from None
-    rows, values = _without_unknown(rows, values, split, source)
     labels = LabelSet(tuple(names), not o["single"], not o["single"])
     if rows.annotator[0] is not None:
         return replace(_from_votes(name, split, labels, rows, values, bool(o["counts"])), template=None)
@@ -628,9 +763,9 @@ def load_table(
 # %% ../nbs/00g_tables.ipynb #667d1ab9
 def _class_name(value, names, where):  # the name of a class number; None where it is unknown
     if isinstance(value, str):
-        return value
+        return ClassName(value)
     found = index_cell(value, where, tuple(names))
-    return found[0] if found else None
+    return None if found is None else ClassName(names[int(value)])
 
 
 def _with_names(value, feature, where):  # a value in which class numbers are names
@@ -659,39 +794,70 @@ def _has_names(feature):  # does it hold classes anywhere?
     return bool(getattr(feature, "names", None)) or inner is not None and _has_names(inner)
 
 # %% ../nbs/00g_tables.ipynb #c2601058
-def _hub_split(repo, split, dataset, label_names):  # a split as a DataFrame, class numbers as names
-    df = from_arrow(
-        dataset.with_format(None).data.table
-        if dataset._indices is None
-        else dataset.flatten_indices().data.table,
-        repo,
-    )
-    places = [f"{repo}, split {split}, row {n}" for n in range(1, len(df) + 1)]
-    for column, feature in dataset.features.items():
+def _name_classes(df, features, places, label_names):  # the table with class numbers as names
+    for column, feature in features.items():
         if not _has_names(feature):
             continue
-        df[column] = pd.Series(
-            [_with_names(x, feature, f"{where}, column {column!r}") for x, where in zip(df[column], places)],
-            dtype=object,
-        )
+        found = [
+            _with_names(x, feature, f"{where}, column {column!r}") for x, where in zip(df[column], places)
+        ]
         names = getattr(feature, "names", None)
         if names and len(names) == 2 and column in (label_names or ()):
-            df[column] = df[column].replace(dict(zip(names, class_marks(names, column))))
-    return df.assign(split=split), places
+            marks = dict(zip(names, class_marks(names, column)))
+            found = [marks.get(x, x) for x in found]
+        df[column] = pd.Series(found, dtype=object)
+    return df
+
+
+def _hub_split(repo, split, dataset, label_names):  # a split as a DataFrame, and the place of each row
+    plain = dataset.flatten_indices() if dataset._indices is not None else dataset
+    df = from_arrow(plain.with_format(None).data.table, repo)
+    places = [f"{repo}, split {split}, row {n}" for n in range(1, len(df) + 1)]
+    return _name_classes(df, dataset.features, places, label_names).assign(split=split), places
+
+
+def _put_together(tables, places):  # several splits as one table; None where one lacks a column
+    names = list(dict.fromkeys(n for df in tables for n in df))
+    columns = {n: [x for df in tables for x in (df[n] if n in df else [None] * len(df))] for n in names}
+    out = pd.DataFrame({n: pd.Series(values, dtype=object) for n, values in columns.items()})
+    out.attrs["places"] = places
+    return out
 
 
 def _hub_table(repo, config, label_names):  # all splits of a Hub data set
     splits = [_hub_split(repo, split, ds, label_names) for split, ds in _hub(repo, config).items()]
-    table = pd.concat([df for df, _ in splits], ignore_index=True)
-    table = (
-        table.astype(object).where(table.notna(), None)
-        if any(list(df) != list(splits[0][0]) for df, _ in splits)
-        else table
-    )
-    table.attrs["places"] = [place for _, places in splits for place in places]
-    return table
+    return _put_together([df for df, _ in splits], [place for _, places in splits for place in places])
 
 # %% ../nbs/00g_tables.ipynb #d0b54aaa
+_OF_SPLIT = re.compile(r"(?:^|[-_. ])(train|training|validation|valid|val|dev|test)(?:[-_. ]|$)", re.I)
+_NO_DATA = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json")
+
+
+def _text_tables(folder):  # the files of a folder that are tables in text
+    found = [p for d in (folder, folder / "data") if d.is_dir() for p in sorted(d.iterdir())]
+    kinds = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+    return [p for p in found if p.suffix.lower() in kinds and p.name not in _NO_DATA and p.is_file()]
+
+
+def _folder_table(folder, files, o):  # a table of all splits
+    card = folder / "README.md"
+    if card.is_file() and "configs:" in read_text(card):
+        raise ValueError(
+            f"{folder}: its README.md names configurations of text files: give one of the files as dataset"
+        )
+    tables, places = [], []
+    for path in files:
+        split = _OF_SPLIT.search(path.stem)
+        if not split:
+            raise ValueError(
+                f"{path}: which split is this? Name the file train, validation or test, or give it as dataset"
+            )
+        df = _file_table(path, o)
+        places += _places(df, path)
+        tables.append(df.assign(**{o["split"]: split[1]}))
+    return _put_together(tables, places)
+
+# %% ../nbs/00g_tables.ipynb #c3e6bb0f
 def load_own(
     dataset: str,  # a file's name or a Hub id
     split: str,  # train, dev or test
@@ -705,7 +871,9 @@ def load_own(
         return load_table(split, _file_table(path, o), path.name, options, path)
     if _is_file(path):
         raise ValueError(f"dataset file {path}: its name must end in {suffixes}")
-    if "/" not in dataset:
+    if Path(dataset).is_dir() and (files := _text_tables(Path(dataset))):
+        return load_table(split, _folder_table(Path(dataset), files, o), dataset, options, dataset)
+    if "/" not in dataset and not Path(dataset).is_dir():
         check_choice("dataset", dataset, [*DATASETS, f"a file ({suffixes})", "a Hub id such as owner/name"])
     odd = next((k for k in ("encoding", "delimiter", "sheet") if o[k] is not None), None)
     if odd:
@@ -730,4 +898,15 @@ def _file_table(path, o):  # the table in a file
                 f"option {key} does not fit {path}: it is for {' and '.join(kinds) or 'Hub data sets'}"
             )
     wanted = [o[k] for k in ("id", "text", "annotator") if o[k] is not None]
-    return read_table(path, o["encoding"], o["delimiter"], o["quotes"], o["sheet"], columns=tuple(wanted))
+    df = read_table(path, o["encoding"], o["delimiter"], o["quotes"], o["sheet"], columns=tuple(wanted))
+    features = _stored_features(path) if kind == ".parquet" else {}
+    return _name_classes(df, features, _places(df, path), o["label_names"])
+
+
+def _stored_features(path):  # of a parquet file that `datasets` wrote: its classes have names
+    schema = parquet.read_schema(path)
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    from datasets import Features
+
+    return Features.from_arrow_schema(schema)

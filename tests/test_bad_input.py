@@ -50,7 +50,7 @@ TABLES = [ # a file of one's own: name, content, options, what the line says
     ("a.jsonl", "\n", {}, "is empty"),
     ("a.parquet", "no parquet", {}, "no readable parquet file"),
     ("a.tsv", "id\ttext\n", {}, "a.tsv is empty"),
-    ("a.txt", "id\ttext\n", {}, "must end in .csv, .tsv, .jsonl, .json, .parquet, .xlsx"),
+    ("a.txt", "id\ttext\n", {}, "must end in .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .xlsx"),
     ("a.csv", HEAD + "1,   ,joy,test\n", {}, "row 1: no text"),
     ("a.csv", HEAD + ",hi,joy,test\n", {}, "row 1: no id"),
     ("a.csv", "id,labels,split\n1,joy,test\n", {}, "text"),
