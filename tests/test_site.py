@@ -1,4 +1,5 @@
 "The site: its configuration, how it is built, and what its pages hold. Quarto itself is not needed: a stand-in writes what it would write."
+import ast
 import os
 import re
 import shutil
@@ -12,10 +13,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_site import without_links_in_code
-from tidy_notebooks import link_names, notebook_names, tidy, tidy_outputs, without_bars
+from tidy_notebooks import chapters_used, link_names, modules, notebook_names, tidy, tidy_outputs, under_imports, without_bars
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = notebook_names(ROOT)
+MODULES = modules(ROOT)
 FEW = ["index", "contributing", "changelog", "00_checks", "00_data"]        # enough notebooks to build a site in seconds
 QUARTO = """#!{python}
 # stands for Quarto: writes a page for each notebook into the output folder, or the file that -o names, and notes how it was called
@@ -235,8 +237,8 @@ def test_widgets_and_bars_leave_the_outputs_and_results_stay():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_are_tidy(name):
-    "Names of notebooks are links; outputs hold no progress bars, widgets or warnings of libraries: else run python tests/tidy_notebooks.py"
-    before, after = book(name), tidy(book(name), NAMES)
+    "What python tests/tidy_notebooks.py does is done: links, the chapters used, outputs without progress bars, widgets and warnings of libraries"
+    before, after = book(name), tidy(book(name), NAMES, MODULES)
     assert [cell.source for cell in before.cells] == [cell.source for cell in after.cells]
     assert [cell.get("outputs") for cell in before.cells] == [cell.get("outputs") for cell in after.cells]
     assert before.metadata == after.metadata
@@ -250,9 +252,48 @@ def test_links_between_notebooks_lead_somewhere(name):
     assert set(targets) <= set(NAMES), set(targets) - set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_headings_have_words(name):
-    for cell in book(name).cells:
+def test_the_heading_above_the_imports_is_followed_by_the_chapters_used():
+    cells = ["#| export\nimport os\nfrom mlcllm.runs import Run\nfrom mlcllm.data import A, B", "#| hide\nfrom mlcllm.engines import load_engine"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    used = chapters_used(notebook, dict(data="00_data", runs="00a_runs", engines="00c_engines"))
+    assert used == "This chapter uses [00_data](00_data.ipynb) and [00a_runs](00a_runs.ipynb)."
+    assert under_imports("## What it stands on", used) == f"## What it stands on\n\n{used}"
+    assert under_imports("## What it stands on\n\nThis chapter uses [x](x.ipynb).", used) == f"## What it stands on\n\n{used}"
+    assert under_imports("## What it stands on\n\nWords of its own.", used) == "## What it stands on\n\nWords of its own."
+    assert under_imports("## Another", used) == "## Another"
+
+
+HIDDEN = {"hide", "export", "exporti", "default_exp"}
+
+
+def shows(cell):
+    "Does a page show anything of a code cell? Of an exported one the documentation of what it defines, of a hidden one nothing"
+    options = dict(re.findall(r"^#\| *([\w-]+):? *(.*)$", cell.source, re.M))
+    code = re.sub(r"^(#\||[%!]).*$", "", cell.source, flags=re.M).strip()
+    if options.keys() & {"export", "exports"}:
+        defined = [node for node in ast.parse(code).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        return "exports" in options or any(not node.name.startswith("_") for node in defined)
+    if options.keys() & HIDDEN or options.get("include") == "false":
+        return False
+    return bool(cell.outputs) or bool(code) and options.get("echo") != "false"
+
+
+def parts(notebook):
+    "What a page consists of, in order: the levels of headings with their words, and 0 for everything else that it shows"
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and shows(cell):
+            yield 0, "code"
         if cell.cell_type == "markdown":
-            prose = re.sub(r"^```.*?^```", "", cell.source, flags=re.M | re.S)
-            assert not re.search(r"^#{1,6}[ #]*$|^#{1,6} +-\s*$", prose, re.M), cell.source
+            prose = re.sub(r"^```.*?^```", "code", cell.source, flags=re.M | re.S)
+            for line in filter(str.strip, prose.split("\n")):
+                heading = re.match(r"(#{1,6})(?: +(.*))?$", line)
+                yield (len(heading[1]), (heading[2] or "").strip(" #-")) if heading else (0, line)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_heading_is_empty(name):
+    "Every heading has words, and a page shows something below it before the next one of its level"
+    found = list(parts(book(name)))
+    assert all(words for _, words in found)
+    empty = [words for (level, words), (following, _) in zip(found, [*found[1:], (1, "")]) if level and following and following <= level]
+    assert empty == []

@@ -1,4 +1,5 @@
-"""Notebooks as they are committed: names of notebooks in prose are links, outputs hold no progress bars, widgets or warnings of libraries.
+"""Notebooks as they are committed: names of notebooks in prose are links, the heading above a chapter's imports is followed by the chapters
+that it imports, and outputs hold no progress bars, widgets or warnings of libraries.
 
 python tests/tidy_notebooks.py [folder of the repository]; a second run changes nothing. A test asks that there is nothing left to do.
 """
@@ -10,6 +11,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN_WORDS = {"index"}                   # a notebook's name that prose uses as a word
+IMPORTS = "## What it stands on"          # the heading above a chapter's imports, of which the site shows nothing
 CHAPTERS = {"00": "00_data"}              # where a number begins several names: the chapter that is meant by it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -26,6 +28,13 @@ LIBRARY_WARNING = re.compile(r"^\[\w+\] |\w*Warning: |^(WARNING|[WIE]\d{4} )")
 
 def notebook_names(root):
     return sorted(path.stem for path in (Path(root) / "nbs").glob("*.ipynb"))
+
+
+def modules(root):
+    "The notebook of each module: module -> name"
+    sources = {name: (Path(root) / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8") for name in notebook_names(root)}
+    found = {name: re.search(r"#\| *default_exp (\w+)", source) for name, source in sources.items()}
+    return {match[1]: name for name, match in found.items() if match}
 
 
 def short_names(names):
@@ -56,7 +65,7 @@ def link_code(ticks, code, names):
     name = re.fullmatch(r"(?:nbs/)?(\w+?)(?:\.ipynb)?", code.strip())
     if name and name[1] in names and name[1] not in PLAIN_WORDS:
         return link(name[1])
-    linked = link_text(code, names) if re.search("[→⇄]", code) else code
+    linked = link_text(code, names) if re.search("[→⇄]", code) and "`" not in code else code
     return linked if linked != code else f"{ticks}{code}{ticks}"
 
 
@@ -123,23 +132,40 @@ def tidy_outputs(outputs):
     return tidied
 
 
-def tidy(book, names):
+def chapters_used(book, notebook_of):
+    "A sentence with the chapters whose modules a notebook's own module imports; empty where there are none"
+    exported = [cell.source for cell in book.cells if cell.cell_type == "code" and re.search(r"^#\| *export", cell.source, re.M)]
+    imported = re.findall(r"^(?:from|import) mlcllm\.(\w+)", "\n".join(exported), re.M)
+    links = [link(name) for name in sorted({notebook_of[module] for module in imported if module in notebook_of})]
+    together = " and ".join([", ".join(links[:-1]), links[-1]] if links[1:] else links)
+    return f"This chapter uses {together}." if links else ""
+
+
+def under_imports(source, sentence):
+    "The cell that holds the heading above the imports, and below it the chapters used"
+    heading, _, below = source.partition("\n")
+    ours = heading.strip() == IMPORTS and (not below.strip() or below.strip().startswith("This chapter uses ["))
+    return f"{IMPORTS}\n\n{sentence}" if ours and sentence else source
+
+
+def tidy(book, names, notebook_of):
     "A notebook with links and without the rest"
     book.metadata.pop("widgets", None)
+    sentence = chapters_used(book, notebook_of)
     for cell in book.cells:
         if cell.cell_type == "markdown":
-            cell.source = link_names(cell.source, names)
+            cell.source = under_imports(link_names(cell.source, names), sentence)
         elif cell.cell_type == "code":
             cell.outputs = tidy_outputs(cell.outputs)
     return book
 
 
 def main(root=ROOT):
-    names = notebook_names(root)
+    names, notebook_of = notebook_names(root), modules(root)
     for name in names:
         path = Path(root) / "nbs" / f"{name}.ipynb"
         before = path.read_text(encoding="utf-8")
-        after = nbformat.writes(tidy(nbformat.reads(before, nbformat.NO_CONVERT), names)) + "\n"
+        after = nbformat.writes(tidy(nbformat.reads(before, nbformat.NO_CONVERT), names, notebook_of)) + "\n"
         if after != before:
             path.write_text(after, encoding="utf-8")
             print(f"changed: nbs/{path.name}")
