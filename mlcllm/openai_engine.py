@@ -259,6 +259,14 @@ class TokenNames:
         if all(n[1] is not None and n[1] in self.by_bytes for n in names): return {n: tuple(self.by_bytes[n[1]]) for n in names}
         return {n: self._in(range(len(self.ways)), n) for n in names}
 
+    def twins(self, ways, with_bytes): # how many tokens share what they are called with another one, half characters left aside
+        shared = set()
+        for names, theirs in (self.ways[w] for w in ways or range(len(self.ways))):
+            for text, ids in names.items():
+                alike = _places([theirs[i] if with_bytes else None for i in set(ids)]) if text and "\ufffd" not in text and len(set(ids)) > 1 else {}
+                if any(len(places) > 1 for places in alike.values()): shared |= set(ids)
+        return len(shared)
+
     def _in(self, ways, name): return tuple(sorted({i for w in ways for i in self.ids(w, name)}))
 
 def _places(values): # value -> ids
@@ -412,6 +420,7 @@ def _identify(self:OpenAIEngine): # asks, compares with what is stored, and give
     card, told = self.client.card() | {k: v for k,v in dict(system_fingerprint=answer.get("system_fingerprint")).items() if v}, _told(answer)
     listed = {n for _,_,top in _steps(answer) for n,_ in top if not isinstance(n, int)}
     self._ways = (listed and self.names.fitting(listed)) or None
+    if listed and (twins := self.names.twins(self._ways, all(n[1] is not None for n in listed))): self.limits += (f"the server names tokens by their texts, and {twins:,} of the tokenizer's {len(self.tokenizer):,} tokens share theirs with another one (such as a word with and without a blank before it): of these nothing is known (see values_unknown in the counters)",)
     before = [(c, t, space) for api, c, t, space in self.client.kept.models(self._server) if api==self.api]
     space = next((space for c, t, space in before if c==card and _same_answer(t, told)), None)
     if space is None:
@@ -528,7 +537,7 @@ def _written(self:OpenAIEngine, steps, answer): # token ids of an answer
     text = (choice.get("message") or {}).get("content") if self.api=="chat" else choice.get("text")
     ids = [list(s.ids) for s in steps]
     if len(ids[-1]) > 1 and choice.get("finish_reason")=="stop" and (ends := [i for i in ids[-1] if i in self.eos]): ids[-1] = ends[:1] # which end it is makes no difference
-    ways = _spellings(ids, text.encode("utf-8", "replace"), self._said_bytes) if isinstance(text, str) else []
+    ways = _spellings(ids, re.sub(r"[\ud800-\udfff]", "\ufffd", text), self._said_bytes) if isinstance(text, str) else []
     if len(ways)==1: return ways[0]
     odd = next((s for s,i in zip(steps, ids) if len(i)!=1), steps[0])
     name = odd.name[0] if odd.name[0] is not None else odd.name[1]
@@ -540,12 +549,13 @@ def _said_bytes(self:OpenAIEngine): # what each token adds to a text
     special = set(self.tokenizer.all_special_ids) | self.eos
     return lambda i: b"" if i in special else self.names.bytes[i]
 
-def _spellings(choices, text, written, most=2): # ways to write a text with one of the ids of each step, up to `most`; a leading blank may have been dropped
-    ways = [((), b"")]
-    for k, ids in enumerate(choices):
-        longer = [(path + (i,), said + written(i)) for path, said in ways for i in ids if written(i) is not None]
-        ways = [(path, said) for path, said in longer if text.startswith(said) or text.startswith(said.removeprefix(b" "))][:256]
-    return [list(path) for path, said in ways if text in (said, said.removeprefix(b" "))][:most]
+def _spellings(choices, text, written): # ways to write a text with one of the ids of each step; a leading blank may have been dropped; none where there are too many to try
+    read, ways = lambda said: said.decode("utf-8", "replace"), [((), b"")]
+    for ids in choices:
+        longer = [((*path, i), said + written(i)) for path, said in ways for i in ids if written(i) is not None]
+        ways = [(path, said) for path, said in longer if any(text.startswith(read(x).rstrip("\ufffd")) for x in (said, said.removeprefix(b" ")))]
+        if len(ways) > 256: return []
+    return [list(path) for path, said in ways if text in (read(said), read(said.removeprefix(b" ")))]
 
 # %% ../nbs/00e_openai.ipynb #f8bd8550
 @patch
