@@ -178,7 +178,7 @@ def read_record(
     try: record = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError): raise ValueError(f"{path} cannot be read: it is {'damaged or cut off' if text.strip() else 'empty'}; {again}") from None
     if not isinstance(record, dict): raise ValueError(f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}")
-    if record.get("schema_version")!=SCHEMA: raise ValueError(f"{path} cannot be read: it was made by another version (schema {record.get('schema_version')!r}, this one reads {SCHEMA}); run it again")
+    if record.get("schema_version")!=SCHEMA: raise ValueError(f"{path} was made by another version: its record has schema {str(record.get('schema_version'))[:20]}, this one reads {SCHEMA}; run it again")
     if wrong := next((k for k,kind in _RECORD.items() if not isinstance(record.get(k), kind)), None): raise ValueError(f"{path} cannot be read: {wrong} is {'missing' if wrong not in record else 'no ' + _RECORD[wrong].__name__}; {again}")
     return _whole(record)
 
