@@ -137,7 +137,8 @@ class _HidingFilter(logging.Filter):
         return True
 
 _HIDING = _HidingFilter()
-for _name in ("httpx", "openai._base_client", "httpcore.connection", "httpcore.http11", "httpcore.proxy"): logging.getLogger(_name).addFilter(_HIDING)
+for _name in ("openai._base_client", *(f"{p}{n}" for n in ("", "2") for p in ("httpx", "httpcore"))): logging.getLogger(_name).addFilter(_HIDING)
+for _name in ("connection", "http11", "http2", "proxy"): [logging.getLogger(f"httpcore{n}.{_name}").addFilter(_HIDING) for n in ("", "2")]
 
 # %% ../nbs/00e_openai.ipynb #9b12dc68
 class _Client:

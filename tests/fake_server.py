@@ -4,7 +4,7 @@ Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, at most
 Naming: how tokens are named in what a text server says: text (the token's own), decoded (each token alone, so that SentencePiece drops a leading blank), bytes (decoded, and the token's bytes beside it; without chat, `bytes:\\xf0` where a token is no text), said (decoded, and the bytes of that text, as vLLM does), pieces (the tokenizer's own writing), ids (token_id:N).
 Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for. With `--forward URL` it stands before another server and adds faults only.
 """
-import argparse, hashlib, json, threading, urllib.error, urllib.request
+import argparse, base64, hashlib, json, threading, urllib.error, urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -62,7 +62,9 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, status, message, **more): self.send(status, dict(error=dict(message=message, **more)))
 
     def allowed(self):
-        if self.headers.get("Authorization") == f"Bearer {self.server.key}": return True
+        given, key = self.headers.get("Authorization", ""), self.server.key
+        if given == f"Bearer {key}" or f"key={key}" in self.path.partition("?")[2]: return True
+        if given.startswith("Basic ") and base64.b64decode(given[6:]).decode() == f"me:{key}": return True
         self.refuse(401, "Incorrect API key provided: " + self.headers.get("Authorization", "")[7:])
 
     def moved(self):
@@ -98,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "cut": self.close_connection = True; return self.connection.close()
         if s.forward: return self.relay(body, fault)
         if body.get("model") != s.model: return self.refuse(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
-        chat = self.path.endswith("/chat/completions")
+        chat = self.path.split("?")[0].endswith("/chat/completions")
         if not chat and s.mode == "chat": return self.refuse(404, "This is a chat model and not supported in the v1/completions endpoint.")
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         ids = prompt if isinstance(prompt, list) else s.engine.encode(prompt)

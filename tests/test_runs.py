@@ -217,6 +217,7 @@ def test_a_damaged_record_is_one_line_for_every_reader(tmp_path, damage):
         with pytest.raises((ValueError, FileNotFoundError)) as error: call()
         said = str(error.value)
         assert "\n" not in said and str(folder / "run.json") in said and ("again" in said or "Errno" not in said), said
+    if "link" in damage: return                                    # a listing does not see it
     with pytest.warns(UserWarning, match="it is passed over") as seen: assert find_runs(tmp_path) == []
     assert all("\n" not in str(w.message) for w in seen)
     index = index_runs(tmp_path)
@@ -284,7 +285,7 @@ def test_half_surrogates_are_written_visibly(tmp_path):
     odd = "half \ud83d pair"
     run = begin(tmp_path, note=odd)
     run.warn(odd); run.log(odd); run.count(**{odd: 1})
-    run.save_table("t", pd.DataFrame(dict(text=[odd, None], names=[[odd], []], n=[1, 2])))
+    run.save_table("t", pd.DataFrame(dict(text=np.array([odd, None], dtype=object), names=[[odd], []], n=[1, 2]), dtype=object).astype(dict(n=int)))
     with pytest.raises(ValueError), run.timed("work"): raise ValueError(odd)
     run.done()
     stored = read_run(run.folder)
@@ -310,7 +311,7 @@ def test_what_leaves_the_machine(tmp_path, dataset, more):
     all_text = " ".join([*(str(f.relative_to(tmp_path / "there")) for f in files), (new / "run.json").read_text(), *(pd.read_parquet(f).to_json() + str(pq.read_schema(f).metadata) for f in files if f.suffix == ".parquet")])
     assert not [w for w in PRIVATE if w in all_text]
     back = read_run(new)
-    assert back["docs"].text.isna().all() and back["docs"].output.tolist() == [" joy", None] and "prompt_sha256" not in back["docs"]
+    assert back["docs"].text.isna().all() and back["docs"].output[0] == " joy" and pd.isna(back["docs"].output[1]) and "prompt_sha256" not in back["docs"]
     assert back["docs"].doc_id.tolist() == back["steps"].doc_id.tolist() and [list(g) for g in back["docs"].gold] == [["joy"], []]
     assert (back["docs"].doc_id.tolist() == ["a", "b"]) == (dataset in DATASETS)
     index = index_runs(tmp_path / "there")
