@@ -70,7 +70,8 @@ def _address(base_url): # what can be shown of it, user and password, and what f
     if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1")
     query, user = dict(parse_qsl(parts.query)), None
     if parts.username or parts.password: user = (unquote(parts.username or ""), unquote(parts.password or ""))
-    for secret in (*query.values(), *(user or ())): keep_secret(secret)
+    secret = [v for k,v in query.items() if len(v) >= 16 or re.search(r"(?i)key|token|secret|pass|sig|auth|code", k)]
+    for s in (*secret, *([next(u for u in user[::-1] if u)] if user else ())): keep_secret(s)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}", user, query
 
@@ -123,7 +124,8 @@ def _line(error, url, model): # what an error of the client means
     if isinstance(error, openai.APITimeoutError): return f"{url} does not answer in time: a larger timeout, or a lower concurrency (backend options) may help"
     if isinstance(error, openai.APIConnectionError): return f"{url} cannot be reached: is the server there? (backend option base_url)"
     if 300 <= getattr(error, "status_code", 0) < 400: return f"{url} redirects to {_host(error.response.headers.get('location'))}: this is not followed, for the key would go along; name the right address with the backend option base_url"
-    return f"{url}: {said}"
+    foreign = "; is the tokenizer the model's own? (backend option tokenizer)" if getattr(error, "status_code", 0)==400 and re.search(r"(?i)vocab|token.?id", said) else ""
+    return f"{url}: {said}{foreign}"
 
 def _host(location): # of a redirect, and nothing that may be secret
     try: parts = urlsplit(location or "")
@@ -172,7 +174,7 @@ class _Client:
         raise ValueError(f"{self.url}: the answers are not what was asked for ({hide_secrets(wrong).splitlines()[0][:200]})")
 
     def card(self): # what the server says of its model; {} where it says nothing
-        try: listed = self.api.with_options(max_retries=min(1, self.o["retries"])).get("/models", cast_to=object)
+        try: listed = self.api.with_options(max_retries=min(1, self.o["retries"]), timeout=min(self.o["timeout"], 10)).get("/models", cast_to=object)
         except openai.AuthenticationError as error: raise ValueError(_line(error, self.url, self.model)) from None
         except openai.OpenAIError: return {}
         models = listed.get("data") if isinstance(listed, dict) else listed
@@ -285,6 +287,7 @@ class _Step:
     values: dict      # id -> log-probability, where the id is certain
     unsure: frozenset # ids that share a name with others: nothing is known of them
     bound: float      # what every other id is at most; nan: not known
+    strange: tuple    # names of the list that no token has
 
 def _named(text, written=None): # an id, or text and bytes
     if text is not None and (m := re.fullmatch(r"token(?:_id)?:(\d+)", text)): return int(m[1])
@@ -315,14 +318,15 @@ def _meaning(steps, names, ways=None): # steps with ids for names; names(): a To
     return [_one_step(name, p, top, lambda n: (n,) if isinstance(n, int) else meant[n]) for name, p, top in steps]
 
 def _one_step(name, p, top, ids_of):
-    top, values, unsure = [(n, v) for n,v in top if v > _NO_VALUE], {}, set()
+    top, values, unsure = [(n, v) for n,v in top if v > _NO_VALUE or isinstance(n, int)], {}, set()
     for n, v in top:
         ids = ids_of(n)
         if len(ids)==1 and values.get(ids[0], v)==v: values[ids[0]] = v
         else: unsure |= set(ids)
     others = [v for n,v in top if n!=name] or [v for _,v in top]
-    bound = min(others, default=0.) if all(ids_of(n) for n,_ in top) else np.nan
-    return _Step(ids_of(name), name, p, {i: v for i,v in values.items() if i not in unsure}, frozenset(unsure), bound)
+    strange = tuple(n for n in dict.fromkeys([name, *(n for n,_ in top)]) if not ids_of(n))
+    bound = np.nan if strange else min(others, default=0.)
+    return _Step(ids_of(name), name, p, {i: v for i,v in values.items() if i not in unsure}, frozenset(unsure), bound, strange)
 
 # %% ../nbs/00e_openai.ipynb #a79cb3ca
 _PROBE = "The colours of the flags are red , green , blue" # the blanks before the commas tell how a server names tokens
@@ -459,6 +463,7 @@ def _new_tokens(self:OpenAIEngine, ids, n, watch): # steps of an answer of at mo
     steps = [_meaning(_steps(a), lambda: self.names, self._ways) for a in answers]
     if any([s.ids for s in more]!=[s.ids for s in steps[0]] for more in steps[1:]): raise ValueError(f"{self.client.url} gives other answers when it is asked the same again, so that its values cannot be read in parts: ask for fewer labels")
     for s in steps[0]: self._check_names(s)
+    if all(len(s.ids)==1 for s in steps[0]): self._check_text([s.ids[0] for s in steps[0]], answers[0])
     joined = [replace(s, values={k: v for more in alike for k,v in more.values.items()}) for s, *alike in zip(steps[0], *steps)]
     return joined, answers[0]
 
@@ -471,13 +476,16 @@ def _part(self:OpenAIEngine, ids, n, watch): # the answer to one request
 
 @patch
 def _check_names(self:OpenAIEngine, step): # a plain name without a token says that tokenizers differ
-    text = step.name[0] if not isinstance(step.name, int) else None
-    if isinstance(step.name, int) and step.name >= max(len(self.tokenizer), 1) or text and not step.ids and text.isascii() and not re.fullmatch(r"\s*[<\[].*[>\]]\s*", text): raise ValueError(self._foreign(f"token id {step.name}" if text is None else repr(text)))
+    if isinstance(step.name, int):
+        if step.name >= len(self.tokenizer): raise ValueError(self._foreign(f"token id {step.name}"))
+        return
+    plain = [t for t,_ in step.strange if t and t.isascii() and not re.fullmatch(r"\s*[<\[].*[>\]]\s*", t)]
+    if plain: raise ValueError(self._foreign(repr(plain[0])))
 
 @patch
 def _foreign(self:OpenAIEngine, what): # a message that holds whichever of the two is at fault
     name = self.options["tokenizer"] or self.model
-    return f"{self.client.url} wrote {what}, which is no token of the tokenizer {str(name)!r} ({len(self.tokenizer):,} tokens): either it is not the model's own (backend option tokenizer), or the server names tokens in a way that is not known here (one that gives their bytes or ids can be read)"
+    return f"{self.client.url} names {what}, which is no token of the tokenizer {str(name)!r} ({len(self.tokenizer):,} tokens): either it is not the model's own (backend option tokenizer), or the server names tokens in a way that is not known here (one that gives their bytes or ids can be read)"
 
 @patch
 def _values(self:OpenAIEngine, steps, watch): # (n_steps, n_watched) log-probabilities, nan where cut off or unknown, and what those are at most; nan: not known
@@ -563,7 +571,6 @@ def _spellings(choices, text, written): # ways to write a text with one of the i
 def _free(self:OpenAIEngine, prompt, max_new_tokens, stop, watch):
     steps, answer = self._new_tokens(prompt, max_new_tokens, watch)
     ids = self._written(steps, answer)
-    self._check_text(ids, answer)
     n, text, reason = end_of_text(self.tokenizer, ids, stop, self.eos, max_new_tokens)
     z, bound = self._values(steps[:n], watch)
     return Generation(tuple(ids[:n]), text, z, np.zeros(n, np.float32), reason or "eos", np.array([s.logprob for s in steps[:n]], np.float32), bound)
@@ -573,10 +580,10 @@ def _check_text(self:OpenAIEngine, ids, answer): # do the ids say what the serve
     choice = answer["choices"][0]
     text = (choice.get("message") or {}).get("content") if self.api=="chat" else choice.get("text")
     letters = lambda t: re.sub(r"[\s\ufffd\ud800-\udfff▁Ġ]+", "", t)
-    ours = letters(self.tokenizer.decode(ids, skip_special_tokens=True))
-    if not isinstance(text, str) or letters(text) in (ours, letters(self.tokenizer.decode(ids))): return
-    if ours.startswith(letters(text)) or letters(text).startswith(ours): return # cut off before a stop string, or behind the last whole character
-    raise ValueError(f"{self.client.url} wrote {text[:40]!r}, and its tokens read {self.tokenizer.decode(ids)[:40]!r} with the tokenizer {str(self.options['tokenizer'] or self.model)!r}: it is not the model's own; name that with the backend option tokenizer")
+    if not isinstance(text, str): return
+    ours, theirs = (letters(t) for t in (self.tokenizer.decode(ids, skip_special_tokens=True), text))
+    if theirs in ours or ours in theirs or theirs in letters(self.tokenizer.decode(ids)): return # servers cut off what they take for a stop or for thoughts
+    raise ValueError(f"{self.client.url} wrote {text[:40]!r}, and its tokens read {self.tokenizer.decode(ids)[:40]!r} with the tokenizer {str(self.options['tokenizer'] or self.model)!r}: it is not the model's own (name that with the backend option tokenizer)")
 
 @patch
 def _constrained(self:OpenAIEngine, prompt, max_new_tokens, stop, watch, allowed): # a request a token: the best of those that may come

@@ -106,6 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         ids = prompt if isinstance(prompt, list) else s.engine.encode(prompt)
         n = body.get("max_tokens") or body.get("max_completion_tokens") or 16
         if len(ids) + n > s.engine.max_length: return self.refuse(400, f"This model's maximum context length is {s.engine.max_length} tokens. However, you requested {len(ids)+n} tokens.")
+        if any(i >= s.engine.model.config.vocab_size for i in body.get("logprob_token_ids") or ()): return self.refuse(400, "logprob_token_ids holds an id that is not in the model's vocabulary.")
         reply = self.reply(body, ids, n, chat, fault)
         if fault not in ("truncated", "wrong"): self.count(body)
         if fault == "truncated": data = json.dumps(reply); return self.send(200, reply, cut=len(data) // 2)

@@ -166,14 +166,27 @@ def test_written_tokens_are_right_or_refused_in_one_line(world, naming, mode):
     print(naming, mode, refused, "of 6 refused")
 
 
-def test_another_tokenizer_is_noticed_and_the_right_one_is_not_accused(world):
+@pytest.mark.parametrize("mode, naming", [("plain", "text"), ("chat", "bytes"), ("full", "ids")])
+def test_another_tokenizer_is_noticed(world, mode, naming):
     folder, model = world
     if folder == "tiny": pytest.skip("it is the other one")
-    with FakeServer(model, "plain", naming="text") as server:
-        engine = load_openai("tiny", dict(base_url=server.url, tokenizer="tiny", cache=False, api="completions"))
+    api = dict(plain="completions", chat="chat", full="full")[mode]
+    with FakeServer(model, mode, naming=naming) as server:
+        engine = load_openai("tiny", dict(base_url=server.url, tokenizer="tiny", cache=False, api=api, retries=0))
         said = []
         for w in WORDS:
             try: engine.generate([engine.encode(f"Say {w}:")], 6)
             except ValueError as error: said.append(str(error))
-        assert said and all("\n" not in s for s in said)
+        assert len(said) > len(WORDS) / 2 and all("\n" not in s for s in said)
         assert any("backend option tokenizer" in s for s in said)
+
+
+def test_the_right_tokenizer_is_not_accused(world):
+    folder, model = world
+    if "llama3" in folder: pytest.skip("seen with the smaller ones")
+    for naming in NAMINGS:
+        with FakeServer(model, "chat", naming=naming) as server:
+            engine = load_openai("tiny", dict(base_url=server.url, tokenizer=folder, cache=False, api="chat"))
+            for w in WORDS:
+                try: engine.generate([engine.encode(f"Say {w}:")], 6)
+                except ValueError as error: assert "cannot be told" in str(error) and "own" not in str(error), str(error)
