@@ -125,7 +125,7 @@ def _line(error, url, model): # what an error of the client means
     if isinstance(error, openai.APIConnectionError): return f"{url} cannot be reached: is the server there? (backend option base_url)"
     if 300 <= getattr(error, "status_code", 0) < 400: return f"{url} redirects to {_host(error.response.headers.get('location'))}: this is not followed, for the key would go along; name the right address with the backend option base_url"
     foreign = "; is the tokenizer the model's own? (backend option tokenizer)" if getattr(error, "status_code", 0)==400 and re.search(r"(?i)vocab|token.?id", said) else ""
-    return f"{url}: {said}{foreign}"
+    return f"{url}: {said.rstrip('.') if foreign else said}{foreign}"
 
 def _host(location): # of a redirect, and nothing that may be secret
     try: parts = urlsplit(location or "")
@@ -355,6 +355,8 @@ class OpenAIEngine(Engine):
     @cached_property
     def model_hash(self): return self._identify() # asks the server, when it is first needed
 
+    def _known(self): return self.model_hash
+
     def _probe(self, api): # the one question that is asked at every start
         prompt = self.encode(_PROBE)
         return self.client.ask(api=="chat", self._body(prompt, 1, self._watched() if api=="full" else [], api), len(prompt) + 1, lambda a: self._steps_of(a, api), fresh=True)
@@ -389,7 +391,7 @@ class OpenAIEngine(Engine):
     def _readable(self, read):
         try: return read()
         except (ValueError, KeyError, TypeError) as error:
-            if _final(error): raise
+            if isinstance(error, ValueError) and not re.search("no log-probabilities|logprobs", str(error)): raise
             raise ValueError(f"{self.client.url}: the model {self.model!r} gives no log-probabilities, which is all that is read here; take another model, or a server that gives them") from None
 
     def _body(self, ids, n, watch, api): # of a request
@@ -514,7 +516,7 @@ def score(
 
 @patch
 def _asked(self:OpenAIEngine, prompts, ids): # counts, and refuses what no server can answer
-    if len(prompts): assert self.model_hash # whose stored answers may be taken
+    if len(prompts) and not self.client.space: self._known() # whose stored answers may be taken
     for k, p in enumerate(prompts):
         if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
     odd = next((i for i in ids if not 0 <= i < len(self.tokenizer)), None)
