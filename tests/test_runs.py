@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlcllm.data import DATASETS, note_parameters, read_parameters
+from mlcllm.alignment import check_weights, join_dists, stored_traces, take_over
+from mlcllm.data import DATASETS, load_docs, note_parameters, read_parameters
+from mlcllm.demos import perturb_labels
 from mlcllm.interchange import write_logs
 from mlcllm.runs import find_runs, hide_secrets, read_record, read_run, read_table, run_folder, run_id, start_run
 from mlcllm.stored_runs import compare_runs, gather, index_runs, publish_runs
@@ -293,14 +295,14 @@ def test_half_surrogates_are_written_visibly(tmp_path):
     assert "half \\ud83d pair" in (run.folder / "run.log").read_text() and stored["record"]["warnings"] == ["half \\ud83d pair"]
 
 
-PRIVATE = ["secret text", "patients-of-clinic", "clinicroom", "/home/somebody"]
+PRIVATE = ["secret text", "patients-of-clinic", "clinicroom", "/srv/somebody"]
 
 
 @pytest.mark.parametrize("dataset, more", [
-    ("/home/somebody/patients-of-clinic/GoEmotions.csv", {}), ("patients-of-clinic.csv", {}), ("GoEmotions.csv", dict(data_dir="/home/somebody/patients-of-clinic")), ("./patients-of-clinic", {}), ("/home/somebody/patients-of-clinic/demo", {}),
-    ("demo", dict(data_dir="/home/somebody/patients-of-clinic/demo")), ("GoEmotions", dict(data_dir="clinicroom/GoEmotions")), ("SemEval", dict(test_ids="/home/somebody/patients-of-clinic.txt", template="/home/somebody/patients-of-clinic.yaml", cot="patients-of-clinic.jsonl")),
-    ("SemEval", dict(model="/home/somebody/models/mine", traces="clinicroom", join="clinicroom,patients-of-clinic.csv", backend_options=dict(base_url="http://clinicroom:80/v1", tokenizer="/home/somebody/t"))),
-    ("GoEmotions", dict(options=dict(splits="clinicroom", clustering="none", file="/home/somebody/x.json"), note="prompt with\nsecret text inside")), ("owner/patients-of-clinic", {})])
+    ("/srv/somebody/patients-of-clinic/GoEmotions.csv", {}), ("patients-of-clinic.csv", {}), ("GoEmotions.csv", dict(data_dir="/srv/somebody/patients-of-clinic")), ("./patients-of-clinic", {}), ("/srv/somebody/patients-of-clinic/demo", {}),
+    ("demo", dict(data_dir="/srv/somebody/patients-of-clinic/demo")), ("GoEmotions", dict(data_dir="clinicroom/GoEmotions")), ("SemEval", dict(test_ids="/srv/somebody/patients-of-clinic.txt", template="/srv/somebody/patients-of-clinic.yaml", cot="patients-of-clinic.jsonl")),
+    ("SemEval", dict(model="/srv/somebody/models/mine", traces="clinicroom", join="clinicroom,patients-of-clinic.csv", backend_options=dict(base_url="http://clinicroom:80/v1", tokenizer="/srv/somebody/t"))),
+    ("GoEmotions", dict(options=dict(splits="clinicroom", clustering="none", file="/srv/somebody/x.json"), note="prompt with\nsecret text inside")), ("owner/patients-of-clinic", {})])
 def test_what_leaves_the_machine(tmp_path, dataset, more):
     folder = made(tmp_path / "here", dataset, **more)
     run = start_run("01_stepwise_logits", read_record(folder)["parameters"], labels=["joy", "none"], fingerprint=read_record(folder)["fingerprint"], output_dir=tmp_path / "here")
@@ -322,3 +324,23 @@ def test_our_own_documents_may_be_given_away(tmp_path):
     made(tmp_path / "here")
     new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
     assert read_table(new, "docs").text.tolist() == ["one secret text", "two"]
+
+
+@pytest.mark.parametrize("damage", [fifo, folder_instead, lambda p: p.write_bytes(b"PAR1")], ids=["a pipe", "a folder", "head only"])
+def test_readers_of_other_chapters_refuse_a_damaged_table_in_one_line(tmp_path, damage):
+    train = load_docs("demo", "train")
+    folder = made(tmp_path)
+    damage(folder / "docs.parquet")
+    os.mkfifo(folder / "dists.parquet")
+    for call in (lambda: perturb_labels(train, str(folder)), lambda: stored_traces(folder, train), lambda: join_dists(str(folder), train)):
+        with pytest.raises((ValueError, FileNotFoundError)) as error: call()
+        assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_a_damaged_record_as_traces_is_one_line(tmp_path):
+    for name in ("empty", "a list", "cut off", "parameters a list", "no fingerprint", "a pipe", "a folder"):
+        folder = made(tmp_path / name.replace(" ", "-"))
+        DAMAGE[name](folder / "run.json")
+        for call in (lambda: take_over(folder, {}, dict(seen={})), lambda: check_weights(folder, dict(model="x")), lambda: stored_traces(folder, load_docs("demo", "train"))):
+            with pytest.raises(ValueError) as error: call()
+            assert "\n" not in str(error.value) and str(folder / "run.json") in str(error.value)
