@@ -233,11 +233,13 @@ class TokenNames:
         true = [d if b is None else b.decode("utf-8", "replace") for b,d in zip(self.bytes, decoded)]
         said = lambda names: [x.encode("utf-8", "replace") for x in names]
         self.ways = [self._way(true, self.bytes), self._way(decoded, said(decoded)), self._way(decoded, self.bytes), self._way(pieces, self.bytes), self._way(pieces, said(pieces))]
+        bare = [t.removeprefix(" ") for t in true]
+        if bare!=decoded: self.ways += [self._way(bare, self.bytes), self._way(bare, said(bare))] # servers that drop a leading blank, whatever the decoder does
         if getattr(tokenizer, "clean_up_tokenization_spaces", False): # " ." is "." to servers that tidy up
             tidy = tokenizer.batch_decode([[i] for i in range(n)], clean_up_tokenization_spaces=True)
             self.ways.append(self._way(tidy, said(tidy)))
         self.by_bytes = _places(self.bytes)
-        self.silent = tuple(sorted(set(tokenizer.all_special_ids) | {i for i,t in enumerate(true) if not t or "\ufffd" in t})) # may be named ""
+        self.silent = tuple(sorted(set(tokenizer.all_special_ids) | {i for i,t in enumerate(true) if not t.strip() or "\ufffd" in t})) # may be named ""
         for i, p in enumerate(pieces): # a byte token keeps its name in some servers' texts
             if re.fullmatch(r"<0x[0-9A-F]{2}>", p):
                 for names, _ in self.ways: names.setdefault(p, []).append(i)

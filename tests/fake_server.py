@@ -1,7 +1,7 @@
 """A small OpenAI-compatible server over a bundled model, which can be made to fail: `python tests/fake_server.py --mode plain --faults .2`.
 
 Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, at most 20 log-probabilities), silent (plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities).
-Naming: how tokens are named in what a text server says: text (the token's own), decoded (each token alone, so that SentencePiece drops a leading blank), bytes (decoded, and the token's bytes beside it; without chat, `bytes:\\xf0` where a token is no text), said (decoded, and the bytes of that text, as vLLM does), pieces (the tokenizer's own writing), ids (token_id:N).
+Naming: how tokens are named in what a text server says: text (the token's own), decoded (each token alone, so that SentencePiece drops a leading blank), bytes (decoded, and the token's bytes beside it; without chat, `bytes:\\xf0` where a token is no text), said (decoded, and the bytes of that text, as vLLM does), pieces (the tokenizer's own writing), bare (the text without a leading blank), ids (token_id:N).
 Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for. With `--forward URL` it stands before another server and adds faults only.
 """
 import argparse, base64, hashlib, json, threading, urllib.error, urllib.request
@@ -29,6 +29,7 @@ def token_name(tokenizer, i, naming, chat):
     if naming == "ids": return dict(token=f"token_id:{i}")
     if naming == "pieces": return dict(token=tokenizer.convert_ids_to_tokens(i))
     if naming == "text": return dict(token=true.decode("utf-8", "replace"))
+    if naming == "bare": return dict(token=true.decode("utf-8", "replace").removeprefix(" "))
     if naming == "said": return dict(token=decoded, bytes=list(decoded.encode()))
     if naming == "bytes" and chat: return dict(token=decoded, bytes=list(true))
     if naming == "bytes" and "\ufffd" in decoded: return dict(token="bytes:" + "".join(f"\\x{b:02x}" for b in true))
