@@ -19,7 +19,7 @@ import pyarrow as pa
 from fastcore.basics import patch
 
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
-from .runs import read_run
+from .runs import read_record, read_table
 from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
 from .stepwise_logits import Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, make_reader, read_traces, trace_docs
 from .metrics import score, to_labels
@@ -285,6 +285,7 @@ def join_dists(
     found = []
     for place in [p.strip() for p in places.split(",")] if isinstance(places, str) else [places] if isinstance(places, Path) else places:
         path = Path(place)/"dists.parquet" if Path(place).is_dir() else Path(place)
+        if path.exists() and not path.is_file(): raise ValueError(f"{path}: no table of estimates (it is no file); give a dists.parquet, or the folder of a run that has one")
         try: rows = pd.read_parquet(path)
         except (OSError, ValueError, pa.ArrowException) as error: raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
         if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]: raise ValueError(f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a row for each document, method and label")
@@ -306,9 +307,10 @@ def take_over(
     noted:dict, # from `note_parameters`: tells which were set
 )->dict: # the parameters, with those of the run
     "The parameters of a run whose answers are read"
-    record = read_run(folder)["record"]; theirs = record["parameters"]
+    record = read_record(folder)
+    theirs = record["parameters"]
     if record["notebook"]!="01_stepwise_logits" or record["status"]!="done": raise ValueError(f"traces: {folder} holds a run of {record['notebook']} that is {record['status']}; a finished run of 01_stepwise_logits is needed")
-    if isinstance(theirs["ratio"], list): raise ValueError(f"traces: {folder} asked with several ratios; name a run with one")
+    if isinstance(theirs.get("ratio"), list): raise ValueError(f"traces: {folder} asked with several ratios; name a run with one")
     for k in _OF_TRACES:
         if noted["seen"].get(k)!=id(parameters[k]) and k in theirs and parameters[k]!=theirs[k] and k not in ("data_dir", "backend_options"): raise ValueError(f"{k}={parameters[k]!r}, but the run in {folder} has {k}={theirs[k]!r}: leave {k} out, or traces")
     return parameters | {k: theirs[k] for k in _OF_TRACES if k in theirs and (k not in ("data_dir", "backend_options") or parameters[k] is None)}
@@ -318,7 +320,7 @@ def check_weights(
     weights:dict, # model and dtype of the engine that asks for the rest; {}: nothing is asked
 )->dict: # those of the run
     "The weights that gave a run's answers, which must be those that are asked now"
-    theirs = {k: read_run(folder)["record"]["fingerprint"][k] for k in ("model", "dtype")}
+    theirs = {k: read_record(folder)["fingerprint"].get(k) for k in ("model", "dtype")}
     for k, v in weights.items():
         if v!=theirs[k]: raise ValueError(f"traces: the answers in {folder} are of other weights ({k} {theirs[k]}, now {v}): run 01 again, or with the same gpu and dtype")
     return theirs
@@ -328,9 +330,9 @@ def stored_traces(
     docs:AnnotatedDocs, # the documents that are scored: those of the run
 )->list: # a StepTrace for each
     "The answers of a run, if they are about these very documents"
-    run = read_run(folder)
-    if run["record"]["fingerprint"]["docs"]!=docs.content_hash(): raise ValueError(f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} now (texts, labels or votes differ): run 01 again")
-    return read_traces(run["docs"], run["steps"], run["record"]["labels"])
+    record = read_record(folder)
+    if record["fingerprint"].get("docs")!=docs.content_hash(): raise ValueError(f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} now (texts, labels or votes differ): run 01 again")
+    return read_traces(read_table(folder, "docs"), read_table(folder, "steps"), record["labels"])
 
 # %% ../nbs/02_alignment.ipynb #2b1ec2f3
 def leave_out(

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .data import AnnotatedDocs, check_choice, check_number
+from .runs import read_table
 
 # %% ../nbs/00b_demos.ipynb #8a61316c
 SAMPLINGS = ("multilabel", "uniform", "random", "complete", "similarity")
@@ -184,7 +185,8 @@ def perturb_labels(
 
 def _predicted(demos, folder): # what a run predicted for the demonstrations
     if not (folder/"docs.parquet").exists(): raise FileNotFoundError(f"demo_labels: {folder} holds no docs.parquet; give the folder of a finished run of 01_stepwise_logits")
-    stored = pd.read_parquet(folder/"docs.parquet", columns=["doc_id", "predicted"]).set_index("doc_id").predicted
+    try: stored = read_table(folder, "docs", ("doc_id", "predicted")).set_index("doc_id").predicted
+    except ValueError as error: raise ValueError(f"demo_labels: {error}") from None
     if absent := [i for i in demos.ids if i not in stored.index]: raise ValueError(f"demo_labels: the run in {folder} has no prediction for {len(absent)} of {len(demos)} documents, e.g. {absent[0]!r}; run it on {demos.name} {demos.split}")
     return np.stack([demos.labels.encode(stored[i]) for i in demos.ids])
 

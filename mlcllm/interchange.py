@@ -14,10 +14,10 @@ import pandas as pd
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from .runs import atomic_write, start_run
+from .runs import atomic_write, read_record, read_table, start_run
 from .step_statistics import step_table
 from .stepwise_logits import label_probs
-from .stored_runs import index_runs, read_table
+from .stored_runs import index_runs
 
 # %% ../nbs/06a_interchange.ipynb #7a563b35
 def indexed_metrics(
@@ -42,7 +42,8 @@ def write_logs(
     distribution:str="baseline", # how the paper's code calls what is read
 )->Path: # the folder of the model
     "Write a run as the paper's code would; runs that differ in their seed only share a folder"
-    record = json.loads((Path(run)/"run.json").read_text(encoding="utf-8")); p = record["parameters"]
+    record = read_record(run)
+    p = {"dataset": "none", "model": "none"} | record["parameters"]
     if record.get("notebook")!="01_stepwise_logits" or record.get("status")!="done": raise ValueError(f"{run} is no finished run of 01_stepwise_logits")
     params = {k: v for k,v in p.items() if k not in ("output_dir", "data_dir", "gpu")} | dict(task=p["dataset"], model_name_or_path=p["model"], distribution=distribution, shot=p.get("shots"), mlcllm_run=record["run"])
     ids = Path(p["test_ids"]).stem if p.get("test_ids") else str(p.get("split")); above = Path(logs)/_part(p["dataset"])/_part(ids)/distribution

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'PLACES', 'SCHEMA', 'pick_device', 'atomic_write', 'file_hash', 'run_id', 'default_output_dir', 'run_folder',
-           'hide_secrets', 'Run', 'is_held', 'start_run', 'find_runs', 'read_run', 'notebooks_dir', 'read_cells',
-           'notebook_parameters']
+           'is_table_file', 'keep_secret', 'hide_secrets', 'show_surrogates', 'read_record', 'Run', 'is_held',
+           'start_run', 'read_table', 'read_run', 'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
-import ast, errno, fcntl, hashlib, json, logging, os, platform, re, subprocess, sys, time, warnings
+import ast, errno, fcntl, hashlib, json, logging, os, platform, re, stat, subprocess, sys, time, warnings
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import quote
 
 import matplotlib
 import pandas as pd
@@ -23,7 +24,7 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 import mlcllm
-from .data import AnnotatedDocs, check_choice
+from .data import DATASETS, AnnotatedDocs, check_choice
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
 def pick_device(
@@ -87,25 +88,60 @@ def run_folder(
     output_dir=None, # None: `default_output_dir`
 )->Path: # outputs/<notebook>/<dataset>/<model>/<run>
     "Where a run lives"
-    clean = lambda s: re.sub(r"[^\w.+-]+", "-", str(s)).strip("-.") or "x"
     dataset, model = str(params.get("dataset", "none")), str(params.get("model", "none")).rstrip("/")
-    dataset = clean(Path(dataset).stem if Path(dataset).suffix in (".csv", ".jsonl", ".parquet") else dataset.replace("/", "--"))
-    model = clean(Path(model).name if Path(model).is_dir() else model.replace("/", "--"))
-    return Path(output_dir or default_output_dir())/notebook/dataset/model/run_id(params, fingerprint)
+    model = _part(Path(model).name if Path(model).is_dir() else model)
+    return Path(output_dir or default_output_dir())/notebook/_dataset_part(dataset)/model/run_id(params, fingerprint)
+
+def _part(name): # a name as one part of a path
+    return re.sub(r"[^\w.+-]+", "-", str(name).replace("/", "--")).strip("-.") or "x"
+
+def is_table_file(
+    name, # a dataset parameter
+)->bool:
+    "Does this name a file of one's own, and no registered data set or Hub id?"
+    return Path(str(name)).suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx", ".xls")
+
+def _dataset_part(dataset): # an own file keeps its suffix, so that demo.csv never stands among runs of the registered demo
+    if dataset in DATASETS: return dataset
+    part = _part(Path(dataset).name if is_table_file(dataset) else dataset)
+    return f"own-{part}" if part in DATASETS else part
 
 # %% ../nbs/00a_runs.ipynb #ad2553b8
 SCHEMA = 1
+_KEPT_BACK = set() # secrets that are not in the environment, such as a key of a file .env
+
+def keep_secret(
+    value:str, # such as a key
+): # nothing
+    "From now on `hide_secrets` blanks this out"
+    if value and len(value) > 3: _KEPT_BACK.update({value, quote(value, safe="")})
+
+_SECRET_NAME = re.compile(r"(KEY|KEYS|TOKEN|SECRET|PASSWORD|PASSWD|PASS|PWD|CREDENTIALS)$", re.I)
+_SECRET_SHAPES = ((re.compile(r"\b(hf_|sk-)[A-Za-z0-9_-]{16,}"), r"\1<hidden>"),
+                  (re.compile(r"(\w+://)[^\s/@'\"]+@"), r"\1<hidden>@"),                                    # user and password of an address
+                  (re.compile(r"(?i)([?&](?:[\w-]*(?:key|token|secret|password|signature)|sig|auth)=)[^\s&#'\"]+"), r"\1<hidden>"),
+                  (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)[^\s'\",}]+"), r"\1<hidden>"),       # headers
+                  (re.compile(r"(?i)(api-key['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+"), r"\1<hidden>"),
+                  (re.compile(r"(?i)\b(bearer\s+)(?=\S*\d)[\w.~+/=-]{12,}"), r"\1<hidden>"))
 
 def hide_secrets(
     text, # what is about to be written: a text, or lists and dicts of texts
 ): # the same with secret values replaced
-    "Blank out the values of environment variables that are named like secrets, and what looks like a token"
-    if isinstance(text, dict): return {k: hide_secrets(v) for k,v in text.items()}
+    "Blank out the values of environment variables that are named like secrets, and what looks like a key"
+    if isinstance(text, dict): return {hide_secrets(k): hide_secrets(v) for k,v in text.items()}
     if isinstance(text, (list, tuple)): return [hide_secrets(v) for v in text]
     if not isinstance(text, str): return text
     for k, v in os.environ.items():
-        if len(v) > 7 and re.search(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", k, re.I): text = text.replace(v, f"<{k}>")
-    return re.sub(r"\b(hf_|sk-)[A-Za-z0-9_-]{16,}", r"\1<hidden>", text)
+        if len(v) > 7 and _SECRET_NAME.search(k): text = text.replace(v, f"<{k}>")
+    for v in sorted(_KEPT_BACK, key=len, reverse=True): text = text.replace(v, "<hidden>")
+    for shape, shown in _SECRET_SHAPES: text = shape.sub(shown, text)
+    return show_surrogates(text)
+
+def show_surrogates(
+    text:str, # perhaps with half a surrogate pair, as JSON can hold
+)->str: # can be written as UTF-8
+    "Half surrogates as backslash and number"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 def _now(): return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -121,7 +157,45 @@ def _commit():
     try: return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(mlcllm.__file__).parent, capture_output=True, text=True, timeout=5).stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired): return None
 
+# %% ../nbs/00a_runs.ipynb #4c188025
+_RECORD = dict(notebook=str, status=str, run=str, parameters=dict, fingerprint=dict, labels=list) # what every record holds
+
+def _file_of_run(folder, name): # a regular file in a run's folder: a pipe would be waited for
+    path = Path(folder)/name
+    try: kind = path.stat().st_mode
+    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(kind): raise ValueError(f"{path} is no file{' but a folder' if stat.S_ISDIR(kind) else ''}: move it away and run again")
+    return path
+
+def read_record(
+    folder, # a run's folder
+)->dict: # what run.json holds
+    "The record of a run; raises FileNotFoundError where there is none, ValueError in one line where it cannot be read"
+    path, again = Path(folder)/"run.json", "delete the folder and run it again"
+    if not os.path.lexists(path): raise FileNotFoundError(f"no run in {folder}: it has no run.json; name the folder of a run, such as outputs/01_stepwise_logits/<dataset>/<model>/<run>")
+    try: text = _file_of_run(folder, "run.json").read_bytes()
+    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror}): ask for the right to read it") from None
+    try: record = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError): raise ValueError(f"{path} cannot be read: it is {'damaged or cut off' if text.strip() else 'empty'}; {again}") from None
+    if not isinstance(record, dict): raise ValueError(f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}")
+    if record.get("schema_version")!=SCHEMA: raise ValueError(f"{path} was made by another version: its record has schema {str(record.get('schema_version'))[:20]}, this one reads {SCHEMA}; run it again")
+    if wrong := next((k for k,kind in _RECORD.items() if not isinstance(record.get(k), kind)), None): raise ValueError(f"{path} cannot be read: {wrong} is {'missing' if wrong not in record else 'no ' + _RECORD[wrong].__name__}; {again}")
+    return _whole(record)
+
+def _whole(record): # with all that a record of this version holds
+    usual = dict(n_docs=None, started=None, finished=None, timings={}, versions={}, counters={}, warnings=[], device=None, error=None)
+    return record | {k: v for k,v in usual.items() if v is not None and not isinstance(record.get(k), type(v)) or k not in record}
+
 # %% ../nbs/00a_runs.ipynb #c2fd3d8f
+def _to_arrow(frame): # a DataFrame as a table; what no file can hold is written visibly
+    try: return pa.Table.from_pandas(frame, preserve_index=False)
+    except UnicodeEncodeError: return pa.Table.from_pandas(frame.map(_writable).rename(columns=_writable), preserve_index=False)
+
+def _writable(value): # also within lists
+    if isinstance(value, str): return show_surrogates(value)
+    return [_writable(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+# %% ../nbs/00a_runs.ipynb #dd714f40
 class Run:
     "One run's folder and record; made by `start_run`"
     def __init__(self, folder, record):
@@ -157,7 +231,7 @@ class Run:
 
     def save_table(self, name, table):
         "Store a table as parquet"
-        table = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
+        table = table if isinstance(table, pa.Table) else _to_arrow(table)
         return atomic_write(self.folder/f"{name}.parquet", lambda p: pq.write_table(table, p))
 
     def save_figure(self, name, fig):
@@ -278,11 +352,35 @@ def start_run(
     return run
 
 def _old_record(folder): # the record of an earlier session of this run; empty if there is none that can be read
-    try: old = json.loads((folder/"run.json").read_text(encoding="utf-8"))
+    path = folder/"run.json"
+    if path.exists() and not path.is_file(): raise ValueError(f"{path} is no file: a run keeps its record there; move it away, or choose another place with -p output_dir <folder>")
+    try: return read_record(folder)
     except (OSError, ValueError): return {}
-    return old if isinstance(old, dict) and old.get("schema_version")==SCHEMA else {}
 
 # %% ../nbs/00a_runs.ipynb #12279161
+def read_table(
+    folder, # of a run
+    table:str, # e.g. scores
+    columns:tuple=(), # columns that it must have
+)->pd.DataFrame: # its rows; raises ValueError where it is absent or damaged
+    "One table of one run"
+    path = Path(folder)/f"{table}.parquet"
+    if not os.path.lexists(path): raise ValueError(f"{path}: the run has no such table; run it again")
+    try: found = pd.read_parquet(_file_of_run(folder, path.name))
+    except (OSError, KeyError, TypeError, pa.ArrowException) as error: raise ValueError(f"{path} cannot be read ({_first_line(error)}); delete the run's folder and run it again") from None
+    except ValueError as error: raise (error if str(path) in str(error) else ValueError(f"{path} cannot be read ({_first_line(error)}); delete the run's folder and run it again")) from None
+    if absent := [c for c in columns if c not in found]: raise ValueError(f"{path} has no column {absent[0]!r}: it is no table {table} of this version; run it again")
+    return found
+
+def _first_line(error): return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
+def read_run(
+    folder, # a run's folder
+)->dict: # record, and a DataFrame for each parquet file by its name
+    "The record and the tables of a run"
+    folder = Path(folder)
+    return dict(record=read_record(folder)) | {p.stem: read_table(folder, p.stem) for p in sorted(folder.glob("*.parquet"))}
+
 def find_runs(
     output_dir, # where runs went
     notebook:str=None, # only of this notebook
@@ -291,18 +389,10 @@ def find_runs(
     "Folders of stored runs"
     found = []
     for p in Path(output_dir).glob(f"{notebook or '*'}/*/*/*/run.json"):
-        record = _old_record(p.parent)
-        if not record: warnings.warn(f"{p} cannot be read as a run's record and is passed over"); continue
-        if status is None or record["status"]==status: found.append((record["finished"] or "", p.parent))
+        try: record = read_record(p.parent)
+        except (OSError, ValueError) as error: warnings.warn(f"{error}; it is passed over"); continue
+        if status is None or record["status"]==status: found.append((str(record["finished"] or ""), p.parent))
     return [f for _,f in sorted(found)]
-
-def read_run(
-    folder, # a run's folder
-)->dict: # record, and a DataFrame for each parquet file by its name
-    "The record and the tables of a run"
-    folder = Path(folder)
-    if not (folder/"run.json").exists(): raise FileNotFoundError(f"no run in {folder}: it has no run.json")
-    return dict(record=json.loads((folder/"run.json").read_text(encoding="utf-8"))) | {p.stem: pd.read_parquet(p) for p in folder.glob("*.parquet")}
 
 # %% ../nbs/00a_runs.ipynb #4854b95a
 def notebooks_dir()->Path: # nbs/ of the checkout

@@ -29,7 +29,7 @@ def viewer_data(
     for i, c, p, s in zip(steps.doc_id, steps.chosen, probs, stop): rows.setdefault(i, []).append([at[c], p, mille(s)])
     human = lambda h: None if h is None or np.ndim(h)==0 or not len(h) else [mille(v) for v in h]
     text = lambda t: t if isinstance(t, str) else "(this run carries no text: make the viewer where the corpus is)"
-    return dict(labels=list(names), docs=[[d.doc_id, text(d.text), [at[g] for g in d.gold], human(d.human), d.output.strip(), rows.get(d.doc_id, []), bool(d.found_step)] for d in docs.itertuples()])
+    return dict(labels=list(names), docs=[[d.doc_id, text(d.text), [at[g] for g in d.gold], human(d.human), (d.output if isinstance(d.output, str) else "").strip(), rows.get(d.doc_id, []), bool(d.found_step)] for d in docs.itertuples()])
 
 # %% ../nbs/05a_step_viewer.ipynb #809ef177
 def step_viewer(

@@ -1,19 +1,46 @@
 """A small OpenAI-compatible server over a bundled model, which can be made to fail: `python tests/fake_server.py --mode plain --faults .2`.
 
 Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, at most 20 log-probabilities), silent (plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities).
+Naming: how tokens are named in what a text server says: text (the token's own), decoded (each token alone, so that SentencePiece drops a leading blank), bytes (decoded, and the token's bytes beside it; without chat, `bytes:\\xf0` where a token is no text), said (decoded, and the bytes of that text, as vLLM does), pieces (the tokenizer's own writing), bare (the text without a leading blank), ids (token_id:N).
 Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for. With `--forward URL` it stands before another server and adds faults only.
 """
-import argparse, hashlib, json, threading, urllib.error, urllib.request
+import argparse, base64, hashlib, json, threading, urllib.error, urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
 
+def bytes_of(tokenizer, i):
+    "What token i writes, by the rules of byte-level BPE or of SentencePiece with byte fallback"
+    piece = tokenizer.convert_ids_to_tokens(i)
+    if i in tokenizer.added_tokens_decoder: return piece.encode()
+    if "ByteLevel" not in repr(tokenizer.backend_tokenizer.decoder):
+        return bytes([int(piece[3:5], 16)]) if piece.startswith("<0x") else piece.replace("\u2581", " ").encode()
+    plain = [b for b in range(256) if chr(b).isprintable() and chr(b) != " " and b != 173]
+    moved = {chr(256 + k): b for k, b in enumerate(b for b in range(256) if b not in plain)}
+    return bytes(moved[c] if c in moved else ord(c) for c in piece)
+
+
+def token_name(tokenizer, i, naming, chat):
+    "What a server calls token i: token, and bytes where it gives them"
+    i, decoded = int(i), tokenizer.decode([int(i)])
+    true = bytes_of(tokenizer, i)
+    if naming == "ids": return dict(token=f"token_id:{i}")
+    if naming == "pieces": return dict(token=tokenizer.convert_ids_to_tokens(i))
+    if naming == "text": return dict(token=true.decode("utf-8", "replace"))
+    if naming == "bare": return dict(token=true.decode("utf-8", "replace").removeprefix(" "))
+    if naming == "said": return dict(token=decoded, bytes=list(decoded.encode()))
+    if naming == "bytes" and chat: return dict(token=decoded, bytes=list(true))
+    if naming == "bytes" and "\ufffd" in decoded: return dict(token="bytes:" + "".join(f"\\x{b:02x}" for b in true))
+    return dict(token=true.decode("utf-8", "replace") if naming == "bytes" else decoded)
+
+
 class FakeServer(ThreadingHTTPServer):
     daemon_threads = True
-    def __init__(self, engine, mode="full", faults=0., seed=0, key="secret-key-123456", model="tiny", port=0, slow=0., forward=None):
+    def __init__(self, engine, mode="full", faults=0., seed=0, key="secret-key-123456", model="tiny", port=0, slow=0., forward=None, naming="text", card=None, fingerprint=None, redirect=None):
         self.engine, self.mode, self.faults, self.rng, self.key, self.model, self.slow, self.forward = engine, mode, faults, np.random.default_rng(seed), key, model, slow, forward
+        self.naming, self.card, self.fingerprint, self.redirect, self.seen = naming, card, fingerprint, redirect, [] # card: what /models says besides, or False for no /models; redirect: where everything is sent on to; seen: (path, headers) of each request
         self.lock, self.asked, self.answered, self.in_flight, self.most_in_flight, self.failed = threading.Lock(), Counter(), Counter(), 0, 0, Counter()
         super().__init__(("127.0.0.1", port), Handler)
 
@@ -36,15 +63,25 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, status, message, **more): self.send(status, dict(error=dict(message=message, **more)))
 
     def allowed(self):
-        if self.headers.get("Authorization") == f"Bearer {self.server.key}": return True
+        given, key = self.headers.get("Authorization", ""), self.server.key
+        if given == f"Bearer {key}" or f"key={key}" in self.path.partition("?")[2]: return True
+        if given.startswith("Basic ") and base64.b64decode(given[6:]).decode() == f"me:{key}": return True
         self.refuse(401, "Incorrect API key provided: " + self.headers.get("Authorization", "")[7:])
 
+    def moved(self):
+        self.server.seen.append((self.path, dict(self.headers)))
+        if not self.server.redirect: return False
+        self.send_response(307); self.send_header("Location", self.server.redirect + self.path.removeprefix("/v1")); self.send_header("Content-Length", "0"); self.end_headers()
+        return True
+
     def do_GET(self):
-        if self.allowed(): self.send(200, dict(object="list", data=[dict(id=self.server.model, object="model")]))
+        if self.moved() or not self.allowed(): return
+        if self.server.card is False: return self.refuse(404, "Not Found")
+        self.send(200, dict(object="list", data=[dict(id=self.server.model, object="model") | (self.server.card or {})]))
 
     def do_POST(self):
         s, body = self.server, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if not self.allowed(): return
+        if self.moved() or not self.allowed(): return
         with s.lock: s.in_flight += 1; s.most_in_flight = max(s.most_in_flight, s.in_flight); s.asked[self.digest(body)] += 1; fault = s.rng.choice(["429", "500", "cut", "truncated", "wrong"]) if s.rng.random() < s.faults else None
         try: self.answer(body, fault)
         finally:
@@ -64,12 +101,13 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "cut": self.close_connection = True; return self.connection.close()
         if s.forward: return self.relay(body, fault)
         if body.get("model") != s.model: return self.refuse(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
-        chat = self.path.endswith("/chat/completions")
+        chat = self.path.split("?")[0].endswith("/chat/completions")
         if not chat and s.mode == "chat": return self.refuse(404, "This is a chat model and not supported in the v1/completions endpoint.")
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         ids = prompt if isinstance(prompt, list) else s.engine.encode(prompt)
         n = body.get("max_tokens") or body.get("max_completion_tokens") or 16
         if len(ids) + n > s.engine.max_length: return self.refuse(400, f"This model's maximum context length is {s.engine.max_length} tokens. However, you requested {len(ids)+n} tokens.")
+        if any(i >= s.engine.model.config.vocab_size for i in body.get("logprob_token_ids") or ()): return self.refuse(400, "logprob_token_ids holds an id that is not in the model's vocabulary.")
         reply = self.reply(body, ids, n, chat, fault)
         if fault not in ("truncated", "wrong"): self.count(body)
         if fault == "truncated": data = json.dumps(reply); return self.send(200, reply, cut=len(data) // 2)
@@ -88,17 +126,18 @@ class Handler(BaseHTTPRequestHandler):
         watch = body.get("logprob_token_ids") if full else None
         vocabulary = list(range(s.engine.model.config.vocab_size))
         with s.lock: g = s.engine.generate([ids], n, [], vocabulary)[0]
-        name = (lambda i: f"token_id:{i}") if full and body.get("return_tokens_as_token_ids") else (lambda i: s.engine.tokenizer.decode([i]))
+        naming = "ids" if full and body.get("return_tokens_as_token_ids") else s.naming
+        name = lambda i: token_name(s.engine.tokenizer, i, naming, chat)
         steps = []
         for z, total, token in zip(g.logits, g.logsumexp, g.token_ids):
             top = watch if watch else np.argsort(-z)[:min(20, body.get("top_logprobs") or body.get("logprobs") or 1)].tolist()
             if fault == "wrong" and watch: top = [(i + 1) % len(z) for i in top]
-            steps.append((name(token), float(z[token] - total), {name(i): float(z[i] - total) for i in dict.fromkeys([*top, token])}))
+            steps.append((name(token), float(z[token] - total), [(name(i), float(z[i] - total)) for i in dict.fromkeys([*top, token])]))
         usage = dict(prompt_tokens=len(ids), completion_tokens=len(steps), total_tokens=len(ids) + len(steps))
-        if chat: choice = dict(message=dict(role="assistant", content=g.text), logprobs=dict(content=[dict(token=t, logprob=p, top_logprobs=[dict(token=k, logprob=v) for k, v in top.items()]) for t, p, top in steps]))
-        else: choice = dict(text=g.text, logprobs=dict(tokens=[t for t, *_ in steps], token_logprobs=[p for _, p, _ in steps], top_logprobs=[top for *_, top in steps]))
+        if chat: choice = dict(message=dict(role="assistant", content=g.text), logprobs=dict(content=[dict(t, logprob=p, top_logprobs=[dict(k, logprob=v) for k, v in top]) for t, p, top in steps]))
+        else: choice = dict(text=g.text, logprobs=dict(tokens=[t["token"] for t, *_ in steps], token_logprobs=[p for _, p, _ in steps], top_logprobs=[{k["token"]: v for k, v in top} for *_, top in steps]))
         if s.mode == "none": choice["logprobs"] = None
-        return dict(id="x", object="text_completion", created=0, model=s.model, choices=[choice | dict(index=0, finish_reason="stop" if g.finish_reason == "eos" else "length")], usage=usage)
+        return dict(id="x", object="text_completion", created=0, model=s.model, system_fingerprint=s.fingerprint, choices=[choice | dict(index=0, finish_reason="stop" if g.finish_reason == "eos" else "length")], usage=usage)
 
 
 if __name__ == "__main__":

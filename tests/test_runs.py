@@ -10,12 +10,19 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlcllm.data import note_parameters, read_parameters
-from mlcllm.runs import read_run, run_id, start_run
+from mlcllm.alignment import check_weights, join_dists, stored_traces, take_over
+from mlcllm.data import DATASETS, load_docs, note_parameters, read_parameters
+from mlcllm.demos import perturb_labels
+from mlcllm.interchange import write_logs
+from mlcllm.runs import find_runs, hide_secrets, read_record, read_run, read_table, run_folder, run_id, start_run
+from mlcllm.stored_runs import compare_runs, gather, index_runs, publish_runs
+from mlcllm.stored_runs import _dataset_name as index_name
+from notebooks import refusal
 
 PARAMS = dict(dataset="numbers", model="none", seed=0)
 WORKER = """
@@ -171,3 +178,169 @@ def test_misspelt_parameter_names_the_closest():
     noted = note_parameters(cell)
     assert read_parameters(noted, cell | dict(seed=3)) == dict(dataset="demo", seed=3)
     with pytest.raises(ValueError, match="unknown parameter 'sede'; did you mean 'seed'"): read_parameters(noted, cell | dict(sede=3))
+
+
+def made(tmp_path, dataset="demo", docs=None, **params):
+    "A finished run of 01 with small tables"
+    run = start_run("01_stepwise_logits", dict(dataset=dataset, split="test", model="tiny") | params, labels=["joy", "none"], fingerprint=dict(docs=dataset + "d" * 64, model="m"), output_dir=tmp_path)
+    table = dict(doc_id=["a", "b"], text=["one secret text", "two"], gold=[["joy"], []], predicted=[["joy"], []], human=[[1.0], [0.0]], output=[" joy", " secret text says joy"], well_formed=[True, True], found_step=[True, True], prompt_sha256=["0" * 64] * 2)
+    run.save_table("docs", docs if docs is not None else pd.DataFrame(table))
+    steps = dict(doc_id=["a", "b"], step=[0, 0], chosen=["joy", "none"], is_last=[True, True], logits=[[1.0, 0.0], [0.0, 1.0]], logsumexp=[1.0, 1.0], continue_logit=[0.0, 0.0], stop_logit=[1.0, 1.0])
+    run.save_table("steps", pd.DataFrame(steps))
+    run.done()
+    return run.folder
+
+
+def fifo(p): p.unlink(); os.mkfifo(p)
+
+
+def folder_instead(p): p.unlink(); p.mkdir()
+
+
+def changed(**new): return lambda p: p.write_text(json.dumps(json.loads(p.read_text()) | new))
+
+
+def lacking(key): return lambda p: p.write_text(json.dumps({k: v for k, v in json.loads(p.read_text()).items() if k != key}))
+
+
+DAMAGE = {"empty": lambda p: p.write_text(""), "blank": lambda p: p.write_text(" \n"), "a list": lambda p: p.write_text("[1]"), "null": lambda p: p.write_text("null"), "a text": lambda p: p.write_text('"done"'),
+          "cut off": lambda p: p.write_bytes(p.read_bytes()[:200]), "not UTF-8": lambda p: p.write_bytes(b"\xff\xfe{}"), "nested": lambda p: p.write_text("[" * 100_000), "a huge number": lambda p: p.write_text("9" * 10_000),
+          "no keys": lambda p: p.write_text("{}"), "schema": changed(schema_version=99), "schema is a list": changed(schema_version=[]), "parameters a list": changed(parameters=[1]), "labels null": changed(labels=None), "status a number": changed(status=3),
+          "no status": lacking("status"), "no parameters": lacking("parameters"), "no fingerprint": lacking("fingerprint"), "no labels": lacking("labels"), "a folder": folder_instead, "a pipe": fifo,
+          "a dangling link": lambda p: (p.unlink(), p.symlink_to("nowhere"))}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_record_is_one_line_for_every_reader(tmp_path, damage):
+    folder = made(tmp_path)
+    DAMAGE[damage](folder / "run.json")
+    calls = [lambda: read_run(folder), lambda: read_record(folder), lambda: compare_runs(folder, folder), lambda: write_logs(folder, tmp_path / "logs")]
+    for call in calls:
+        with pytest.raises((ValueError, FileNotFoundError)) as error: call()
+        said = str(error.value)
+        assert "\n" not in said and str(folder / "run.json") in said and ("again" in said or "Errno" not in said), said
+    if "link" in damage: return                                    # a listing does not see it
+    with pytest.warns(UserWarning, match="it is passed over") as seen: assert find_runs(tmp_path) == []
+    assert all("\n" not in str(w.message) for w in seen)
+    index = index_runs(tmp_path)
+    assert len(index) == 1 and index.problem.notna().all() and "\n" not in index.problem[0]
+
+
+def test_a_record_without_the_lesser_keys_is_read(tmp_path):
+    folder = made(tmp_path)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({k: record[k] for k in ("schema_version", "notebook", "status", "run", "parameters", "fingerprint", "labels")} | dict(timings=3)))
+    assert find_runs(tmp_path) == [folder] and read_record(folder)["timings"] == {} and read_record(folder)["warnings"] == []
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"PAR1"), lambda p: p.write_bytes(p.read_bytes()[:-20]), lambda p: p.write_text("x" * 500), folder_instead, fifo], ids=["empty", "head only", "cut off", "text", "a folder", "a pipe"])
+def test_a_damaged_table_is_one_line(tmp_path, damage):
+    folder = made(tmp_path)
+    damage(folder / "docs.parquet")
+    for call in (lambda: read_table(folder, "docs"), lambda: read_run(folder)):
+        with pytest.raises(ValueError) as error: call()
+        assert "\n" not in str(error.value) and str(folder / "docs.parquet") in str(error.value) and "again" in str(error.value)
+    notes = gather(index_runs(tmp_path), "docs").notes
+    assert len(notes) == 1 and "docs.parquet" in notes[0]
+
+
+def test_the_step_viewer_says_what_is_wrong_with_a_run(tmp_path):
+    for name, damage in dict(cut=lambda p: p.write_bytes(p.read_bytes()[:200]), pipe=fifo).items():
+        folder = made(tmp_path / name)
+        damage(folder / "run.json")
+        said = refusal("05a_step_viewer", tmp_path, traces=str(folder))
+        assert said.startswith("ValueError") and str(folder / "run.json") in said and "\n" not in said
+    folder = made(tmp_path / "columns")
+    pq.write_table(pa.table(dict(doc_id=["a"])), folder / "docs.parquet")
+    assert "has no column 'text'" in refusal("05a_step_viewer", tmp_path, traces=str(folder))
+    for odd in (3, ["x"], 2.5, {"a": 1}): assert "\n" not in refusal("05a_step_viewer", tmp_path, traces=odd)
+
+
+@pytest.mark.parametrize("place", [folder_instead, fifo], ids=["a folder", "a pipe"])
+def test_a_run_does_not_start_where_its_record_is_no_file(tmp_path, place):
+    run = begin(tmp_path)
+    place(run.folder / "run.json")
+    with pytest.raises(ValueError, match="is no file"): begin(tmp_path)
+
+
+@pytest.mark.parametrize("dataset, part", [("demo", "demo"), ("demo.csv", "demo.csv"), ("x/GoEmotions.csv", "GoEmotions.csv"), ("./demo", "own-demo"), ("/demo", "own-demo"), ("demo/", "own-demo"), ("owner/name", "owner--name"), ("a b.JSONL", "a-b.JSONL"), ("mfrc.tsv", "mfrc.tsv"), ("MFRC", "MFRC")])
+def test_an_own_file_never_stands_among_runs_of_a_registered_data_set(dataset, part):
+    assert run_folder("01", dict(dataset=dataset, model="tiny"), {}, "out").parts[2] == part
+    shown = index_name(dict(dataset=dataset))
+    assert (shown in DATASETS) == (dataset in DATASETS)
+
+
+SECRET = "very-secret-thing-17"
+
+
+@pytest.mark.parametrize("text", [f"https://me:{SECRET}@host/v1", f"http://host/v1?key={SECRET}", f"http://host/v1?a=b&api_key={SECRET}&x=1", f"{{'Authorization': 'Bearer {SECRET}'}}", f"authorization: Basic {SECRET}", f"x-api-key: {SECRET}", f"api-key={SECRET}", f"Bearer {SECRET}"])
+def test_keys_in_addresses_and_headers_are_hidden(text):
+    shown = hide_secrets(dict(a=[text], b={text: 1}))
+    assert SECRET not in json.dumps(shown) and "hidden" in json.dumps(shown)
+
+
+@pytest.mark.parametrize("text", ["see https://example.org/@me and mail a@b.org", "basic emotions.", "a bearer of news", "key = joy", "joy? fear & love"])
+def test_plain_text_is_not_hidden(text): assert hide_secrets(text) == text
+
+
+def test_half_surrogates_are_written_visibly(tmp_path):
+    odd = "half \ud83d pair"
+    run = begin(tmp_path, note=odd)
+    run.warn(odd); run.log(odd); run.count(**{odd: 1})
+    run.save_table("t", pd.DataFrame(dict(text=np.array([odd, None], dtype=object), names=[[odd], []], n=[1, 2]), dtype=object).astype(dict(n=int)))
+    with pytest.raises(ValueError), run.timed("work"): raise ValueError(odd)
+    run.done()
+    stored = read_run(run.folder)
+    assert stored["t"].text[0] == "half \\ud83d pair" and list(stored["t"].names[0]) == ["half \\ud83d pair"] and stored["t"].n.tolist() == [1, 2]
+    assert "half \\ud83d pair" in (run.folder / "run.log").read_text() and stored["record"]["warnings"] == ["half \\ud83d pair"]
+
+
+PRIVATE = ["secret text", "patients-of-clinic", "clinicroom", "/srv/somebody"]
+
+
+@pytest.mark.parametrize("dataset, more", [
+    ("/srv/somebody/patients-of-clinic/GoEmotions.csv", {}), ("patients-of-clinic.csv", {}), ("GoEmotions.csv", dict(data_dir="/srv/somebody/patients-of-clinic")), ("./patients-of-clinic", {}), ("/srv/somebody/patients-of-clinic/demo", {}),
+    ("demo", dict(data_dir="/srv/somebody/patients-of-clinic/demo")), ("GoEmotions", dict(data_dir="clinicroom/GoEmotions")), ("SemEval", dict(test_ids="/srv/somebody/patients-of-clinic.txt", template="/srv/somebody/patients-of-clinic.yaml", cot="patients-of-clinic.jsonl")),
+    ("SemEval", dict(model="/srv/somebody/models/mine", traces="clinicroom", join="clinicroom,patients-of-clinic.csv", backend_options=dict(base_url="http://clinicroom:80/v1", tokenizer="/srv/somebody/t"))),
+    ("GoEmotions", dict(options=dict(splits="clinicroom", clustering="none", file="/srv/somebody/x.json"), note="prompt with\nsecret text inside")), ("owner/patients-of-clinic", {})])
+def test_what_leaves_the_machine(tmp_path, dataset, more):
+    folder = made(tmp_path / "here", dataset, **more)
+    run = start_run("01_stepwise_logits", read_record(folder)["parameters"], labels=["joy", "none"], fingerprint=read_record(folder)["fingerprint"], output_dir=tmp_path / "here")
+    run.warn("patients-of-clinic: row 3 holds secret text"); run.save_table("extra", pd.DataFrame(dict(x=["secret text"]))); run.done()
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    files = [f for f in (tmp_path / "there").rglob("*") if f.is_file()]
+    assert {f.name for f in files} == {"run.json", "docs.parquet", "steps.parquet"}
+    all_text = " ".join([*(str(f.relative_to(tmp_path / "there")) for f in files), (new / "run.json").read_text(), *(pd.read_parquet(f).to_json() + str(pq.read_schema(f).metadata) for f in files if f.suffix == ".parquet")])
+    assert not [w for w in PRIVATE if w in all_text]
+    back = read_run(new)
+    assert back["docs"].text.isna().all() and back["docs"].output[0] == " joy" and pd.isna(back["docs"].output[1]) and "prompt_sha256" not in back["docs"]
+    assert back["docs"].doc_id.tolist() == back["steps"].doc_id.tolist() and [list(g) for g in back["docs"].gold] == [["joy"], []]
+    assert (back["docs"].doc_id.tolist() == ["a", "b"]) == (dataset in DATASETS)
+    index = index_runs(tmp_path / "there")
+    assert index.problem.isna().all() and (index.dataset[0].split(" ")[0] in DATASETS) == (dataset in DATASETS)
+
+
+def test_our_own_documents_may_be_given_away(tmp_path):
+    made(tmp_path / "here")
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    assert read_table(new, "docs").text.tolist() == ["one secret text", "two"]
+
+
+@pytest.mark.parametrize("damage", [fifo, folder_instead, lambda p: p.write_bytes(b"PAR1")], ids=["a pipe", "a folder", "head only"])
+def test_readers_of_other_chapters_refuse_a_damaged_table_in_one_line(tmp_path, damage):
+    train = load_docs("demo", "train")
+    folder = made(tmp_path)
+    damage(folder / "docs.parquet")
+    os.mkfifo(folder / "dists.parquet")
+    for call in (lambda: perturb_labels(train, str(folder)), lambda: stored_traces(folder, train), lambda: join_dists(str(folder), train)):
+        with pytest.raises((ValueError, FileNotFoundError)) as error: call()
+        assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_a_damaged_record_as_traces_is_one_line(tmp_path):
+    for name in ("empty", "a list", "cut off", "parameters a list", "no fingerprint", "a pipe", "a folder"):
+        folder = made(tmp_path / name.replace(" ", "-"))
+        DAMAGE[name](folder / "run.json")
+        for call in (lambda: take_over(folder, {}, dict(seen={})), lambda: check_weights(folder, dict(model="x")), lambda: stored_traces(folder, load_docs("demo", "train"))):
+            with pytest.raises(ValueError) as error: call()
+            assert "\n" not in str(error.value) and str(folder / "run.json") in str(error.value)
