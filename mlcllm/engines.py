@@ -6,8 +6,9 @@
 __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'HF_OPTIONS', 'HF_KINDS', 'common_lengths', 'Branch',
            'build_branch', 'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs',
            'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine', 'HFEngine',
-           'free_memory', 'used_memory', 'find_model', 'base_model', 'quantized', 'rank_limit', 'put_adapter',
-           'load_tokenizer', 'check_answers', 'check_causal', 'check_reading', 'load_engine', 'load_weights']
+           'free_memory', 'used_memory', 'find_model', 'base_model', 'model_error', 'quantized', 'rank_limit',
+           'check_rank', 'put_adapter', 'load_tokenizer', 'check_answers', 'check_causal', 'check_reading',
+           'load_engine', 'load_weights']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
 import difflib, logging, os, re, resource, sys, warnings
@@ -28,7 +29,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 import mlcllm
 from .checks import check_choice, check_number
 from .runs import pick_device
-from .weights import check_architecture, check_config, check_loaded, check_options, check_size, check_tokenizer, check_values, PLAIN_TEXT, first_line, folder_hash, hub_file, hub_revision, model_digest, read_config
+from .weights import check_architecture, check_config, check_loaded, check_options, check_size, check_tokenizer, check_values, blamed_field, damaged_file, PLAIN_TEXT, first_line, folder_hash, hub_revision, loading_error, model_configs, model_digest, read_config
 
 # %% ../nbs/00c_engines.ipynb #58e5a0c4
 def common_lengths(
@@ -694,6 +695,7 @@ def _config_of(model, name): # what config.json holds, checked
     who = f"model {str(model)!r}"
     config = read_config(who, name) if Path(name).is_dir() else transformers.PreTrainedConfig.get_config_dict(name)[0]
     check_config(who, config)
+    if (Path(name)/"generation_config.json").exists(): check_config(who, read_config(who, name, "generation_config.json"), "generation_config.json")
     return config
 
 def _base_of_adapter(model, name): # the model that an adapter belongs to
@@ -713,7 +715,7 @@ def _base_of_adapter(model, name): # the model that an adapter belongs to
 # %% ../nbs/00c_engines.ipynb #fe138b6f
 def _say(model, error): # one line for what the Hub's libraries say in many
     text = f"{type(error).__name__} {error}"
-    why = (f"is a folder, but it holds no model that can be loaded ({first_line(error)})" if Path(model).is_dir() else
+    why = (f"is a folder, but it holds no model that can be loaded ({_blamed(model, error)})" if Path(model).is_dir() else
            "is gated: ask for access on its page and log in with `hf auth login`" if "gated" in text.lower() or "401" in text or "403" in text else
            "was not found on the Hub" if "404" in text or "RepositoryNotFound" in text or "not a valid" in text.lower() else
            "is not a folder here and could not be fetched from the Hub (no connection, or it is not in the cache)" if "connect" in text.lower() or "offline" in text.lower() or "couldn't" in text.lower() else text.split("\n")[0][:200])
@@ -721,9 +723,20 @@ def _say(model, error): # one line for what the Hub's libraries say in many
     hint = f"; did you mean {close[0]!r}?" if close and close[0]!=model else ""
     return f"model {model!r} {why}{hint} (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)"
 
-def _said(model, error): # the error to raise
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower(): return MemoryError(f"model {model!r} does not fit into memory ({first_line(error)}): take quantization='4bit', several GPUs (gpu='auto'), or a smaller model")
-    if isinstance(error, ValueError) and str(error).startswith(("model ", "adapter ", "encoder ")): return error
+def _blamed(folder, error): # which file or field of it is wrong, as far as can be told
+    if bad := damaged_file(folder): return bad
+    if "backend tokenizer" in str(error): return "its tokenizer's files are missing or damaged"
+    config = Path(folder)/"config.json"
+    field = blamed_field(read_config("", folder), error) if config.exists() else None
+    return f"config.json: {field}: {first_line(error)}" if field else first_line(error)
+
+def model_error(
+    model:str, # its name
+    error, # what a library said
+)->Exception: # to be raised
+    "The one line for a model that could not be loaded"
+    if said := loading_error(f"model {str(model)!r}", error): return said
+    if isinstance(error, ValueError) and str(error).startswith(("model ", "quantization=")): return error
     if "trust_remote_code" in str(error): return ValueError(f"model {model!r} comes with code of its own, which is not run unless you trust it: -y 'backend_options: {{trust_remote_code: true}}'")
     return ValueError(_say(str(model), error))
 
@@ -746,6 +759,15 @@ def rank_limit(
     "The width of a model's matrices"
     return max((min(p.shape) for p in model.parameters() if p.ndim==2), default=1)
 
+def check_rank(
+    model, # a transformers model
+    adapter:str, # folder or Hub id of a LoRA adapter
+)->None: # raises ValueError
+    "Refuse an adapter that would be larger than the model"
+    config, most = import_module("peft").PeftConfig.from_pretrained(adapter), rank_limit(model)
+    ranks = [getattr(config, "r", 1), *(getattr(config, "rank_pattern", None) or {}).values()]
+    for rank in ranks: check_number(f"adapter {str(adapter)!r}: adapter_config.json: r, the rank (the model's matrices are {most} wide),", rank, 1, most)
+
 def put_adapter(
     model, # a transformers model
     adapter:str, # folder or Hub id of a LoRA adapter
@@ -753,8 +775,7 @@ def put_adapter(
 )->None:
     "Add a LoRA adapter to a model; one of another model is refused, and so is one that was cut off"
     who = f"adapter {str(adapter)!r} does not fit {base}"
-    rank = getattr(import_module("peft").PeftConfig.from_pretrained(adapter), "r", 1)
-    check_number(f"adapter {str(adapter)!r}: adapter_config.json: r (its matrices are {rank_limit(model)} wide)", rank, 1, rank_limit(model))
+    check_rank(model, adapter)
     try: result = model.load_adapter(adapter)
     except Exception as error: raise ValueError(f"{who}: it was trained on another model, or its file was cut off ({first_line(error, 160)})") from None
     missing = sorted(k for k in getattr(result, "missing_keys", None) or [] if "lora_" in k or "modules_to_save" in k)
@@ -784,7 +805,7 @@ def load_tokenizer(
         with suppress(OSError, ValueError, KeyError): # an adapter without one takes its base model's
             if adapter: return read(adapter, True)
         return read(base, False)
-    except Exception as error: raise _said(model, error) from None
+    except Exception as error: raise model_error(model, error) from None
 
 # %% ../nbs/00c_engines.ipynb #912a8d30
 def _draw(engine, n, seed): # token ids that end no text
@@ -859,7 +880,7 @@ def load_engine(
     try:
         with _quietly(model in BUNDLED): engine = _load_hf(model, options, how, share)
     except FloatingPointError: raise
-    except Exception as error: raise _said(model, error) from None
+    except Exception as error: raise model_error(model, error) from None
     if options["max_length"]: engine.max_length = options["max_length"]
     return engine
 
@@ -880,7 +901,7 @@ def _load_hf(model, options, how, share): # an engine, and every check of what i
     if adapter: put_adapter(loaded, adapter, name)
     tokenizer = load_tokenizer(model, trust)
     n_rows = loaded.get_input_embeddings().weight.shape[0]
-    said += check_tokenizer(who, tokenizer, n_rows, _id_configs(name))
+    said += check_tokenizer(who, tokenizer, n_rows, model_configs(name))
     if not loaded.config.is_encoder_decoder: said += check_reading(who, loaded, tokenizer)
     engine = _engine(loaded, tokenizer, share, "+".join(model_digest(f, *_version(f, f is adapter).values()) for f in (name, adapter) if f))
     engine.n_rows = n_rows
@@ -908,10 +929,6 @@ def load_weights(
 
 def _described(config, kind): # how many weights a configuration describes, without making them
     with torch.device("meta"): return sum(p.numel() for p in kind.from_config(config, trust_remote_code=False).parameters())
-
-def _id_configs(name): # what a model's own files say of special tokens, without the defaults of its class
-    files = [Path(name)/f for f in ("config.json", "generation_config.json")] if Path(name).is_dir() else [hub_file(name, f) for f in ("config.json", "generation_config.json")]
-    return [read_config(f"model {name!r}", f.parent, f.name) for f in files if f and f.exists()]
 
 def _engine(model, tokenizer, share, digest):
     if model.config.is_encoder_decoder: return import_module("mlcllm.encoder_decoder").EncoderDecoderEngine(model, tokenizer, model_hash=digest)
