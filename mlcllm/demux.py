@@ -207,11 +207,16 @@ def make_demux(
     return Demux(DemuxConfig(inner.config.to_dict(), labels.names, pieces, labels.multi, labels.allows_none, pooling, float(intra), max_length, method, str(encoder)), inner), tokenizer
 
 def _trained(folder): # a Demux whose every tensor was found, its tokenizer
-    if Path(folder).is_dir(): check_config("", read_config("", folder))
+    who = "the folder"
+    if Path(folder).is_dir():
+        config = read_config(who, folder)
+        check_config(who, config)
+        if config.get("model_type")!=DemuxConfig.model_type: raise ValueError(f"its config.json says model_type {config.get('model_type')!r}, not {DemuxConfig.model_type!r}")
     version = hub_revision(folder)
     how = {} if version is None else dict(revision=version)
     model, info = Demux.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True, **how)
-    check_loaded("", model, info, lambda k: False)
+    check_loaded(who, model, info, lambda k: False)
+    check_values(who, model)
     return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **how)
 
 def load_demux(

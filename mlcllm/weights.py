@@ -223,7 +223,8 @@ def check_loaded(
     "Refuse a model with tensors that are missing, left over or of another shape"
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     other = sorted(f"{k} {tuple(a)} for {tuple(b)}" for k,a,b in info["mismatched_keys"])
-    extra = [] if missing or other else [k for k in unexpected if may_be_left_out(k)]
+    extra = [k for k in unexpected if may_be_left_out(k)]
+    if missing and len(extra) >= len(missing): extra = []      # renamed ones, more likely
     strange = [k for k in unexpected if k not in extra]
     parts = [f"{len(missing)} of the model's {len(model.state_dict())} tensors are not in the files ({_named(missing)})" if missing else "",
              f"{len(other)} have another shape ({_named(other)})" if other else "",
@@ -270,6 +271,8 @@ def check_values(
 )->list: # sentences
     "Refuse a model without content"
     matrices = [(n, p) for n,p in model.named_parameters() if p.ndim > 1 and p.device.type!="meta"]
+    nan = [n for n,p in model.named_parameters() if p.is_floating_point() and p.device.type!="meta" and not p.sum(dtype=torch.float32).isfinite()]
+    if nan: raise ValueError(f"{who}: {len(nan)} of its tensors hold values that are no numbers ({_named(nan)}): the files are damaged")
     zero = [n for n,p in matrices if not p.flatten()[:4096].any() and not p.any()]
     if len(zero)*2 >= max(len(matrices), 1): raise ValueError(f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)}): the files hold no trained weights")
     return [f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)})"] if zero else []
