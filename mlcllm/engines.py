@@ -867,7 +867,7 @@ def check_reading(
     if not own < chance: return []
     best, by = max((_mean_logprob(model, shifted(k)), k) for k in (-3, -2, -1, 1, 2, 3))
     if best > chance + 1 and best > own + 2: raise ValueError(f"{who}: the ids of its tokenizer are shifted by {-by}: a plain sentence gets {own:.1f} nats a token, with {by:+d} to each id {best:.1f}")
-    return [f"{who}: a plain English sentence gets {own:.1f} nats a token, a token drawn at random {chance:.1f}: its weights are random or damaged, or its tokenizer is another model's"]
+    return [f"{who}: a plain English sentence gets {own:.2f} nats a token, a token drawn at random {chance:.2f}: its weights are random or damaged, or its tokenizer is another model's"]
 
 # %% ../nbs/00c_engines.ipynb #a131b8e8
 def load_engine(

@@ -9,8 +9,9 @@ __all__ = ['PLAIN_TEXT', 'model_files', 'folder_hash', 'hub_revision', 'hub_file
            'check_training']
 
 # %% ../nbs/00b_weights.ipynb #c01811e7
-import difflib, hashlib, json, math, os, re
+import difflib, hashlib, json, math, os, re, time
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from numbers import Real
 from pathlib import Path
 
@@ -34,8 +35,16 @@ def model_files(
     if odd is not None: raise ValueError(f"model {str(folder)!r}: {odd.name} is no regular file (a pipe, a device, or a link to nothing)")
     return found
 
-def _file_digest(path):
+def _read_digest(path):
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
+
+@lru_cache(4096)
+def _kept_digest(path, inode, size, modified, changed): return _read_digest(path)
+
+def _file_digest(path): # kept while this process runs; a file that changed in the last seconds may change again within one tick of the clock
+    stat = path.stat()
+    if abs(time.time() - stat.st_ctime) < 5: return _read_digest(path)
+    return _kept_digest(path.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 def folder_hash(
     folder, # of a model or an adapter

@@ -384,3 +384,106 @@ def test_an_adapter_that_is_not_whole_is_refused(tmp_path, damage, says):
     said = refusal(lambda: load_engine(str(tmp_path / "adapter"), gpu="cpu"))
     assert says in said, said
     if importlib.util.find_spec("trl"): refusal(lambda: load_trainable(str(tmp_path / "adapter")))
+
+
+# ---- no false alarm: what transformers saves, loads
+
+SMALL = dict(vocab_size=6144, bos_token_id=0, eos_token_id=1)
+WIDE = SMALL | dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=256, pad_token_id=1)
+GROUPED, OLD = WIDE | dict(num_key_value_heads=2), SMALL | dict(n_embd=64, n_layer=2, n_head=4, n_positions=256)
+WRITERS = dict(GPT2=OLD, GPTNeoX=WIDE, OPT=SMALL | dict(hidden_size=64, ffn_dim=96, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=256, word_embed_proj_dim=64), Bloom=SMALL | dict(hidden_size=64, n_layer=2, n_head=4),
+               Falcon=SMALL | dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4), Phi=WIDE, Gemma=GROUPED | dict(head_dim=16), Gemma2=GROUPED | dict(head_dim=16), Qwen2=GROUPED, Qwen3=GROUPED | dict(head_dim=16), Mixtral=GROUPED | dict(num_local_experts=4), Mamba=SMALL | dict(hidden_size=64, num_hidden_layers=2, pad_token_id=1),
+               T5=SMALL | dict(d_model=64, d_kv=16, d_ff=96, num_layers=2, num_heads=4, decoder_start_token_id=1, pad_token_id=1), Llama=GROUPED | dict(tie_word_embeddings=False))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_transformers_saves_is_not_refused(tmp_path, name):
+    import transformers
+    config = getattr(transformers, f"{name}Config")(**WRITERS[name])
+    torch.manual_seed(0)
+    (transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM).from_config(config).save_pretrained(tmp_path)
+    load_tokenizer("tiny").save_pretrained(tmp_path)
+    said = load_engine(str(tmp_path), gpu="cpu").limits
+    assert all("plain English sentence" in s or "an encoder–decoder" in s for s in said), said
+
+
+# ---- encoders of 04
+
+ENCODER = dict(vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+ENCODERS = dict(BertForMaskedLM=("BertConfig", ENCODER), BertForSequenceClassification=("BertConfig", ENCODER), RobertaForMaskedLM=("RobertaConfig", ENCODER | dict(pad_token_id=0)), DistilBertForMaskedLM=("DistilBertConfig", dict(vocab_size=30522, dim=32, n_layers=2, n_heads=2, hidden_dim=64)),
+                ElectraForPreTraining=("ElectraConfig", ENCODER | dict(embedding_size=32)), DebertaV2ForMaskedLM=("DebertaV2Config", ENCODER), ModernBertForMaskedLM=("ModernBertConfig", ENCODER | dict(pad_token_id=0)), AlbertForMaskedLM=("AlbertConfig", ENCODER | dict(embedding_size=16)))
+
+
+def save_encoder(folder, name="BertForMaskedLM"):
+    import transformers
+    from mlcllm.demux import load_tokenizer as load
+    kind, given_ = ENCODERS[name]
+    torch.manual_seed(0)
+    getattr(transformers, name)(getattr(transformers, kind)(**given_)).save_pretrained(folder), load("minilm").save_pretrained(folder)
+    return folder
+
+
+def demo(n=8):
+    from mlcllm.data import load_docs
+    return load_docs("demo", "train", n_docs=n)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_with_any_head_are_encoders(tmp_path, name):
+    from mlcllm.demux import load_demux, make_demux, predict
+    docs = demo()
+    model, own = make_demux(str(save_encoder(tmp_path / "encoder", name)), docs.labels, max_length=96)
+    model.save_pretrained(tmp_path / "demux"), own.save_pretrained(tmp_path / "demux")
+    assert abs(predict(*load_demux(tmp_path / "demux"), docs).probs - predict(model, own, docs).probs).max() < 1e-6
+
+
+NO_ENCODERS = [(None, renamed("_orig_mod."), "37 of the model's 37 tensors are not in the files"), (None, without("layer.1."), "16 of the model's 37 tensors"), (dict(num_hidden_layers=3), None, "16 of the model's 53 tensors"), (dict(num_hidden_layers=1), None, "The files have 2 layers, config.json 1"),
+               (None, lambda w: {k: v for k, v in w.items() if k.startswith("cls")}, "37 of the model's 37 tensors"), (None, filled("", 0.), "matrices are all zero"), (dict(is_decoder=True), None, "is a decoder"), (dict(num_attention_heads=0), None, "num_attention_heads must be"), (dict(num_attention_heads=3), None, "multiple"),
+               (dict(model_type="roberta"), None, "names two kinds of model"), (dict(vocab_size=100), None, "1 have another shape"), (dict(max_position_embeddings=10**9), None, "the weight files hold")]
+
+
+@pytest.mark.parametrize("config, weights, says", NO_ENCODERS, ids=[s for *_, s in NO_ENCODERS])
+def test_an_encoder_that_is_not_whole_is_refused(tmp_path, config, weights, says):
+    from mlcllm.demux import make_demux
+    folder = model_copy(tmp_path / "model", config, weights, of=save_encoder(tmp_path / "encoder"))
+    said = refusal(lambda: make_demux(str(folder), demo().labels, max_length=96))
+    assert says in said and said.startswith("encoder "), said
+
+
+def test_a_decoder_is_no_encoder_and_an_encoder_does_not_write(tmp_path):
+    from mlcllm.demux import make_demux
+    assert "is a decoder, which does not see what comes later" in refusal(lambda: make_demux(str(TINY), demo().labels))
+    encoder = save_encoder(tmp_path / "encoder")
+    assert "is a BertForMaskedLM, which does not write" in refusal(lambda: load_engine(str(encoder), gpu="cpu"))
+    rewrite(encoder / "config.json", lambda c: {k: v for k, v in c.items() if k != "architectures"})
+    assert "lets later tokens change earlier answers" in refusal(lambda: load_engine(str(encoder), gpu="cpu"))
+
+
+@pytest.mark.parametrize("weights, says", [(without("head."), "4 of the model's 41 tensors"), (renamed("_orig_mod."), "41 of the model's 41"), (lambda w: w | {"encoder.x": torch.ones(2)}, "encoder.x"), (filled("head", float("nan")), "no numbers")])
+def test_a_trained_model_that_is_not_whole_is_refused(tmp_path, weights, says):
+    from mlcllm.demux import load_demux, make_demux
+    model, own = make_demux(str(save_encoder(tmp_path / "encoder")), demo().labels, max_length=96)
+    model.save_pretrained(tmp_path / "demux"), own.save_pretrained(tmp_path / "demux")
+    said = refusal(lambda: load_demux(model_copy(tmp_path / "broken", weights=weights, of=tmp_path / "demux")))
+    assert "no trained Demux model" in said and says in said, said
+
+
+# ---- trainings that would not train
+
+@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
+@pytest.mark.parametrize("given_, says", [(dict(epochs=0), "epochs must be a number above 0"), (dict(epochs=-1), "epochs must be"), (dict(epochs="3"), "epochs must be"), (dict(learning_rate=0), "learning_rate must be"), (dict(learning_rate=float("nan")), "learning_rate must be"), (dict(seed=-1), "seed must be"),
+                                          (dict(batch_size=0), "batch_size must be"), (dict(dtype="float13"), "unknown dtype"), (dict(rank=10**9), "matrices are 128 wide"), (dict(rank=0), "lora_r must be"), (dict(rank="8"), "lora_r must be")], ids=str)
+def test_a_finetuning_that_would_not_train_is_refused(tmp_path, given_, says):
+    from mlcllm.sft import Lora, train_sft
+    def call():
+        more = dict(lora=Lora(r=given_["rank"])) if "rank" in given_ else given_
+        train_sft("tiny", [dict(prompt="a b", completion=" joy")] * 8, tmp_path / "model", **more)
+    assert says in refusal(call)
+
+
+@pytest.mark.parametrize("given_, says", [(dict(epochs=0), "epochs must be a number above 0"), (dict(epochs=float("nan")), "epochs must be"), (dict(learning_rate="fast"), "learning_rate must be"), (dict(warmup=2), "warmup must be"), (dict(batch_size=1.5), "batch_size must be"), (dict(patience=0), "patience must be")], ids=str)
+def test_a_training_that_would_not_train_is_refused(tmp_path, given_, says):
+    from mlcllm.demux import make_demux, train_demux
+    docs = demo()
+    model, own = make_demux(str(save_encoder(tmp_path / "encoder")), docs.labels, max_length=96)
+    assert says in refusal(lambda: train_demux(model, own, docs, docs, tmp_path / "checkpoints", **given_))
