@@ -29,7 +29,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 import mlcllm
 from .checks import check_choice, check_number
 from .runs import pick_device
-from .weights import check_architecture, check_config, check_loaded, check_options, check_size, check_tokenizer, check_values, blamed_field, damaged_file, PLAIN_TEXT, first_line, folder_hash, hub_revision, loading_error, model_configs, model_digest, read_config
+from .weights import check_architecture, check_config, check_loaded, check_options, check_size, check_tokenizer, check_values, blamed_field, damaged_file, PLAIN_TEXT, first_line, folder_hash, full_digest, hub_version, loading_error, model_configs, read_config
 
 # %% ../nbs/00c_engines.ipynb #58e5a0c4
 def common_lengths(
@@ -711,7 +711,7 @@ def _base_of_adapter(model, name): # the model that an adapter belongs to
     if not _has("peft"): raise ValueError(f"model {model!r} is a LoRA adapter, which needs peft: pip install 'mlcllm[lora]'")
     peft = import_module("peft")
     if Path(name).is_dir(): _check_adapter_config(f"{who}: adapter_config.json", read_config(who, name, "adapter_config.json"), [str(t.value) for t in peft.PeftType])
-    config = peft.PeftConfig.from_pretrained(name)
+    config = peft.PeftConfig.from_pretrained(name, **hub_version(name, "adapter_config.json"))
     base = config.base_model_name_or_path
     if not isinstance(base, str) or not base.strip(): raise ValueError(f"{who}: adapter_config.json does not name its base model (base_model_name_or_path)")
     if getattr(config, "revision", None) not in (None, "main"): raise ValueError(f"{who} belongs to version {config.revision!r} of {base}: download that version into a folder and name the folder in adapter_config.json")
@@ -772,7 +772,8 @@ def check_rank(
     adapter:str, # folder or Hub id of a LoRA adapter
 )->None: # raises ValueError
     "Refuse an adapter that would be larger than the model"
-    config, most = import_module("peft").PeftConfig.from_pretrained(adapter), rank_limit(model)
+    config = import_module("peft").PeftConfig.from_pretrained(adapter, **hub_version(adapter, "adapter_config.json"))
+    most = rank_limit(model)
     ranks = [getattr(config, "r", 1), *(getattr(config, "rank_pattern", None) or {}).values()]
     for rank in ranks: check_number(f"adapter {str(adapter)!r}: adapter_config.json: r, the rank (the model's matrices are {most} wide),", rank, 1, most)
 
@@ -784,7 +785,8 @@ def put_adapter(
     "Add a LoRA adapter to a model; one of another model is refused, and so is one that was cut off"
     who = f"adapter {str(adapter)!r} does not fit {base}"
     check_rank(model, adapter)
-    try: result = model.load_adapter(adapter, ignore_mismatched_sizes=True)      # what does not fit is named below
+    how = dict(ignore_mismatched_sizes=True, adapter_kwargs=hub_version(adapter, "adapter_config.json"))      # what does not fit is named below
+    try: result = model.load_adapter(adapter, **how)
     except Exception as error: raise ValueError(f"{who}: it was trained on another model, or its file was cut off ({first_line(error, 160)})") from None
     own = re.compile("lora_|ia3_|hada_|lokr_|oft_|modules_to_save|trainable_tokens")
     missing = sorted(k for k in getattr(result, "missing_keys", None) or [] if own.search(k))
@@ -798,22 +800,18 @@ HF_OPTIONS = dict(attn_implementation=None, # for prompts that run one at a time
                   max_length=None) # most tokens of a prompt and its answer, where the model's files say something else
 HF_KINDS = dict(attn_implementation=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"), trust_remote_code="flag", max_length=(1, 10**9))
 
-def _version(name, adapter=False): # what pins a Hub id to the commit that it stands for now
-    commit = hub_revision(name, "adapter_config.json" if adapter else "config.json")
-    return {} if commit is None else dict(revision=commit)
-
 def load_tokenizer(
     model:str, # tiny, small, a folder or a Hub id
     trust_remote_code:bool=False, # run code that comes with it
 ): # its tokenizer
     "The tokenizer alone, for prompts that are to be seen before a model is loaded"
     if not isinstance(trust_remote_code, bool): raise ValueError(f"trust_remote_code must be true or false, got {trust_remote_code!r}")
-    read = lambda name, adapter: transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **_version(name, adapter))
+    def read(name, file="config.json"): return transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **hub_version(name, file))
     try:
         base, adapter, _ = base_model(model)
         with suppress(OSError, ValueError, KeyError): # an adapter without one takes its base model's
-            if adapter: return read(adapter, True)
-        return read(base, False)
+            if adapter: return read(adapter, "adapter_config.json")
+        return read(base)
     except Exception as error: raise model_error(model, error) from None
 
 # %% ../nbs/00c_engines.ipynb #912a8d30
@@ -825,19 +823,17 @@ def _draw(engine, n, seed): # token ids that end no text
 def check_answers(
     who:str, # the model, for the message
     engine, # just loaded
-)->None: # raises ValueError
-    "Refuse a model whose answers do not depend on the prompt"
+)->list: # sentences; raises ValueError
+    "Refuse a model whose answers do not depend on the prompt, and say when it knows no English"
     start, other, end = (_draw(engine, n, k) for k,n in enumerate((12, 12, 3)))
-    watch = sorted({*start, *other, *end})
-    got = engine.score([start + end, other + end, end + start], watch)
+    got = engine.score([start + end, other + end, end + start], sorted({*start, *other, *end}))
     values = got.logits - got.logsumexp[:,None]
     if np.isfinite(values).all() and (values[1:]==values[0]).all(axis=1).any(): raise ValueError(f"{who} gives exactly the same answer to different prompts: its weights are empty or damaged")
+    said = check_reading(who, engine)
     engine.stats.update(prompts=0, tokens_in=0, tokens_forwarded=0)
+    return said
 
 @torch.inference_mode()
-def _all_logits(model, ids): # float32 (n_tokens, n_vocabulary)
-    return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
-
 def check_causal(
     who:str, # the model, for the message
     model, # a transformers model
@@ -845,27 +841,26 @@ def check_causal(
     "Refuse a model that reads what comes later"
     high = min(model.get_input_embeddings().weight.shape[0], 5000)
     start, one, other = (np.random.default_rng(k).integers(high, size=n).tolist() for k,n in enumerate((9, 4, 4)))
-    a, b = (_all_logits(model, start + end)[:len(start)] for end in (one, other))
+    a, b = (model(input_ids=torch.tensor([start + end], device=model.device), use_cache=False).logits[0, :len(start)].float() for end in (one, other))
     exact = model.dtype==torch.float32 and not getattr(model.config, "quantization_config", None)
     off = float((a - b).abs().max() / a.std())
     if off > (1e-3 if exact else .5): raise ValueError(f"{who} ({type(model).__name__}) lets later tokens change earlier answers: it is an encoder, which does not write; take a causal model")
 
-def _mean_logprob(model, ids): # of each token after those before it
-    z = _all_logits(model, ids).log_softmax(-1)
-    return float(z[range(len(ids)-1), ids[1:]].mean())
+def _mean_logprob(engine, ids): # of each token after those before it
+    got = engine.score([ids[:k] for k in range(1, len(ids))], ids[1:])
+    return float(np.mean(got.logits.diagonal() - got.logsumexp))
 
 def check_reading(
     who:str, # the model, for the message
-    model, # a transformers model
-    tokenizer, # its tokenizer
+    engine, # just loaded
 )->list: # sentences; raises ValueError where the tokenizer's ids are shifted
     "Does the model find a plain English sentence likelier than chance?"
-    ids, n_rows = tokenizer(PLAIN_TEXT).input_ids, model.get_input_embeddings().weight.shape[0]
-    if len(ids) < 4 or max(ids) >= n_rows: return []
-    shifted = lambda by: [i if i in tokenizer.all_special_ids else (i + by) % n_rows for i in ids]
-    chance, own = -np.log(n_rows), _mean_logprob(model, ids)
+    ids, n_rows = engine.tokenizer(PLAIN_TEXT).input_ids, getattr(engine, "n_rows", None) or len(engine.tokenizer)
+    if getattr(engine, "start", None) or len(ids) < 4 or max(ids) >= n_rows: return []       # the decoder of an encoder–decoder reads no text of its own
+    def shifted(by): return [i if i in engine.tokenizer.all_special_ids else (i + by) % n_rows for i in ids]
+    chance, own = -np.log(n_rows), _mean_logprob(engine, ids)
     if not own < chance: return []
-    best, by = max((_mean_logprob(model, shifted(k)), k) for k in (-3, -2, -1, 1, 2, 3))
+    best, by = max((_mean_logprob(engine, shifted(k)), k) for k in (-3, -2, -1, 1, 2, 3))
     if best > chance + 1 and best > own + 2: raise ValueError(f"{who}: the ids of its tokenizer are shifted by {-by}: a plain sentence gets {own:.1f} nats a token, with {by:+d} to each id {best:.1f}")
     return [f"{who}: a plain English sentence gets {own:.2f} nats a token, a token drawn at random {chance:.2f}: its weights are random or damaged, or its tokenizer is another model's"]
 
@@ -912,10 +907,9 @@ def _load_hf(model, options, how, share): # an engine, and every check of what i
     tokenizer = load_tokenizer(model, trust)
     n_rows = loaded.get_input_embeddings().weight.shape[0]
     said += check_tokenizer(who, tokenizer, n_rows, model_configs(name))
-    if not loaded.config.is_encoder_decoder: said += check_reading(who, loaded, tokenizer)
-    engine = _engine(loaded, tokenizer, share, "+".join(model_digest(f, *_version(f, f is adapter).values()) for f in (name, adapter) if f))
+    engine = _engine(loaded, tokenizer, share, full_digest(name, adapter))
     engine.n_rows = n_rows
-    check_answers(who, engine)
+    said += check_answers(who, engine)
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
     engine.limits += tuple(s for s in (left_out, code, *said) if s)
     return engine
@@ -927,7 +921,7 @@ def load_weights(
     **how # for `from_pretrained`
 )->tuple: # a causal model or an encoder–decoder, and sentences on what is left out
     "Load a model and refuse one that is not whole"
-    version = _version(name)
+    version = hub_version(name)
     config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **version)
     check_architecture(who, config)
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM

@@ -24,7 +24,7 @@ from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
-from .weights import check_training, check_values, first_line
+from .weights import check_training, check_values, first_line, hub_version
 
 # %% ../nbs/04a_sft.ipynb #78496582
 def sft_examples(
@@ -103,8 +103,9 @@ def _with_adapter(loaded, adapter, base): # to be trained further; one that was 
     from peft import PeftModel
     check_rank(loaded, adapter)
     try:
-        tuned = PeftModel.from_pretrained(loaded, adapter, is_trainable=True)
-        found = tuned.load_adapter(adapter, "default", is_trainable=True)
+        version = hub_version(adapter, "adapter_config.json")
+        tuned = PeftModel.from_pretrained(loaded, adapter, is_trainable=True, **version)
+        found = tuned.load_adapter(adapter, "default", is_trainable=True, **version)
     except Exception as error: raise ValueError(f"adapter {str(adapter)!r} does not fit {base}: it was trained on another model, or its file was cut off ({first_line(error, 160)})") from None
     wrong = sorted([*found.missing_keys, *found.unexpected_keys])
     if wrong: raise ValueError(f"adapter {str(adapter)!r} does not fit {base}: {len(found.missing_keys)} tensors are not in its file and {len(found.unexpected_keys)} find no place, such as {wrong[0]}")

@@ -261,17 +261,26 @@ def test_an_adapter_of_other_weights_is_another_model(tmp_path):
 
 
 ON_THE_HUB = """
+import sys
 from mlcllm.engines import load_engine
-print(load_engine("someone/model", gpu="cpu").model_hash)
+print(load_engine(sys.argv[1], gpu="cpu").model_hash)
 """
 
 
+def cached(hub, name, commit):
+    "The folder of a Hub model in a cache"
+    repo = hub / f"models--{name.replace('/', '--')}"
+    (repo / "refs").mkdir(parents=True), (repo / "refs" / "main").write_text(commit)
+    return repo / "snapshots" / commit
+
+
+@needs_peft
 def test_a_model_of_the_hub_is_its_commit(tmp_path):
-    repo, commit = tmp_path / "hub" / "models--someone--model", "a1b2c3d4" * 5
-    model_copy(repo / "snapshots" / commit), (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text(commit)
-    done = subprocess.run([sys.executable, "-c", ON_THE_HUB], env=os.environ | dict(HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1"), capture_output=True, text=True)
-    assert done.stdout.strip() == commit, done.stderr[-2000:]
+    model, adapter = "a1b2c3d4" * 5, "0f1e2d3c" * 5
+    model_copy(cached(tmp_path, "someone/model", model)), save_adapter(cached(tmp_path, "someone/adapter", adapter), base="someone/model")
+    for name, identity in (("someone/model", model), ("someone/adapter", f"{model}+{adapter}")):
+        done = subprocess.run([sys.executable, "-c", ON_THE_HUB, name], env=os.environ | dict(HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1"), capture_output=True, text=True)
+        assert done.stdout.strip() == identity, done.stderr[-2000:]
 
 
 def test_vllm_takes_the_version_that_the_run_records(tmp_path, monkeypatch):
