@@ -21,7 +21,8 @@ from huggingface_hub import HfApi
 from scipy.special import expit, softmax
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
+from transformers import AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as hf_logging
@@ -29,7 +30,8 @@ from transformers.utils import logging as hf_logging
 from .checks import check_choice, check_number
 from .data import AnnotatedDocs, LabelDist, LabelSet
 from .metrics import score
-from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_training, check_values, first_line, hub_revision, loading_error, model_digest, read_config
+from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_training
+from .weights import check_values, first_line, hub_revision, loading_error, model_digest, read_config
 
 # %% ../nbs/04_demux.ipynb #c2da1bdc
 BERT = "google-bert/bert-base-uncased"
@@ -51,7 +53,7 @@ def _quietly(): # transformers would tell of a pooler that is left out, and of a
     try: yield
     finally: hf_logging.set_verbosity(level)
 
-def _load(what, encoder, load): # called with a name and with what pins it; code that comes with an encoder is never run
+def _load(what, encoder, load): # called with a name and what pins it; an encoder's own code is never run
     name = find_encoder(encoder)
     try:
         version = hub_revision(name)
@@ -59,8 +61,13 @@ def _load(what, encoder, load): # called with a name and with what pins it; code
         with _quietly(): return load(name, how)
     except Exception as error:
         if said := loading_error(f"encoder {str(encoder)!r}", error): raise said from None
-        if "trust_remote_code" in str(error): raise ValueError(f"encoder {str(encoder)!r} comes with code of its own, which is not run here: take one that transformers knows, such as {BERT}") from None
-        raise ValueError(f"encoder {encoder!r} could not be loaded from a folder, the cache or the Hub ({what}: {first_line(error, 160)})") from None
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"encoder {str(encoder)!r} comes with code of its own, which is not run here: take one "
+                f"that transformers knows, such as {BERT}") from None
+        raise ValueError(
+            f"encoder {encoder!r} could not be loaded from a folder, the cache or the Hub ({what}: "
+            f"{first_line(error, 160)})") from None
 
 def encoder_digest(
     encoder:str, # as in `find_encoder`
@@ -75,7 +82,9 @@ def check_encoder(
 )->None: # raises ValueError
     "Refuse a model that is no encoder"
     writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
-    kind = "an encoder–decoder" if config.is_encoder_decoder else "a decoder, which does not see what comes later" if writes or getattr(config, "is_decoder", False) else None
+    decodes = writes or getattr(config, "is_decoder", False)
+    decoder = "a decoder, which does not see what comes later" if decodes else None
+    kind = "an encoder–decoder" if config.is_encoder_decoder else decoder
     if kind: raise ValueError(f"{who} ({config.model_type}) is {kind}: Demux needs an encoder such as {BERT}")
     check_architecture(who, config, writes=False)
 
@@ -95,10 +104,12 @@ def _encoder(who, name, how):
     check_encoder(who, config)
     with torch.device("meta"): described = AutoModel.from_config(config, trust_remote_code=False)
     check_size(who, name, sum(p.numel() for p in described.parameters()))
-    model, info = AutoModel.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **_no_pooler(config), **how)
+    how |= _no_pooler(config) | dict(output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32)
+    model, info = AutoModel.from_pretrained(name, **how)
     info["missing_keys"] = {k for k in info["missing_keys"] if not k.startswith("pooler.")}
     body = {k.split(".")[0] for k in model.state_dict()}
-    check_loaded(who, model, info, lambda k: k.removeprefix(f"{model.base_model_prefix}.").split(".")[0] not in body)
+    def is_head(name): return name.removeprefix(f"{model.base_model_prefix}.").split(".")[0] not in body
+    check_loaded(who, model, info, is_head)
     check_values(who, model)
     return model
 
@@ -211,7 +222,10 @@ def _trained(folder): # a Demux whose every tensor was found, its tokenizer
     if Path(folder).is_dir():
         config = read_config(who, folder)
         check_config(who, config)
-        if config.get("model_type")!=DemuxConfig.model_type: raise ValueError(f"its config.json says model_type {config.get('model_type')!r}, not {DemuxConfig.model_type!r}")
+        if config.get("model_type")!=DemuxConfig.model_type:
+            raise ValueError(
+                f"its config.json says model_type {config.get('model_type')!r}, not "
+                f"{DemuxConfig.model_type!r}")
     version = hub_revision(folder)
     how = {} if version is None else dict(revision=version)
     model, info = Demux.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True, **how)
@@ -226,7 +240,8 @@ def load_demux(
     "A trained model"
     try:
         with _quietly(): model, tokenizer = _trained(str(folder))
-    except Exception as error: raise ValueError(f"{folder}: no trained Demux model ({first_line(error, 300)})") from None
+    except Exception as error:
+        raise ValueError(f"{folder}: no trained Demux model ({first_line(error, 300)})") from None
     if labels is not None and tuple(labels.names)!=model.labels.names: raise ValueError(f"{folder} was trained on the labels {', '.join(model.labels.names)}, not on {', '.join(labels.names)}")
     return model, tokenizer
 

@@ -29,7 +29,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 import mlcllm
 from .checks import check_choice, check_number
 from .runs import pick_device
-from .weights import check_architecture, check_config, check_loaded, check_options, check_size, check_tokenizer, check_values, blamed_field, damaged_file, PLAIN_TEXT, first_line, folder_hash, full_digest, hub_version, loading_error, model_configs, read_config
+from .weights import PLAIN_TEXT, blamed_field, check_architecture, check_config, check_loaded, check_options
+from .weights import check_size, check_tokenizer, check_values, damaged_file, first_line, folder_hash, full_digest
+from .weights import hub_version, loading_error, model_configs, read_config
 
 # %% ../nbs/00c_engines.ipynb #58e5a0c4
 def common_lengths(
@@ -693,31 +695,46 @@ def base_model(
 
 def _config_of(model, name): # what config.json holds, checked
     who = f"model {str(model)!r}"
-    config = read_config(who, name) if Path(name).is_dir() else transformers.PreTrainedConfig.get_config_dict(name)[0]
+    here, beside = Path(name).is_dir(), "generation_config.json"
+    config = read_config(who, name) if here else transformers.PreTrainedConfig.get_config_dict(name)[0]
     check_config(who, config)
-    if (Path(name)/"generation_config.json").exists(): check_config(who, read_config(who, name, "generation_config.json"), "generation_config.json")
+    if (Path(name)/beside).exists(): check_config(who, read_config(who, name, beside), beside)
     return config
 
 def _check_adapter_config(where, raw, kinds): # what would end deep inside a library
-    if raw.get("peft_type") not in kinds: raise ValueError(f"{where}: peft_type must be a kind of adapter such as LORA, got {raw.get('peft_type')!r}")
+    if raw.get("peft_type") not in kinds:
+        raise ValueError(
+            f"{where}: peft_type must be a kind of adapter such as LORA, got {raw.get('peft_type')!r}")
     check_number(f"{where}: r", raw.get("r", 1), 1)
     check_number(f"{where}: lora_alpha", raw.get("lora_alpha", 1), 0, 10**9, whole=False)
     modules = raw.get("target_modules")
-    if not (modules is None or isinstance(modules, str) or isinstance(modules, list) and all(isinstance(m, str) for m in modules)):
+    listed = isinstance(modules, list) and all(isinstance(m, str) for m in modules)
+    if not (listed or isinstance(modules, (str, type(None)))):
         raise ValueError(f"{where}: target_modules must be a list of names, got {modules!r}")
 
 def _base_of_adapter(model, name): # the model that an adapter belongs to
     who = f"adapter {str(model)!r}"
-    if not _has("peft"): raise ValueError(f"model {model!r} is a LoRA adapter, which needs peft: pip install 'mlcllm[lora]'")
+    if not _has("peft"):
+        raise ValueError(f"model {model!r} is a LoRA adapter, which needs peft: pip install 'mlcllm[lora]'")
     peft = import_module("peft")
-    if Path(name).is_dir(): _check_adapter_config(f"{who}: adapter_config.json", read_config(who, name, "adapter_config.json"), [str(t.value) for t in peft.PeftType])
+    if Path(name).is_dir():
+        raw = read_config(who, name, "adapter_config.json")
+        _check_adapter_config(f"{who}: adapter_config.json", raw, [str(t.value) for t in peft.PeftType])
     config = peft.PeftConfig.from_pretrained(name, **hub_version(name, "adapter_config.json"))
     base = config.base_model_name_or_path
-    if not isinstance(base, str) or not base.strip(): raise ValueError(f"{who}: adapter_config.json does not name its base model (base_model_name_or_path)")
-    if getattr(config, "revision", None) not in (None, "main"): raise ValueError(f"{who} belongs to version {config.revision!r} of {base}: download that version into a folder and name the folder in adapter_config.json")
+    if not isinstance(base, str) or not base.strip():
+        raise ValueError(f"{who}: adapter_config.json does not name its base model (base_model_name_or_path)")
+    if getattr(config, "revision", None) not in (None, "main"):
+        raise ValueError(
+            f"{who} belongs to version {config.revision!r} of {base}: download that version into a folder "
+            f"and name the folder in adapter_config.json")
     try: found = find_model(base)
-    except ValueError as error: raise ValueError(f"adapter {model!r} belongs on top of {base!r}: {error}") from None
-    if find_adapter_config_file(found): raise ValueError(f"{who} belongs on top of {base!r}, which is an adapter itself: merge that one into its model first")
+    except ValueError as error:
+        raise ValueError(f"adapter {model!r} belongs on top of {base!r}: {error}") from None
+    if find_adapter_config_file(found):
+        raise ValueError(
+            f"{who} belongs on top of {base!r}, which is an adapter itself: merge that one into its model "
+            f"first")
     return found
 
 # %% ../nbs/00c_engines.ipynb #fe138b6f
@@ -772,10 +789,12 @@ def check_rank(
     adapter:str, # folder or Hub id of a LoRA adapter
 )->None: # raises ValueError
     "Refuse an adapter that would be larger than the model"
-    config = import_module("peft").PeftConfig.from_pretrained(adapter, **hub_version(adapter, "adapter_config.json"))
+    version = hub_version(adapter, "adapter_config.json")
+    config = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
     most = rank_limit(model)
     ranks = [getattr(config, "r", 1), *(getattr(config, "rank_pattern", None) or {}).values()]
-    for rank in ranks: check_number(f"adapter {str(adapter)!r}: adapter_config.json: r, the rank (the model's matrices are {most} wide),", rank, 1, most)
+    what = f"adapter {str(adapter)!r}: adapter_config.json: r, the rank (the model's matrices are {most} wide),"
+    for rank in ranks: check_number(what, rank, 1, most)
 
 def put_adapter(
     model, # a transformers model
@@ -785,28 +804,38 @@ def put_adapter(
     "Add a LoRA adapter to a model; one of another model is refused, and so is one that was cut off"
     who = f"adapter {str(adapter)!r} does not fit {base}"
     check_rank(model, adapter)
-    how = dict(ignore_mismatched_sizes=True, adapter_kwargs=hub_version(adapter, "adapter_config.json"))      # what does not fit is named below
-    try: result = model.load_adapter(adapter, **how)
-    except Exception as error: raise ValueError(f"{who}: it was trained on another model, or its file was cut off ({first_line(error, 160)})") from None
+    version = hub_version(adapter, "adapter_config.json")
+    try: result = model.load_adapter(adapter, ignore_mismatched_sizes=True, adapter_kwargs=version) # named below
+    except Exception as error:
+        raise ValueError(
+            f"{who}: it was trained on another model, or its file was cut off ({first_line(error, 160)})") from None
     own = re.compile("lora_|ia3_|hada_|lokr_|oft_|modules_to_save|trainable_tokens")
     missing = sorted(k for k in getattr(result, "missing_keys", None) or [] if own.search(k))
-    strange, other = sorted(getattr(result, "unexpected_keys", None) or []), sorted(k for k,*_ in getattr(result, "mismatched_keys", None) or [])
-    said = [f"{len(keys)} {text}, such as {keys[0]}" for keys, text in ((strange, "of its tensors find no place"), (missing, "tensors are not in its file"), (other, "have another shape")) if keys]
-    if said: raise ValueError(f"{who}: it was trained on another model, or its file was cut off ({'; '.join(said)})")
+    strange = sorted(getattr(result, "unexpected_keys", None) or [])
+    other = sorted(k for k,*_ in getattr(result, "mismatched_keys", None) or [])
+    parts = ((strange, "of its tensors find no place"), (missing, "tensors are not in its file"), (other, "have another shape"))
+    said = [f"{len(keys)} {text}, such as {keys[0]}" for keys, text in parts if keys]
+    if said:
+        raise ValueError(
+            f"{who}: it was trained on another model, or its file was cut off ({'; '.join(said)})")
 
 # %% ../nbs/00c_engines.ipynb #b1370f28
 HF_OPTIONS = dict(attn_implementation=None, # for prompts that run one at a time; packed ones bring their own
                   trust_remote_code=False, # run code that comes with a model
                   max_length=None) # most tokens of a prompt and its answer, where the model's files say something else
-HF_KINDS = dict(attn_implementation=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"), trust_remote_code="flag", max_length=(1, 10**9))
+HF_KINDS = dict(attn_implementation=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+                trust_remote_code="flag", max_length=(1, 10**9)) # what each may be, for `check_options`
 
 def load_tokenizer(
     model:str, # tiny, small, a folder or a Hub id
     trust_remote_code:bool=False, # run code that comes with it
 ): # its tokenizer
     "The tokenizer alone, for prompts that are to be seen before a model is loaded"
-    if not isinstance(trust_remote_code, bool): raise ValueError(f"trust_remote_code must be true or false, got {trust_remote_code!r}")
-    def read(name, file="config.json"): return transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **hub_version(name, file))
+    if not isinstance(trust_remote_code, bool):
+        raise ValueError(f"trust_remote_code must be true or false, got {trust_remote_code!r}")
+    def read(name, file="config.json"):
+        how = dict(trust_remote_code=trust_remote_code) | hub_version(name, file)
+        return transformers.AutoTokenizer.from_pretrained(name, **how)
     try:
         base, adapter, _ = base_model(model)
         with suppress(OSError, ValueError, KeyError): # an adapter without one takes its base model's
@@ -817,7 +846,8 @@ def load_tokenizer(
 # %% ../nbs/00c_engines.ipynb #912a8d30
 def _draw(engine, n, seed): # token ids that end no text
     high = min(len(engine.tokenizer), getattr(engine, "n_rows", None) or len(engine.tokenizer))
-    ids = [i for i in range(min(high, 5000)) if i not in engine.eos and i not in engine.tokenizer.all_special_ids]
+    special = {*engine.eos, *engine.tokenizer.all_special_ids}
+    ids = [i for i in range(min(high, 5000)) if i not in special]
     return np.random.default_rng(seed).choice(ids or range(high), n).tolist()
 
 def check_answers(
@@ -828,7 +858,9 @@ def check_answers(
     start, other, end = (_draw(engine, n, k) for k,n in enumerate((12, 12, 3)))
     got = engine.score([start + end, other + end, end + start], sorted({*start, *other, *end}))
     values = got.logits - got.logsumexp[:,None]
-    if np.isfinite(values).all() and (values[1:]==values[0]).all(axis=1).any(): raise ValueError(f"{who} gives exactly the same answer to different prompts: its weights are empty or damaged")
+    if np.isfinite(values).all() and (values[1:]==values[0]).all(axis=1).any():
+        raise ValueError(
+            f"{who} gives exactly the same answer to different prompts: its weights are empty or damaged")
     said = check_reading(who, engine)
     engine.stats.update(prompts=0, tokens_in=0, tokens_forwarded=0)
     return said
@@ -840,11 +872,16 @@ def check_causal(
 )->None: # raises ValueError
     "Refuse a model that reads what comes later"
     high = min(model.get_input_embeddings().weight.shape[0], 5000)
-    start, one, other = (np.random.default_rng(k).integers(high, size=n).tolist() for k,n in enumerate((9, 4, 4)))
-    a, b = (model(input_ids=torch.tensor([start + end], device=model.device), use_cache=False).logits[0, :len(start)].float() for end in (one, other))
+    def draw(n, seed): return np.random.default_rng(seed).integers(high, size=n).tolist()
+    def logits(ids): return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
+    start = draw(9, 0)
+    a, b = (logits(start + draw(4, seed))[:len(start)] for seed in (1, 2))
     exact = model.dtype==torch.float32 and not getattr(model.config, "quantization_config", None)
     off = float((a - b).abs().max() / a.std())
-    if off > (1e-3 if exact else .5): raise ValueError(f"{who} ({type(model).__name__}) lets later tokens change earlier answers: it is an encoder, which does not write; take a causal model")
+    if off > (1e-3 if exact else .5):
+        raise ValueError(
+            f"{who} ({type(model).__name__}) lets later tokens change earlier answers: it is an encoder, "
+            f"which does not write; take a causal model")
 
 def _mean_logprob(engine, ids): # of each token after those before it
     got = engine.score([ids[:k] for k in range(1, len(ids))], ids[1:])
@@ -856,13 +893,19 @@ def check_reading(
 )->list: # sentences; raises ValueError where the tokenizer's ids are shifted
     "Does the model find a plain English sentence likelier than chance?"
     ids, n_rows = engine.tokenizer(PLAIN_TEXT).input_ids, getattr(engine, "n_rows", None) or len(engine.tokenizer)
-    if getattr(engine, "start", None) or len(ids) < 4 or max(ids) >= n_rows: return []       # the decoder of an encoder–decoder reads no text of its own
+    decodes_only = getattr(engine, "start", None)      # of an encoder–decoder, which reads a text in its other half
+    if decodes_only or len(ids) < 4 or max(ids) >= n_rows: return []
     def shifted(by): return [i if i in engine.tokenizer.all_special_ids else (i + by) % n_rows for i in ids]
     chance, own = -np.log(n_rows), _mean_logprob(engine, ids)
     if not own < chance: return []
     best, by = max((_mean_logprob(engine, shifted(k)), k) for k in (-3, -2, -1, 1, 2, 3))
-    if best > chance + 1 and best > own + 2: raise ValueError(f"{who}: the ids of its tokenizer are shifted by {-by}: a plain sentence gets {own:.1f} nats a token, with {by:+d} to each id {best:.1f}")
-    return [f"{who}: a plain English sentence gets {own:.2f} nats a token, a token drawn at random {chance:.2f}: its weights are random or damaged, or its tokenizer is another model's"]
+    if best > chance + 1 and best > own + 2:
+        raise ValueError(
+            f"{who}: the ids of its tokenizer are shifted by {-by}: a plain sentence gets {own:.1f} nats a "
+            f"token, with {by:+d} to each id {best:.1f}")
+    return [
+        f"{who}: a plain English sentence gets {own:.2f} nats a token, a token drawn at random "
+        f"{chance:.2f}: its weights are random or damaged, or its tokenizer is another model's"]
 
 # %% ../nbs/00c_engines.ipynb #a131b8e8
 def load_engine(
@@ -881,7 +924,8 @@ def load_engine(
     if backend=="vllm": return import_module("mlcllm.vllm_engine").load_vllm(model, dtype, backend_options)
     options, device = check_options(backend_options, HF_KINDS, HF_OPTIONS), pick_device(gpu)
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
-    how = dict(dtype=kind, device_map="auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}, **quantized(quantization, kind))
+    places = "auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}
+    how = dict(dtype=kind, device_map=places, **quantized(quantization, kind))
     try:
         with _quietly(model in BUNDLED): engine = _load_hf(model, options, how, share)
     except FloatingPointError: raise
@@ -890,7 +934,7 @@ def load_engine(
     return engine
 
 @contextmanager
-def _quietly(bundled): # what transformers would report in a table is checked here; a bundled model is there at once
+def _quietly(bundled): # what transformers reports is checked here; a bundled model is there at once
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     if bundled: transformers.logging.disable_progress_bar()
@@ -924,15 +968,17 @@ def load_weights(
     version = hub_version(name)
     config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **version)
     check_architecture(who, config)
-    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    kind = getattr(transformers, "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM")
     if not trust_remote_code: check_size(who, name, _described(config, kind))
-    loaded, info = kind.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code, **version, **how)
+    how |= version | dict(output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code)
+    loaded, info = kind.from_pretrained(name, **how)
     said = check_loaded(who, loaded, info) + check_values(who, loaded)
     if not config.is_encoder_decoder: check_causal(who, loaded)
     return loaded, said
 
 def _described(config, kind): # how many weights a configuration describes, without making them
-    with torch.device("meta"): return sum(p.numel() for p in kind.from_config(config, trust_remote_code=False).parameters())
+    with torch.device("meta"): model = kind.from_config(config, trust_remote_code=False)
+    return sum(p.numel() for p in model.parameters())
 
 def _engine(model, tokenizer, share, digest):
     if model.config.is_encoder_decoder: return import_module("mlcllm.encoder_decoder").EncoderDecoderEngine(model, tokenizer, model_hash=digest)

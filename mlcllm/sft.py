@@ -19,7 +19,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from .checks import check_choice, check_number
 from .data import AnnotatedDocs
-from .engines import DTYPES, QUANTIZATIONS, base_model, check_rank, load_tokenizer, load_weights, model_error, quantized, rank_limit
+from .engines import DTYPES, QUANTIZATIONS, base_model, check_rank, load_tokenizer, load_weights
+from .engines import model_error, quantized, rank_limit
 from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
@@ -94,9 +95,11 @@ def load_trainable(
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
     try:
         name, adapter, _ = base_model(model)
-        loaded, _ = load_weights(f"model {str(model)!r}", name, dtype=kind, device_map={"": device}, **quantized(quantization, kind))
+        how = dict(dtype=kind, device_map={"": device}) | quantized(quantization, kind)
+        loaded, _ = load_weights(f"model {str(model)!r}", name, **how)
     except Exception as error: raise model_error(model, error) from None
-    if loaded.config.is_encoder_decoder: raise ValueError(f"model {str(model)!r} is an encoder–decoder: finetuning needs a causal model")
+    if loaded.config.is_encoder_decoder:
+        raise ValueError(f"model {str(model)!r} is an encoder–decoder: finetuning needs a causal model")
     return loaded if adapter is None else _with_adapter(loaded, adapter, name)
 
 def _with_adapter(loaded, adapter, base): # to be trained further; one that was cut off is refused
@@ -106,16 +109,23 @@ def _with_adapter(loaded, adapter, base): # to be trained further; one that was 
         version = hub_version(adapter, "adapter_config.json")
         tuned = PeftModel.from_pretrained(loaded, adapter, is_trainable=True, **version)
         found = tuned.load_adapter(adapter, "default", is_trainable=True, **version)
-    except Exception as error: raise ValueError(f"adapter {str(adapter)!r} does not fit {base}: it was trained on another model, or its file was cut off ({first_line(error, 160)})") from None
+    except Exception as error:
+        raise ValueError(
+            f"adapter {str(adapter)!r} does not fit {base}: it was trained on another model, or its file "
+            f"was cut off ({first_line(error, 160)})") from None
     wrong = sorted([*found.missing_keys, *found.unexpected_keys])
-    if wrong: raise ValueError(f"adapter {str(adapter)!r} does not fit {base}: {len(found.missing_keys)} tensors are not in its file and {len(found.unexpected_keys)} find no place, such as {wrong[0]}")
+    if wrong:
+        raise ValueError(
+            f"adapter {str(adapter)!r} does not fit {base}: {len(found.missing_keys)} tensors are not in "
+            f"its file and {len(found.unexpected_keys)} find no place, such as {wrong[0]}")
     check_values(f"adapter {str(adapter)!r}", tuned)
     for config in tuned.peft_config.values(): config.base_model_name_or_path = base      # where peft looks when it saves
     return tuned
 
 def _new_adapter(loaded, lora): # the configuration of adapters for a model that has none
     if hasattr(loaded, "peft_config"): return None
-    check_number(f"lora_r, the rank of the adapters (the model's matrices are {rank_limit(loaded)} wide),", lora.r, 1, rank_limit(loaded))
+    most = rank_limit(loaded)
+    check_number(f"lora_r, the rank of the adapters (the model's matrices are {most} wide),", lora.r, 1, most)
     return lora.config()
 
 def _memory(error, batch_size): # the line for a training that does not fit

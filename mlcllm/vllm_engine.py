@@ -18,8 +18,10 @@ from .weights import check_options, check_tokenizer, first_line, full_digest, hu
 
 # %% ../nbs/00d_vllm.ipynb #867edebd
 VLLM_OPTIONS = dict(tensor_parallel_size=1, pipeline_parallel_size=1, distributed_executor_backend=None, gpu_memory_utilization=.9, max_model_len=None, block_size=None, quantization=None, enforce_eager=False, trust_remote_code=False, max_lora_rank=64)
-VLLM_KINDS = dict(tensor_parallel_size=(1, 10_000), pipeline_parallel_size=(1, 10_000), distributed_executor_backend=("mp", "ray", "uni", "external_launcher"), gpu_memory_utilization=(.01, 1, False),
-                  max_model_len=(1, 10**9), block_size=(1, 10_000), quantization="text", enforce_eager="flag", trust_remote_code="flag", max_lora_rank=(1, 4096))
+VLLM_KINDS = dict(tensor_parallel_size=(1, 10_000), pipeline_parallel_size=(1, 10_000), # what each may be
+                  distributed_executor_backend=("mp", "ray", "uni", "external_launcher"),
+                  gpu_memory_utilization=(.01, 1, False), max_model_len=(1, 10**9), block_size=(1, 10_000),
+                  quantization="text", enforce_eager="flag", trust_remote_code="flag", max_lora_rank=(1, 4096))
 
 def _vllm(): # the package, or a line that says how to get it
     try: import vllm
@@ -39,7 +41,8 @@ def load_vllm(
     tokenizer = load_tokenizer(model, trust)
     config = llm.llm_engine.model_config.hf_config
     said = check_tokenizer(who, tokenizer, config.get_text_config().vocab_size, model_configs(name))
-    engine = VLLMEngine(llm, tokenizer, full_digest(name, adapter), adapter_folder(adapter) if adapter else None)
+    place = adapter_folder(adapter) if adapter else None
+    engine = VLLMEngine(llm, tokenizer, full_digest(name, adapter), place)
     engine.n_rows = config.get_text_config().vocab_size
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
     engine.limits += tuple(s for s in (left_out, code, *said) if s)
@@ -58,12 +61,17 @@ def _start(vllm, who, name, version, dtype, options, adapter): # vLLM with a mod
     given = {k: v for k,v in options.items() if v is not None and k!="max_lora_rank"}
     if version: given |= dict(revision=version, tokenizer_revision=version, code_revision=version)
     if adapter: given |= dict(enable_lora=True, max_lora_rank=options["max_lora_rank"])
-    try: return vllm.LLM(name, dtype=dtype, enable_prefix_caching=True, max_logprobs=_MOST_IDS, seed=0, **given)
-    except Exception as error: raise ValueError(f"vLLM cannot load {who.removeprefix('model ')}: {first_line(error, 300)}") from None
+    given |= dict(dtype=dtype, enable_prefix_caching=True, max_logprobs=_MOST_IDS, seed=0)
+    try: return vllm.LLM(name, **given)
+    except Exception as error:
+        raise ValueError(f"vLLM cannot load {who.removeprefix('model ')}: {first_line(error, 300)}") from None
 
 def _try_adapter(engine, base): # vLLM reads an adapter with the first prompt, and its engine dies of one that does not fit
     try: engine.score([engine.encode("a")], [5])
-    except Exception as error: raise ValueError(f"adapter {engine.adapter} does not fit {base}: it was trained on another model, or vLLM cannot read it ({first_line(error, 160)})") from None
+    except Exception as error:
+        raise ValueError(
+            f"adapter {engine.adapter} does not fit {base}: it was trained on another model, or vLLM "
+            f"cannot read it ({first_line(error, 160)})") from None
 
 # %% ../nbs/00d_vllm.ipynb #cdc9728f
 _MOST_IDS = 128 # that vLLM takes with a request

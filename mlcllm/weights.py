@@ -21,18 +21,23 @@ import transformers # its parts are loaded when they are asked for
 from .checks import check_choice, check_number
 
 # %% ../nbs/00b_weights.ipynb #005e0e57
-_DECIDES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".model", ".json", ".txt", ".jinja", ".tiktoken", ".spm", ".bpe", ".vocab", ".py")
-_IGNORED = ("training.json", "trainer_state.json", "training_args.bin", "requirements.txt", "LICENSE.txt", "USE_POLICY.txt")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+_DECIDES = (*_WEIGHTS, ".model", ".json", ".txt", ".jinja", ".tiktoken", ".spm", ".bpe", ".vocab", ".py")
+_IGNORED = ("training.json", "trainer_state.json", "training_args.bin",
+            "requirements.txt", "LICENSE.txt", "USE_POLICY.txt")
 
 def model_files(
     folder, # of a model or an adapter
 )->list: # paths, sorted by name
-    "The files of a folder that decide what a model answers; raises ValueError where one cannot be read as a file"
+    "The files of a folder that decide what a model answers; raises ValueError where one is no file"
     folder = Path(folder)
     found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
     found = sorted(p for p in found if p.suffix in _DECIDES and p.name not in _IGNORED and not p.is_dir())
     odd = next((p for p in found if not p.is_file()), None)
-    if odd is not None: raise ValueError(f"model {str(folder)!r}: {odd.name} is no regular file (a pipe, a device, or a link to nothing)")
+    if odd is not None:
+        raise ValueError(
+            f"model {str(folder)!r}: {odd.name} is no regular file (a pipe, a device, or a link to "
+            f"nothing)")
     return found
 
 def _read_digest(path):
@@ -41,7 +46,7 @@ def _read_digest(path):
 @lru_cache(4096)
 def _kept_digest(path, inode, size, modified, changed): return _read_digest(path)
 
-def _file_digest(path): # kept while this process runs; a file that changed in the last seconds may change again within one tick of the clock
+def _file_digest(path): # kept while this process runs; what has just changed may change again within a tick
     stat = path.stat()
     if abs(time.time() - stat.st_ctime) < 5: return _read_digest(path)
     return _kept_digest(path.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
@@ -51,7 +56,8 @@ def folder_hash(
 )->str: # hex digest
     "Digest of all files that decide what a model answers"
     folder, files = Path(folder), model_files(folder)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool: digests = list(pool.map(_file_digest, files))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        digests = list(pool.map(_file_digest, files))
     lines = [f"{p.relative_to(folder).as_posix()} {d}" for p,d in zip(files, digests)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -66,7 +72,10 @@ def hub_revision(
 @lru_cache(256)
 def _commit(name, file): # looked up once, so that everything of a process is one version
     commit = transformers.utils.hub.extract_commit_hash(transformers.utils.cached_file(name, file), None)
-    if commit is None: raise ValueError(f"model {name!r}: which version of it is loaded cannot be said; download it into a folder and give that")
+    if commit is None:
+        raise ValueError(
+            f"model {name!r}: which version of it is loaded cannot be said; download it into a folder and "
+            f"give that")
     return commit
 
 def hub_version(
@@ -82,7 +91,8 @@ def hub_file(
     file:str, # of it
 ): # its path in the cache, or None where the model has no such file
     "One file of a Hub model"
-    path = transformers.utils.cached_file(name, file, revision=hub_revision(name), _raise_exceptions_for_missing_entries=False)
+    how = dict(revision=hub_revision(name), _raise_exceptions_for_missing_entries=False)
+    path = transformers.utils.cached_file(name, file, **how)
     return Path(path) if path else None
 
 def model_digest(
@@ -98,14 +108,19 @@ def full_digest(
 )->str: # the base model's identity, and the adapter's behind a plus
     "Identity of a model with its adapter"
     base = model_digest(name)
-    return base if adapter is None else f"{base}+{model_digest(adapter, hub_revision(adapter, 'adapter_config.json'))}"
+    if adapter is None: return base
+    return f"{base}+{model_digest(adapter, hub_revision(adapter, 'adapter_config.json'))}"
 
 # %% ../nbs/00b_weights.ipynb #bd7b2f41
-_COUNTS = re.compile(r"(num_)?(hidden|encoder|decoder)_layers|n(um)?_layers?|num_(decoder|hidden)_layers|(num_|encoder_|decoder_)?attention_heads|n(um)?_heads?"
-                     r"|num_key_value_heads|hidden_size|n_embd|d_model|d_kv|d_ff|head_dim|vocab_size|max_position_embeddings|n_positions|embedding_size|intermediate_size|(encoder_|decoder_)?ffn_dim")
-_MAY_LACK = {"num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions", "num_decoder_layers", "intermediate_size"} # null stands for a default
-_FLAGS = {"tie_word_embeddings", "use_cache", "attention_bias", "mlp_bias", "is_decoder", "is_encoder_decoder", "use_sliding_window"}
-_POSITIVE = re.compile(r"(rms|layer)_norm_eps(ilon)?|layer_norm_epsilon|norm_epsilon|rope_theta|(attn|final)_logit_softcapping")
+_COUNTS = re.compile(r"(num_)?(hidden|encoder|decoder)_layers|n(um)?_layers?"
+                     r"|(num_|encoder_|decoder_)?attention_heads|n(um)?_heads?|num_key_value_heads"
+                     r"|hidden_size|n_embd|d_model|d_kv|d_ff|head_dim|vocab_size|embedding_size|intermediate_size"
+                     r"|(encoder_|decoder_)?ffn_dim|max_position_embeddings|n_positions")
+_MAY_LACK = {"num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions",
+             "num_decoder_layers", "intermediate_size"} # null stands for a default
+_FLAGS = {"tie_word_embeddings", "use_cache", "attention_bias", "mlp_bias",
+          "is_decoder", "is_encoder_decoder", "use_sliding_window"}
+_POSITIVE = re.compile(r"(rms|layer)_norm_eps(ilon)?|norm_epsilon|rope_theta|(attn|final)_logit_softcapping")
 _SHARES = re.compile(r"\w*dropout(_prob|_rate)?|\w*_pdrop")
 _OBJECTS = {"rope_parameters", "rope_scaling", "quantization_config", "text_config"}
 _MOST = dict(layers=1_000, heads=100_000)
@@ -117,16 +132,20 @@ def read_config(
 )->dict: # what stands in it
     "A JSON object of a folder; raises ValueError where there is none"
     path = Path(folder)/file
-    if not path.exists(): raise ValueError(f"{who} is a folder, but it holds no model that can be loaded (no {file} in it)")
+    if not path.exists():
+        raise ValueError(f"{who} is a folder, but it holds no model that can be loaded (no {file} in it)")
     content = _read_object(path)
-    if isinstance(content, str): raise ValueError(f"{who} is a folder, but it holds no model that can be loaded ({content})")
+    if isinstance(content, str):
+        raise ValueError(f"{who} is a folder, but it holds no model that can be loaded ({content})")
     return content
 
 def _read_object(path): # the JSON object in a file, or a sentence on why there is none
     if not path.is_file(): return f"{path.name} is no regular file"
     try: content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error: return f"{path.name} cannot be read: {first_line(error)}"
-    return content if isinstance(content, dict) else f"{path.name} must hold an object {{...}}, it holds {type(content).__name__} {str(content)[:40]}"
+    except (ValueError, RecursionError, OSError) as error:
+        return f"{path.name} cannot be read: {first_line(error)}"
+    if isinstance(content, dict): return content
+    return f"{path.name} must hold an object {{...}}, it holds {type(content).__name__} {str(content)[:40]}"
 
 def damaged_file(
     folder, # of a model
@@ -145,7 +164,8 @@ def blamed_field(
     for name, value in config.items():
         inner = blamed_field(value, error) if isinstance(value, dict) else None
         if inner: return f"{name}, {inner}"
-        if isinstance(error, KeyError) and error.args and isinstance(value, str) and value==error.args[0]: return name
+        is_key = isinstance(error, KeyError) and error.args and isinstance(value, str)
+        if is_key and value==error.args[0]: return name
     return None
 
 def first_line(
@@ -155,8 +175,10 @@ def first_line(
     "What an exception says, in one line and without the names of a library's classes"
     if isinstance(error, KeyError) and error.args: return f"{str(error.args[0])[:most]!r} is not known"
     lines = [l.strip() for l in str(error).splitlines() if l.strip()]
-    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else type(error).__name__
-    return re.sub(r"^((Validation|Class validation) error for (field|validator) '\w+':|\w+Error:|\s)+", "", text)[:most]
+    if not lines: return type(error).__name__
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    said_before = r"^((Validation|Class validation) error for (field|validator) '\w+':|\w+Error:|\s)+"
+    return re.sub(said_before, "", text)[:most]
 
 # %% ../nbs/00b_weights.ipynb #32e1185b
 def model_configs(
@@ -177,22 +199,33 @@ def check_config(
     for name, value in config.items(): _check_field(f"{who}: {file}: {name}", str(name), value)
     heads, shared = config.get("num_attention_heads"), config.get("num_key_value_heads")
     if isinstance(heads, int) and isinstance(shared, int) and heads % shared:
-        raise ValueError(f"{who}: {file}: num_attention_heads {heads} is no multiple of num_key_value_heads {shared}")
+        raise ValueError(
+            f"{who}: {file}: num_attention_heads {heads} is no multiple of num_key_value_heads {shared}")
     for part in ("text_config", "encoder", "decoder", "rope_parameters", "rope_scaling"):
         if isinstance(config.get(part), dict): check_config(who, config[part], f"{file}, {part}")
 
 def _check_field(where, name, value):
     if _COUNTS.fullmatch(name): _check_count(where, name, value)
-    elif name in _FLAGS and not isinstance(value, (bool, type(None))): raise ValueError(f"{where} must be true or false, got {value!r}")
+    elif name in _FLAGS and not isinstance(value, (bool, type(None))):
+        raise ValueError(f"{where} must be true or false, got {value!r}")
     elif _POSITIVE.fullmatch(name) and value is not None: _check_positive(where, value)
-    elif _SHARES.fullmatch(name) and value is not None and not isinstance(value, bool): check_number(where, value, 0, 1, whole=False)
+    elif _SHARES.fullmatch(name):
+        if not isinstance(value, (bool, type(None))): check_number(where, value, 0, 1, whole=False)
     elif name.endswith("_token_id"): _check_ids(where, value)
-    elif name=="architectures" and not (value is None or isinstance(value, list) and all(isinstance(a, str) for a in value)):
+    elif name=="architectures" and not (value is None or _are_names(value)):
         raise ValueError(f"{where} must be a list of names, got {value!r}")
-    elif name in _OBJECTS and not isinstance(value, (dict, type(None))): raise ValueError(f"{where} must be an object {{...}} or null, got {value!r}")
-    elif name in ("dtype", "torch_dtype") and value is not None and not isinstance(getattr(torch, str(value).removeprefix("torch."), None), torch.dtype) and value!="auto":
+    elif name in _OBJECTS and not isinstance(value, (dict, type(None))):
+        raise ValueError(f"{where} must be an object {{...}} or null, got {value!r}")
+    elif name in ("dtype", "torch_dtype") and not _is_dtype(value):
         raise ValueError(f"{where} must be a type of PyTorch such as float16, got {value!r}")
-    elif name=="model_type" and not isinstance(value, str): raise ValueError(f"{where} must be a name such as llama, got {value!r}")
+    elif name=="model_type" and not isinstance(value, str):
+        raise ValueError(f"{where} must be a name such as llama, got {value!r}")
+
+def _are_names(value): return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+def _is_dtype(value): # null and auto leave it open
+    if value in (None, "auto"): return True
+    return isinstance(getattr(torch, str(value).removeprefix("torch."), None), torch.dtype)
 
 def _check_count(where, name, value): # one, or one a layer
     if value is None and name in _MAY_LACK: return
@@ -202,7 +235,8 @@ def _check_count(where, name, value): # one, or one a layer
 
 def _check_positive(where, value):
     check_number(where, value, 0, whole=False)
-    if value==0 or not math.isfinite(value): raise ValueError(f"{where} must be a number above 0, got {value!r}")
+    if value==0 or not math.isfinite(value):
+        raise ValueError(f"{where} must be a number above 0, got {value!r}")
 
 def _check_ids(where, value): # a token's id, several, or none; -1 stands for none in old files
     ids = value if isinstance(value, list) else [] if value is None else [value]
@@ -210,7 +244,8 @@ def _check_ids(where, value): # a token's id, several, or none; -1 stands for no
     if odd is not None: raise ValueError(f"{where} must be a token's number or null, got {odd!r}")
 
 # %% ../nbs/00b_weights.ipynb #bdd0570e
-_NO_LM = re.compile(r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentencePrediction)$")
+_NO_LM = re.compile(r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice"
+                    r"|NextSentencePrediction)$")
 
 def check_architecture(
     who:str, # what is loaded, for the message
@@ -222,9 +257,13 @@ def check_architecture(
         known = getattr(transformers, name, None)
         kind = getattr(getattr(known, "config_class", None), "model_type", None)
         if kind and kind!=config.model_type:
-            raise ValueError(f"{who}: config.json names two kinds of model: model_type {config.model_type!r}, but architectures {name!r} belongs to {kind!r}")
+            raise ValueError(
+                f"{who}: config.json names two kinds of model: model_type {config.model_type!r}, but "
+                f"architectures {name!r} belongs to {kind!r}")
     if writes and config.architectures and all(_NO_LM.search(a) for a in config.architectures):
-        raise ValueError(f"{who} is a {config.architectures[0]}, which does not write text one token after another: take a causal model or an encoder–decoder")
+        raise ValueError(
+            f"{who} is a {config.architectures[0]}, which does not write text one token after another: "
+            f"take a causal model or an encoder–decoder")
 
 # %% ../nbs/00b_weights.ipynb #eb9c31ee
 def check_size(
@@ -234,12 +273,16 @@ def check_size(
 )->None: # raises ValueError
     "Refuse a configuration of more weights than the files can hold"
     if not Path(folder).is_dir(): return
-    files = [p for p in model_files(folder) if p.suffix in (".safetensors", ".bin", ".pt", ".pth", ".gguf")]
+    files = [p for p in model_files(folder) if p.suffix in _WEIGHTS]
     size = sum(p.stat().st_size for p in files)
-    if files and n_weights > 8*size: raise ValueError(f"{who} is a folder, but it holds no model that can be loaded: config.json describes {n_weights:,} weights, the weight files hold {size:,} bytes (cut off, or of another model)")
+    if files and n_weights > 8*size:
+        raise ValueError(
+            f"{who} is a folder, but it holds no model that can be loaded: config.json describes "
+            f"{n_weights:,} weights, the weight files hold {size:,} bytes (cut off, or of another model)")
 
 # %% ../nbs/00b_weights.ipynb #90c44b69
-_EXTRA = re.compile(r"(?:\w+\.)?(v_head|value_head|medusa_heads?|hydra_heads?|mtp|vision_tower|vision_model|visual|audio_tower|multi_modal_projector)\.")
+_EXTRA = re.compile(r"(?:\w+\.)?(v_head|value_head|medusa_heads?|hydra_heads?|mtp"
+                    r"|vision_tower|vision_model|visual|audio_tower|multi_modal_projector)\.")
 _LAYER = re.compile(r"\b(?:layers?|h|blocks?)\.(\d+)\.")
 
 def check_loaded(
@@ -254,24 +297,36 @@ def check_loaded(
     extra = [k for k in unexpected if may_be_left_out(k)]
     if missing and len(extra) >= len(missing): extra = []      # renamed ones, more likely
     strange = [k for k in unexpected if k not in extra]
-    parts = [f"{len(missing)} of the model's {len(model.state_dict())} tensors are not in the files ({_named(missing)})" if missing else "",
-             f"{len(other)} have another shape ({_named(other)})" if other else "",
-             f"{len(strange)} tensors of the files have no place in the model ({_named(strange)})" if strange else ""]
-    if any(parts): raise ValueError(f"{who}: the weights do not fit config.json: {'; '.join(filter(None, parts))}{_remedy(model, missing, strange)}")
+    n_tensors = len(model.state_dict())
+    parts = [(missing, f"{len(missing)} of the model's {n_tensors} tensors are not in the files"),
+             (other, f"{len(other)} have another shape"),
+             (strange, f"{len(strange)} tensors of the files have no place in the model")]
+    wrong = "; ".join(f"{text} ({_named(keys)})" for keys, text in parts if keys)
+    if wrong: raise ValueError(f"{who}: the weights do not fit config.json: {wrong}{_remedy(model, missing, strange)}")
     return [f"{who}: {len(extra)} tensors of other parts are left out ({_named(extra)})"] if extra else []
 
 def _named(keys): return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
 
 def _remedy(model, missing, strange): # what would be right, where it can be told
-    prefix = next((p for p in _prefixes(strange) if {k.removeprefix(p) for k in strange} & set(missing)), None)
-    if prefix: return f". All names in the files begin with {prefix!r}, as those of a wrapped or compiled model do: save it again without"
+    lost = set(missing)
+    prefix = next((p for p in _prefixes(strange) if {k.removeprefix(p) for k in strange} & lost), None)
+    if prefix:
+        return (
+            f". All names in the files begin with {prefix!r}, as those of a wrapped or compiled model do: "
+            f"save it again without")
     wrapper = next((w for w in _WRAPPERS if {k.replace(w, "") for k in strange} & set(missing)), None)
-    if wrapper: return f". Names in the files hold {wrapper!r}, as those of a wrapped or compiled model do: save it again without"
+    if wrapper:
+        return (
+            f". Names in the files hold {wrapper!r}, as those of a wrapped or compiled model do: save it "
+            f"again without")
     if strange and missing: return ". They are the weights of another kind of model"
     deepest = _layers(model.state_dict())
-    if strange and _layers(strange) > deepest: return f". The files have {_layers(strange)+1} layers, config.json {deepest+1}"
-    if missing and _layers(missing)==deepest and _layers(set(model.state_dict()) - set(missing)) < deepest: return f". The files lack whole layers, config.json has {deepest+1}"
-    if missing==["lm_head.weight"]: return ". If the model writes with its input embeddings, say tie_word_embeddings: true in config.json"
+    if strange and _layers(strange) > deepest:
+        return f". The files have {_layers(strange)+1} layers, config.json {deepest+1}"
+    if missing and _layers(missing)==deepest and _layers(set(model.state_dict()) - set(missing)) < deepest:
+        return f". The files lack whole layers, config.json has {deepest+1}"
+    if missing==["lm_head.weight"]:
+        return ". If the model writes with its input embeddings, say tie_word_embeddings: true in config.json"
     return ""
 
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "module.")
@@ -288,7 +343,9 @@ def loading_error(
     error, # what a library or a check here said
 )->Exception: # to be raised
     "The one line for what went wrong with a model"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower(): return MemoryError(f"{who} does not fit into memory ({first_line(error)}): take quantization='4bit', several GPUs (gpu='auto'), or a smaller model")
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        smaller = "take quantization='4bit', several GPUs (gpu='auto'), or a smaller model"
+        return MemoryError(f"{who} does not fit into memory ({first_line(error)}): {smaller}")
     checked = isinstance(error, ValueError) and re.match(r"(model|adapter|encoder) ['\"]", str(error))
     return error if checked else None
 
@@ -299,11 +356,19 @@ def check_values(
 )->list: # sentences
     "Refuse a model without content"
     matrices = [(n, p) for n,p in model.named_parameters() if p.ndim > 1 and p.device.type!="meta"]
-    nan = [n for n,p in model.named_parameters() if p.is_floating_point() and p.device.type!="meta" and not p.sum(dtype=torch.float32).isfinite()]
-    if nan: raise ValueError(f"{who}: {len(nan)} of its tensors hold values that are no numbers ({_named(nan)}): the files are damaged")
+    there = [(n, p) for n,p in model.named_parameters() if p.is_floating_point() and p.device.type!="meta"]
+    nan = [n for n,p in there if not p.sum(dtype=torch.float32).isfinite()]
+    if nan:
+        raise ValueError(
+            f"{who}: {len(nan)} of its tensors hold values that are no numbers ({_named(nan)}): the files "
+            f"are damaged")
     zero = [n for n,p in matrices if not p.flatten()[:4096].any() and not p.any()]
-    if len(zero)*2 >= max(len(matrices), 1): raise ValueError(f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)}): the files hold no trained weights")
-    return [f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)})"] if zero else []
+    if len(zero)*2 >= max(len(matrices), 1):
+        raise ValueError(
+            f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)}): the files "
+            f"hold no trained weights")
+    if not zero: return []
+    return [f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)})"]
 
 # %% ../nbs/00b_weights.ipynb #d64c4201
 PLAIN_TEXT = "The weather was nice today, so we went to the park and had a lot of fun."
@@ -328,55 +393,85 @@ def check_tokenizer(
     _check_rows(who, tokenizer, vocab, n_rows)
     _check_special(who, tokenizer, n_rows, configs)
     length = tokenizer.model_max_length
-    if not isinstance(length, Real) or isinstance(length, bool) or length < 1: raise ValueError(f"{who}: tokenizer_config.json: model_max_length must be a number of at least 1, got {length!r}")
-    few = f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: is it the model's own?"
+    if not isinstance(length, Real) or isinstance(length, bool) or length < 1:
+        raise ValueError(
+            f"{who}: tokenizer_config.json: model_max_length must be a number of at least 1, got "
+            f"{length!r}")
+    few = (
+        f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: is it "
+        f"the model's own?")
     return [*([few] if max(vocab.values())+1 < .75*n_rows else []), *_round_trip(who, tokenizer)]
 
-def _check_rows(who, tokenizer, vocab, n_rows): # tokens beyond the rows; one that was added and is never used does no harm
+def _check_rows(who, tokenizer, vocab, n_rows): # tokens beyond the rows; an added one that is never used is no harm
     added = {str(t) for t in tokenizer.added_tokens_decoder.values()}
     beyond = sorted((i, t) for t,i in vocab.items() if i >= n_rows and t not in added)
-    if beyond: raise ValueError(f"{who}: its tokenizer has ids up to {beyond[-1][0]:,}, the model {n_rows:,} rows of embeddings ({len(beyond):,} tokens such as {beyond[0][1]!r} have none): it is the tokenizer of another model")
-    if (max(vocab.values())+1)*4 < n_rows: raise ValueError(f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: it is the tokenizer of another model")
+    if beyond:
+        raise ValueError(
+            f"{who}: its tokenizer has ids up to {beyond[-1][0]:,}, the model {n_rows:,} rows of "
+            f"embeddings ({len(beyond):,} tokens such as {beyond[0][1]!r} have none): it is the tokenizer "
+            f"of another model")
+    if (max(vocab.values())+1)*4 < n_rows:
+        raise ValueError(
+            f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: it "
+            f"is the tokenizer of another model")
 
 def _check_special(who, tokenizer, n_rows, configs): # beginning and end of a text
     for config in configs:
-        high = next(((k, v) for k,v in config.items() if k in ("bos_token_id", "eos_token_id", "decoder_start_token_id") for v in [max(special_ids(config, k[:-9]), default=-1)] if v >= n_rows), None)
-        if high: raise ValueError(f"{who}: {high[0]} is {high[1]:,} and the model has {n_rows:,} rows of embeddings")
+        for name in ("bos", "eos", "decoder_start"):
+            high = max(special_ids(config, name), default=-1)
+            if high >= n_rows: raise ValueError(f"{who}: {name}_token_id is {high:,} and the model has {n_rows:,} rows of embeddings")
     wrong = {}
     for name in ("bos", "eos"):
-        own, theirs = getattr(tokenizer, f"{name}_token_id"), set().union(*(special_ids(c, name) for c in configs))
-        if own is not None and own >= n_rows: raise ValueError(f"{who}: its tokenizer's {name}_token has the id {own:,}, the model {n_rows:,} rows of embeddings: it is the tokenizer of another model")
-        if own is not None and theirs and own not in theirs: wrong[name] = f"{name} is {own} in the tokenizer and {', '.join(map(str, sorted(theirs)))} in the model"
-    if len(wrong)==2: raise ValueError(f"{who}: {wrong['bos']}; {wrong['eos']}: the tokenizer is another model's, or its ids are shifted (where it is right, put its ids into config.json)")
+        own = getattr(tokenizer, f"{name}_token_id")
+        theirs = set().union(*(special_ids(c, name) for c in configs))
+        if own is not None and own >= n_rows:
+            raise ValueError(
+                f"{who}: its tokenizer's {name}_token has the id {own:,}, the model {n_rows:,} rows of "
+                f"embeddings: it is the tokenizer of another model")
+        said = ", ".join(map(str, sorted(theirs)))
+        if own is not None and theirs and own not in theirs: wrong[name] = f"{name} is {own} in the tokenizer and {said} in the model"
+    if len(wrong)==2:
+        raise ValueError(
+            f"{who}: {wrong['bos']}; {wrong['eos']}: the tokenizer is another model's, or its ids are "
+            f"shifted (where it is right, put its ids into config.json)")
 
 def _round_trip(who, tokenizer): # sentences; raises where a text is lost
     ids = tokenizer(PLAIN_TEXT, add_special_tokens=False).input_ids
     back = tokenizer.decode(ids, skip_special_tokens=True)
     plain = lambda text: re.sub(r"\W+", "", text.lower())
     if plain(back)==plain(PLAIN_TEXT): return []
-    if difflib.SequenceMatcher(None, plain(back), plain(PLAIN_TEXT)).ratio() < .5: raise ValueError(f"{who}: its tokenizer makes {back[:60]!r} of {PLAIN_TEXT[:60]!r} on the way to tokens and back: its files are damaged or belong to another model")
-    return [f"{who}: its tokenizer does not give a text back as it was: {back[:60]!r} for {PLAIN_TEXT[:60]!r}"]
+    if difflib.SequenceMatcher(None, plain(back), plain(PLAIN_TEXT)).ratio() < .5:
+        raise ValueError(
+            f"{who}: its tokenizer makes {back[:60]!r} of {PLAIN_TEXT[:60]!r} on the way to tokens and "
+            f"back: its files are damaged or belong to another model")
+    return [
+        f"{who}: its tokenizer does not give a text back as it was: {back[:60]!r} for {PLAIN_TEXT[:60]!r}"]
 
 # %% ../nbs/00b_weights.ipynb #aeb2bf32
 def check_options(
     given, # what the user gave: a dict, or None
-    kinds:dict, # name -> "flag", "text", a tuple of choices, or (least, most, whole?) of a number; None is taken where the default is None
-    defaults:dict, # name -> default
+    kinds:dict, # name -> "flag", "text", a tuple of choices, or (least, most, whole?) of a number
+    defaults:dict, # name -> default; where it is None, None is taken
     what:str="backend_options", # for the message
 )->dict: # the defaults with what was given
     "Refuse options that are unknown or of another type"
     if given is None: return dict(defaults)
-    if not isinstance(given, dict): raise ValueError(f"{what} must be options with their values, such as {{{next(iter(kinds))}: …}}, got {given!r}")
+    if not isinstance(given, dict):
+        raise ValueError(
+            f"{what} must be options with their values, such as {{{next(iter(kinds))}: …}}, got {given!r}")
     for name, value in given.items():
         check_choice(f"{what[:-1].replace('_', ' ')}", name, defaults)
-        if value is not None or defaults[name] is not None: _check_option(f"{what}: {name}", value, kinds[name])
+        if value is None and defaults[name] is None: continue
+        _check_option(f"{what}: {name}", value, kinds[name])
     return defaults | given
 
 def _check_option(where, value, kind):
     if kind=="flag":
-        if not isinstance(value, bool): raise ValueError(f"{where} must be true or false, without quotes, got {value!r}")
+        if not isinstance(value, bool):
+            raise ValueError(f"{where} must be true or false, without quotes, got {value!r}")
     elif kind=="text":
-        if not isinstance(value, str) or not value.strip(): raise ValueError(f"{where} must be a name, got {value!r}")
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{where} must be a name, got {value!r}")
     elif isinstance(kind[0], str): check_choice(where, value, kind)
     else: check_number(where, value, *kind)
 
