@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM
 from transformers.trainer_utils import get_last_checkpoint
 
-from .data import AnnotatedDocs, check_choice, check_number
-from .engines import QUANTIZATIONS, base_model, load_tokenizer, quantized
+from .checks import check_choice, check_number
+from .data import AnnotatedDocs
+from .engines import DTYPES, QUANTIZATIONS, base_model, check_rank, load_tokenizer, load_weights
+from .engines import model_error, quantized, rank_limit
 from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
+from .weights import check_training, check_values, first_line, hub_version
 
 # %% ../nbs/04a_sft.ipynb #78496582
 def sft_examples(
@@ -57,6 +59,11 @@ class Lora:
     alpha: float = 16     # their scale is alpha / r
     dropout: float = .1   # on what goes into them
 
+    def __post_init__(self):
+        check_number("lora_r", self.r, 1)
+        check_number("lora_alpha", self.alpha, 1e-9, whole=False)
+        check_number("lora_dropout", self.dropout, 0, .999, whole=False)
+
     def config(self):
         from peft import LoraConfig
         return LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias="none", task_type="CAUSAL_LM")
@@ -82,15 +89,44 @@ def load_trainable(
     device=None, # from `pick_device`
 ): # a transformers model, with its adapter if it has one
     "A model to be trained"
-    device = device or torch.device("cpu"); check_trainable(quantization, device=device)
+    device = device or torch.device("cpu")
+    check_trainable(quantization, device=device)
+    check_choice("dtype", dtype, DTYPES)
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
-    name, adapter, _ = base_model(model)
-    loaded = AutoModelForCausalLM.from_pretrained(name, dtype=kind, device_map={"": device}, **quantized(quantization, kind))
-    if adapter is None: return loaded
+    try:
+        name, adapter, _ = base_model(model)
+        how = dict(dtype=kind, device_map={"": device}) | quantized(quantization, kind)
+        loaded, _ = load_weights(f"model {str(model)!r}", name, **how)
+    except Exception as error: raise model_error(model, error) from None
+    if loaded.config.is_encoder_decoder:
+        raise ValueError(f"model {str(model)!r} is an encoder–decoder: finetuning needs a causal model")
+    return loaded if adapter is None else _with_adapter(loaded, adapter, name)
+
+def _with_adapter(loaded, adapter, base): # to be trained further; one that was cut off is refused
     from peft import PeftModel
-    tuned = PeftModel.from_pretrained(loaded, adapter, is_trainable=True)
-    for config in tuned.peft_config.values(): config.base_model_name_or_path = name      # where peft looks when it saves
+    check_rank(loaded, adapter)
+    try:
+        version = hub_version(adapter, "adapter_config.json")
+        tuned = PeftModel.from_pretrained(loaded, adapter, is_trainable=True, **version)
+        found = tuned.load_adapter(adapter, "default", is_trainable=True, **version)
+    except Exception as error:
+        raise ValueError(
+            f"adapter {str(adapter)!r} does not fit {base}: it was trained on another model, or its file "
+            f"was cut off ({first_line(error, 160)})") from None
+    wrong = sorted([*found.missing_keys, *found.unexpected_keys])
+    if wrong:
+        raise ValueError(
+            f"adapter {str(adapter)!r} does not fit {base}: {len(found.missing_keys)} tensors are not in "
+            f"its file and {len(found.unexpected_keys)} find no place, such as {wrong[0]}")
+    check_values(f"adapter {str(adapter)!r}", tuned)
+    for config in tuned.peft_config.values(): config.base_model_name_or_path = base      # where peft looks when it saves
     return tuned
+
+def _new_adapter(loaded, lora): # the configuration of adapters for a model that has none
+    if hasattr(loaded, "peft_config"): return None
+    most = rank_limit(loaded)
+    check_number(f"lora_r, the rank of the adapters (the model's matrices are {most} wide),", lora.r, 1, most)
+    return lora.config()
 
 def _memory(error, batch_size): # the line for a training that does not fit
     if "out of memory" in str(error).lower() or "can't allocate" in str(error).lower(): return MemoryError(f"training does not fit into memory with batch_size={batch_size}: lower it and raise accumulate, lower max_length, or take quantization='4bit'")
@@ -124,7 +160,11 @@ def train_sft(
     save_steps:int=None, # a checkpoint every so many steps; None: after each epoch
 )->pd.DataFrame: # step, loss
     "Finetune on examples"
-    device = device or torch.device("cpu"); check_trainable(quantization, tuning, device); check_choice("loss", loss, LOSSES); check_number("batch_size", batch_size, 1); check_number("accumulate", accumulate, 1)
+    device = device or torch.device("cpu")
+    check_trainable(quantization, tuning, device)
+    check_choice("loss", loss, LOSSES)
+    check_training(epochs, learning_rate, batch_size, seed)
+    check_number("accumulate", accumulate, 1)
     if not examples: raise ValueError("there is no training example")
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -133,8 +173,10 @@ def train_sft(
     args = SFTConfig(str(checkpoints), num_train_epochs=epochs, max_steps=max_steps, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulate, learning_rate=learning_rate, lr_scheduler_type="constant_with_warmup", warmup_steps=.03, weight_decay=0., max_grad_norm=.3,
         completion_only_loss=loss=="answer", packing=packing, max_length=max_length, logging_steps=max(1, steps//40), save_strategy="steps" if save_steps else "epoch", save_steps=save_steps or 500, save_total_limit=2, seed=seed, data_seed=seed, use_cpu=device.type=="cpu",
         bf16=device.type=="cuda" and dtype!="float32", gradient_checkpointing=device.type=="cuda", optim="paged_adamw_32bit" if quantization else "adamw_torch", report_to=[], dataloader_pin_memory=device.type=="cuda", dataset_num_proc=None)
+    loaded = load_trainable(model, quantization, dtype, device)
+    adapters = _new_adapter(loaded, lora) if tuning=="lora" else None
     torch.manual_seed(seed)
-    trainer = SFTTrainer(load_trainable(model, quantization, dtype, device), args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=lora.config() if tuning=="lora" and base_model(model)[1] is None else None)
+    trainer = SFTTrainer(loaded, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapters)
     try: trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     except RuntimeError as error: raise _memory(error, batch_size) from None
     _store(trainer, tokenizer, folder, model); shutil.rmtree(checkpoints, ignore_errors=True)
@@ -166,17 +208,22 @@ def train_grpo(
     quantization:str=None, dtype:str="auto", device=None, seed:int=0, # as in `train_sft`
 )->pd.DataFrame: # step, reward (mean of the answers drawn), kl
     "Reinforce answers that score well"
-    _needs_trl(); check_number("steps", steps, 1); check_number("group", group, 2)
+    _needs_trl()
+    check_number("steps", steps, 1)
+    check_number("group", group, 2)
+    check_training(1, learning_rate, group, seed)
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
     device, tokenizer = device or torch.device("cpu"), load_tokenizer(model); tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     prompts = ask_prompts(docs, docs, replace(asking, shots=0))
     args = GRPOConfig(f"{folder}_checkpoints", max_steps=steps, per_device_train_batch_size=4*group, num_generations=group, max_completion_length=asking.max_new_tokens, learning_rate=learning_rate, lr_scheduler_type="constant", logging_steps=1, save_strategy="no", seed=seed, data_seed=seed,
         use_cpu=device.type=="cpu", bf16=device.type=="cuda" and dtype!="float32", gradient_checkpointing=device.type=="cuda", report_to=[], dataloader_pin_memory=device.type=="cuda", beta=.02)
-    torch.manual_seed(seed); loaded = load_trainable(model, quantization, dtype, device)
+    loaded = load_trainable(model, quantization, dtype, device)
+    adapters = None if lora is None else _new_adapter(loaded, lora)
+    torch.manual_seed(seed)
     def reward(completions, gold, **others): return [answer_reward(reader, c, g) for c,g in zip(completions, gold)]
     data = Dataset.from_list([dict(prompt=p.text, gold=list(docs.labels.decode(g))) for p,g in zip(prompts, docs.gold)])
-    trainer = GRPOTrainer(loaded, reward, args, train_dataset=data, processing_class=tokenizer, peft_config=lora.config() if lora is not None and base_model(model)[1] is None else None)
+    trainer = GRPOTrainer(loaded, reward, args, train_dataset=data, processing_class=tokenizer, peft_config=adapters)
     try: trainer.train()
     except RuntimeError as error: raise _memory(error, 4*group) from None
     _store(trainer, tokenizer, folder, model); shutil.rmtree(f"{folder}_checkpoints", ignore_errors=True)
