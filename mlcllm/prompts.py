@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Template', 'get_template', 'query_text',
-           'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'read_cots', 'encode_chats',
-           'surface_forms', 'LabelTokens', 'label_tokens', 'label_places', 'inspect_labels', 'Preview', 'preview',
-           'LABEL_FORMATS', 'LabelFormat', 'ParsedAnswer', 'check_names', 'format_labels', 'get_format', 'parse_labels']
+           'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'read_cots', 'check_chat_options',
+           'opens_thoughts', 'encode_chats', 'surface_forms', 'LabelTokens', 'label_tokens', 'label_places',
+           'inspect_labels', 'Preview', 'preview', 'LABEL_FORMATS', 'LabelFormat', 'ParsedAnswer', 'check_names',
+           'format_labels', 'get_format', 'parse_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
 import html, re, warnings
 from dataclasses import dataclass, replace
-from functools import cache
+from datetime import datetime
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -122,6 +124,7 @@ def get_template(
     if isinstance(template, dict) or str(template).endswith((".yaml", ".yml")): return _own_template(template, get_template(dataset, multi))
     known = TEMPLATES[check_choice("template", template, TEMPLATES)]
     kind = "multi" if multi else "single"
+    if dataset is None or re.search(r"(?:^| )(?:multi|single)$", str(dataset)): return known[kind] # no dataset is called so
     return known.get(f"{dataset} {kind}") or known.get(dataset) or known[kind]
 
 def _own_template(source, base): # the words of a YAML file or a dict over those of `base`
@@ -185,7 +188,7 @@ class Prompt:
     turns: tuple = ()   # (role, words) of a chat; none: plain text
 
     @property
-    def sha256(self): return sha256(self.text.encode()).hexdigest()
+    def sha256(self): return sha256(self.text.encode(errors="surrogatepass")).hexdigest()
     def __repr__(self): return f"Prompt({self.doc_id!r}, {len(self.text)} characters, {len(self.demo_ids)} demonstrations)"
 
 # %% ../nbs/00b_prompts.ipynb #7add4354
@@ -234,6 +237,7 @@ def build_prompts(
     shown:np.ndarray=None, # (n_demos, n_labels) labels that demonstrations show; None: gold (see `perturb_labels`)
     cots:dict=None, # id -> chain of thought, for a template with {cot} (see `read_cots`)
     chat=None, # tokenizer of an instruct model: ask in turns by its chat template; None: plain text
+    chat_options:dict=None, # what the chat template takes besides, such as {"enable_thinking": False}
 )->list: # a Prompt for each document, in their order
     "Build every document's prompt; all share their demonstrations unless a document is one of them"
     check_names(docs.labels, label_format); check_choice("label_order", label_order, LABEL_ORDERS); check_number("shots", shots, 0); check_number("seed", seed, 0)
@@ -246,7 +250,10 @@ def build_prompts(
     else: rows = [()]*len(docs)
     orders = [order_labels(docs.labels, label_order, seed, i) for i in docs.ids] if label_order=="shuffled" else [order_labels(docs.labels, label_order, seed)]*len(docs)
     example = _examples(demos, template, label_format, shown, cots)
-    if chat is not None: return [_chat_prompt(i, x, tuple(r), names, template, demos, example, chat) for i,x,r,names in zip(docs.ids, docs.texts, rows, orders)]
+    options = check_chat_options(chat_options, chat is not None)
+    if chat is not None:
+        ready = _check_chat(chat, template, options)
+        return [_chat_prompt(i, x, tuple(r), names, template, demos, example, chat, *ready) for i,x,r,names in zip(docs.ids, docs.texts, rows, orders)]
     head = _heads(demos, template, example)
     return [_prompt(i, x, *head(tuple(r), names), template.query) for i,x,r,names in zip(docs.ids, docs.texts, rows, orders)]
 
@@ -291,20 +298,138 @@ def read_cots(
     return dict(zip(table.id.str.removesuffix("__aggregate"), table.cot.str.strip()))
 
 # %% ../nbs/00b_prompts.ipynb #0f818032
-def _chat_prompt(doc_id, text, rows, names, template, demos, example, tokenizer):
+_SET_BY_RUNS = ("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt",
+                "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
+                "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now", "raise_exception", "bos_token",
+                "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "additional_special_tokens")
+
+def check_chat_options(
+    options, # what the chat template takes besides: a dict of names and literal values; None: nothing
+    chat:bool=True, # is the model asked in turns at all?
+)->dict: # the options, {} for None
+    "Refuse options that no chat template can take"
+    if options is None: return {}
+    if not isinstance(options, dict) or not all(isinstance(k, str) for k in options):
+        raise ValueError("chat_options must be a dict of names and values that the chat template takes, "
+                         f"such as {{'enable_thinking': False}}, got {options!r}")
+    if options and not chat: raise ValueError("chat_options are for a chat template: set chat to True, or leave them out")
+    for k, v in options.items():
+        if k in _SET_BY_RUNS: raise ValueError(f"chat_options: {k} is set by the run itself, leave it out")
+        if not _is_literal(v): raise ValueError(f"chat_options: {k} must be a text, a number, true or false, or a list "
+                                                f"or dict of those, got {v!r}")
+    return options
+
+def _is_literal(value):
+    if isinstance(value, float): return bool(np.isfinite(value))
+    if isinstance(value, (list, tuple)): return all(map(_is_literal, value))
+    if isinstance(value, dict): return all(isinstance(k, str) and _is_literal(v) for k, v in value.items())
+    return value is None or isinstance(value, (str, int))
+
+# %% ../nbs/00b_prompts.ipynb #12991908
+@lru_cache(maxsize=64)
+def _variables(source): # names that a template looks up; None where it cannot be read
+    import jinja2, jinja2.meta
+    plain = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", source)  # a tag of transformers' own
+    env = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
+    try: return frozenset(jinja2.meta.find_undeclared_variables(env.parse(plain)))
+    except jinja2.TemplateError: return None
+
+def _chat_source(tokenizer): # the chat template's text; refuses a tokenizer without one
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(f"the tokenizer of {_chat_name(tokenizer)} has no chat template: set chat to False, or take an instruct model")
+    if isinstance(tokenizer.chat_template, str): return tokenizer.chat_template
+    return tokenizer.get_chat_template()                                 # one of several, by name
+
+def _chat_name(tokenizer): return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+
+def _check_variables(tokenizer, options): # are all options names that the chat template uses?
+    source = _chat_source(tokenizer)
+    found = _variables(source)
+    if found is None: found = set(re.findall(r"\w+", source))
+    known = sorted(found - set(_SET_BY_RUNS)) + ["date_string"]*("strftime_now" in found and "date_string" not in found)
+    for k in options:
+        if not known: raise ValueError(f"chat_options: the chat template of {_chat_name(tokenizer)} takes no options, got {k}")
+        check_choice(f"variable of the chat template of {_chat_name(tokenizer)} in chat_options", k, known)
+
+# %% ../nbs/00b_prompts.ipynb #fa01051f
+_DAY = datetime(2024, 7, 26) # the day that Llama 3.1's template writes where it knows none
+
+def _all_options(tokenizer, options): # with what stands for the template's clock
+    found = _variables(_chat_source(tokenizer)) or ()
+    if "strftime_now" not in found: return options
+    given = options.get("date_string") if "date_string" not in found else None
+    def now(form): return given if given is not None else _DAY.strftime(form)
+    return {k: v for k, v in options.items() if k in found} | dict(strftime_now=now)
+
+def _render(tokenizer, turns, options=None): # the turns as one text that ends where the answer begins
+    _chat_source(tokenizer)
+    messages = [dict(role=role, content=words) for role, words in turns]
+    try: return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **(options or {}))
+    except Exception as error:
+        roles = ", ".join(dict.fromkeys(r for r, _ in turns))
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ValueError(f"the chat template of {_chat_name(tokenizer)} refuses these turns ({roles}): {why}") from None
+
+# %% ../nbs/00b_prompts.ipynb #1b6587f8
+_OPEN_THOUGHT = re.compile(r"(?i)(?:<think(?:ing)?>|\[THINK\])\s*$")
+
+def opens_thoughts(
+    tokenizer, # of an instruct model
+    chat_options:dict=None, # as in `build_prompts`
+)->bool:
+    "Does the chat template open a tag of thoughts, such as <think>, before the answer?"
+    options = _all_options(tokenizer, chat_options or {})
+    return bool(_OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options)))
+
+def _takes_system(tokenizer, words, options): # do system words get into the prompt as a turn of their own?
+    try: return words in _render(tokenizer, [("system", words), ("user", "x")], options)
+    except ValueError: return False
+
+def _chat_notes(tokenizer, options, system): # what is worth saying of a chat template
+    name, found = _chat_name(tokenizer), _variables(_chat_source(tokenizer)) or ()
+    all_options = _all_options(tokenizer, options)
+    if system and not _takes_system(tokenizer, system, all_options):
+        yield f"the chat template of {name} has no system role: the system words stand before the first question"
+    if opens_thoughts(tokenizer, options):
+        off = "; chat_options={'enable_thinking': False} may switch thoughts off" if "enable_thinking" in found else ""
+        yield f"the chat template of {name} opens thoughts: answers are read behind </think>, and max_new_tokens must hold both{off}"
+    elif "enable_thinking" in found and "enable_thinking" not in options:
+        yield (f"the chat template of {name} leaves it to the model to think before it answers; "
+               "chat_options={'enable_thinking': False} switches that off")
+    if "strftime_now" in found and "date_string" not in options:
+        yield (f"the chat template of {name} may write the date: {_DAY:%d %b %Y} stands in every prompt, so that runs of other "
+               "days are the same; chat_options={'date_string': ...} sets another")
+
+def _check_chat(tokenizer, template, options): # options as rendered, and whether system words are a turn; says what is worth saying
+    _check_variables(tokenizer, options)
+    system = template.system.strip()
+    for note in _chat_notes(tokenizer, options, system): warnings.warn(note, stacklevel=3)
+    ready = _all_options(tokenizer, options)
+    return ready, bool(system) and _takes_system(tokenizer, system, ready)
+
+# %% ../nbs/00b_prompts.ipynb #a3558ba6
+def _chat_prompt(doc_id, text, rows, names, template, demos, example, tokenizer, options, own_turn):
     shown, first = [example(r, names) for r in rows], fill(template.instruction, labels=join_labels(names))
     users = [e.user for e in shown] + [fill(template.query, text=text).strip()]
+    system = template.system.strip()
+    if system and not own_turn: first = system + "\n\n" + first
     users[0] = (first + users[0]).strip()
-    turns = [("system", template.system.strip())]*bool(template.system.strip()) + [t for u,e in zip(users, shown) for t in (("user", u), ("assistant", e.assistant))] + [("user", users[-1])]
-    whole = _render(tokenizer, turns)
-    answers = [(a + turn.rindex(e.text[e.start:e.end]), e.end-e.start) for a,turn,e in zip(_find_turns(whole, turns, "assistant"), (e.assistant for e in shown), shown)]
-    return Prompt(doc_id, whole, tuple(demos.ids[r] for r in rows), tuple((a, a+n) for a,n in answers), tuple(turns))
+    asked = [turn for u, e in zip(users, shown) for turn in (("user", u), ("assistant", e.assistant))] + [("user", users[-1])]
+    turns = [("system", system)]*own_turn + asked
+    whole = _render(tokenizer, turns, options)
+    _check_asked(tokenizer, doc_id, whole, turns)
+    return Prompt(doc_id, whole, tuple(demos.ids[r] for r in rows), _answer_places(whole, turns, shown), tuple(turns))
 
-def _render(tokenizer, turns): # the turns as one text that ends where the answer begins
-    name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
-    if not getattr(tokenizer, "chat_template", None): raise ValueError(f"the tokenizer of {name} has no chat template: set chat to False, or take an instruct model")
-    try: return tokenizer.apply_chat_template([dict(role=role, content=words) for role,words in turns], tokenize=False, add_generation_prompt=True)
-    except Exception as error: raise ValueError(f"the chat template of {name} refuses these turns ({', '.join(dict.fromkeys(r for r,_ in turns))}): {str(error).splitlines()[0][:120]}") from None
+def _answer_places(whole, turns, shown): # (start, end) of each demonstration's answer, where the template leaves it as it is
+    starts = _find_turns(whole, turns, "assistant")
+    lengths = [e.end - e.start for e in shown]
+    inside = [e.assistant.rindex(e.text[e.start:e.end]) for e in shown]
+    return tuple((a+i, a+i+n) for a, i, n in zip(starts, inside, lengths) if a >= 0)
+
+def _check_asked(tokenizer, doc_id, whole, turns): # the question must be in the prompt
+    if turns[-1][1] in whole or "".join(turns[-1][1].split()) in "".join(whole.split()): return
+    raise ValueError(f"document {doc_id!r}: the chat template of {_chat_name(tokenizer)} leaves out or rewrites "
+                     "the words of the question: set chat to False, or take another template")
 
 def _find_turns(text, turns, role=None): # where the words of each turn start in the rendered text; -1 where the template changed them
     at, starts = 0, []
