@@ -6,10 +6,10 @@
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tokens', 'LabelReader', 'parse_answer',
            'joined_labels', 'label_logits', 'text_lengths', 'tokens_at', 'StepTrace', 'read_trace', 'first_slot',
            'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room',
-           'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'make_reader', 'choose_scoring', 'trace_docs',
-           'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_probs',
-           'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts', 'sweep_scores', 'plot_sweep',
-           'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader', 'choose_scoring',
+           'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores',
+           'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts', 'sweep_scores',
+           'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re, warnings
@@ -358,6 +358,8 @@ class ListGrammar:
         tokens = lambda text, start=0: tuple(_after(ids, text, start))
         fmt, a = get_format(reader.label_format, labels.multi), "word"
         if reader.template.marker: raise ValueError("decoding='constrained' writes nothing but a list of labels: leave the chain of thought out (template), or decode freely")
+        if reader.thinks: raise ValueError("nothing but a list of labels can be written, and the chat template opens thoughts before it: "
+                                           "close them (chat_options, such as {'enable_thinking': False}), decode freely, or leave set_marginals out")
         join = first + a + fmt.after + fmt.separator + fmt.before
         self.first = {n: tokens(first + n) for n in labels.names}
         self.later = {n: tokens(join + n, len(first + a)) for n in labels.names} if labels.multi else {}
@@ -465,6 +467,14 @@ def kept_warnings(): # a list
         warnings.simplefilter("always")
         yield messages
     messages += dict.fromkeys(str(w.message) for w in caught)
+
+def once_each(
+    notes:list, # what was warned of, chunk by chunk
+)->list: # each once, and of answers that were read in part the first
+    "What a run says of warnings that came up in many of its chunks"
+    parts = [n for n in notes if "were read in part" in n]
+    more = f" (and in {len(parts)-1} more chunks of documents)" if len(parts) > 1 else ""
+    return [n for n in dict.fromkeys(notes) if n not in parts] + [n + more for n in parts[:1]]
 
 def make_reader(
     engine, # any engine
