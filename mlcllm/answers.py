@@ -193,7 +193,7 @@ _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)(\"?)|'((?:[^'\\]|\\.)*)('?)", re.S)
 _WORD = re.compile(r"[^\s\[\]{}(),:;，、；\"'][^\[\]{},:;，、；\"\n]*")
 _COMMAS = tuple(",;，、；")
 _CLOSERS = {"[": "]", "{": "}", "(": ")"}
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.S)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 DEEPEST = 6 # lists and objects inside each other; an answer has two or three
 
@@ -209,11 +209,15 @@ class Value:
 # %% ../nbs/00b_answers.ipynb #f8a19499
 def _unescape(raw): # what a quoted text says
     if "\\" not in raw: return raw
-    return _ESCAPE.sub(_escaped_char, raw)
+    said = _ESCAPE.sub(_escaped_char, raw)
+    if not any("\ud800" <= c <= "\udfff" for c in said): return said
+    return said.encode("utf-16", "surrogatepass").decode("utf-16", "replace") # JSON writes some characters as a pair
 
 def _escaped_char(m):
     code = m[1]
-    return chr(int(code[1:], 16)) if len(code)==5 else _ESCAPED.get(code, code)
+    if len(code)==1: return _ESCAPED.get(code, code)
+    number = int(code[1:], 16)
+    return chr(number) if number < 0x110000 else m[0]
 
 def read_value(
     text:str, # what holds the value
@@ -388,7 +392,9 @@ def _read_list(words, text, start, end): # labels as (name, start, end), and wha
 
 def _reaches_on(words, item): # does this, which is no label, say something of the labels behind it?
     if re.fullmatch(r"(?i)not " + words.mention.pattern.removeprefix("(?i)"), item): return False
-    return len(item.split()) > 3 or bool(_NEGATED.search(item))
+    named = words.mention.search(item)
+    told = named and len(item[:named.start()].split()) > 1               # such as "I feel joy"
+    return bool(told or len(item.split()) > 3 or _NEGATED.search(item))
 
 # %% ../nbs/00b_answers.ipynb #818e8276
 _NOTHING = {"null", "None", "nan", "NaN", "undefined"}
