@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from mlcllm.answers import read_value
 from mlcllm.data import LabelSet, load_docs
-from mlcllm.prompts import LABEL_FORMATS, LabelFormat, build_prompts, check_names, format_labels, parse_labels
+from mlcllm.prompts import (LABEL_FORMATS, TEMPLATES, LabelFormat, Prompt, build_prompts, check_names, format_labels, get_template,
+                            parse_labels, prompts_hash)
 
 word = st.text(st.characters(codec="utf-8", exclude_characters='",\\\n\r{}[]', exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12).map(str.strip).filter(bool)
 
@@ -418,3 +419,45 @@ def test_ten_thousand_answers_are_read_soon():
     labels, began = LabelSet(("anger", "fear", "joy")), time.perf_counter()
     for k in range(10_000): parse_labels(ANSWERS[k % len(ANSWERS)][1], labels, "json")
     assert time.perf_counter() - began < 60
+
+
+NAMED = ["demo", "single", "multi", "MFRC", "GoEmotions", "HateXplain", "MSPPodcast multi", "pipeline", "config", "tiny", "json", "None", "none"]
+
+
+@pytest.mark.parametrize("many", [True, False], ids=["several labels", "one label"])
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_the_name_of_a_file_selects_no_words(tmp_path, family, many):
+    labels = ["praise", "blame", "praise, blame" if many else "blame", "praise"]
+    rows = [f'{k},it works and breaks {k},"{labels[k % 4]}",train' for k in range(12)]
+    options = None if many else {"single": True}
+
+    def prompt(stem):
+        path = tmp_path / f"{stem}.csv"
+        path.write_text("\n".join(["id,text,labels,split", *rows]) + "\n")
+        docs = load_docs(str(path), "train", options=options)
+        template = get_template(docs.template, docs.labels.multi, family)
+        by_default = build_prompts(docs.take([0]), docs, shots=2, sampling="random")[0].text
+        return by_default, build_prompts(docs.take([0]), docs, template, shots=2, sampling="random")[0].text
+
+    right = prompt("contracts")
+    assert ("following labels" if many else "following options") in right[1]
+    assert [stem for stem in NAMED if prompt(stem) != right] == []
+
+
+def test_the_name_of_a_file_in_this_folder_selects_no_template(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pipeline", "config", "pipeline.yaml", "json", "comma", "json.yaml"): (tmp_path / name).write_text("instruction: nonsense\n")
+    assert get_template("demo", True, "pipeline") == TEMPLATES["pipeline"]["demo"]
+    assert format_labels(["joy"], "json") == '{"label": ["joy"]}'
+
+
+def test_registered_names_keep_their_words_and_no_other_name_has_any():
+    for family, known in TEMPLATES.items():
+        for name in ("multi", "single", "MSPPodcast multi", None, "MFRC.csv", "mfrc", ""):
+            assert get_template(name, True, family) == known["multi"] and get_template(name, False, family) == known["single"]
+    assert get_template("MSPPodcast", True) == TEMPLATES["pipeline"]["MSPPodcast multi"]
+
+
+def test_half_a_surrogate_has_a_digest():
+    prompts = [Prompt("d", text, ()) for text in ("a\ud800", "a\ud801")]
+    assert prompts[0].sha256 != prompts[1].sha256 and prompts_hash(prompts[:1]) != prompts_hash(prompts[1:])
