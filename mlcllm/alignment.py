@@ -309,7 +309,8 @@ def take_over(
     noted:dict, # from `note_parameters`: tells which were set
 )->dict: # the parameters, with those of the run
     "The parameters of a run whose answers are read"
-    record = read_run(folder)["record"]; theirs = record["parameters"]
+    record = read_run(folder)["record"]
+    theirs = dict(chat_options=None) | record["parameters"]            # runs of earlier versions had none
     if record["notebook"]!="01_stepwise_logits" or record["status"]!="done": raise ValueError(f"traces: {folder} holds a run of {record['notebook']} that is {record['status']}; a finished run of 01_stepwise_logits is needed")
     if isinstance(theirs["ratio"], list): raise ValueError(f"traces: {folder} asked with several ratios; name a run with one")
     for k in _OF_TRACES:

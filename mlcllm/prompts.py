@@ -340,7 +340,9 @@ def _chat_source(tokenizer): # the chat template's text; refuses a tokenizer wit
     if isinstance(tokenizer.chat_template, str): return tokenizer.chat_template
     return tokenizer.get_chat_template()                                 # one of several, by name
 
-def _chat_name(tokenizer): return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+def _chat_name(tokenizer): # for messages, without the folders of this machine
+    name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+    return Path(name).name if Path(name).is_absolute() else name
 
 def _check_variables(tokenizer, options): # are all options names that the chat template uses?
     source = _chat_source(tokenizer)

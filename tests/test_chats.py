@@ -7,8 +7,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from mlcllm.data import LabelSet, load_docs
+from mlcllm.engines import load_engine
 from mlcllm.prompts import build_prompts, encode_chats, get_template, preview
+from mlcllm.runs import find_runs, read_run
 from mlcllm.stepwise_logits import Asking, LabelReader, ListGrammar, ask_prompts, parse_answer
+from notebooks import refusal, run_short
 
 DOCS, TRAIN = load_docs("demo", "test", n_docs=2), load_docs("demo", "train")
 SYSTEM = replace(get_template("demo"), system="You are a careful annotator.")
@@ -155,3 +158,23 @@ def test_a_template_that_leaves_the_question_out_is_refused(sentencepiece_like):
 def test_several_templates_by_name(sentencepiece_like):
     tok = tokenizer_with(sentencepiece_like, {"default": QWEN3, "tool_use": "x"})
     assert built(tok, chat_options={"enable_thinking": False})[0][0].text.endswith("</think>\n\n")
+
+
+def test_options_are_part_of_a_run(tmp_path):
+    engine = load_engine("tiny", gpu="cpu", share=False)
+    engine.tokenizer.chat_template = ("{% for m in messages %}{{ m.content }}\n{% endfor %}"
+                                      "{% if style is defined %}{{ style }}{% endif %}{% if today is defined %}{{ today }}{% endif %}")
+    engine.model.save_pretrained(tmp_path / "model")
+    engine.tokenizer.save_pretrained(tmp_path / "model")
+    how = dict(model=str(tmp_path / "model"), chat=True, n_docs=6, shots=2, label_format="comma", template={"system": "Be careful."})
+    for options in (None, {"style": "Short: "}):
+        run_short("01_stepwise_logits", tmp_path, **how, chat_options=options)
+    plain, styled = (read_run(f) for f in find_runs(tmp_path / "runs", "01_stepwise_logits"))
+    assert plain["record"]["run"] != styled["record"]["run"] and styled["record"]["parameters"]["chat_options"] == {"style": "Short: "}
+    assert not set(plain["docs"].prompt_sha256) & set(styled["docs"].prompt_sha256)
+    for run in (plain, styled):
+        counted = {r: run["record"]["counters"][f"answers_{r}"] for r in ("well_formed", "loose", "in_part", "unread")}
+        assert counted == {r: int((run["docs"]["read"] == r).sum()) for r in counted} and sum(counted.values()) == 6
+        assert any("read in part" in w for w in run["record"]["warnings"]) == (counted["in_part"] > 0)
+    assert "did you mean 'style'" in refusal("01_stepwise_logits", tmp_path, **how, chat_options={"styl": "x"})
+    assert "set chat to True" in refusal("01_stepwise_logits", tmp_path, chat_options={"style": "x"})
