@@ -52,7 +52,7 @@ def get_format(
 
 def _json_format(key, multi): # a list under a key, or one text
     if re.search(r'["\\\n]', key):
-        raise ValueError(f"label_format='json-{key}': a key without quotes and backslashes is expected behind json-")
+        raise ValueError(f"label_format='json-{key}': a JSON key without quotes and backslashes is expected behind json-")
     return LabelFormat(f'{{"{key}": ' + "["*multi, '"', '"', ", ", "]"*multi + "}")
 
 def _shown_format(text, multi): # "<{label}; {label}>" taken apart

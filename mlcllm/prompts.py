@@ -381,7 +381,8 @@ def opens_thoughts(
 )->bool:
     "Does the chat template open a tag of thoughts, such as <think>, before the answer?"
     options = _all_options(tokenizer, chat_options or {})
-    return bool(_OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options)))
+    try: return bool(_OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options)))
+    except ValueError: return False                                      # what it refuses is said of the real turns
 
 def _takes_system(tokenizer, words, options): # do system words get into the prompt as a turn of their own?
     try: return words in _render(tokenizer, [("system", words), ("user", "x")], options)
