@@ -274,11 +274,11 @@ def _group(text, items, pairs, start, end, closed): # what stood between two bra
 
 # %% ../nbs/00b_answers.ipynb #ff1db0b6
 _NOUNS = ("label|emotion|categor(?:y|ie)|class(?:e|ification)?|answer|response|output|result|foundation|feeling|sentiment"
-          "|prediction|tag|topic|group|harm|option|choice|target")
+          "|prediction|assistant|tag|topic|group|harm|option|choice|target")
 _SAYS_LABELS = re.compile(rf"(?i)(?:the |final |predicted |moral |targeted )*(?:{_NOUNS})(?:\(s\)|s)?")
 _DOUBT = re.compile(r"(?i)\b(?:no|not|non|none|never|neither|nor|or|without|lack\w*|absen\w+|unlikely|maybe|perhaps|possibl[ey]"
                     r"|might|may|could|unsure|uncertain\w*|hardly|barely|except|exclud\w+|rather|instead|opposite|wrong"
-                    r"|incorrect|reject\w*|false|missing|if|but|than|un\w+ed)\b|n['’]t\b|\?|\d")
+                    r"|incorrect|reject\w*|other|another|available|candidate\w*|allowed|valid|all|false|missing|if|but|than|un\w+ed)\b|n['’]t\b|\?|\d")
 _ABOUT = re.compile(r"(?i)\b(?:reason\w*|expla\w+|rationale|thought\w*|think\w*|analysis|text|input|confidence|scores?"
                     r"|alternatives?|candidates?|probab\w+)\b")
 
@@ -312,7 +312,7 @@ def _words(names, own): # own: the format's separator
 
 # %% ../nbs/00b_answers.ipynb #66ab2189
 _NONE_OF = r"(?:label|emotion|categor(?:y|ie)|class(?:es)?|foundation|feeling|tag|topic|group|harm|target)(?:\(s\)|s)?"
-_NO_LABEL = re.compile(r"(?i)(?:there (?:is|are) )?(?:n/a|n\.a\.?|not applicable"
+_NO_LABEL = re.compile(r"(?i)(?:there (?:is|are) )?(?:n ?/ ?a|n\.a\.?|not applicable"
                        rf"|none(?: of (?:the |these |them)?(?:above|options|{_NONE_OF})?)?"
                        rf"|no (?:(?:clear|specific|particular|relevant|such|moral|targeted) )?{_NONE_OF})"
                        r"(?: (?:apply|applies|fits?|(?:is |are )?(?:present|expressed|applicable|found|given)))?")
@@ -328,10 +328,10 @@ def _named(words, text): # the labels that a text names, as words of it
 # %% ../nbs/00b_answers.ipynb #a95aef91
 _UNSEEN = r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
 _LAYERS = re.compile(_UNSEEN + r"|\s+|</?\w+>|\[[xX✓✔]\]|[✓✔☑✅]|[*_~`#\"'“”‘’«»<>(\[{•·–—-]"
-                     r"|(?:\d{1,2}|[a-zA-Z])[.)](?=\s)|\(?\d{1,2}\)|(?i:the|and)\s")
-_LAYERS_BEHIND = re.compile(r"(?:" + _UNSEEN + r"|\s|</?\w+>|\sand|[*_~`\"'“”‘’«»>)\]}.!。…])$")
+                     r"|(?:\d{1,2}|[a-zA-Z])[.)](?=\s)|\(?\d{1,2}\)|(?i:the|and|both)\s")
+_LAYERS_BEHIND = re.compile(r"(?:" + _UNSEEN + r"|\s|</?\w+>|\s(?i:and)|[*_~`\"'“”‘’«»>)\]}.!。…])$")
 _REMARK = re.compile(r"\s*\(([^()]*)\)[.!]?$")
-_AND = re.compile(r"\s+(?:and|\+)\s+|\s*&\s*")
+_AND = re.compile(r"(?i)\s+(?:and|\+)\s+|\s*&\s*")
 
 def _peel(words, text, start, end): # (name, start, end) of a label without what may stand around it, or None
     start, end = _stripped(text, start, end)
@@ -341,7 +341,7 @@ def _peel(words, text, start, end): # (name, start, end) of a label without what
         if name := _look_up(words, item): return name, start, end
         remark = _REMARK.search(item)
         if remark and _doubted(words, remark[1]): return None
-        if front := _LAYERS.match(item): start += front.end()
+        if front := _LAYERS.match(item): start += 1 if front[0].strip("</>").lower() in words.known else front.end()
         elif remark: end -= len(remark[0])
         elif behind := _LAYERS_BEHIND.search(item): end -= len(behind[0])
         else: break
@@ -401,19 +401,20 @@ _NOTHING = {"null", "None", "nan", "NaN", "undefined"}
 _TRUTH = {"1": True, "1.0": True, "true": True, "True": True, "0": False, "0.0": False, "false": False, "False": False}
 
 def _said(words, value, key): # the texts and words that an answer names; None: it is no answer
+    if value.kind=="list" and len(value.content)==1 and value.content[0].kind in ("list", "object"):
+        return _said(words, value.content[0], key)
     if value.kind=="list": return _said_by_list(value, key)
     if value.kind!="object": return None
     chosen = _under_key(value.content, key)
     if chosen is None: return _said_by_flags(words, value, must_be_labels=True)
     if chosen.kind=="text": return [chosen]
     if chosen.kind=="word": return None if chosen.content in _NOTHING else [chosen]
-    if chosen.kind=="list": return _said_by_list(chosen, key)
+    if chosen.kind=="list": return _said(words, chosen, key)
     return _said_by_flags(words, chosen) or _said(words, chosen, key)
 
 def _said_by_list(value, key):
     items = value.content
     if all(v.kind in ("text", "word") for v in items): return items
-    if len(items)==1 and items[0].kind=="list": return _said_by_list(items[0], key)
     if not all(v.kind=="object" and len(v.content)==1 for v in items): return None
     inner = [_under_key(v.content, key) for v in items]
     return inner if all(v and v.kind=="text" for v in inner) else None
@@ -504,6 +505,7 @@ _BULLET = re.compile(r"\s*(?:[-•·–—]\s*|[*+]\s+|\(?\d{1,2}[.)]\s*|[a-zA-Z
 _UNCHECKED = re.compile(r"\s*(?:[-*+•]\s*)?(?:\[\s?\]|☐)")
 _LEAD_IN = re.compile(rf"(?i)[*_#`\s>-]*(?:[\w'’()]+ ){{0,6}}?(?:{_NOUNS})(?:\(s\)|s)?(?: [\w'’]+){{0,6}}?[*_`]*\s*"
                       r"(?::|=|->|→|\b(?:is|are)\b:?)[*_`]*\s*")
+_SENTENCE = re.compile(r"[.!]\s+(?=[A-Z])")
 _EXPLAINED = re.compile(r"(.{1,200}?)(?:\s*:[*_]*\s+|\s+[-–—→]+\s+)(?=\S)")
 
 def _lines(text, start): # (start, end) of each line with something on it, but for code fences
@@ -517,9 +519,14 @@ def _read_loose(words, fmt, text, start): # as a list of some kind on the first 
     if not lines: return _Reading([], [], start, start, False, False)
     if _BULLET.match(text[slice(*lines[0])]): return _read_bullets(words, text, lines)
     if several := _read_column(words, text, lines): return several
-    first = _read_line(words, text, *lines[0])
+    first = _read_line(words, text, *_whole_line(text, lines))
     if first.found or len(text[slice(*lines[0])].split()) <= 3: return first
     return _read_answer_line(words, text, lines) or first
+
+def _whole_line(text, lines): # the first line, with those that go on behind a separator at its end
+    last = 0
+    while last+1 < len(lines) and text[lines[last][1]-1] in ",;|，、；": last += 1
+    return lines[0][0], lines[last][1]
 
 def _announces(words, text, start, end): # is this a line such as "The labels are:"?
     line = text[start:end]
@@ -553,7 +560,13 @@ def _read_line(words, text, start, end): # one line, perhaps with words such as 
     lead = None if whole else _LEAD_IN.match(text, start, end)
     at = lead.end() if lead and not _doubted(words, lead[0]) else start
     found, unknown = _read_list(words, text, at, end)
+    if unknown and (dot := _SENTENCE.search(text, at, end)): # an explanation in the next sentence is left over
+        found, unknown, end = _first_sentence(words, text, at, dot.start()+1) or (found, unknown, end)
     return _Reading(found, unknown, start, end, True, bool(text[end:].strip()))
+
+def _first_sentence(words, text, start, end): # None where it is not all labels
+    found, unknown = _read_list(words, text, start, end)
+    return None if unknown or not found else (found, unknown, end)
 
 def _read_bullets(words, text, lines): # bulleted or numbered lines, up to the first other one
     found, unknown, last = [], [], lines[0]
@@ -568,6 +581,8 @@ def _read_bullets(words, text, lines): # bulleted or numbered lines, up to the f
 def _read_bullet(words, text, start, end): # one item, perhaps with an explanation behind a colon or a dash
     if one := _item(words, text, start, end): return one, []
     inner = _BULLET.match(text, start, end).end()
+    lead = _LEAD_IN.match(text, inner, end)
+    if lead and not _doubted(words, lead[0]): return _read_list(words, text, lead.end(), end)
     split = _EXPLAINED.match(text, inner, end)
     name = _peel(words, text, inner, split.end(1)) if split else None
     if name and not _doubted(words, text[split.end():end]): return [name], []
