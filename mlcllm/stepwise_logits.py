@@ -27,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
+from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels
 from .prompts import (Template, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
@@ -466,7 +467,7 @@ def kept_warnings(): # a list
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield messages
-    messages += dict.fromkeys(str(w.message) for w in caught)
+    messages += dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)) # none of a library's to its developers
 
 def once_each(
     notes:list, # what was warned of, chunk by chunk
@@ -684,7 +685,7 @@ def warn_of_parts(
     return f"{len(parts)} of {len(traces)} answers were read in part (more was written, it contradicts itself, or it broke off), such as {shown}"
 
 def _shortened(text, most=80): # escaped, in one line
-    shown = repr(text.strip())
+    shown = repr(hide_secrets(text.strip()))
     return shown if len(shown) <= most else shown[:most] + "…"
 
 # %% ../nbs/01_stepwise_logits.ipynb #97cadb17

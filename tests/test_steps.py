@@ -288,15 +288,15 @@ def test_the_full_stop_of_a_template_moves_no_label(tokenizer):
 def test_parts_are_counted_stored_and_shown(tokenizer, monkeypatch):
     monkeypatch.setenv("MY_API_KEY", "very-secret-value")
     docs = load_docs("demo", "test", n_docs=4)
-    texts = ("\njoy", "\nnot joy, fear", "\njoy, " + "and so on " * 40, "\nvery-secret-value of fear, and joy")
+    texts = ("\njoy", "\nnot joy, fear", "\njoy, " + "and so on " * 40, "\njoy, " + "x" * 60 + " very-secret-value")
     prompts = [Prompt(i, "x", ()) for i in docs.ids]
     traces = [replace(answered(tokenizer, text), doc_id=i) for i, text in zip(docs.ids, texts)]
-    assert count_readings(traces) == dict(answers_well_formed=1, answers_loose=0, answers_in_part=2, answers_unread=1)
+    assert count_readings(traces) == dict(answers_well_formed=1, answers_loose=0, answers_in_part=3, answers_unread=0)
     said = warn_of_parts(traces)
-    assert said.startswith("2 of 4 answers were read in part") and len(said) < 400 and "\n" not in said and docs.ids[1] in said
+    assert said.startswith("3 of 4 answers were read in part") and "very-s" not in said and len(said) < 500 and "\n" not in said and docs.ids[1] in said
     found = [t for t in traces if t.found_step]
     part = docs.take([k for k, t in enumerate(traces) if t.found_step])
     table = docs_table(part, [p for p in prompts if p.doc_id in part.ids], found).to_pandas()
-    assert table.read.tolist() == ["well_formed", "in_part", "in_part"]
+    assert table.read.tolist() == ["well_formed", "in_part", "in_part", "in_part"]
     old = read_traces(table.drop(columns="read"), steps_table(found).to_pandas(), found[0].names)
     assert [t.read for t in old] == [None] * len(old) and warn_of_parts(old) is None
