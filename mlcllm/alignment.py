@@ -9,7 +9,7 @@ __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'SET_METRICS', 'Metho
            'calibrate_dists', 'threshold_scores']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
-import re
+import re, warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from fastcore.basics import patch
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
 from .runs import read_record, read_table
 from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
-from .stepwise_logits import Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, make_reader, read_traces, trace_docs
+from .stepwise_logits import (Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, kept_warnings, make_reader, once_each,
+                                    read_traces, trace_docs, warn_of_parts)
 from .metrics import score, to_labels
 from .estimators import STEP_METHODS, dist_from_pairs, dist_from_traces, dist_from_unary
 from .label_sets import choice_funnel, set_marginals
@@ -108,7 +109,9 @@ def _costing(engine, ask, *args): # what ask gives, and how the engine's counter
 
 def _traces(engine, docs, demos, asking):
     reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, demos, asking, engine.tokenizer)
-    return trace_docs(engine, reader, prompts, asking.max_new_tokens, choose_scoring(reader, asking.label_scoring)[0], asking.decoding)
+    traces = trace_docs(engine, reader, prompts, asking.max_new_tokens, choose_scoring(reader, asking.label_scoring)[0], asking.decoding)
+    if parts := warn_of_parts(traces): warnings.warn(parts, stacklevel=2)
+    return traces
 
 def _sets(engine, docs, demos, asking, mass):
     reader = make_reader(engine, docs, asking)
@@ -308,7 +311,7 @@ def take_over(
 )->dict: # the parameters, with those of the run
     "The parameters of a run whose answers are read"
     record = read_record(folder)
-    theirs = record["parameters"]
+    theirs = dict(chat_options=None) | record["parameters"]            # runs of earlier versions had none
     if record["notebook"]!="01_stepwise_logits" or record["status"]!="done": raise ValueError(f"traces: {folder} holds a run of {record['notebook']} that is {record['status']}; a finished run of 01_stepwise_logits is needed")
     if isinstance(theirs.get("ratio"), list): raise ValueError(f"traces: {folder} asked with several ratios; name a run with one")
     for k in _OF_TRACES:

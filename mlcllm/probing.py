@@ -33,7 +33,8 @@ from .data import AnnotatedDocs, LabelDist, check_choice
 from .internals import attention_masses, hidden_states, lens_logits
 from .metrics import bootstrap_weights, score
 from .runs import atomic_write
-from .stepwise_logits import Asking, answer_room, encode_prompts, label_logits, label_probs, step_contexts, step_leads, tfidf_answers, trace_docs
+from .stepwise_logits import (Asking, answer_room, count_readings, encode_prompts, kept_warnings, label_logits, label_probs, step_contexts,
+                                    step_leads, tfidf_answers, trace_docs, warn_of_parts)
 
 # %% ../nbs/03_probing.ipynb #ddefaa29
 RECIPES = ("cv", "paper")

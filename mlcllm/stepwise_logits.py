@@ -6,12 +6,14 @@
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tokens', 'LabelReader', 'parse_answer',
            'joined_labels', 'label_logits', 'text_lengths', 'tokens_at', 'StepTrace', 'read_trace', 'first_slot',
            'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room',
-           'encode_prompts', 'Asking', 'ask_prompts', 'make_reader', 'choose_scoring', 'trace_docs', 'plot_steps',
-           'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores', 'tfidf_probs', 'tfidf_answers',
-           'score_table', 'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader', 'choose_scoring',
+           'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores',
+           'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts', 'sweep_scores',
+           'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
-import re
+import re, warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,8 +27,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
+from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
-from .prompts import ParsedAnswer, Template, build_prompts, encode_chats, format_labels, get_format, get_template, inspect_labels, label_places, label_tokens, parse_labels, read_cots, surface_forms
+from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels
+from .prompts import (Template, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
+                            opens_thoughts, read_cots, surface_forms)
 from .engines import fill_bound
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
@@ -78,6 +83,7 @@ class LabelReader:
     template: Template # the run's words
     eos: tuple = ()    # ids that end a text (chat models have several); (): the tokenizer's
     chat: bool = False # is the answer a turn of its own?
+    thinks: bool = False # does the chat template open <think> before the answer?
 
     @property
     def opening(self): # white space between prompt (or chain of thought) and answer: what the template has but for blanks, else a blank
@@ -125,11 +131,19 @@ def parse_answer(
     text:str, # what the model wrote
 )->ParsedAnswer: # with offsets in `text`
     "The labels of an answer; behind a chain of thought only what follows its marker, and without the template's own words behind the list"
-    start = text.find(reader.template.marker) + len(reader.template.marker) if reader.template.marker in text else len(text)
-    end = reader.template.tail.strip()                                   # such as the full stop behind a list
-    body = re.sub(re.escape(end) + r"(?=\s*(\n|$))", "", text[start:], count=1) if end else text[start:]
+    start = _answer_start(reader, text)
+    body = _without_tail(text[start:], reader.template.tail.strip())
     got = parse_labels(body, reader.labels, reader.label_format)
     return replace(got, starts=tuple(k+start for k in got.starts), ends=tuple(k+start for k in got.ends)) if start else got
+
+def _answer_start(reader, text): # behind the words that end a chain of thought; at the end of the text where they do not come
+    marker = reader.template.marker or ("</think>" if reader.thinks else "")
+    at = text.find(marker)
+    return at + len(marker) if at >= 0 else len(text)
+
+def _without_tail(text, tail): # such as the full stop behind a list: blanks in its place, so that all else stays where it is
+    if not tail: return text
+    return re.sub(re.escape(tail) + r"(?=\s*(\n|$))", " "*len(tail), text, count=1)
 
 def joined_labels(
     reader, # a `LabelReader`
@@ -209,6 +223,7 @@ class StepTrace:
     well_formed: bool = True  # nothing but a list of known labels, closed
     n_prompt_tokens: int = 0  # length of the prompt
     token_ids: tuple = ()     # what was written, stop string included
+    read: str = None          # how it was read, as in `ParsedAnswer`; None: not recorded (runs of earlier versions)
 
     def __len__(self): return len(self.chosen)
     @property
@@ -228,7 +243,7 @@ def read_trace(
     "Find the label steps of an answer and read them"
     g, n = generation, len(generation.token_ids)
     logits = fill_bound(g.logits, getattr(g, "bound", None))
-    parsed = parse_answer(reader, g.text)
+    parsed = _not_cut_off(parse_answer(reader, g.text), g.finish_reason)
     complete, begun = text_lengths(reader.tokenizer, list(g.token_ids))
     at = tokens_at(begun, parsed.starts)
     inside = at < n
@@ -238,7 +253,11 @@ def read_trace(
     turn = np.where(joined, n, last + 1 + reader.turns[2])
     go_on, stop = _turn_logits(reader, logits, turn)
     return StepTrace(doc_id, reader.labels.with_none, g.text, g.finish_reason, tuple(np.array(parsed.labels, dtype=object)[inside]), at[inside],
-                     label_logits(reader, logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed, token_ids=tuple(g.token_ids))
+                     label_logits(reader, logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed, token_ids=tuple(g.token_ids), read=parsed.read)
+
+def _not_cut_off(parsed, finish_reason): # the limit on tokens may have cut off more labels: then it was read in part
+    if finish_reason!="length" or parsed.ended: return parsed
+    return replace(parsed, well_formed=False, complete=False)
 
 def _leads(text, complete, starts, at): # what the tokens `at` hold before the labels that start in them
     return [text[(complete[k-1] if k else 0):s] for s,k in zip(starts, at)]
@@ -258,7 +277,8 @@ def first_slot(
     place = reader.places[0]
     leads = [label_tokens(reader.tokenizer, n, place).lead for n in reader.labels.with_none]
     lead = max(sorted(set(leads)), key=leads.count)
-    opening = (reader.template.lead.rstrip() if reader.template.marker else "") + place.removesuffix(lead) # without a chain of thought: straight to the answer
+    unthought = reader.template.lead.rstrip() if reader.template.marker else "</think>\n\n" if reader.thinks else ""
+    opening = unthought + place.removesuffix(lead)                       # without a chain of thought: straight to the answer
     return reader.tokenizer(opening, add_special_tokens=False).input_ids if opening else [], lead
 
 def read_first_slot(
@@ -339,6 +359,8 @@ class ListGrammar:
         tokens = lambda text, start=0: tuple(_after(ids, text, start))
         fmt, a = get_format(reader.label_format, labels.multi), "word"
         if reader.template.marker: raise ValueError("decoding='constrained' writes nothing but a list of labels: leave the chain of thought out (template), or decode freely")
+        if reader.thinks: raise ValueError("nothing but a list of labels can be written, and the chat template opens thoughts before it: "
+                                           "close them (chat_options, such as {'enable_thinking': False}), decode freely, or leave set_marginals out")
         join = first + a + fmt.after + fmt.separator + fmt.before
         self.first = {n: tokens(first + n) for n in labels.names}
         self.later = {n: tokens(join + n, len(first + a)) for n in labels.names} if labels.multi else {}
@@ -413,8 +435,13 @@ class Asking:
     label_scoring: str = "first_token" # or sequence: whole labels
     decoding: str = "free"     # or constrained: only label lists can be written
     max_new_tokens: int = 24   # longest answer
+    chat_options: dict = None  # what the chat template takes besides, as in `build_prompts`
 
-    def __post_init__(self): check_choice("decoding", self.decoding, DECODINGS); check_choice("label_scoring", self.label_scoring, LABEL_SCORINGS); check_number("max_new_tokens", self.max_new_tokens, 1)
+    def __post_init__(self):
+        check_choice("decoding", self.decoding, DECODINGS)
+        check_choice("label_scoring", self.label_scoring, LABEL_SCORINGS)
+        check_number("max_new_tokens", self.max_new_tokens, 1)
+        if self.chat_options is not None: check_chat_options(self.chat_options, self.chat)
 
     def sampling_of(self, labels): return self.sampling or ("multilabel" if labels.multi else "uniform")
     def words(self, docs): return get_template(docs.template, docs.labels.multi, self.template)
@@ -429,7 +456,26 @@ def ask_prompts(
     "The prompts of a run"
     a, sampling = asking, asking.sampling_of(docs.labels)
     rows = nearest_demos(docs, demos, a.shots, a.encoder, a.nearest) if sampling=="similarity" else None
-    return build_prompts(docs, demos, a.words(docs), a.shots, sampling, a.ratio, a.seed, a.label_format, a.label_order, a.demos_per, rows, perturb_labels(demos, a.demo_labels, a.seed), a.cot and read_cots(a.cot), tokenizer if a.chat else None)
+    return build_prompts(docs, demos, a.words(docs), a.shots, sampling, a.ratio, a.seed, a.label_format, a.label_order, a.demos_per,
+                         rows, perturb_labels(demos, a.demo_labels, a.seed), a.cot and read_cots(a.cot),
+                         tokenizer if a.chat else None, a.chat_options)
+
+@contextmanager
+def kept_warnings(): # a list
+    "Keep what is warned of, each message once, for a run to say and to record"
+    messages = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield messages
+    messages += dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)) # none of a library's to its developers
+
+def once_each(
+    notes:list, # what was warned of, chunk by chunk
+)->list: # each once, and of answers that were read in part the first
+    "What a run says of warnings that came up in many of its chunks"
+    parts = [n for n in notes if "were read in part" in n]
+    more = f" (and in {len(parts)-1} more chunks of documents)" if len(parts) > 1 else ""
+    return [n for n in dict.fromkeys(notes) if n not in parts] + [n + more for n in parts[:1]]
 
 def make_reader(
     engine, # any engine
@@ -437,7 +483,8 @@ def make_reader(
     asking:Asking, # how
 )->LabelReader: # the run's reader
     "What reads the answers to `ask_prompts`"
-    return LabelReader(engine.tokenizer, docs.labels, asking.label_format, asking.words(docs), tuple(sorted(engine.eos)), bool(asking.chat))
+    thinks = bool(asking.chat) and opens_thoughts(engine.tokenizer, asking.chat_options)
+    return LabelReader(engine.tokenizer, docs.labels, asking.label_format, asking.words(docs), tuple(sorted(engine.eos)), bool(asking.chat), thinks)
 
 def choose_scoring(
     reader:LabelReader, # the run's reader
@@ -610,10 +657,36 @@ def score_table(
     if docs.labels.allows_none: methods["always_none"] = np.zeros_like(docs.gold)
     if demos is not None: methods |= dict(most_frequent=np.eye(len(docs.labels))[[int(demos.gold.sum(0).argmax())]*len(docs)], tfidf=tfidf_answers(demos, docs))
     tables = [answer_scores(docs.gold, p, seed=seed).assign(method=m) for m,p in methods.items()]
-    well = np.array([t.well_formed for t in traces], dtype=float)
-    half = 1.96*np.sqrt(well.mean()*(1-well.mean())/len(well))
-    tables.append(pd.DataFrame([("well_formed_share", well.mean(), max(0, well.mean()-half), min(1, well.mean()+half), "hard")], columns=["metric","value","lo","hi","method"]))
+    shares = dict(well_formed_share=[t.well_formed for t in traces], read_in_part_share=[t.read=="in_part" for t in traces])
+    tables.append(pd.DataFrame([dict(metric=k, method="hard") | _share(v) for k,v in shares.items()]))
     return pd.concat(tables).assign(label=None, n_docs=len(docs))[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
+
+def _share(values): # of true ones, with a 95 % interval
+    p = float(np.mean(values))
+    half = 1.96*np.sqrt(p*(1-p)/len(values))
+    return dict(value=p, lo=max(0, p-half), hi=min(1, p+half))
+
+# %% ../nbs/01_stepwise_logits.ipynb #02376340
+def count_readings(
+    traces:list, # of StepTrace
+)->dict: # answers_well_formed, answers_loose, answers_in_part, answers_unread: numbers of answers
+    "How many answers were read in which way (see `ParsedAnswer`)"
+    reads = [t.read for t in traces]
+    return {f"answers_{r}": reads.count(r) for r in READINGS}
+
+def warn_of_parts(
+    traces:list, # of StepTrace
+    n_examples:int=3, # shown
+)->str: # None where every answer was understood as a whole, or not at all
+    "Say how many answers were read in part, with examples"
+    parts = [t for t in traces if t.read=="in_part"]
+    if not parts: return None
+    shown = "; ".join(f"{t.doc_id!r}: {_shortened(t.output)} read as {', '.join(dict.fromkeys(t.chosen))}" for t in parts[:n_examples])
+    return f"{len(parts)} of {len(traces)} answers were read in part (more was written, it contradicts itself, or it broke off), such as {shown}"
+
+def _shortened(text, most=80): # escaped, in one line
+    shown = repr(hide_secrets(text.strip()))
+    return shown if len(shown) <= most else shown[:most] + "…"
 
 # %% ../nbs/01_stepwise_logits.ipynb #97cadb17
 def sweep_scores(
@@ -674,10 +747,11 @@ def docs_table(
     cols = dict(doc_id=list(docs.ids), text=list(docs.texts), gold=[list(docs.labels.decode(g)) for g in docs.gold], predicted=[list(t.predicted) for t in traces],
                 human=[None if human is None or np.isnan(h).all() else h.tolist() for h in (human if human is not None else [None]*len(docs))], n_annotators=counted.tolist(),
                 prompt_sha256=[p.sha256 for p in prompts], output=[t.output for t in traces], token_ids=[list(map(int, t.token_ids)) for t in traces], finish_reason=[t.finish_reason for t in traces], n_prompt_tokens=[t.n_prompt_tokens for t in traces],
-                found_step=[t.found_step for t in traces], well_formed=[t.well_formed for t in traces])
+                found_step=[t.found_step for t in traces], well_formed=[t.well_formed for t in traces],
+                read=[t.read for t in traces])
     names = pa.list_(pa.string())
     types = dict(doc_id=pa.string(), text=pa.string(), gold=names, predicted=names, human=pa.list_(pa.float64()), n_annotators=pa.int32(), prompt_sha256=pa.string(),
-                 output=pa.string(), token_ids=pa.list_(pa.int32()), finish_reason=pa.string(), n_prompt_tokens=pa.int32(), found_step=pa.bool_(), well_formed=pa.bool_())
+                 output=pa.string(), token_ids=pa.list_(pa.int32()), finish_reason=pa.string(), n_prompt_tokens=pa.int32(), found_step=pa.bool_(), well_formed=pa.bool_(), read=pa.string())
     return pa.table(cols, schema=pa.schema(types.items()))
 
 # %% ../nbs/01_stepwise_logits.ipynb #ac87cd76
@@ -704,5 +778,5 @@ def read_traces(
     def one(d):
         s = groups[d.doc_id].sort_values("step")
         return StepTrace(d.doc_id, tuple(names), d.output, d.finish_reason, tuple(s.chosen), s.token_index.to_numpy(), np.stack(s.logits.to_list()), s.logsumexp.to_numpy(),
-                         s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(d.well_formed), int(d.n_prompt_tokens), tuple(map(int, getattr(d, "token_ids", ()))))
+                         s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(d.well_formed), int(d.n_prompt_tokens), tuple(map(int, getattr(d, "token_ids", ()))), getattr(d, "read", None))
     return [one(d) for d in docs.itertuples()]

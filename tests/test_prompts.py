@@ -1,11 +1,16 @@
 "Formats and their parsers are exact inverses, for names nobody chose by hand."
+import ast
+import json
 import random
+import time
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from mlcllm.answers import read_value
 from mlcllm.data import LabelSet, load_docs
-from mlcllm.prompts import LABEL_FORMATS, LabelFormat, build_prompts, check_names, format_labels, parse_labels
+from mlcllm.prompts import (LABEL_FORMATS, TEMPLATES, LabelFormat, Prompt, build_prompts, check_names, format_labels, get_template,
+                            parse_labels, prompts_hash)
 
 word = st.text(st.characters(codec="utf-8", exclude_characters='",\\\n\r{}[]', exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=12).map(str.strip).filter(bool)
 
@@ -99,3 +104,496 @@ def test_the_most_similar_demonstrations_of_an_annotator_are_that_annotators(mon
     alone = [k for k, a in enumerate(train.annotator) if a is None]
     best = np.array(alone)[(vector(docs.texts) @ vector([train.texts[k] for k in alone]).T).argmax(1)]
     assert [own[-1] for own, a in zip(rows, docs.annotator) if a is None] == [b for b, a in zip(best, docs.annotator) if a is None]
+
+
+ANSWERS = [ # format, what a model wrote, the labels that it names for certain, how it was read
+    ('json', '{"label": ["joy"]}', ('joy',), 'well_formed'),
+    ('json', '{"label": "joy"}', ('joy',), 'loose'),
+    ('json', '{"labels": ["joy", "fear"]}', ('joy', 'fear'), 'loose'),
+    ('json', '["joy", "fear"]', ('joy', 'fear'), 'loose'),
+    ('json', '```json\n{"label": ["joy"]}\n```', ('joy',), 'loose'),
+    ('json', '{"label": ["Joy","Fear"]}', ('joy', 'fear'), 'well_formed'),
+    ('json', '{"label": []}', (), 'loose'),
+    ('json', '{"label": ["none"]}', ('none',), 'well_formed'),
+    ('json', '{"label": [""]}', (), 'unread'),
+    ('json', '{"label": ["joy", "joy"]}', ('joy', 'joy'), 'loose'),
+    ('json', '{\n  "label": [\n    "joy",\n    "fear"\n  ]\n}', ('joy', 'fear'), 'loose'),
+    ('json', '{"label": ["joy; fear"]}', ('joy', 'fear'), 'loose'),
+    ('json', "{'label': ['joy', 'fear']}", ('joy', 'fear'), 'loose'),
+    ('json', '{"label": null}', (), 'unread'),
+    ('json', '<think>\nmaybe joy or fear\n</think>\n{"label": ["anger"]}', ('anger',), 'loose'),
+    ('json', '{"label": ["not joy"]}', (), 'unread'),
+    ('json', '{"reason": "joy", "label": ["fear"]}', ('fear',), 'loose'),
+    ('json', 'The label is {"label": ["fear"]}.', ('fear',), 'loose'),
+    ('json', '{"label": {"joy": 1, "fear": 0}}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"], "confidence": {"fear": 0.1}}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy", "sadness"]}', ('joy',), 'in_part'),
+    ('json', '{"emotion": ["joy"]}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy", "fear"}', ('joy', 'fear'), 'loose'),
+    ('json', '{"label": [joy, fear]}', ('joy', 'fear'), 'loose'),
+    ('json', '{label: ["joy"]}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy" "fear"]}', ('joy', 'fear'), 'loose'),
+    ('json', "['joy' 'fear']", ('joy', 'fear'), 'loose'),
+    ('json', '("joy","fear")', ('joy', 'fear'), 'loose'),
+    ('json', '{"joy","fear"}', ('joy', 'fear'), 'loose'),
+    ('json', '{"joy": 1, "fear": 0, "anger": 0}', ('joy',), 'loose'),
+    ('json', '{"joy": 0.9, "fear": 0.1}', (), 'unread'),
+    ('json', '{"label": ["joy"], "label": ["fear"]}', (), 'unread'),
+    ('json', '{"label": ["joy"]}\n{"label": ["fear"]}', ('joy',), 'in_part'),
+    ('json', '[{"label": "joy"}, {"label": "fear"}]', ('joy', 'fear'), 'loose'),
+    ('json', '[{"label":"joy","score":0.9}]', ('joy',), 'loose'),
+    ('json', '{"reason": "joy"}', (), 'unread'),
+    ('json', '{"reason": ["joy"]}', (), 'unread'),
+    ('json', '{"excluded": ["joy"]}', (), 'unread'),
+    ('json', '{"result": {"label": ["joy"]}}', ('joy',), 'loose'),
+    ('json', '{"label": ["jo', (), 'unread'),
+    ('json', '{"label": ["joy', ('joy',), 'in_part'),
+    ('json', '{"label": "joy, fear"}', ('joy', 'fear'), 'loose'),
+    ('json', '{"label": "joy and fear"}', ('joy', 'fear'), 'loose'),
+    ('json', '{"label": None}', (), 'unread'),
+    ('json', '{"label": ["none", "joy"]}', ('none', 'joy'), 'in_part'),
+    ('json', '{"label": [null]}', (), 'unread'),
+    ('json', '{"label": [1, 0, 1]}', (), 'unread'),
+    ('json', '{"label": true}', (), 'unread'),
+    ('json', '{}', (), 'unread'),
+    ('json', '[]', (), 'loose'),
+    ('json', '[ ]', (), 'loose'),
+    ('json', '{"label":', (), 'unread'),
+    ('json', '{"label": "joy", "fear"}', ('joy', 'fear'), 'in_part'),
+    ('json', 'Not joy: {"label": ["fear"]}', ('fear',), 'in_part'),
+    ('json', '{"label": ["joy"]} and also fear', ('joy',), 'in_part'),
+    ('json', '{"label": ["joy"]}\n\nExplanation: the author is happy.', ('joy',), 'loose'),
+    ('json', '<think>joy', (), 'unread'),
+    ('json', '<think></think>joy', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"], "reason": "not fear', ('joy',), 'in_part'),
+    ('json', '{\'reason\': "it\'s joy", \'label\': [\'fear\']}', ('fear',), 'loose'),
+    ('json', '{“label”: [“joy”]}', ('joy',), 'loose'),
+    ('json', '{"Label": "Joy"}', ('joy',), 'loose'),
+    ('json', '{"label": ["\\u006aoy"]}', ('joy',), 'loose'),
+    ('json', '{"label": [["joy","fear"]]}', ('joy', 'fear'), 'loose'),
+    ('json', '{"label": ["joy", ["fear"]]}', (), 'unread'),
+    ('json', '```\njoy, fear\n```', ('joy', 'fear'), 'loose'),
+    ('json', '```json\n["joy"]\n```\nThe author is happy.', ('joy',), 'loose'),
+    ('json', 'json\n{"label": ["joy"]}', ('joy',), 'loose'),
+    ('json', '{"label": {"joy": true, "fear": false}}', ('joy',), 'loose'),
+    ('json', '{"label": {"joy": 0, "fear": 0}}', (), 'loose'),
+    ('json', '{"label": {"joy": 2}}', (), 'unread'),
+    ('json', '{"label": {"name": "joy"}}', (), 'unread'),
+    ('json', 'The post shows joy.\n{"label": ["fear"]}', ('fear',), 'in_part'),
+    ('json', '\\boxed{joy}', ('joy',), 'loose'),
+    ('json', '{"labels": ["joy"], "label": ["fear"]}', ('fear',), 'loose'),
+    ('json', '{"answer": ["joy"], "alternatives": ["fear"]}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"],}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy",]}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"]', ('joy',), 'in_part'),
+    ('json', '{"label": ["joy"]}}', ('joy',), 'loose'),
+    ('json', '{"label": "[\\"joy\\"]"}', (), 'unread'),
+    ('json', '"joy"', ('joy',), 'loose'),
+    ('json', '"joy", "fear"', ('joy', 'fear'), 'loose'),
+    ('json', "{'label': 'none'}", ('none',), 'loose'),
+    ('json', '{"label": "N/A"}', ('none',), 'loose'),
+    ('json', '{"label": ["no emotions"]}', ('none',), 'loose'),
+    ('comma', 'joy, fear', ('joy', 'fear'), 'well_formed'),
+    ('comma', 'joy and fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'Joy; Fear', ('joy', 'fear'), 'loose'),
+    ('comma', '- joy\n- fear', ('joy', 'fear'), 'loose'),
+    ('comma', '1. joy\n2. fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy', ('joy',), 'well_formed'),
+    ('comma', 'None', ('none',), 'well_formed'),
+    ('comma', 'none.', ('none',), 'loose'),
+    ('comma', 'joy, none', ('joy', 'none'), 'in_part'),
+    ('comma', 'joy/fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'The emotions are joy, fear.', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy (strong), fear (weak)', ('joy', 'fear'), 'loose'),
+    ('comma', '**joy**, fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy,fear,', ('joy', 'fear'), 'loose'),
+    ('comma', 'Emotions: joy', ('joy',), 'loose'),
+    ('comma', 'joy，fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'not joy, fear', ('fear',), 'in_part'),
+    ('comma', 'joy\nInput: x', ('joy',), 'loose'),
+    ('comma', 'no emotions', ('none',), 'loose'),
+    ('comma', 'N/A', ('none',), 'loose'),
+    ('comma', '[joy, fear]', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy or fear', (), 'unread'),
+    ('comma', 'joy, fear, or anger', (), 'unread'),
+    ('comma', 'There is no anger, fear, or joy in this text.', (), 'unread'),
+    ('comma', 'The author feels joy, fear', (), 'unread'),
+    ('comma', 'I would say that, overall, joy, but also fear', (), 'unread'),
+    ('comma', 'The emotions are: joy and fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'The answer is not joy', (), 'unread'),
+    ('comma', 'The emotion is joy because the author won.', (), 'unread'),
+    ('comma', '**Emotions:** joy, fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'Emotions:\n- joy\n- fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'Here are the labels:\njoy, fear', ('joy', 'fear'), 'loose'),
+    ('comma', '- **joy**: the author won a prize\n- **fear**: they worry', ('joy', 'fear'), 'loose'),
+    ('comma', '- joy: not present\n- fear: present', ('fear',), 'in_part'),
+    ('comma', 'joy: 0.9, fear: 0.1', (), 'unread'),
+    ('comma', 'joy\nfear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy\n\nfear', ('joy',), 'in_part'),
+    ('comma', '- [x] joy\n- [ ] fear', ('joy',), 'loose'),
+    ('comma', '1) joy 2) fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy?', (), 'unread'),
+    ('comma', 'joy!', ('joy',), 'loose'),
+    ('comma', '"joy"', ('joy',), 'loose'),
+    ('comma', "'joy', 'fear'", ('joy', 'fear'), 'loose'),
+    ('comma', '`joy`', ('joy',), 'loose'),
+    ('comma', 'JOY', ('joy',), 'well_formed'),
+    ('comma', 'jóy', (), 'unread'),
+    ('comma', 'joyful', (), 'unread'),
+    ('comma', 'enjoy', (), 'unread'),
+    ('comma', 'joy fear', (), 'unread'),
+    ('comma', 'joy, fear and anger', ('joy', 'fear', 'anger'), 'loose'),
+    ('comma', 'joy, fear, and anger', ('joy', 'fear', 'anger'), 'loose'),
+    ('comma', 'anger & joy', ('anger', 'joy'), 'loose'),
+    ('comma', 'joy + fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy -> fear', (), 'unread'),
+    ('comma', '_joy_', ('joy',), 'loose'),
+    ('comma', '# joy', ('joy',), 'loose'),
+    ('comma', '> joy', ('joy',), 'loose'),
+    ('comma', 'joy (not fear)', (), 'unread'),
+    ('comma', 'joy (maybe)', (), 'unread'),
+    ('comma', 'joy [fear is weak]', (), 'unread'),
+    ('comma', 'none of the above', ('none',), 'loose'),
+    ('comma', 'None of the emotions apply.', ('none',), 'loose'),
+    ('comma', 'There are no emotions present.', ('none',), 'loose'),
+    ('comma', 'no anger', (), 'unread'),
+    ('comma', 'no joy', (), 'unread'),
+    ('comma', 'nothing', (), 'unread'),
+    ('comma', 'neutral', (), 'unread'),
+    ('comma', 'no', (), 'unread'),
+    ('comma', '', (), 'unread'),
+    ('comma', '   ', (), 'unread'),
+    ('comma', '\n\n', (), 'unread'),
+    ('comma', '-', (), 'unread'),
+    ('comma', '...', (), 'unread'),
+    ('comma', 'neither joy nor fear', (), 'unread'),
+    ('comma', 'joy, joy', ('joy', 'joy'), 'loose'),
+    ('comma', 'none, none', ('none', 'none'), 'loose'),
+    ('comma', 'n/a, joy', ('joy',), 'in_part'),
+    ('comma', 'The post expresses happiness about winning.\nAnswer: joy', ('joy',), 'loose'),
+    ('comma', 'Let me think step by step.\nEmotions: joy, fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'happy\nAnswer: joy', (), 'unread'),
+    ('comma', 'Input: joy', (), 'unread'),
+    ('comma', 'Sure! joy', (), 'unread'),
+    ('comma', 'Sure, joy', ('joy',), 'in_part'),
+    ('comma', '<answer>joy</answer>', ('joy',), 'loose'),
+    ('comma', '<b>joy</b>', ('joy',), 'loose'),
+    ('comma', 'ＪＯＹ', ('joy',), 'loose'),
+    ('comma', 'joy\u200b', ('joy',), 'loose'),
+    ('comma', '“joy”', ('joy',), 'loose'),
+    ('comma', 'joy;fear;', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy|fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy、fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy，fear；anger', ('joy', 'fear', 'anger'), 'loose'),
+    ('comma', 'joy.', ('joy',), 'loose'),
+    ('comma', 'joy. fear.', (), 'unread'),
+    ('comma', 'a) joy\nb) fear', ('joy', 'fear'), 'loose'),
+    ('comma', '• joy\n• fear', ('joy', 'fear'), 'loose'),
+    ('comma', '* joy\n* fear', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy\nNot fear', ('joy',), 'in_part'),
+    ('comma', 'joy, possibly fear', ('joy',), 'in_part'),
+    ('comma', 'mostly joy', (), 'unread'),
+    ('comma', 'joy - 5', (), 'unread'),
+    ('comma', 'without joy, fear', (), 'unread'),
+    ('comma', 'joy, not fear', ('joy',), 'in_part'),
+    ('comma', 'labels = [joy, fear]', ('joy', 'fear'), 'loose'),
+    ('comma', 'labels = ["joy", "fear"]', ('joy', 'fear'), 'loose'),
+    ('comma', 'Emotion: none', ('none',), 'loose'),
+    ('comma', 'Emotions: none, joy', ('none', 'joy'), 'in_part'),
+    ('comma', 'The emotions expressed in this text are **joy** and **fear**.', ('joy', 'fear'), 'loose'),
+    ('comma', 'joy and the rest', (), 'unread'),
+    ('comma', 'N.A.', ('none',), 'loose'),
+    ('comma', 'NA', (), 'unread'),
+    ('comma', 'nan', (), 'unread'),
+    ('comma', 'null', (), 'unread'),
+    ('comma', 'NONE', ('none',), 'well_formed'),
+    ('comma', '[none]', ('none',), 'loose'),
+    ('comma', '[None]', ('none',), 'loose'),
+    ('comma', 'Joy/Fear/Anger', ('joy', 'fear', 'anger'), 'loose'),
+    ('comma', 'joy (fear)', (), 'unread'),
+    ('comma', 'joy, fear (joy)', ('joy',), 'in_part'),
+    ('polysyndeton', 'The joy and the fear', ('joy', 'fear'), 'loose'),
+    ('polysyndeton', 'joy and fear', ('joy', 'fear'), 'loose'),
+    ('polysyndeton', 'the joy, the fear', ('joy', 'fear'), 'loose'),
+    ('polysyndeton', 'the joy and the sadness', ('joy',), 'in_part'),
+    ('polysyndeton', 'I feel joy and fear', (), 'unread'),
+    ('polysyndeton', 'the fear and', ('fear',), 'loose'),
+    ('polysyndeton', '- the joy\n- the fear', ('joy', 'fear'), 'loose'),
+    ('polysyndeton', 'none', ('none',), 'well_formed'),
+    ('polysyndeton', 'the none', ('none',), 'well_formed'),
+    ('<{label}; {label}>', '<joy; fear> because', ('joy', 'fear'), 'loose'),
+    ('<{label}; {label}>', '<joy; sad>', ('joy',), 'in_part'),
+    ('<{label}; {label}>', 'joy; fear', ('joy', 'fear'), 'loose'),
+    ('<{label}; {label}>', '<joy', ('joy',), 'in_part'),
+    ('<{label}; {label}>', '["joy"]', ('joy',), 'loose'),
+    ('json', 'Label: ["joy", "fear"]', ('joy', 'fear'), 'loose'),
+    ('json', 'Output: {"label": ["joy"]}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"]}<|im_end|>', ('joy',), 'loose'),
+    ('json', 'Sure! Here is the JSON:\n```json\n{"label": ["joy"]}\n```\nLet me know', ('joy',), 'loose'),
+    ('json', '{"label": ["**joy**"]}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy (strong)"]}', ('joy',), 'loose'),
+    ('json', '{"label": ["1. joy", "2. fear"]}', ('joy', 'fear'), 'loose'),
+    ('json', '{"label": "joy\\nfear"}', (), 'unread'),
+    ('json', '{"label": ["joy/fear"]}', ('joy', 'fear'), 'loose'),
+    ('json', 'label: joy', ('joy',), 'loose'),
+    ('json', 'label: [joy, fear]', ('joy', 'fear'), 'loose'),
+    ('json', 'labels:\n  - joy\n  - fear', ('joy', 'fear'), 'loose'),
+    ('json', 'label = "joy"', ('joy',), 'loose'),
+    ('json', '- label: joy', ('joy',), 'loose'),
+    ('json', '{"labels": {"primary": "joy"}}', (), 'unread'),
+    ('json', '{"label": ["joy"], "labels": ["fear"]}', ('joy',), 'loose'),
+    ('json', '[["joy"], ["fear"]]', (), 'unread'),
+    ('json', 'joy, fear (both strong)', ('joy', 'fear'), 'loose'),
+    ('json', 'joy – fear', (), 'unread'),
+    ('json', 'joy... fear', (), 'unread'),
+    ('json', 'joy,\nfear', ('joy', 'fear'), 'loose'),
+    ('json', 'joy,\n fear,\n anger', ('joy', 'fear', 'anger'), 'loose'),
+    ('json', '1. joy', ('joy',), 'loose'),
+    ('json', 'joy 1', (), 'unread'),
+    ('json', '(joy, fear)', ('joy', 'fear'), 'loose'),
+    ('json', 'joy and fear.', ('joy', 'fear'), 'loose'),
+    ('json', 'Both joy and fear', ('joy', 'fear'), 'loose'),
+    ('json', 'Joy. The author is happy.', ('joy',), 'loose'),
+    ('json', 'joy: the author is happy', (), 'unread'),
+    ('json', 'The author expresses joy.', (), 'unread'),
+    ('json', 'I think the label is joy.', ('joy',), 'loose'),
+    ('json', "It's joy", (), 'unread'),
+    ('json', 'Joy (because they won)', ('joy',), 'loose'),
+    ('json', 'only joy', (), 'unread'),
+    ('json', 'primarily joy', (), 'unread'),
+    ('json', 'joy, fear.\n\nExplanation: they won', ('joy', 'fear'), 'loose'),
+    ('json', 'Emotion 1: joy\nEmotion 2: fear', (), 'unread'),
+    ('json', 'Primary emotion: joy; secondary: fear', ('joy',), 'in_part'),
+    ('json', 'joy,none,fear', ('joy', 'none', 'fear'), 'in_part'),
+    ('json', 'no label', ('none',), 'loose'),
+    ('json', 'No emotion is expressed.', ('none',), 'loose'),
+    ('json', 'This text has no emotions', (), 'unread'),
+    ('json', 'No emotions.', ('none',), 'loose'),
+    ('json', 'None, because it is a fact', ('none',), 'in_part'),
+    ('json', 'none of these', (), 'unread'),
+    ('json', 'neither', (), 'unread'),
+    ('json', 'n/a.', ('none',), 'loose'),
+    ('json', 'N / A', ('none',), 'loose'),
+    ('json', 'not applicable', ('none',), 'loose'),
+    ('json', '["none"]', ('none',), 'loose'),
+    ('json', 'empty list', (), 'unread'),
+    ('json', 'joy\tfear', (), 'unread'),
+    ('json', '#joy #fear', (), 'unread'),
+    ('json', 'joy ✅ fear ❌', (), 'unread'),
+    ('json', '✅ joy\n❌ fear', ('joy',), 'in_part'),
+    ('json', 'joy=1, fear=0', (), 'unread'),
+    ('json', 'joy: yes\nfear: no', (), 'unread'),
+    ('json', 'joy: 1\nfear: 0', (), 'unread'),
+    ('json', '| joy | fear |', ('joy', 'fear'), 'loose'),
+    ('json', '| label |\n|---|\n| joy |', ('joy',), 'in_part'),
+    ('json', '* joy, * fear', ('joy', 'fear'), 'loose'),
+    ('json', '<joy>', ('joy',), 'loose'),
+    ('json', '<label>joy</label>', ('joy',), 'loose'),
+    ('json', 'Assistant: joy', ('joy',), 'loose'),
+    ('json', 'A: joy', (), 'unread'),
+    ('json', 'joy</s>', ('joy',), 'loose'),
+    ('json', '«joy»', ('joy',), 'loose'),
+    ('json', 'joy、fear。', ('joy', 'fear'), 'loose'),
+    ('json', 'JOY AND FEAR', ('joy', 'fear'), 'loose'),
+    ('json', 'j o y', (), 'unread'),
+    ('json', 'joy;\nfear', ('joy', 'fear'), 'loose'),
+    ('json', 'Emotions: 1. joy 2. fear', ('joy', 'fear'), 'loose'),
+    ('json', 'Emotions: joy (0.9)', (), 'unread'),
+    ('json', 'joy - strong', (), 'unread'),
+    ('json', 'joy—fear', (), 'unread'),
+    ('json', 'joy, and possibly fear', ('joy',), 'in_part'),
+    ('json', 'joy, maybe', ('joy',), 'in_part'),
+    ('json', 'maybe joy, fear', ('fear',), 'in_part'),
+    ('json', 'joy and not fear', (), 'unread'),
+    ('json', 'not joy and fear', (), 'unread'),
+    ('json', 'no joy, fear', (), 'unread'),
+    ('json', 'joy; not fear', ('joy',), 'in_part'),
+    ('json', 'fear, but not joy', ('fear',), 'in_part'),
+    ('json', 'fear but not joy', (), 'unread'),
+    ('json', 'joy only', (), 'unread'),
+    ('json', 'The emotions are not clear: joy, fear', (), 'unread'),
+    ('json', 'The label that does not apply is joy', (), 'unread'),
+    ('json', 'Excluded emotions: joy', (), 'unread'),
+    ('json', 'Other emotions: joy', (), 'unread'),
+    ('json', 'Absent emotions:\n- joy', (), 'unread'),
+    ('json', 'Emotions that are not present:\n- joy\n- fear', (), 'unread'),
+    ('json', 'Emotions not expressed: joy', (), 'unread'),
+    ('json', 'Joy is the emotion', (), 'unread'),
+    ('json', 'joy is expressed', (), 'unread'),
+    ('json', "{'label': ['joy'], 'not': ['fear']}", ('joy',), 'loose'),
+    ('json', '{"label": ["joy"]} {"label": ["joy"]}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"]}, {"label": ["fear"]}', ('joy',), 'in_part'),
+    ('json', '{"label":["joy"],"label":["joy"]}', (), 'unread'),
+    ('json', '{"label": ["fear", "joy"], "final": ["joy"]}', ('fear', 'joy'), 'loose'),
+    ('json', '{"emotions": ["joy"], "reason": "fear"}', ('joy',), 'loose'),
+    ('json', '{"joy": "yes", "fear": "no"}', (), 'unread'),
+    ('json', '{"joy": ["x"]}', (), 'unread'),
+    ('json', '{"label": ["joy"], "not_label": ["fear"]}', ('joy',), 'loose'),
+    ('json', '[{"emotion": "joy"}, {"emotion": "fear"}]', ('joy', 'fear'), 'loose'),
+    ('json', '[{"label": ["joy"]}]', ('joy',), 'loose'),
+    ('json', '{"label": [{"name": "joy"}]}', (), 'unread'),
+    ('json', '{"label": ["joy", 1]}', ('joy',), 'in_part'),
+    ('json', '{"label": ["joy", null]}', ('joy',), 'in_part'),
+    ('json', '{"label": ["joy", ""]}', ('joy',), 'in_part'),
+    ('json', '"{\\"label\\": [\\"joy\\"]}"', (), 'unread'),
+    ('json', '{"label": "[joy]"}', ('joy',), 'loose'),
+    ('json', '{"label": "[\'joy\', \'fear\']"}', ('joy', 'fear'), 'loose'),
+    ('json', '{"label": ["joy"}', ('joy',), 'loose'),
+    ('json', '{"label": "joy"', ('joy',), 'in_part'),
+    ('json', '{"label": [\'joy", "fear"]}', ('joy', 'fear'), 'in_part'),
+    ('json', '{"label": ["joy"]]}', ('joy',), 'loose'),
+    ('json', '{{"label": ["joy"]}}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"] // happy\n}', ('joy',), 'loose'),
+    ('json', '{"label": ["joy"], // fear\n}', ('joy',), 'in_part'),
+    ('json', 'label: {joy}', ('joy',), 'loose'),
+    ('json', 'text {text} joy', (), 'unread'),
+    ('json', '<think>\n\n</think>\n\njoy, fear', ('joy', 'fear'), 'loose'),
+    ('json', 'thought</think>joy', ('joy',), 'loose'),
+    ('json', '<think>joy</think>', (), 'unread'),
+    ('json', '<thinking>joy</thinking><answer>fear</answer>', ('fear',), 'loose'),
+    ('json', 'analysisWe think joy.assistantfinal{"label": ["fear"]}', ('fear',), 'in_part'),
+    ('json', 'Input: I fear\nanger', (), 'unread'),
+    ('json', 'joy\n\nInput: I fear it\nanger', ('joy',), 'in_part'),
+    ('json', 'joy\n---\nfear', ('joy',), 'in_part'),
+    ('json', 'joy -- fear', (), 'unread'),
+    ('comma', 'joy. Fear is absent.', ('joy',), 'in_part'),
+    ('comma', 'The emotions are joy. Fear is absent.', ('joy',), 'in_part'),
+    ('comma', 'Joy. The author won.', ('joy',), 'loose'),
+    ('comma', 'Joy. Not at all sad.', ('joy',), 'loose'),
+    ('comma', 'joy,\nfear,\nand anger', ('joy', 'fear', 'anger'), 'loose'),
+    ('comma', 'joy,\nInput: x', ('joy',), 'in_part'),
+]
+
+
+@pytest.mark.parametrize("label_format, text, chosen, read", ANSWERS)
+def test_answers_are_read_as_far_as_they_are_certain(label_format, text, chosen, read):
+    parsed = parse_labels(text, LabelSet(("anger", "fear", "joy")), label_format)
+    assert (parsed.labels, parsed.read) == (chosen, read)
+    assert list(parsed.starts) == sorted(parsed.starts)
+    assert all(0 <= s < e <= len(text) for s, e in zip(parsed.starts, parsed.ends))
+
+
+@pytest.mark.parametrize("label_format, text, chosen, read", ANSWERS)
+def test_each_label_stands_where_its_place_says(label_format, text, chosen, read):
+    parsed = parse_labels("\n " + text, LabelSet(("anger", "fear", "joy")), label_format)
+    written = [("\n " + text)[s:e] for s, e in zip(parsed.starts, parsed.ends)]
+    same = [w.lower() == n or n == "none" or w in ("ＪＯＹ", "\\u006aoy") for w, n in zip(written, parsed.labels)]
+    assert all(same) and len(written) == len(parsed.labels), written
+
+
+SINGLE = LabelSet(("hate", "hate speech", "normal"), allows_none=False, multi=False)
+ONE_LABEL = [("json", '{"label": "hate"}', ("hate",), "well_formed"), ("json", '{"label": ["hate"]}', ("hate",), "loose"),
+             ("json", "hate", ("hate",), "loose"), ("json", '{"label": "none"}', (), "unread"),
+             ("json", '{"label": ["hate", "normal"]}', ("hate", "normal"), "in_part"),
+             ("json", '{"label": "hate', (), "unread"), ("json", '{"label": "normal', ("normal",), "in_part"),
+             ("comma", "hate speech", ("hate speech",), "well_formed"), ("comma", "Label: normal.", ("normal",), "loose"),
+             ("comma", "hate, normal", ("hate", "normal"), "in_part"), ("comma", "no hate", (), "unread"),
+             ("comma", "hateful", (), "unread"), ("comma", "hate or normal", (), "unread")]
+
+
+@pytest.mark.parametrize("label_format, text, chosen, read", ONE_LABEL)
+def test_answers_of_one_label(label_format, text, chosen, read):
+    parsed = parse_labels(text, SINGLE, label_format)
+    assert (parsed.labels, parsed.read) == (chosen, read)
+
+
+AWKWARD = LabelSet(("label", "salt and pepper", "self-harm", "no harm", "x/y", "C#", "<b>", "שמחה", "e\u0301tat", "ja\u200bnein"))
+
+
+@pytest.mark.parametrize("text, chosen", [
+    ('["label"]', ("label",)), ('{"label": ["label"]}', ("label",)), ("['salt and pepper']", ("salt and pepper",)),
+    ("salt and pepper; label", ("salt and pepper", "label")), ("Self Harm", ("self-harm",)), ("self_harm", ("self-harm",)),
+    ("no harm", ("no harm",)), ("1. x/y\n2. C#", ("x/y", "C#")), ("<b>", ("<b>",)), ("**שמחה**", ("שמחה",)),
+    ("\u00e9tat", ("e\u0301tat",)), ("janein", ("ja\u200bnein",)), ("no emotions", ("none",)), ("no harms", ("none",))])
+def test_names_that_hold_pieces_of_lists_are_read_whole(text, chosen):
+    parsed = parse_labels(text, AWKWARD, "json")
+    assert parsed.labels == chosen and parsed.read in ("loose", "well_formed")
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers(0, 99) | st.text(st.characters(codec="utf-8"), max_size=6),
+                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8)
+
+
+def plain(value):
+    "A `Value` as Python has it"
+    if value.kind == "list": return [plain(v) for v in value.content]
+    if value.kind == "object": return {k.content: plain(v) for k, v in value.content}
+    if value.kind == "text": return value.content
+    return ast.literal_eval({"null": "None", "true": "True", "false": "False"}.get(value.content, value.content))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(json_values, min_size=1, max_size=3), st.booleans(), st.sampled_from([None, 2]))
+def test_values_are_those_of_json_and_of_literals(values, ascii_only, indent):
+    assert plain(read_value(json.dumps(values, ensure_ascii=ascii_only, indent=indent))) == json.loads(json.dumps(values))
+    assert plain(read_value(repr(values))) == values
+
+
+PARTS = ["joy", "fear", "none", "hate speech", "Ärger", ",", ", ", ";", "\n", " and ", " or ", "[", "]", "{", "}", '"', "'", ":", '"label": ', "**",
+         "- ", "1. ", "(", ")", "<think>", "</think>", "```", "not ", "The emotions are ", "Answer: ", "\\", "null", "1", ".", "?", "…", "\u200b"]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), max_size=14).map("".join), st.sampled_from(FORMATS))
+def test_any_text_is_read_and_places_do_not_overlap(text, label_format):
+    parsed = parse_labels(text, LabelSet(("fear", "hate speech", "joy", "Ärger")), label_format)
+    places = list(zip(parsed.starts, parsed.ends))
+    assert all(s < e for s, e in places) and all(a <= b for (_, a), (b, _) in zip(places, places[1:]))
+    assert parsed.read != "unread" or not parsed.labels
+    assert parsed.read != "well_formed" or not parsed.unknown
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, '{"a":' * 9_000, "[1," * 9_000, " " * 50_000, "\n" * 50_000, "joy, " * 9_000, "**" * 20_000,
+                                  "emotion " * 9_000, "\\" * 20_000, '{"label": ["joy", ' * 4_000, "a" * 90_000, "1. " * 9_000])
+def test_long_nonsense_is_read_soon(text):
+    began = time.perf_counter()
+    for label_format in FORMATS[:4]: parse_labels(text, LabelSet(("fear", "joy")), label_format)
+    assert time.perf_counter() - began < 20
+
+
+def test_ten_thousand_answers_are_read_soon():
+    labels, began = LabelSet(("anger", "fear", "joy")), time.perf_counter()
+    for k in range(10_000): parse_labels(ANSWERS[k % len(ANSWERS)][1], labels, "json")
+    assert time.perf_counter() - began < 60
+
+
+NAMED = ["demo", "single", "multi", "MFRC", "GoEmotions", "HateXplain", "MSPPodcast multi", "pipeline", "config", "tiny", "json", "None", "none"]
+
+
+@pytest.mark.parametrize("many", [True, False], ids=["several labels", "one label"])
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_the_name_of_a_file_selects_no_words(tmp_path, family, many):
+    labels = ["praise", "blame", "praise, blame" if many else "blame", "praise"]
+    rows = [f'{k},it works and breaks {k},"{labels[k % 4]}",train' for k in range(12)]
+    options = None if many else {"single": True}
+
+    def prompt(stem):
+        path = tmp_path / f"{stem}.csv"
+        path.write_text("\n".join(["id,text,labels,split", *rows]) + "\n")
+        docs = load_docs(str(path), "train", options=options)
+        template = get_template(docs.template, docs.labels.multi, family)
+        by_default = build_prompts(docs.take([0]), docs, shots=2, sampling="random")[0].text
+        return by_default, build_prompts(docs.take([0]), docs, template, shots=2, sampling="random")[0].text
+
+    right = prompt("contracts")
+    assert ("following labels" if many else "following options") in right[1]
+    assert [stem for stem in NAMED if prompt(stem) != right] == []
+
+
+def test_the_name_of_a_file_in_this_folder_selects_no_template(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pipeline", "config", "pipeline.yaml", "json", "comma", "json.yaml"): (tmp_path / name).write_text("instruction: nonsense\n")
+    assert get_template("demo", True, "pipeline") == TEMPLATES["pipeline"]["demo"]
+    assert format_labels(["joy"], "json") == '{"label": ["joy"]}'
+
+
+def test_registered_names_keep_their_words_and_no_other_name_has_any():
+    for family, known in TEMPLATES.items():
+        for name in ("multi", "single", "MSPPodcast multi", None, "MFRC.csv", "mfrc", ""):
+            assert get_template(name, True, family) == known["multi"] and get_template(name, False, family) == known["single"]
+    assert get_template("MSPPodcast", True) == TEMPLATES["pipeline"]["MSPPodcast multi"]
+
+
+def test_half_a_surrogate_has_a_digest():
+    prompts = [Prompt("d", text, ()) for text in ("a\ud800", "a\ud801")]
+    assert prompts[0].sha256 != prompts[1].sha256 and prompts_hash(prompts[:1]) != prompts_hash(prompts[1:])

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import find_model, load_engine
 from mlcllm.prompts import LABEL_FORMATS, Prompt, Template, build_prompts, format_labels, get_template, inspect_labels, label_tokens, parse_labels
-from mlcllm.stepwise_logits import LabelReader, ListGrammar, encode_prompts, joined_labels, read_trace, score_sequences, trace_docs
+from mlcllm.stepwise_logits import (LabelReader, ListGrammar, count_readings, docs_table, encode_prompts, joined_labels, parse_answer,
+                                    read_trace, read_traces, score_sequences, steps_table, trace_docs, warn_of_parts)
 
 EMOTIONS = LabelSet(("anger", "fear", "joy", "love", "sadness"))
 
@@ -248,3 +249,54 @@ def test_spellings_that_two_labels_share_speak_for_neither(tokenizer):
                 assert reader.whole[lead][n][0] in per_label[k]                   # as given, always
                 shared = set(per_label[k]) & set().union(*(set(ids) for m, ids in enumerate(per_label) if m != k))
                 assert shared <= {ids[0] for ids in reader.whole[lead].values()}
+
+
+def answered(tokenizer, text, label_format="comma", finish="stop"):
+    reader = LabelReader(tokenizer, EMOTIONS, label_format, get_template("demo"))
+    generation = written(reader, text)
+    generation.finish_reason = finish
+    return read_trace(reader, "d", generation)
+
+
+@pytest.mark.parametrize("label_format, text, finish, read", [
+    ("comma", "\njoy, fear", "stop", "well_formed"), ("comma", "\njoy, fear", "length", "in_part"), ("comma", "\njoy, fear\n", "length", "well_formed"),
+    ("json", '\n{"label": ["joy"]}', "length", "well_formed"), ("json", '\n{"label": ["joy"', "length", "in_part"), ("json", "\n[\"joy\"]", "length", "loose"),
+    ("comma", "\nThe emotions are joy, fe", "length", "in_part"), ("comma", "\nnothing of this", "stop", "unread"), ("json", '\n{"label": []}', "stop", "loose")])
+def test_how_an_answer_was_read_is_kept(tokenizer, label_format, text, finish, read):
+    trace = answered(tokenizer, text, label_format, finish)
+    assert trace.read == read and trace.well_formed == (read == "well_formed")
+    assert trace.found_step == (read not in ("unread",) and "[]" not in text)
+
+
+@pytest.mark.parametrize("text, chosen", [('```json\n["fear", "joy"]\n```', ("fear", "joy")), ("1. **fear**\n2. **joy**", ("fear", "joy")),
+                                          ('{"reason": "joy", "label": ["fear"]}', ("fear",)), ("The emotions are `fear` and `joy`.", ("fear", "joy"))])
+def test_labels_written_otherwise_are_steps_where_they_stand(tokenizer, text, chosen):
+    trace = answered(tokenizer, text, "json")
+    assert trace.chosen == chosen and trace.read == "loose"
+    for name, k in zip(trace.chosen, trace.token_index):
+        before = tokenizer.decode(trace.token_ids[:k])
+        assert len(before) <= text.index(name, len(before) - 1) < len(tokenizer.decode(trace.token_ids[:k + 1]))
+
+
+def test_the_full_stop_of_a_template_moves_no_label(tokenizer):
+    reader = LabelReader(tokenizer, EMOTIONS, "- {label}\n- {label}", get_template("Boxes"))
+    text = "\n- joy.\n- fear."
+    got = parse_answer(reader, text)
+    assert [text[s:e] for s, e in zip(got.starts, got.ends)] == ["joy", "fear"]
+
+
+def test_parts_are_counted_stored_and_shown(tokenizer, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "very-secret-value")
+    docs = load_docs("demo", "test", n_docs=4)
+    texts = ("\njoy", "\nnot joy, fear", "\njoy, " + "and so on " * 40, "\njoy, " + "x" * 60 + " very-secret-value")
+    prompts = [Prompt(i, "x", ()) for i in docs.ids]
+    traces = [replace(answered(tokenizer, text), doc_id=i) for i, text in zip(docs.ids, texts)]
+    assert count_readings(traces) == dict(answers_well_formed=1, answers_loose=0, answers_in_part=3, answers_unread=0)
+    said = warn_of_parts(traces)
+    assert said.startswith("3 of 4 answers were read in part") and "very-s" not in said and len(said) < 500 and "\n" not in said and docs.ids[1] in said
+    found = [t for t in traces if t.found_step]
+    part = docs.take([k for k, t in enumerate(traces) if t.found_step])
+    table = docs_table(part, [p for p in prompts if p.doc_id in part.ids], found).to_pandas()
+    assert table.read.tolist() == ["well_formed", "in_part", "in_part", "in_part"]
+    old = read_traces(table.drop(columns="read"), steps_table(found).to_pandas(), found[0].names)
+    assert [t.read for t in old] == [None] * len(old) and warn_of_parts(old) is None
