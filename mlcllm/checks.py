@@ -224,8 +224,8 @@ def _check_kinds(name, value, kinds, none=False): # the first kind that is meant
     if kind is not None: return kind.check(name, value)
     says = [k.says for k in kinds] + ["None"]*none
     right = ", ".join(says[:-1]) + f" or {says[-1]}" if len(says) > 1 else says[0]
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    hint = f"; with papermill, -r {name} {value} passes a number on as a text" if is_number and any(k.takes("x") for k in kinds) else ""
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(min(value, 1))
+    hint = f"; with papermill, -r {name} {shown(value)} passes a number on as a text" if is_number and any(k.takes("x") for k in kinds) else ""
     raise ValueError(f"{name} must be {right}, got {shown(value)}{hint}")
 
 # %% ../nbs/00_checks.ipynb #c93878e7
@@ -321,9 +321,9 @@ def _visible(names): return {k: v for k,v in names.items() if not k.startswith("
 def note_parameters(
     names:dict, # globals() at the end of the parameters cell
 )->dict: # the parameters' names and everything that was defined
-    "Remember which names are parameters: those with literal values"
+    "Remember which names are parameters: those with literal values, but for constants (in capitals) that were imported before"
     seen = _visible(names)
-    parameters = [k for k,v in seen.items() if isinstance(v, _LITERAL) and k not in _IPYTHON]
+    parameters = [k for k,v in seen.items() if isinstance(v, _LITERAL) and k not in _IPYTHON and not k.isupper()]
     return dict(parameters=parameters, seen={k: id(v) for k,v in seen.items()})
 
 # %% ../nbs/00_checks.ipynb #0fb38424
