@@ -9,8 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mlcllm import data, demos, demux, engines, probing, prompts, sft, stepwise_logits, tiny
-from mlcllm.checks import OWN_PARAMETERS, PARAMETERS, Word, check_parameter
+from mlcllm import data, demos, demux, engines, openai_engine, probing, prompts, sft, stepwise_logits, tiny, vllm_engine
+from mlcllm.checks import BACKEND_OPTIONS, OWN_PARAMETERS, PARAMETERS, check_parameter
+from mlcllm.runs import read_run
 from notebooks import ROOT, refusal, run_short
 
 SOON = {"chat_options"} # in the table before a notebook has it
@@ -132,6 +133,12 @@ WRONG = [ # parameter, value, what the line says besides
     ("seed", "x", "a whole number of at least 0, got 'x'"), ("seed", 2**32, "at most 4,294,967,295"), ("max_length", 512., "got 512.0"), ("lora_r", 10**6, "at most 8,192"), ("lora_r", 0, "at least 1, got 0"),
     ("shots", 10**9, "at most 10,000"), ("shots", 2.5, "a whole number of at least 0, got 2.5"), ("ratio", [.5, 2], "got [0.5, 2]"), ("split", "dev+trian", "did you mean 'train'?"), ("demo_split", "tran", "unknown demo_split 'tran'; did you mean 'train'?"),
     ("dtype", "flaot16", "unknown dtype 'flaot16'; did you mean 'float16'?"), ("quantization", 4, "one of 4bit, 8bit or None, got 4"), ("chat", "false", "True or False, got 'false'"), ("votes", 1, "True or False, got 1"),
+    ("methods", "unary+order5+order3", "has two numbers of label orders"), ("thresholds", "global,global", "names something twice"), ("split", "dev+dev", "names something twice"),
+    *(("backend_options", {"trust_remote_code": v}, f"backend_options: trust_remote_code must be True or False, got {v!r}") for v in ("false", "no", "False", 0, 1, None, [])),
+    ("backend_options", {"base_url": 3}, "an address such as http://localhost:8000/v1 or None, got 3"), ("backend_options", {"base_url": "localhost:8000"}, "an address such as"), ("backend_options", {"timeout": "60"}, "timeout must be a number above 0, got '60'"),
+    ("backend_options", {"tensor_parallel_size": 2.}, "tensor_parallel_size must be a whole number of at least 1, got 2.0"), ("backend_options", {"max_length": float("nan")}, "max_length"), ("backend_options", {"cache": 3}, "True or False, the path of a file or None, got 3"),
+    ("options", {"preprocess": 3}, "options: preprocess must be a text, a table of settings (name: value) or None, got 3"), ("options", {"preprocess": {"domain": "twitter", "steps": 3}}, "options: preprocess: steps must be a list (each a text) or None, got 3"),
+    ("options", {"preprocess": {"domain": "twitter", "without": "url"}}, "without must be a list"), ("options", {"preprocess": {"domain": "twitter", "steps": [1]}}, "steps, value 1 must be a text, got 1"),
     ("gpu", "cuda:0", "'cpu', 'auto' or a GPU's number, got 'cuda:0'"), ("layers", "lst", "did you mean 'last'?"), ("layers", [True], "value 1 must be"), ("push_to_hub", "a b", "a Hub repository such as"), ("label_order", "shufled", "did you mean 'shuffled'?"),
 ]
 
@@ -171,3 +178,29 @@ def test_places_without_the_right_to_read_or_write(tmp_path, monkeypatch): # for
     monkeypatch.setattr(os, "access", lambda path, how: False)
     with pytest.raises(ValueError, match="^output_dir: nothing may be written to"): check_parameter("output_dir", str(tmp_path / "new"))
     with pytest.raises(ValueError, match="^data_dir: .* may not be read by this user"): check_parameter("data_dir", str(tmp_path))
+
+
+@pytest.mark.parametrize("text, says", [
+    ("", "is empty"), ("[1]", r"must hold an object \(name: value\), it holds \[1\]"), ("3", "it holds 3"), ("null", "it holds None"), ('{"a": 1', "no JSON, or was cut off"), ("{}", "is no record of a run: notebook is missing"),
+    ("[" * 100_000, "nested too deep"), ('{"a":' * 100_000, "nested too deep"), ('{"notebook": "01_stepwise_logits", "status": "done", "parameters": null}', "parameters is None"), ("\x00", "no JSON"),
+])
+def test_a_run_whose_record_is_damaged(tmp_path, text, says):
+    (tmp_path / "run.json").write_text(text)
+    for notebook in ("02_alignment", "05a_step_viewer"):
+        with pytest.raises(ValueError, match=f"^traces: .*run.json .*{says}") as refused: check_parameter("traces", str(tmp_path), notebook)
+        assert len(str(refused.value).splitlines()) == 1
+    with pytest.raises(ValueError, match=says): read_run(tmp_path)
+
+
+def test_a_record_that_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(ValueError, match="is no regular file"): check_parameter("traces", str(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ValueError, match="is not written in UTF-8"): check_parameter("traces", str(tmp_path / "other"))
+
+
+def test_options_of_backends_are_those_of_the_backends():
+    known = set(engines.HF_OPTIONS) | set(vllm_engine.VLLM_OPTIONS) | set(openai_engine.OPTIONS)
+    assert set(BACKEND_OPTIONS) == known
+    for options in (engines.HF_OPTIONS, vllm_engine.VLLM_OPTIONS, openai_engine.OPTIONS): check_parameter("backend_options", options)   # the defaults are right
