@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PARAMETERS', 'BACKEND_OPTIONS', 'OWN_PARAMETERS', 'shown', 'check_choice', 'check_number', 'Number', 'Flag', 'Word',
-           'Text', 'Names', 'Place', 'Output', 'read_object', 'read_record', 'RunFolder', 'Table', 'Many', 'Parameter',
-           'check_parameter', 'note_parameters', 'read_parameters']
+           'Text', 'Names', 'Place', 'Output', 'read_text', 'read_object', 'read_record', 'RunFolder', 'Table', 'Many',
+           'Parameter', 'check_parameter', 'note_parameters', 'read_parameters', 'CommandParser']
 
 # %% ../nbs/00_checks.ipynb #df36464e
-import difflib, json, math, os, re, stat
+import argparse, difflib, json, math, os, re, stat
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
@@ -34,6 +34,7 @@ def check_choice(
     "Refuse a value that is not among `choices` and name the closest"
     if isinstance(value, (str, int, float, type(None))) and value in choices: return value
     names = [str(c) for c in choices]
+    if not names: raise ValueError(f"unknown {what} {shown(value)}: there is none to choose from")
     close = _closest(value[:_LONGEST] if isinstance(value, str) else shown(value), names)
     raise ValueError(f"unknown {what} {shown(value)}; did you mean {close!r}? (one of: {', '.join(names)})")
 
@@ -187,17 +188,25 @@ class Output:
         if not os.access(at, os.W_OK | os.X_OK): raise ValueError(f"{name}: nothing may be written to {shown(at)} by this user; choose another place with -p {name} <folder>")
 
 # %% ../nbs/00_checks.ipynb #0424bb69
+def read_text(
+    path, # a file
+)->str: # all of it
+    "Read a regular file in UTF-8 (a pipe would be waited for without end); a fault in one line"
+    found = _look_up("file", path)
+    if found is None: raise ValueError(f"{path} cannot be read: there is no such file")
+    if stat.S_ISDIR(found.st_mode): raise ValueError(f"{path} cannot be read: it is a folder")
+    if not stat.S_ISREG(found.st_mode): raise ValueError(f"{path} cannot be read: it is no regular file")
+    try: return Path(path).read_text(encoding="utf-8")
+    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError: raise ValueError(f"{path} cannot be read: it is not written in UTF-8") from None
+
 def read_object(
     path, # a JSON file
 )->dict: # what it holds
     "Read a JSON file that holds an object; a fault in one line"
-    found = _look_up(str(path), path)
-    if found is None: raise FileNotFoundError(f"{path} does not exist")
-    if not stat.S_ISREG(found.st_mode): raise ValueError(f"{path} is no regular file")
-    try: value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError: raise ValueError(f"{path} is not written in UTF-8") from None
-    except ValueError as error: raise ValueError(f"{path} is {'empty' if not found.st_size else f'no JSON, or was cut off ({error})'}") from None
+    text = read_text(path)
+    try: value = json.loads(text)
+    except ValueError as error: raise ValueError(f"{path} is {f'no JSON, or was cut off ({error})' if text.strip() else 'empty'}") from None
     except RecursionError: raise ValueError(f"{path} is nested too deep") from None
     if not isinstance(value, dict): raise ValueError(f"{path} must hold an object (name: value), it holds {shown(value)}")
     return value
@@ -228,6 +237,7 @@ class RunFolder(Place):
 
 # %% ../nbs/00_checks.ipynb #2fd00f33
 _DEEPEST = 20 # levels of lists and tables in a parameter
+_MOST = 100_000 # values on a level
 
 def _leaves(name, value): # what a table holds at its ends; too many levels are refused
     level, leaves = [value], []
@@ -236,6 +246,7 @@ def _leaves(name, value): # what a table holds at its ends; too many levels are 
         for k in (k for t in tables for k in t):
             if not isinstance(k, str): raise ValueError(f"{name}: the names of settings are texts, got {shown(k)}")
         leaves += [x for x in level if not isinstance(x, (dict, list, tuple))]
+        if sum(len(x) for x in level if isinstance(x, (dict, list, tuple))) > _MOST: raise ValueError(f"{name} holds more than {_MOST:,} values")
         level = [v for x in level if isinstance(x, (dict, list, tuple)) for v in (x.values() if isinstance(x, dict) else x)]
         if not level: return leaves
     raise ValueError(f"{name} is nested more than {_DEEPEST} levels deep")
@@ -407,3 +418,8 @@ def read_parameters(
         if k in known or noted["seen"].get(k)==id(v): continue
         if isinstance(v, _LITERAL): check_choice("parameter", k, known) # papermill sets literals only
     return {k: check_parameter(k, seen[k], notebook) for k in known}
+
+# %% ../nbs/00_checks.ipynb #d6f819cb
+class CommandParser(argparse.ArgumentParser):
+    "Says in one line what is wrong with a command"
+    def error(self, message): self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help shows what there is)\n")

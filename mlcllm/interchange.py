@@ -6,7 +6,7 @@
 __all__ = ['indexed_metrics', 'write_logs', 'tables_of_logs', 'read_logs', 'hash_of', 'write_csv', 'write_card', 'main']
 
 # %% ../nbs/06a_interchange.ipynb #42ee2915
-import argparse, json, re, sys
+import json, re, sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from .checks import CommandParser, check_parameter, read_record, read_text
 from .runs import atomic_write, start_run
 from .step_statistics import step_table
 from .stepwise_logits import label_probs
@@ -42,7 +43,7 @@ def write_logs(
     distribution:str="baseline", # how the paper's code calls what is read
 )->Path: # the folder of the model
     "Write a run as the paper's code would; runs that differ in their seed only share a folder"
-    record = json.loads((Path(run)/"run.json").read_text(encoding="utf-8")); p = record["parameters"]
+    record = read_record(run); p = record["parameters"]
     if record.get("notebook")!="01_stepwise_logits" or record.get("status")!="done": raise ValueError(f"{run} is no finished run of 01_stepwise_logits")
     params = {k: v for k,v in p.items() if k not in ("output_dir", "data_dir", "gpu")} | dict(task=p["dataset"], model_name_or_path=p["model"], distribution=distribution, shot=p.get("shots"), mlcllm_run=record["run"])
     ids = Path(p["test_ids"]).stem if p.get("test_ids") else str(p.get("split")); above = Path(logs)/_part(p["dataset"])/_part(ids)/distribution
@@ -64,9 +65,10 @@ def _place(above, model, params): # folder and experiment: where this run is, or
 
 def _read_yaml(path):
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try: found = yaml.load(Path(path).read_text(encoding="utf-8"), loader)
-    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error: raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())[:160]}") from None
+    text = read_text(path)
+    try: found = yaml.load(text, loader)
+    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
+    except (yaml.YAMLError, ValueError) as error: raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())[:160]}") from None
     if not isinstance(found, dict): raise ValueError(f"{path} must hold experiments (experiment_0: …)")
     return found
 
@@ -148,14 +150,26 @@ def write_card(
 # %% ../nbs/06a_interchange.ipynb #db37363e
 def main(args=None)->int: # exit status
     "The command line of exchanges"
-    parser = argparse.ArgumentParser(prog="python -m mlcllm.interchange", description="Runs to and from other programs"); commands = parser.add_subparsers(dest="command", required=True)
-    for name, *wanted in (("to-logs", "run", "logs"), ("from-logs", "folder", "output_dir"), ("to-csv", "run", "target"), ("card", "folder")):
-        p = commands.add_parser(name); [p.add_argument(w) for w in wanted]
+    parser = CommandParser(prog="python -m mlcllm.interchange", description="Runs to and from other programs")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, *wanted) in _COMMANDS.items():
+        p = commands.add_parser(name)
+        for w in wanted: p.add_argument(w)
     a = parser.parse_args(args)
+    call, *wanted = _COMMANDS[a.command]
     try:
-        made = write_logs(a.run, a.logs) if a.command=="to-logs" else read_logs(a.folder, a.output_dir) if a.command=="from-logs" else write_csv(a.run, a.target) if a.command=="to-csv" else write_card(a.folder)
-        print(*(made if isinstance(made, list) else [made]), sep="\n"); return 0
-    except (ValueError, OSError) as error: print(error, file=sys.stderr); return 1
+        check_parameter("output_dir", getattr(a, wanted[-1]))   # where something is written
+        made = call(*(getattr(a, w) for w in wanted))
+    except (ValueError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    print(*(made if isinstance(made, list) else [made]), sep="\n")
+    return 0
+
+_COMMANDS = { # name -> function and its arguments, the last one being a folder that is written to
+    "to-logs": (write_logs, "run", "logs"), "from-logs": (read_logs, "folder", "output_dir"),
+    "to-csv": (write_csv, "run", "target"), "card": (write_card, "folder"),
+}
 
 # %% ../nbs/06a_interchange.ipynb #98eaf6cb
 #| eval: false
