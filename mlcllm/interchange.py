@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from .checks import CommandParser, check_parameter, read_record, read_text
+from .checks import CommandParser, check_number, check_parameter, read_record, read_text, shown
 from .runs import atomic_write, start_run
 from .step_statistics import step_table
 from .stepwise_logits import label_probs
@@ -75,7 +75,15 @@ def _read_yaml(path):
 # %% ../nbs/06a_interchange.ipynb #36006d38
 def _scores_of(entry): # label probabilities of all steps, from either producer
     scores = entry.get("test_all_scores") or entry.get("test_scores") or []
-    return [scores] if isinstance(scores, dict) else list(scores)
+    return list(scores) if isinstance(scores, (list, tuple)) else [scores]
+
+def _check_entry(where, entry): # what it holds must be what tables are made of
+    scores = _scores_of(entry)
+    if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores): raise ValueError(f"{where}: test_scores must be {{label: probability}}, or a list of such")
+    for label, p in (pair for s in scores for pair in s.items()): check_number(f"{where}: the probability of {label}", p, 0, 1.001, whole=False)    # they are rounded
+    for key in ("test_preds", "test_gt"):
+        value = entry.get(key) or []
+        if not isinstance(value, (str, list)) or not all(isinstance(v, str) for v in value): raise ValueError(f"{where}: {key} must be a label or a list of labels, got {shown(value)}")
 
 def tables_of_logs(
     entries:dict, # id -> entry, of one experiment
@@ -85,8 +93,8 @@ def tables_of_logs(
     entries = {str(k): v for k,v in entries.items() if isinstance(v, dict) and not re.search(r"_(unary|binary)_", str(k))}   # questions about one label or two are no answers
     if not entries: raise ValueError(f"{where}: no document in it (answers to unary and binary questions are not read)")
     if bad := next((i for i,e in entries.items() if isinstance(s := e.get("test_all_scores") or e.get("test_scores") or [], list) and any(isinstance(x, dict) and not x for x in s)), None): raise ValueError(f"{where}, document {bad}: a label step without a probability")
-    try: names = sorted({n for e in entries.values() for s in _scores_of(e) for n in s}, key=lambda n: (n=="none", n))
-    except TypeError: raise ValueError(f"{where}: test_scores must be {{label: probability}}, or a list of such") from None
+    for i, e in entries.items(): _check_entry(f"{where}, document {i}", e)
+    names = sorted({n for e in entries.values() for s in _scores_of(e) for n in s}, key=lambda n: (n=="none", n))
     if not names: raise ValueError(f"{where}: no test_scores in it, so there is nothing to draw; log with label probabilities")
     docs, steps, z = [], [], lambda s: [float(np.log(max(s.get(n, 0), 1e-12))) for n in names]
     for i, e in entries.items():

@@ -497,7 +497,8 @@ def print_plan(
 )->None:
     "What a grid would run, what of it is done, what the rest may cost"
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1") # a plan downloads nothing
-    from mlcllm.scale import estimate, fitting_setting          # needs a model's libraries, which take seconds to load
+    from mlcllm.scale import GPUS, estimate, fitting_setting    # needs a model's libraries, which take seconds to load
+    check_choice("GPU", gpu, tuple(GPUS))
     console = console or Console(); grid = read_grid(path); jobs = plan(grid, data); out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
     shown = Table(title=f"{path}: {len(jobs)} jobs", title_justify="left"); table = pd.DataFrame([dict(job=j.name, dataset=j.dataset, model=j.model, done=finished_folder(out, j.id) is not None, gpus=j.gpus) for j in jobs])
     for c, side in (("job", "left"), ("dataset", "left"), ("models", "left"), ("jobs", "right"), ("done", "right"), ("GPUs each", "right")): shown.add_column(c, justify=side)
