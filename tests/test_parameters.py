@@ -204,3 +204,30 @@ def test_options_of_backends_are_those_of_the_backends():
     known = set(engines.HF_OPTIONS) | set(vllm_engine.VLLM_OPTIONS) | set(openai_engine.OPTIONS)
     assert set(BACKEND_OPTIONS) == known
     for options in (engines.HF_OPTIONS, vllm_engine.VLLM_OPTIONS, openai_engine.OPTIONS): check_parameter("backend_options", options)   # the defaults are right
+
+
+CHAPTERS = [ # notebook, what the table takes and a chapter must refuse, what the line says
+    ("01_stepwise_logits", dict(template="pipelin"), "did you mean 'pipeline'?"), ("01_stepwise_logits", dict(template={"exmple": "x"}), "did you mean 'example'?"), ("01_stepwise_logits", dict(template={"example": 3}), "must be a text"),
+    ("01_stepwise_logits", dict(label_format="jsno"), "did you mean 'json'?"), ("01_stepwise_logits", dict(label_format="{label}"), "two {label} slots"), ("01_stepwise_logits", dict(demo_labels="glod"), "did you mean 'gold'?"),
+    ("01_stepwise_logits", dict(options={"preprocess": "twiter"}), "did you mean 'twitter'?"), ("01_stepwise_logits", dict(options={"annotators": 3}), "unknown option annotators 3"), ("01_stepwise_logits", dict(options={"min_annotators": 10**9}), "no document has"),
+    ("01_stepwise_logits", dict(shots=10_000), "ask for fewer (papermill: -p shots 135)"), ("01_stepwise_logits", dict(max_new_tokens=100_000), "the model's context holds 2048"), ("01_stepwise_logits", dict(ratio=[.5, .5]), "must differ"), ("01_stepwise_logits", dict(test_ids=["x"]), "are not in demo test"),
+    ("01_stepwise_logits", dict(backend_options={"max_lenght": 3}), "did you mean 'max_length'?"), ("01_stepwise_logits", dict(backend_options={"trust_remote_code": "false"}), "must be True or False"), ("01_stepwise_logits", dict(dataset="dem"), "did you mean 'demo'?"), ("01_stepwise_logits", dict(model="tin"), "did you mean 'tiny'?"),
+    ("02_alignment", dict(methods="hrad"), "did you mean 'hard'?"), ("02_alignment", dict(methods=",", ), "methods is empty"), ("02_alignment", dict(calibrations="plat"), "did you mean 'platt'?"), ("02_alignment", dict(methods="hard", calibrations="platt", n_dev=0), "leaves no document to fit"),
+    ("02_alignment", dict(traces="nowhere"), "no run in nowhere"), ("02_alignment", dict(join="nowhere"), "no table of estimates"), ("02_alignment", dict(methods="unary+order0"), "at least 1, got 0"),
+    ("03_probing", dict(layers=99), "layer 99 does not exist"), ("03_probing", dict(layers=[0, -99]), "layer -99 does not exist"), ("03_probing", dict(backend="openai"), "shows no hidden states"), ("03_probing", dict(train_split="test"), "trained on and scored as well"),
+    ("04_demux", dict(max_length=8), "set max_length to"), ("04_demux", dict(max_length=10**6), "has 512 positions"), ("04_demux", dict(encoder="nowhere/at/all"), "nowhere/at/all"), ("04_demux", dict(trained="./nowhere"), "no trained Demux model"), ("04_demux", dict(dev_split="train"), "used to stop as well"),
+    ("04a_sft", dict(max_length=8), "raise max_length"), ("04a_sft", dict(train_split="test"), "trained on and asked about as well"), ("04a_sft", dict(quantization="4bit"), "trains on a GPU only"),
+    ("05_figures", dict(runs="nowhere"), "there is no such folder of runs"), ("05_figures", dict(figures="figure99"), "unknown figure 'figure99'"), ("05a_step_viewer", dict(traces="nowhere"), "is no finished run of 01"),
+]
+
+
+@pytest.mark.parametrize("notebook, params, says", CHAPTERS, ids=[f"{n[:3]}-{k}" for k, (n, *_) in enumerate(CHAPTERS)])
+def test_what_the_table_leaves_to_the_chapters(tmp_path, notebook, params, says):
+    said = refusal(notebook, tmp_path, **params)
+    assert says in said and len(said.splitlines()) == 1 and len(said) < 800 and not list((tmp_path).glob("runs/*/*/*/*/chunks/*"))
+
+
+def test_one_method_alone_is_a_run(tmp_path):
+    run_short("02_alignment", tmp_path, methods="hard", n_docs=6, n_dev=0)
+    record, = (json.loads(p.read_text()) for p in tmp_path.glob("runs/02_alignment/*/*/*/run.json"))
+    assert record["status"] == "done"
