@@ -9,9 +9,10 @@ __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'SET_METRICS', 'Metho
            'stored_traces', 'leave_out', 'calibrate_dists', 'threshold_scores']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
-import re, time
+import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -214,9 +215,9 @@ def forecast(
     if prompts <= _MANY: return ""
     middle = sorted(range(len(docs)), key=lambda k: len(docs.texts[k]))[len(docs)//2]
     some = unary_prompts(docs.take([middle]), demos, asking.shots, asking.seed, asking.sampling, asking.ratio)[:32]
-    tokens, began = engine.stats["tokens_in"], time.time()
+    tokens, began = engine.stats["tokens_in"], perf_counter()
     answer_probs(engine, some)
-    seconds, tokens = (time.time() - began)/len(some), (engine.stats["tokens_in"] - tokens)/len(some)
+    seconds, tokens = (perf_counter() - began)/len(some), (engine.stats["tokens_in"] - tokens)/len(some)
     each = ", ".join(f"{v:,} questions of {k}" for k,v in asked.items())
     return f"{each} a document, {n_docs:,} documents: {prompts:,} prompts, about {prompts*tokens/1e6:,.0f} M tokens (beginnings that prompts share are computed once) and, by a first try, {_duration(prompts*seconds)} on this machine; fewer documents (n_docs, n_dev), methods or labels take less"
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARAMETERS', 'BACKEND_OPTIONS', 'OWN_PARAMETERS', 'shown', 'check_choice', 'check_number', 'Number', 'Flag', 'Word',
-           'Text', 'Names', 'Place', 'Output', 'read_text', 'read_object', 'read_record', 'RunFolder', 'Table', 'Many',
-           'Parameter', 'check_parameter', 'note_parameters', 'read_parameters', 'CommandParser']
+           'Text', 'Names', 'Place', 'Output', 'read_text', 'read_object', 'Table', 'Many', 'Parameter',
+           'check_parameter', 'note_parameters', 'read_parameters', 'CommandParser']
 
 # %% ../nbs/00_checks.ipynb #df36464e
 import argparse, difflib, json, math, os, re, stat
@@ -211,30 +211,6 @@ def read_object(
     if not isinstance(value, dict): raise ValueError(f"{path} must hold an object (name: value), it holds {shown(value)}")
     return value
 
-_RECORD = dict(notebook=str, status=str, parameters=dict, labels=list, fingerprint=dict) # what every run notes
-
-def read_record(
-    folder, # of a run
-)->dict: # what its run.json holds
-    "The record of a run, which is one"
-    path = Path(folder)/"run.json"
-    record = read_object(path)
-    for key, kind in _RECORD.items():
-        if not isinstance(record.get(key), kind): raise ValueError(f"{path} is no record of a run: {key} is {shown(record[key]) if key in record else 'missing'}")
-    return record
-
-@dataclass(frozen=True)
-class RunFolder(Place):
-    "The folder of a stored run"
-    says: str = "the folder of a run"
-    folder: bool = True
-
-    def _check_one(self, name, value):
-        super()._check_one(name, value)
-        if _look_up(name, os.path.join(value, "run.json")) is None: return   # the reader says what is needed
-        try: read_record(value)
-        except ValueError as error: raise ValueError(f"{name}: {error}") from None
-
 # %% ../nbs/00_checks.ipynb #2fd00f33
 _DEEPEST = 20 # levels of lists and tables in a parameter
 _MOST = 100_000 # values on a level
@@ -349,7 +325,7 @@ PARAMETERS |= dict(
 PARAMETERS |= dict(
     methods=_is(Names(most_orders=1000), none=True), calibrations=_is(Names(), none=True),
     thresholds=_is(Names(("global", "per_label")), none=True), mass=_is(Number(0, 1, whole=False, above=True)), forced_first=_is(Flag()),
-    traces=_is(RunFolder(), none=True), join=_is(Place("paths joined by ','", joint=","), none=True),
+    traces=_is(Place("the folder of a run", folder=True), none=True), join=_is(Place("paths joined by ','", joint=","), none=True),
     layers=_is(Word(("last", "all")), Number(-10_000, 10_000), Many((Number(-10_000, 10_000),))), n_steps=_is(Number(1, sane=10_000)),
     half=_is(Flag()), attention=_is(Flag()), recipe=_is(Word(("cv", "paper"))),
     runs=_is(Place("folders joined by ','", folder=True, joint=","), none=True), datasets=_is(Names(), none=True), models=_is(Names(), none=True),

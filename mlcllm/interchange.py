@@ -14,9 +14,9 @@ import pandas as pd
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from .checks import CommandParser, check_number, check_parameter, read_record, read_text, shown
 from .runs import atomic_write, start_run
 from .step_statistics import step_table
+from .checks import CommandParser, check_number, check_parameter, read_text, shown
 from .stepwise_logits import label_probs
 from .stored_runs import index_runs, read_table
 
@@ -43,7 +43,7 @@ def write_logs(
     distribution:str="baseline", # how the paper's code calls what is read
 )->Path: # the folder of the model
     "Write a run as the paper's code would; runs that differ in their seed only share a folder"
-    record = read_record(run); p = record["parameters"]
+    record = json.loads((Path(run)/"run.json").read_text(encoding="utf-8")); p = record["parameters"]
     if record.get("notebook")!="01_stepwise_logits" or record.get("status")!="done": raise ValueError(f"{run} is no finished run of 01_stepwise_logits")
     params = {k: v for k,v in p.items() if k not in ("output_dir", "data_dir", "gpu")} | dict(task=p["dataset"], model_name_or_path=p["model"], distribution=distribution, shot=p.get("shots"), mlcllm_run=record["run"])
     ids = Path(p["test_ids"]).stem if p.get("test_ids") else str(p.get("split")); above = Path(logs)/_part(p["dataset"])/_part(ids)/distribution

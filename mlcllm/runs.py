@@ -23,7 +23,6 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 import mlcllm
-from .checks import read_object, read_record
 from .data import AnnotatedDocs, check_choice
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
@@ -279,7 +278,7 @@ def start_run(
     return run
 
 def _old_record(folder): # the record of an earlier session of this run; empty if there is none that can be read
-    try: old = read_object(folder/"run.json")
+    try: old = json.loads((folder/"run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError): return {}
     return old if isinstance(old, dict) and old.get("schema_version")==SCHEMA else {}
 
@@ -303,7 +302,7 @@ def read_run(
     "The record and the tables of a run"
     folder = Path(folder)
     if not (folder/"run.json").exists(): raise FileNotFoundError(f"no run in {folder}: it has no run.json")
-    return dict(record=read_record(folder)) | {p.stem: pd.read_parquet(p) for p in folder.glob("*.parquet")}
+    return dict(record=json.loads((folder/"run.json").read_text(encoding="utf-8"))) | {p.stem: pd.read_parquet(p) for p in folder.glob("*.parquet")}
 
 # %% ../nbs/00a_runs.ipynb #4854b95a
 def notebooks_dir()->Path: # nbs/ of the checkout

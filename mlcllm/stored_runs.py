@@ -20,7 +20,6 @@ from safetensors import safe_open
 from scipy.special import stdtrit
 
 import mlcllm
-from .checks import read_object, read_record
 from .runs import PLACES, SCHEMA, atomic_write, default_output_dir
 
 # %% ../nbs/00m_stored_runs.ipynb #b91ec64d
@@ -46,8 +45,8 @@ def _problem(record): # why a run cannot be used; None if it can
     if status!="done": return f"failed: {record.get('error')}"
 
 def _row(path): # of the index
-    try: record = read_object(path); p = record["parameters"]; problem = _problem(record)
-    except (OSError, ValueError, KeyError) as error: record, p, problem = {}, {}, f"run.json cannot be read ({type(error).__name__})"
+    try: record = json.loads(path.read_text(encoding="utf-8")); p = record["parameters"]; problem = _problem(record)
+    except (OSError, ValueError, KeyError, TypeError) as error: record, p, problem = {}, {}, f"run.json cannot be read ({type(error).__name__})"
     if not isinstance(p, dict): record, p, problem = {}, {}, "run.json cannot be read (its parameters are no table)"
     return dict(notebook=path.parents[3].name, dataset=_dataset_name(p), docs=_docs_name(p), model=_model_name(p), n_docs=record.get("n_docs"), labels=tuple(record.get("labels") or ()), finished=record.get("finished") or "",
                 **{k: p.get(k) for k in _KEPT}, same_docs=next((v for k in ("docs", "test") if (v := (record.get("fingerprint") or {}).get(k))), ""), problem=problem, folder=str(path.parent))
@@ -169,9 +168,9 @@ def compare_runs(
     run, other, # folders
 )->pd.DataFrame: # kind (parameter, data, version, score), what, run, other, difference (of scores, run less other)
     "What differs between two runs"
-    for f in (run, other):
-        if not (Path(f)/"run.json").exists(): raise ValueError(f"{f}: it has no run.json")
-    a, b = read_record(run), read_record(other)
+    a, b = (json.loads((Path(f)/"run.json").read_text(encoding="utf-8")) if (Path(f)/"run.json").exists() else None for f in (run, other))
+    for f, r in ((run, a), (other, b)):
+        if r is None: raise ValueError(f"{f}: it has no run.json")
     rows = []
     for kind, key in (("parameter", "parameters"), ("data", "fingerprint"), ("version", "versions")):
         x, y = a.get(key) or {}, b.get(key) or {}; rows += [(kind, k, x.get(k), y.get(k), np.nan) for k in dict.fromkeys([*x, *y]) if x.get(k)!=y.get(k)]

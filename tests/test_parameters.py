@@ -11,7 +11,6 @@ import pytest
 
 from mlcllm import data, demos, demux, engines, openai_engine, probing, prompts, sft, stepwise_logits, tiny, vllm_engine
 from mlcllm.checks import BACKEND_OPTIONS, OWN_PARAMETERS, PARAMETERS, check_parameter
-from mlcllm.runs import read_run
 from notebooks import ROOT, refusal, run_short
 
 SOON = {"chat_options"} # in the table before a notebook has it
@@ -103,7 +102,7 @@ RIGHT = { # values that people use
     "quantization": [None, "4bit", "8bit"], "dtype": ["auto", "float32", "bfloat16", "float16"], "encoder": ["minilm"], "seed": [0, 2**32 - 1], "output_dir": [None, "new/folder", Path("x")],
     "shots": [0, 10, 500], "ratio": [0, 1, .5], "nearest": ["first"], "sampling": [None, "random"], "demos_per": ["document"], "demo_labels": ["gold", "outputs/x"],
     "template": ["config", "my.yaml", {"example": "{text}: {label}"}], "chat": [True, False], "cot": [None, "cot.csv"], "label_format": ["json-emotions", "\n{label}; {label}"],
-    "label_order": ["shuffled"], "label_scoring": ["sequence"], "decoding": ["constrained"], "max_new_tokens": [1, 4096],
+    "chat_options": [None, {"enable_thinking": False}], "label_order": ["shuffled"], "label_scoring": ["sequence"], "decoding": ["constrained"], "max_new_tokens": [1, 4096],
     "methods": [None, "paper", "unary+order5+platt, hard"], "calibrations": [None, "platt,isotonic"], "thresholds": [None, "global", "global, per_label"], "mass": [.5, 1, .999],
     "forced_first": [True], "traces": [None, "outputs/run"], "join": [None, "a.parquet, b"], "layers": ["all", "last", 3, -1, [0, 2, -1]], "n_steps": [1, 20],
     "half": [False], "attention": [False], "recipe": ["paper"], "runs": [None, "a,b"], "datasets": [None, "GoEmotions,SemEval"], "models": [None, "tiny"], "figures": [None, "figure2,table4"], "kind": ["box"],
@@ -180,26 +179,6 @@ def test_places_without_the_right_to_read_or_write(tmp_path, monkeypatch): # for
     with pytest.raises(ValueError, match="^data_dir: .* may not be read by this user"): check_parameter("data_dir", str(tmp_path))
 
 
-@pytest.mark.parametrize("text, says", [
-    ("", "is empty"), ("[1]", r"must hold an object \(name: value\), it holds \[1\]"), ("3", "it holds 3"), ("null", "it holds None"), ('{"a": 1', "no JSON, or was cut off"), ("{}", "is no record of a run: notebook is missing"),
-    ("[" * 100_000, "nested too deep"), ('{"a":' * 100_000, "nested too deep"), ('{"notebook": "01_stepwise_logits", "status": "done", "parameters": null}', "parameters is None"), ("\x00", "no JSON"),
-])
-def test_a_run_whose_record_is_damaged(tmp_path, text, says):
-    (tmp_path / "run.json").write_text(text)
-    for notebook in ("02_alignment", "05a_step_viewer"):
-        with pytest.raises(ValueError, match=f"^traces: .*run.json .*{says}") as refused: check_parameter("traces", str(tmp_path), notebook)
-        assert len(str(refused.value).splitlines()) == 1
-    with pytest.raises(ValueError, match=says): read_run(tmp_path)
-
-
-def test_a_record_that_is_no_file(tmp_path):
-    os.mkfifo(tmp_path / "run.json")
-    with pytest.raises(ValueError, match="is no regular file"): check_parameter("traces", str(tmp_path))
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "run.json").write_bytes(b"\xff\xfe{")
-    with pytest.raises(ValueError, match="is not written in UTF-8"): check_parameter("traces", str(tmp_path / "other"))
-
-
 def test_options_of_backends_are_those_of_the_backends():
     known = set(engines.HF_OPTIONS) | set(vllm_engine.VLLM_OPTIONS) | set(openai_engine.OPTIONS)
     assert set(BACKEND_OPTIONS) == known
@@ -217,7 +196,7 @@ CHAPTERS = [ # notebook, what the table takes and a chapter must refuse, what th
     ("03_probing", dict(layers=99), "layer 99 does not exist"), ("03_probing", dict(layers=[0, -99]), "layer -99 does not exist"), ("03_probing", dict(backend="openai"), "shows no hidden states"), ("03_probing", dict(train_split="test"), "trained on and scored as well"),
     ("04_demux", dict(max_length=8), "set max_length to"), ("04_demux", dict(max_length=10**6), "has 512 positions"), ("04_demux", dict(encoder="nowhere/at/all"), "nowhere/at/all"), ("04_demux", dict(trained="./nowhere"), "no trained Demux model"), ("04_demux", dict(dev_split="train"), "used to stop as well"),
     ("04a_sft", dict(max_length=8), "raise max_length"), ("04a_sft", dict(train_split="test"), "trained on and asked about as well"), ("04a_sft", dict(quantization="4bit"), "trains on a GPU only"),
-    ("05_figures", dict(runs="nowhere"), "there is no such folder of runs"), ("05_figures", dict(figures="figure99"), "unknown figure 'figure99'"), ("05a_step_viewer", dict(traces="nowhere"), "is no finished run of 01"),
+    ("05_figures", dict(runs="nowhere"), "there is no such folder of runs"), ("05_figures", dict(figures="figure99"), "unknown figure 'figure99'"), ("05a_step_viewer", dict(traces="nowhere"), "nowhere"),
 ]
 
 
