@@ -326,7 +326,7 @@ PARAMETERS |= dict(
     methods=_is(Names(most_orders=1000), none=True), calibrations=_is(Names(), none=True),
     thresholds=_is(Names(("global", "per_label")), none=True), mass=_is(Number(0, 1, whole=False, above=True)), forced_first=_is(Flag()),
     traces=_is(Place("the folder of a run", folder=True), none=True), join=_is(Place("paths joined by ','", joint=","), none=True),
-    layers=_is(Word(("last", "all")), Number(-10_000, 10_000), Many((Number(-10_000, 10_000),))), n_steps=_is(Number(1, sane=10_000)),
+    layers=_is(Word(("last", "all")), Number(-10_000, 10_000), Many((Number(-10_000, 10_000),))), n_steps=_is(Number(1, sane=1000)),
     half=_is(Flag()), attention=_is(Flag()), recipe=_is(Word(("cv", "paper"))),
     runs=_is(Place("folders joined by ','", folder=True, joint=","), none=True), datasets=_is(Names(), none=True), models=_is(Names(), none=True),
     figures=_is(Names(), none=True), kind=_is(Word(("violin", "box"))),
@@ -345,7 +345,7 @@ PARAMETERS |= dict(
     rl_steps=_is(Number(0, sane=10**6)), rl_learning_rate=_is(_RATE), rl_group=_is(Number(2, sane=1024)),
 )
 PARAMETERS |= dict(
-    size=_is(Word(("tiny", "small"))), start=_is(Place("the folder of a model", folder=True), none=True), tokens_per_step=_is(Number(1, sane=10**8)),
+    size=_is(Word(("tiny", "small"))), start=_is(Place("the folder of a model", folder=True), none=True), tokens_per_step=_is(Number(1, sane=131_072)),
     lm_weight=_is(Number(0, whole=False, sane=1000)), word_dropout=_is(_SHARE), dropout=_is(_SHARE), alone=_is(_SHARE), taught=_is(_SHARE),
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from mlcllm import data, demos, demux, engines, openai_engine, probing, prompts, sft, stepwise_logits, tiny, vllm_engine
 from mlcllm.checks import BACKEND_OPTIONS, OWN_PARAMETERS, PARAMETERS, check_parameter
@@ -93,6 +94,18 @@ def test_what_can_be_none_of_a_parameters_kinds_is_refused(started, notebook, tm
         for value in never: assert answer(started, notebook, **{name: value}), (name, value)
 
 
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())) | st.sampled_from(["last", "3", "cpu", "hard", "dev+test", "a,b", "+order5", "json", "/dev/zero", "/", "~", "https://x"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers() | st.sampled_from(["trust_remote_code", "base_url", "preprocess", "max_length"]), inner, max_size=4), max_leaves=12)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.sampled_from(sorted(PARAMETERS)), st.sampled_from([None, *BOOKS]), ANY)
+def test_nothing_but_one_line_whatever_is_given(name, notebook, value):
+    try: assert check_parameter(name, value, notebook) is value
+    except ValueError as error: assert name in str(error) and len(str(error).splitlines()) == 1 and len(str(error)) < 700
+
+
 RIGHT = { # values that people use
     "dataset": ["GoEmotions", "go.csv", "cornell-movie-review-data/rotten_tomatoes", Path("a.csv")], "data_dir": [None, ".", Path(".")],
     "options": [None, {}, {"clustering": "none"}, {"preprocess": {"domain": "twitter", "steps": ["url"]}}, {"label_names": ["a", "b"], "separator": " "}],
@@ -109,7 +122,7 @@ RIGHT = { # values that people use
     "trained": [None, "model", "me/demux"], "votes": [True], "pooling": ["max"], "intra": [0, .2], "epochs": [.5, 3, 100], "patience": [1], "metric": ["micro_f1"], "batch_size": [1, 64],
     "learning_rate": [2e-5, 1], "warmup": [0, .1], "max_length": [64, 8192], "push_to_hub": [None, "me/demux-goemotions"], "tuning": ["full"], "loss": ["all"], "accumulate": [4],
     "lora_r": [8, 256], "lora_alpha": [16, .5], "lora_dropout": [0], "packing": [True], "rl_steps": [0, 50], "rl_learning_rate": [1e-6], "rl_group": [4],
-    "size": ["small"], "start": [None, "model"], "tokens_per_step": [512], "lm_weight": [0], "word_dropout": [0, 1], "dropout": [0], "alone": [1], "taught": [.5],
+    "size": ["small"], "start": [None, str(ROOT / "mlcllm" / "models" / "tiny")], "tokens_per_step": [512], "lm_weight": [0], "word_dropout": [0, 1], "dropout": [0], "alone": [1], "taught": [.5],
 }
 RIGHT_IN = {("01_stepwise_logits", "ratio"): [[0, .2, 1.]], ("04_demux", "encoder"): [None], ("04_demux", "learning_rate"): [None], ("04a_sft", "learning_rate"): [None]}
 
