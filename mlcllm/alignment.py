@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'SET_METRICS', 'Method', 'parse_method', 'choose_methods',
-           'served_methods', 'Estimates', 'label_orders', 'estimate', 'Estimator', 'text_docs', 'dists_table',
-           'with_people', 'read_dists', 'join_dists', 'take_over', 'check_weights', 'stored_traces', 'leave_out',
-           'calibrate_dists', 'threshold_scores']
+           'served_methods', 'Estimates', 'label_orders', 'estimate', 'prompts_per_doc', 'forecast', 'Estimator',
+           'text_docs', 'dists_table', 'with_people', 'read_dists', 'join_dists', 'take_over', 'check_weights',
+           'stored_traces', 'leave_out', 'calibrate_dists', 'threshold_scores']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
 import re, warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -187,6 +188,46 @@ def _mean(parts, labels, name): # estimates under several label orders and their
     cost = pd.DataFrame(costs or [dict(prompts=0, tokens_in=0, tokens_forwarded=0)]).sum()       # nothing for answers that were there already
     if "covered" in cost: cost["covered"] /= len(costs)
     return replace(dists[0], labels=labels, probs=np.mean([d.probs for d in dists], 0), method=name), cost
+
+# %% ../nbs/02_alignment.ipynb #ae657e14
+def prompts_per_doc(
+    chosen:list, # of Method
+    labels:LabelSet, # the task's labels
+)->dict: # what is asked -> prompts
+    "How many questions about labels and pairs methods put to a model for one document"
+    n = len(labels.with_none)
+    pairs = n*(n-1)//2
+    def rounds(*bases): return sum(k or 1 for k in {_orders(m) for m in chosen if m.base in bases})
+    asked = dict(unary=n*rounds("unary"), binary=pairs*rounds("binary", "binary_outcome", "binary_both_orders"), binary_both_orders=pairs*rounds("binary_both_orders"))
+    return {k: v for k,v in asked.items() if v}
+
+# %% ../nbs/02_alignment.ipynb #1428c3c0
+_MANY = 20_000 # questions of a run, above which it says how long they will take
+
+def forecast(
+    engine, # any engine
+    docs:AnnotatedDocs, # documents to ask about
+    demos:AnnotatedDocs, # where demonstrations come from
+    chosen:list, # of Method
+    asking:Asking, # how the model is asked
+    n_docs:int, # how many documents are asked about
+)->str: # one line; "" where there are few questions
+    "What the questions of a run will cost, by a first try on one document"
+    asked = prompts_per_doc(chosen, docs.labels)
+    prompts = sum(asked.values())*n_docs
+    if prompts <= _MANY: return ""
+    middle = sorted(range(len(docs)), key=lambda k: len(docs.texts[k]))[len(docs)//2]
+    some = unary_prompts(docs.take([middle]), demos, asking.shots, asking.seed, asking.sampling, asking.ratio)[:32]
+    tokens, began = engine.stats["tokens_in"], perf_counter()
+    answer_probs(engine, some)
+    seconds, tokens = (perf_counter() - began)/len(some), (engine.stats["tokens_in"] - tokens)/len(some)
+    each = ", ".join(f"{v:,} questions of {k}" for k,v in asked.items())
+    return f"{each} a document, {n_docs:,} documents: {prompts:,} prompts, about {prompts*tokens/1e6:,.0f} M tokens (beginnings that prompts share are computed once) and, by a first try, {_duration(prompts*seconds)} on this machine; fewer documents (n_docs, n_dev), methods or labels take less"
+
+def _duration(seconds): # in words
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size*1.5: return f"{seconds/size:,.1f} {unit}"
+    return f"{seconds:,.0f} seconds"
 
 # %% ../nbs/02_alignment.ipynb #bde6dd96
 @dataclass(frozen=True)

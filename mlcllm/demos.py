@@ -31,13 +31,13 @@ def sample_demos(
     "Choose demonstrations: a pure function of the seed, the documents and the strategy"
     _check_sampling(docs, shots, sampling, ratio, seed)
     rng = np.random.default_rng(seed)
-    line, order = rng.permutation(len(docs)), rng.permutation(shots)
+    line = rng.permutation(len(docs))
     picked = _pick(docs, line, shots, sampling, ratio)
     if exclude and not exclude.isdisjoint(picked): # a replacement takes the place of what it replaces
         new = iter([i for i in _pick(docs, line[~np.isin(line, list(exclude))], shots, sampling, ratio) if i not in picked])
         picked = [i for i in (next(new, None) if i in exclude else i for i in picked) if i is not None]
     if len(picked) < shots: raise ValueError(f"{docs.name} {docs.split}: {shots} demonstrations wanted, {len(picked)} documents fit sampling={sampling!r}, ratio={ratio}; ask for fewer (papermill: -p shots {len(picked)}) or another sampling")
-    return [picked[i] for i in order]
+    return [picked[i] for i in rng.permutation(shots)]
 
 def _check_sampling(docs, shots, sampling, ratio, seed): # refuses settings with which no demonstrations can be drawn
     check_choice("sampling", sampling, SAMPLINGS); check_number("shots", shots, 0); check_number("ratio", ratio, 0, 1, whole=False); check_number("seed", seed, 0)

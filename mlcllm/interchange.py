@@ -6,7 +6,7 @@
 __all__ = ['indexed_metrics', 'write_logs', 'tables_of_logs', 'read_logs', 'hash_of', 'write_csv', 'write_card', 'main']
 
 # %% ../nbs/06a_interchange.ipynb #42ee2915
-import argparse, json, re, sys
+import json, re, sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from .runs import atomic_write, read_record, read_table, start_run
 from .step_statistics import step_table
+from .checks import CommandParser, check_number, check_parameter, read_text, shown
 from .stepwise_logits import label_probs
 from .stored_runs import index_runs
 
@@ -65,16 +66,25 @@ def _place(above, model, params): # folder and experiment: where this run is, or
 
 def _read_yaml(path):
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try: found = yaml.load(Path(path).read_text(encoding="utf-8"), loader)
-    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error: raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())[:160]}") from None
+    text = read_text(path)
+    try: found = yaml.load(text, loader)
+    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
+    except (yaml.YAMLError, ValueError) as error: raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())[:160]}") from None
     if not isinstance(found, dict): raise ValueError(f"{path} must hold experiments (experiment_0: …)")
     return found
 
 # %% ../nbs/06a_interchange.ipynb #36006d38
 def _scores_of(entry): # label probabilities of all steps, from either producer
     scores = entry.get("test_all_scores") or entry.get("test_scores") or []
-    return [scores] if isinstance(scores, dict) else list(scores)
+    return list(scores) if isinstance(scores, (list, tuple)) else [scores]
+
+def _check_entry(where, entry): # what it holds must be what tables are made of
+    scores = _scores_of(entry)
+    if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores): raise ValueError(f"{where}: test_scores must be {{label: probability}}, or a list of such")
+    for label, p in (pair for s in scores for pair in s.items()): check_number(f"{where}: the probability of {label}", p, 0, 1.001, whole=False)    # they are rounded
+    for key in ("test_preds", "test_gt"):
+        value = entry.get(key) or []
+        if not isinstance(value, (str, list)) or not all(isinstance(v, str) for v in value): raise ValueError(f"{where}: {key} must be a label or a list of labels, got {shown(value)}")
 
 def tables_of_logs(
     entries:dict, # id -> entry, of one experiment
@@ -84,8 +94,8 @@ def tables_of_logs(
     entries = {str(k): v for k,v in entries.items() if isinstance(v, dict) and not re.search(r"_(unary|binary)_", str(k))}   # questions about one label or two are no answers
     if not entries: raise ValueError(f"{where}: no document in it (answers to unary and binary questions are not read)")
     if bad := next((i for i,e in entries.items() if isinstance(s := e.get("test_all_scores") or e.get("test_scores") or [], list) and any(isinstance(x, dict) and not x for x in s)), None): raise ValueError(f"{where}, document {bad}: a label step without a probability")
-    try: names = sorted({n for e in entries.values() for s in _scores_of(e) for n in s}, key=lambda n: (n=="none", n))
-    except TypeError: raise ValueError(f"{where}: test_scores must be {{label: probability}}, or a list of such") from None
+    for i, e in entries.items(): _check_entry(f"{where}, document {i}", e)
+    names = sorted({n for e in entries.values() for s in _scores_of(e) for n in s}, key=lambda n: (n=="none", n))
     if not names: raise ValueError(f"{where}: no test_scores in it, so there is nothing to draw; log with label probabilities")
     docs, steps, z = [], [], lambda s: [float(np.log(max(s.get(n, 0), 1e-12))) for n in names]
     for i, e in entries.items():
@@ -149,14 +159,26 @@ def write_card(
 # %% ../nbs/06a_interchange.ipynb #db37363e
 def main(args=None)->int: # exit status
     "The command line of exchanges"
-    parser = argparse.ArgumentParser(prog="python -m mlcllm.interchange", description="Runs to and from other programs"); commands = parser.add_subparsers(dest="command", required=True)
-    for name, *wanted in (("to-logs", "run", "logs"), ("from-logs", "folder", "output_dir"), ("to-csv", "run", "target"), ("card", "folder")):
-        p = commands.add_parser(name); [p.add_argument(w) for w in wanted]
+    parser = CommandParser(prog="python -m mlcllm.interchange", description="Runs to and from other programs")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, *wanted) in _COMMANDS.items():
+        p = commands.add_parser(name)
+        for w in wanted: p.add_argument(w)
     a = parser.parse_args(args)
+    call, *wanted = _COMMANDS[a.command]
     try:
-        made = write_logs(a.run, a.logs) if a.command=="to-logs" else read_logs(a.folder, a.output_dir) if a.command=="from-logs" else write_csv(a.run, a.target) if a.command=="to-csv" else write_card(a.folder)
-        print(*(made if isinstance(made, list) else [made]), sep="\n"); return 0
-    except (ValueError, OSError) as error: print(error, file=sys.stderr); return 1
+        check_parameter("output_dir", getattr(a, wanted[-1]))   # where something is written
+        made = call(*(getattr(a, w) for w in wanted))
+    except (ValueError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    print(*(made if isinstance(made, list) else [made]), sep="\n")
+    return 0
+
+_COMMANDS = { # name -> function and its arguments, the last one being a folder that is written to
+    "to-logs": (write_logs, "run", "logs"), "from-logs": (read_logs, "folder", "output_dir"),
+    "to-csv": (write_csv, "run", "target"), "card": (write_card, "folder"),
+}
 
 # %% ../nbs/06a_interchange.ipynb #98eaf6cb
 #| eval: false

@@ -59,7 +59,9 @@ def _halves(n, seed, what): # (n,) bool, half of them True, in random order; the
 
 # %% ../nbs/00b_questions.ipynb #bde1b435
 def _checked(docs, demos, shots, seed, template, slots, label_order=None): # raises on what no prompt could be made of
-    check_number("shots", shots, 0); check_number("seed", seed, 0)
+    check_number("shots", shots, 0)
+    check_number("seed", seed, 0)
+    if shots > len(demos): raise ValueError(f"{demos.name} {demos.split}: {shots} demonstrations wanted, it has {len(demos)} documents; ask for fewer (papermill: -p shots {len(demos)})")
     if label_order=="shuffled": raise ValueError("label_order='shuffled' is for answers; questions have one order for all documents: use random and a seed, or both_orders")
     labels, kind = docs.labels, lambda x: (x.names, x.multi, x.allows_none)
     odd = ", ".join(sorted(set(labels.names) ^ set(demos.labels.names))) or ("another order" if labels.names!=demos.labels.names else "single- or multi-label, with or without none")

@@ -9,7 +9,7 @@ __all__ = ['GRID_KEYS', 'JOB_KEYS', 'BUNDLED_MODELS', 'ORDER', 'SINGLE_LABEL', '
            'snakemake_command', 'run_grid', 'print_plan', 'main']
 
 # %% ../nbs/06_sweeps.ipynb #c8110bb7
-import argparse, hashlib, importlib.util, itertools, json, os, shutil, subprocess, sys, tempfile, time
+import hashlib, importlib.util, itertools, json, os, shutil, subprocess, sys, tempfile, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .data import check_choice
+from .checks import CommandParser, check_choice, check_number, check_parameter, read_object, read_text, shown
 from .runs import PLACES, ROOT, atomic_write, default_output_dir, is_held, notebook_parameters, notebooks_dir, read_cells
 from .stored_runs import compare_runs, index_runs, model_size
 
@@ -54,11 +54,18 @@ def read_yaml(
     path, # a file
 )->dict:
     "A file of settings; a fault in one line"
-    try: found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error: raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict): raise ValueError(f"{path} must hold settings (name: value)")
+    text = read_text(path)
+    try: found = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error: raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
+    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
+    if not isinstance(found, dict): raise ValueError(f"{path} must hold settings (name: value), it {f'holds {shown(found)}' if text.strip() else 'is empty'}")
     return found
+
+class _Loader(yaml.SafeLoader): # plain YAML in which no name stands twice, for the second would silently win
+    def construct_mapping(self, node, deep=False):
+        names = [k.value for k,_ in node.value if isinstance(k, yaml.ScalarNode)] if isinstance(node, yaml.MappingNode) else []
+        if twice := next((n for n in names if names.count(n) > 1), None): raise yaml.YAMLError(f"{shown(twice)} stands twice in one table, line {node.start_mark.line+1} and on")
+        return super().construct_mapping(node, deep)
 
 # %% ../nbs/06_sweeps.ipynb #ede4bd8c
 def read_grid(
@@ -66,6 +73,8 @@ def read_grid(
 )->Grid:
     "Read a grid and check the names in it"
     found = read_yaml(path); _known_keys(str(path), found, GRID_KEYS)
+    if not isinstance(found.get("parameters") or {}, dict): raise ValueError(f"{path}: parameters must be a table of settings (name: value), got {shown(found['parameters'])}")
+    check_parameter("output_dir", found.get("output_dir"))
     if not found.get("jobs"): raise ValueError(f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}")
     if not isinstance(found["jobs"], dict): raise ValueError(f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got {found['jobs']!r}")
     for name, job in found["jobs"].items():
@@ -74,7 +83,11 @@ def read_grid(
     for name, job in jobs.items():
         for key, kind, what in _JOB_KINDS:
             if key in job and not isinstance(job[key], kind): raise ValueError(f"job {name} of {path}: {key} must be {what}, got {job[key]!r}")
-        _known_keys(f"job {name} of {path}", job, JOB_KEYS); notebook_parameters(job.get("notebook", name))
+        _known_keys(f"job {name} of {path}", job, JOB_KEYS)
+        check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
+        for f in job.get("files", ()):
+            if not isinstance(f, str): raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
+        notebook_parameters(job.get("notebook", name))
         for other in job.get("join", ()): check_choice(f"job that {name} joins", other, tuple(jobs))
     seeds = found.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {seeds!r}")
@@ -84,7 +97,7 @@ def read_grid(
         for p in given: check_choice(f"parameter of {what}", p, tuple(sorted(known)))
         if "seed" in given: raise ValueError(f"parameter seed of {what}: name seeds: [{given['seed']}] instead")
     for n, v in grid.models.items():
-        if type(v.get("gpus", 0)) is not int: raise ValueError(f"model {n} of {path}: gpus must be a whole number, got {v['gpus']!r}")
+        check_number(f"model {n} of {path}: gpus", v.get("gpus", 0), 0)
     return grid
 
 # %% ../nbs/06_sweeps.ipynb #2f8e51ec
@@ -154,6 +167,11 @@ def _with_takes(job, done, join): # with the jobs that it takes results from
     if job.notebook=="05_figures": takes["after"] = tuple(o.id for o in done)
     return Job(**{**asdict(job), "takes": takes})
 
+def _check_values(name, notebook, parameters): # all of them, before anything runs
+    for k, v in parameters.items():
+        try: check_parameter(k, v, notebook)
+        except ValueError as error: raise ValueError(f"job {name}: {error}") from None
+
 ORDER = ("01_stepwise_logits", "03_probing", "04_demux", "04a_sft", "02_alignment", "05_figures", "05a_step_viewer")
 
 def plan(
@@ -167,6 +185,7 @@ def plan(
     for name, job in sorted(grid.jobs.items(), key=rank):
         for dataset, model, seed, varied in _combinations(grid, name, job):
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
+            _check_values(name, job.get("notebook", name), p)
             gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") or p.get("backend")=="openai" else 1))
             made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
     for name, job in grid.jobs.items():
@@ -227,8 +246,10 @@ def finished_folder(
     job_id:str, # of a job
 )->str: # of its run; None if it is not done
     "Where a finished job's run lies"
-    try: folder = json.loads(_marker(output_dir, job_id).read_text())["folder"]; record = json.loads((Path(output_dir)/folder/"run.json").read_text())
-    except (OSError, ValueError, KeyError): return None
+    try:
+        folder = read_object(_marker(output_dir, job_id))["folder"]
+        record = read_object(Path(output_dir)/folder/"run.json")
+    except (OSError, ValueError, KeyError, TypeError): return None
     return str(Path(output_dir)/folder) if record.get("status")=="done" else None
 
 # %% ../nbs/06_sweeps.ipynb #b63f87e1
@@ -264,7 +285,9 @@ def read_plan(
     "The jobs of the sweep that was started last"
     path = sweep_dir(output_dir)/"plan.json"
     if not path.exists(): return {}
-    jobs = [Job(**j | dict(takes={k: tuple(v) for k,v in j["takes"].items()})) for j in json.loads(path.read_text(encoding="utf-8"))["jobs"]]
+    found = read_object(path)
+    try: jobs = [Job(**j | dict(takes={k: tuple(v) for k,v in j["takes"].items()})) for j in found["jobs"]]
+    except (KeyError, TypeError, AttributeError): raise ValueError(f"{path} is no plan of a sweep: start the sweep again, which writes it anew") from None
     return {j.id: j for j in jobs}
 
 def _write_plan(output_dir, jobs):
@@ -353,7 +376,7 @@ def job_states(
     for i, j in read_plan(output_dir).items():
         folder = finished_folder(output_dir, i); running = folder is None and is_held(sweep_dir(output_dir)/"locks"/f"{i}.lock"); bad = _failed(output_dir, i)
         state = "done" if folder else "running" if running else "failed" if bad.exists() else "left"
-        rows.append((i, j.name, j.notebook, j.dataset, j.model, j.seed, state, json.loads(_marker(output_dir, i).read_text())["seconds"] if folder else None, _error_of(bad) if state=="failed" else ""))
+        rows.append((i, j.name, j.notebook, j.dataset, j.model, j.seed, state, read_object(_marker(output_dir, i)).get("seconds") if folder else None, _error_of(bad) if state=="failed" else ""))
     return pd.DataFrame(rows, columns=["id", "job", "notebook", "dataset", "model", "seed", "state", "seconds", "note"])
 
 # %% ../nbs/06_sweeps.ipynb #79701fbe
@@ -474,7 +497,8 @@ def print_plan(
 )->None:
     "What a grid would run, what of it is done, what the rest may cost"
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1") # a plan downloads nothing
-    from mlcllm.scale import estimate, fitting_setting          # needs a model's libraries, which take seconds to load
+    from mlcllm.scale import GPUS, estimate, fitting_setting    # needs a model's libraries, which take seconds to load
+    check_choice("GPU", gpu, tuple(GPUS))
     console = console or Console(); grid = read_grid(path); jobs = plan(grid, data); out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
     shown = Table(title=f"{path}: {len(jobs)} jobs", title_justify="left"); table = pd.DataFrame([dict(job=j.name, dataset=j.dataset, model=j.model, done=finished_folder(out, j.id) is not None, gpus=j.gpus) for j in jobs])
     for c, side in (("job", "left"), ("dataset", "left"), ("models", "left"), ("jobs", "right"), ("done", "right"), ("GPUs each", "right")): shown.add_column(c, justify=side)
@@ -484,9 +508,13 @@ def print_plan(
     for why, n in cost.source[cost.asked.isna()].value_counts().items(): console.print(Text(f"  {n} × {why}"))
     for m in dict.fromkeys(j.model for j in jobs if j.gpus): console.print(f"  {m}: {fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model==m)).say}" if model_size(m)==model_size(m) else f"  {m}: its name does not tell its size", highlight=False)
 
+def _folder_of_runs(path): # refused where something else lies
+    if Path(path).exists() and not Path(path).is_dir(): raise ValueError(f"{path} is no folder of runs")
+    return path
+
 def main(args=None)->int: # exit status
     "The command line of sweeps"
-    parser = argparse.ArgumentParser(prog="python -m mlcllm.sweeps", description="Run grids of notebooks"); commands = parser.add_subparsers(dest="command", required=True)
+    parser = CommandParser(prog="python -m mlcllm.sweeps", description="Run grids of notebooks"); commands = parser.add_subparsers(dest="command", required=True)
     for name in ("run", "plan"):
         p = commands.add_parser(name); p.add_argument("grid"); p.add_argument("--output-dir"); p.add_argument("--data", help="a folder with a folder for each dataset")
         if name=="plan": p.add_argument("--gpu", default="H100")
@@ -495,6 +523,9 @@ def main(args=None)->int: # exit status
     for name in ("status", "clean-failed"): commands.add_parser(name).add_argument("output_dir", nargs="?", default=str(default_output_dir()))
     p = commands.add_parser("job"); p.add_argument("output_dir"); p.add_argument("id"); a = parser.parse_args(args)
     try:
+        if getattr(a, "cores", None) is not None: check_number("--cores", a.cores, 1, 10_000)
+        if a.command in ("run", "plan"): check_parameter("output_dir", a.output_dir)
+        if a.command in ("status", "clean-failed", "job"): _folder_of_runs(a.output_dir)
         if a.command=="run": return run_grid(a.grid, a.output_dir, a.data, a.cores, a.executor, a.partition)
         if a.command=="plan": print_plan(a.grid, a.output_dir, a.data, a.gpu)
         if a.command=="status": print_status(a.output_dir)
@@ -502,7 +533,7 @@ def main(args=None)->int: # exit status
         if a.command=="compare": d = compare_runs(a.run, a.other); print(d.to_string(index=False, max_colwidth=60) if len(d) else "nothing differs")
         if a.command=="job": print(run_job(a.output_dir, a.id))
         return 0
-    except (ValueError, RuntimeError, OSError) as error: print(error, file=sys.stderr); return 1
+    except (ValueError, RuntimeError, OSError) as error: print(" ".join(str(error).split()), file=sys.stderr); return 1
 
 # %% ../nbs/06_sweeps.ipynb #8e87e7b6
 #| eval: false

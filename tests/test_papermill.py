@@ -89,9 +89,14 @@ def test_bad_parameters_fail_with_one_clear_line(tmp_path, params, says):
     assert says in said and "\n" not in said
 
 
-def test_papermill_ends_with_the_line_that_says_what_is_wrong(tmp_path):
-    done = papermill("01_stepwise_logits", tmp_path, datset="demo")
-    assert done.returncode and "unknown parameter 'datset'; did you mean 'dataset'?" in done.stderr.strip().splitlines()[-1]
+@pytest.mark.parametrize("notebook, params, says", [
+    ("01_stepwise_logits", dict(datset="demo"), "unknown parameter 'datset'; did you mean 'dataset'?"),
+    ("04_demux", dict(epochs=0), "epochs must be a number above 0, got 0"),                   # papermill makes a number of it
+    ("02_alignment", dict(methods=3), "methods must be names joined by ',' or None, got 3; with papermill, -r methods 3 passes a number on as a text"),
+])
+def test_papermill_ends_with_the_line_that_says_what_is_wrong(tmp_path, notebook, params, says):
+    done = papermill(notebook, tmp_path, **params)
+    assert done.returncode and says in done.stderr.strip().splitlines()[-1]
 
 
 def test_killed_run_goes_on_and_ends_with_the_same_tables(tmp_path, data_root):
