@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PARAMETERS', 'BACKEND_OPTIONS', 'OWN_PARAMETERS', 'shown', 'check_choice', 'check_number', 'Number', 'Flag', 'Word',
-           'Text', 'Names', 'Place', 'Output', 'read_text', 'read_object', 'Table', 'Many', 'Parameter',
-           'check_parameter', 'note_parameters', 'read_parameters', 'CommandParser']
+           'Text', 'Names', 'Place', 'Output', 'read_text', 'read_object', 'check_nesting', 'Table', 'Many',
+           'Parameter', 'check_parameter', 'note_parameters', 'read_parameters', 'CommandParser']
 
 # %% ../nbs/00_checks.ipynb #df36464e
-import argparse, difflib, json, math, os, re, stat
+import argparse, difflib, json, math, os, re, reprlib, stat
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
@@ -20,10 +20,17 @@ def shown(
     value, # anything
 )->str: # one line
     "A value as it stands in a message"
-    try: text = repr(value)
+    try: text = _short(value)
     except (ValueError, RecursionError): return f"a {type(value).__name__} that is too long to be shown"
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST-20]}… ({len(text):,} characters)"
+
+
+def _short(value): # of lists and tables the beginnings only: what YAML repeats by reference can be of any size
+    if not isinstance(value, (list, tuple, dict)): return repr(value)
+    form = reprlib.Repr()
+    form.maxlevel, form.maxlist, form.maxtuple, form.maxdict, form.maxstring = 4, 9, 9, 9, _LONGEST
+    return form.repr(value)
 
 # %% ../nbs/00_checks.ipynb #95c351a7
 def check_choice(
@@ -215,17 +222,25 @@ def read_object(
 _DEEPEST = 20 # levels of lists and tables in a parameter
 _MOST = 100_000 # values on a level
 
-def _leaves(name, value): # what a table holds at its ends; too many levels are refused
+def _leaves(name, value, keys=str): # what a table holds at its ends; too many levels and values are refused
     level, leaves = [value], []
     for _ in range(_DEEPEST):
         tables = [x for x in level if isinstance(x, dict)]
         for k in (k for t in tables for k in t):
-            if not isinstance(k, str): raise ValueError(f"{name}: the names of settings are texts, got {shown(k)}")
+            if not isinstance(k, keys): raise ValueError(f"{name}: the names of settings are texts, got {shown(k)}")
         leaves += [x for x in level if not isinstance(x, (dict, list, tuple))]
         if sum(len(x) for x in level if isinstance(x, (dict, list, tuple))) > _MOST: raise ValueError(f"{name} holds more than {_MOST:,} values")
         level = [v for x in level if isinstance(x, (dict, list, tuple)) for v in (x.values() if isinstance(x, dict) else x)]
         if not level: return leaves
     raise ValueError(f"{name} is nested more than {_DEEPEST} levels deep")
+
+def check_nesting(
+    name:str, # of what was read, for the message
+    value, # lists and tables
+): # the value
+    "Refuse what is nested, or repeated by reference, beyond measure"
+    _leaves(name, value, object)
+    return value
 
 @dataclass(frozen=True)
 class Table:

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .checks import CommandParser, check_choice, check_number, check_parameter, read_object, read_text, shown
+from .checks import CommandParser, check_choice, check_nesting, check_number, check_parameter, read_object, read_text, shown
 from .runs import PLACES, ROOT, atomic_write, default_output_dir, is_held, notebook_parameters, notebooks_dir, read_cells
 from .stored_runs import compare_runs, index_runs, model_size
 
@@ -59,7 +59,7 @@ def read_yaml(
     except (yaml.YAMLError, ValueError) as error: raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
     except RecursionError: raise ValueError(f"{path} is nested too deep") from None
     if not isinstance(found, dict): raise ValueError(f"{path} must hold settings (name: value), it {f'holds {shown(found)}' if text.strip() else 'is empty'}")
-    return found
+    return check_nesting(path, found)
 
 class _Loader(yaml.SafeLoader): # plain YAML in which no name stands twice, for the second would silently win
     def construct_mapping(self, node, deep=False):

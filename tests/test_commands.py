@@ -28,8 +28,10 @@ def test_wrong_arguments(main, args, capsys):
 
 FILES = [ # content of a grid, what the line says
     ("", "it is empty"), ("   \n", "it is empty"), ("- a\n- b\n", "must hold settings (name: value), it holds ['a', 'b']"), ("just text", "it holds 'just text'"), ("3", "it holds 3"), ("null", "must hold settings"),
-    ("jobs: [", "is no YAML"), ("a: b: c", "is no YAML"), ("\tjobs: {}", "is no YAML"), ("x: !!python/object/apply:os.system [ls]", "is no YAML"), ("jobs: &a [*a]", "jobs must be a table"), ("[" * 20_000, "nested too deep"), ("x: \x00", "is no YAML"),
+    ("jobs: [", "is no YAML"), ("a: b: c", "is no YAML"), ("\tjobs: {}", "is no YAML"), ("x: !!python/object/apply:os.system [ls]", "is no YAML"), ("jobs: &a [*a]", "nested more than 20 levels"), ("[" * 20_000, "nested too deep"), ("x: \x00", "is no YAML"),
     ("jobs: {01_stepwise_logits: {}}\njobs: {02_alignment: {}}", "'jobs' stands twice in one table"), ("jobs: {01_stepwise_logits: {parameters: {shots: 3, shots: 4}}}", "'shots' stands twice"), ("x: 2020-13-45\n", "is no YAML"),
+    ("a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(f"{c}: &{c} [{', '.join(['*' + chr(ord(c) - 1)] * 9)}]" for c in "bcdefghijkl"), "holds more than 100,000 values"),
+    ("seeds: &a [*a]\njobs: {01_stepwise_logits: {}}", "nested more than 20 levels"), ("jobs: {01_stepwise_logits: {}}\nseeds: " + "[" * 30 + "]" * 30, "nested more than 20 levels"),
     (b"\xff\xfea\x00", "is not written in UTF-8"), (b"jobs: {caf\xe9: {}}", "is not written in UTF-8"),
 ]
 
