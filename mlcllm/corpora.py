@@ -9,22 +9,31 @@ __all__ = ['MORAL_FOUNDATIONS', 'PRIMARY_EMOTIONS', 'SECONDARY_EMOTIONS', 'LETTE
 # %% ../nbs/00g_corpora.ipynb #dd36909b
 import ast, json, re, warnings
 from hashlib import sha256
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _need, _options, _plain, _read_table, _TABLES
+from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _need, _one_vote_each, _options, _plain, _read_table, _TABLES
 
 # %% ../nbs/00g_corpora.ipynb #48011307
 def _need_columns(df, names, source): # every one of `names` is a column
     for n in names: check_choice(f"column for {n} of {source}", n, list(df.columns))
 
-def _filled(df, column, source): # a column as strings, none of them empty
-    bad = df[column].isna() | (df[column].astype(str).str.strip()=="")
-    if bad.any(): raise ValueError(f"{source}, row {df.index[bad.argmax()]+1}: no {column}")
-    return df[column].map(_plain)
+def _is_name(cell): # a text or a whole number, not a truth value
+    return isinstance(cell, str) or isinstance(cell, Real) and not isinstance(cell, bool) and float(cell).is_integer()
+
+def _filled(df, column, source, text=False): # a column as strings, none of them empty; unless it is `text`, whole numbers name something, too
+    cells = df[column]
+    missing = cells.isna() | (cells.map(str).str.strip()=="")
+    if missing.any(): raise ValueError(f"{source}, row {df.index[missing.argmax()]+1}: no {column}")
+    odd = ~cells.map(lambda cell: isinstance(cell, str) or not text and _is_name(cell)).astype(bool)
+    if odd.any():
+        what = "a text" if text else "a text or a whole number"
+        raise ValueError(f"{source}, row {df.index[odd.argmax()]+1}: {column} must be {what}, found {str(cells.iloc[odd.argmax()])[:60]!r}")
+    return cells.map(_plain)
 
 def _encode(cells, names, source): # lists of label names, indexed by row -> (n_rows, n_labels) 0/1
     at, out = {n.lower(): k for k,n in enumerate(names)}, np.zeros((len(cells), len(names)), np.float32)
@@ -37,7 +46,7 @@ def _share(votes, doc): # (n_votes, n_labels), (n_votes,) -> (n_docs, n_labels) 
     total = np.zeros((doc.max() + 1, votes.shape[1])); np.add.at(total, doc, votes)
     return total/np.bincount(doc)[:,None]
 
-def _at_least_half(votes, doc): return _share(votes, doc) >= .5
+def _at_least_half(votes, doc): return _share(votes, doc) >= .5 - 1e-6 # thirds of a vote add up to a half only nearly
 
 def _most_frequent(votes, doc): # one-hot; a tie goes to the label that was named first
     share, first = _share(votes, doc), np.full((doc.max() + 1, votes.shape[1]), len(votes))
@@ -45,13 +54,21 @@ def _most_frequent(votes, doc): # one-hot; a tie goes to the label that was name
     np.minimum.at(first, (doc[row], label), row)
     return np.eye(votes.shape[1])[np.where(share==share.max(1, keepdims=True), first, len(votes)).argmin(1)]
 
-def _from_votes(name, split, labels, rows, votes, gold): # rows: id, text, annotator of each judgement; gold: (votes, doc) -> (n_docs, n_labels)
+def _from_votes(
+    name, split, labels,
+    rows, # id, text, annotator of each judgement
+    votes, # (n_judgements, n_labels)
+    gold, # (votes, doc) -> (n_docs, n_labels)
+    notes=(), # what was left out before
+):
     if not len(rows): raise ValueError(f"{name}: the split {split!r} has no document with a judgement that counts")
-    twice, names = int(rows.duplicated(["id", "annotator"]).sum()), list(labels.names)
-    if twice: warnings.warn(f"{name} {split}: {twice:,} of {len(rows):,} judgements are by somebody who judged the same document before; each person's are averaged into one vote", stacklevel=3)
-    one = pd.DataFrame(votes, columns=names).assign(id=rows.id.to_numpy(), annotator=rows.annotator.to_numpy()).groupby(["id", "annotator"], sort=False).mean().reset_index()
-    doc, ids = pd.factorize(one.id); votes = one[names].to_numpy(np.float32)
-    return _docs(name, split, labels, ids, rows.drop_duplicates("id").text, gold(votes, doc), votes, doc, one.annotator)
+    doc, ids = pd.factorize(rows["id"])
+    votes, doc, who, twice = _one_vote_each(np.asarray(votes, float), doc, rows.annotator)
+    if twice:
+        note = f"{name} {split}: {twice:,} of {len(rows):,} judgements are by somebody who judged the same document before; each person's are averaged into one vote"
+        warnings.warn(note, stacklevel=3)
+        notes = (*notes, note)
+    return _docs(name, split, labels, ids, rows.drop_duplicates("id").text, gold(votes, doc), votes, doc, who, notes)
 
 # %% ../nbs/00g_corpora.ipynb #c3ff2efb
 MORAL_FOUNDATIONS = ("authority", "care", "equality", "loyalty", "proportionality", "purity")

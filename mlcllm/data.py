@@ -511,6 +511,7 @@ def _later(module, function): # a loader of a later notebook, imported when it i
 DATASETS = dict(demo=load_demo, GoEmotions=load_goemotions, SemEval=load_semeval, HateXplain=load_hatexplain, HateXplainTargets=load_hatexplain_targets) | {
     name: _later(module, function) for name, module, function in (
         ("MFRC", "corpora", "load_mfrc"), ("MSPPodcast", "corpora", "load_msp_podcast"), ("QueerReclaimLex", "corpora", "load_queer_reclaim_lex"),
+        ("ConvAbuse", "more_corpora", "load_convabuse"), ("REDv2", "more_corpora", "load_redv2"),
         ("Boxes", "boxes", "load_boxes"), ("MMLUPro", "corpora", "load_mmlu_pro"), ("TREC", "corpora", "load_trec"))}
 SPLITS = ("train", "dev", "test")
 
