@@ -6,14 +6,14 @@
 __all__ = ['ABUSE_KINDS', 'ABUSE_LEVELS', 'RED_EMOTIONS', 'load_convabuse', 'load_redv2']
 
 # %% ../nbs/00g_more_corpora.ipynb #e4893625
-import json, re
+import csv, io, json, re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .corpora import _at_least_half, _from_votes, _most_frequent
-from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _half, _hub, _need, _options, _read_csv
+from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _half, _hub, _need, _options
 
 # %% ../nbs/00g_more_corpora.ipynb #7118481a
 def _first_file(data_dir, folders, names, what): # the first of these files that is there
@@ -38,13 +38,21 @@ def _check_header(found, path): # refuse a table whose columns are not those of 
         if name!=wanted and not slip: raise ValueError(f"{path}, column {k+1}: {wanted} expected, found {name!r}; a per-split file of ConvAbuse has {len(_COLUMNS)} columns, 17 for each of 8 experts")
     if len(found) > len(_COLUMNS): raise ValueError(f"{path}: {len(found)} columns found, a per-split file of ConvAbuse has {len(_COLUMNS)}")
 
-def _convabuse_table(data_dir, part): # the table of a split, its columns by place, and where it is
+def _csv_rows(path): # the lists of cells of a CSV file
+    try: content = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error: raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    if "\0" in content: raise ValueError(f"{path}: no readable CSV file (it holds a NUL character)")
+    try: return list(csv.reader(io.StringIO(content, newline=""), strict=True))
+    except csv.Error as error: raise ValueError(f"{path}: no readable CSV file ({error})") from None
+
+def _convabuse_table(data_dir, part): # the rows of a split under names of our own, and where they are
     path = _first_file(data_dir, ("", "2_splits"), (f"ConvAbuseEMNLP{part}.csv",), "ConvAbuse")
-    table = _read_csv(path, header=None, dtype=str, keep_default_na=False)
-    _check_header(table.iloc[0].fillna("").tolist(), path)
-    short = table.isna().any(axis=1)
-    if short.any(): raise ValueError(f"{path}, row {short.argmax()}: fewer cells than the {len(_COLUMNS)} columns")
-    return table.iloc[1:].set_axis(_COLUMNS, axis=1), path
+    header, *rows = _csv_rows(path) or [[]]
+    _check_header(header, path)
+    odd = next((n for n, cells in enumerate(rows, 1) if len(cells)!=len(_COLUMNS)), None)
+    if odd: raise ValueError(f"{path}, row {odd}: {len(rows[odd-1])} cells found, there are {len(_COLUMNS)} columns")
+    if not rows: raise ValueError(f"{path} has no rows")
+    return [dict(zip(_COLUMNS, cells)) for cells in rows], path
 
 # %% ../nbs/00g_more_corpora.ipynb #c6b9fbf3
 _DEGREES = len(ABUSE_LEVELS) # the first columns of a judgement
@@ -69,10 +77,12 @@ def _conversation(row, text): # what the model reads of a row
     return "\n".join(f"{speaker}: {said}" for speaker, said in turns)
 
 def _convabuse_rows(table, path, text): # id, text, annotator of each judgement, and (n_judgements, 17) 0/1
-    rows, said = [], []
-    for n, row in enumerate(table.to_dict("records"), 1):
+    rows, said, ids = [], [], set()
+    for n, row in enumerate(table, 1):
         where = f"{path}, row {n}, example_id {row['example_id']}"
         if not row["example_id"].strip() or not row["user"].strip(): raise ValueError(f"{where}: example_id and user must not be empty")
+        if row["example_id"] in ids: raise ValueError(f"{where}: this example_id stands for several rows")
+        ids.add(row["example_id"])
         for who in _EXPERTS:
             found = _judgements([row[f"{who}_{column}"] for column in _JUDGED], f"{where}, {who}")
             rows += [(row["example_id"], _conversation(row, text), who)]*len(found)
@@ -95,7 +105,6 @@ def load_convabuse(
     rows, said = _convabuse_rows(table, path, text)
     alone = len(table) - rows["id"].nunique()
     notes = [f"ConvAbuse {split}: {alone:,} of {len(table):,} texts were judged by nobody and are left out"] if alone else []
-    if table["example_id"].duplicated().any(): raise ValueError(f"{path}: example_id {table['example_id'][table['example_id'].duplicated()].iloc[0]} stands for several rows")
     if task=="kinds": return _from_votes("ConvAbuse", split, LabelSet(ABUSE_KINDS), rows, said[:, _DEGREES:_DEGREES+len(_KINDS)], _at_least_half, notes)
     labels = LabelSet(tuple(sorted(ABUSE_LEVELS)), allows_none=False, multi=False, file_order=ABUSE_LEVELS)
     degrees = said[:, [ABUSE_LEVELS.index(name) for name in labels.names]]

@@ -221,7 +221,7 @@ def check_names(
     if not labels.allows_none and "none" in [n.lower() for n in labels.names]: raise ValueError(f"the label name 'none' is taken: it is how an answer without labels is written; rename it")
     folded = [n.lower() for n in labels.with_none]
     if len(set(folded)) < len(folded): raise ValueError(f"label names must differ by more than case, and 'none' is taken: {labels.names}")
-    for chosen in [labels.names[:1]] + [labels.names[:k] for k in (0, 2) if labels.multi]:
+    for chosen in [labels.names[:1]] + [labels.names[:k] for k in [0]*labels.allows_none + [2] if labels.multi]:
         text = format_labels(chosen, label_format, labels.multi)
         if not parse_labels("\n" + text, labels, label_format).well_formed or parse_labels(text, labels, label_format).predicted!=chosen: raise ValueError(f"label_format={label_format!r} cannot be read back: it writes {text!r}; choose another format")
 
