@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,6 +106,18 @@ def test_convabuse_texts(convabuse):
 def test_convabuse_counts_who_judged_twice(convabuse, split, n):
     assert [note for note in load_convabuse(split, convabuse).notes] == [note for note in load_docs("ConvAbuse", split, data_dir=convabuse).notes]
     assert load_convabuse(split, convabuse).notes[0].startswith(f"ConvAbuse {split}: {n} of ")
+
+
+def test_convabuse_saved_again_by_pandas(convabuse, tmp_path):
+    "It writes whole columns as floats, and gives the repeated name numbers"
+    pd.read_csv(convabuse / "ConvAbuseEMNLPvalid.csv", keep_default_na=False, na_values=[""]).to_csv(tmp_path / "ConvAbuseEMNLPvalid.csv", index=False)
+    assert "Annotator6_transphobic.2" in (tmp_path / "ConvAbuseEMNLPvalid.csv").read_text(encoding="utf-8").split("\n")[0]
+    assert load_convabuse("dev", tmp_path).content_hash() == load_convabuse("dev", convabuse).content_hash()
+
+
+def test_a_checkout_serves_as_folder(convabuse, redv2, tmp_path):
+    (tmp_path / "2_splits").symlink_to(convabuse); (tmp_path / "data").symlink_to(redv2)
+    assert load_convabuse("test", tmp_path).ids == load_convabuse("test", convabuse).ids and load_redv2("dev", tmp_path).ids == load_redv2("dev", redv2).ids
 
 
 # ConvAbuse: files of the published form
