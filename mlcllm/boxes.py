@@ -241,7 +241,9 @@ def _parse_row(row, where): # text and objects of a line
     if not mask or not text.strip(): raise ValueError(f"{where}: sentence_masked should be a text with {_MASK} behind it, found {row['sentence_masked'][-60:]!r}")
     before, mask, content = row["masked_content"].partition(_MASK)
     if not mask or before.strip(): raise ValueError(f"{where}: masked_content should start with {_MASK}, found {row['masked_content'][:60]!r}")
-    if not re.sub(r"^\s*contains\b|[\s.]", "", content): raise ValueError(f"{where}: masked_content should name objects behind {_MASK}, or say nothing or is empty, found {row['masked_content'][:60]!r}")
+    if not re.sub(r"^\s*contains\b|[\s.]", "", content):
+        found = row["masked_content"][:60]
+        raise ValueError(f"{where}: masked_content should name objects behind {_MASK}, or say nothing or is empty, found {found!r}")
     content = re.sub(r"^\s*(contains\b|is empty\b)|[\s.]+$", "", content) # the other variants of the task mask the verb, too
     parts = [re.sub(r"^the\b", "", p.strip()).strip().lower() for p in re.split(r"\band\b|,", content)]
     return text.strip(), [p for p in parts if p and p!="nothing"]

@@ -25,19 +25,21 @@ def _need_columns(df, names, source): # every one of `names` is a column
 def _is_name(cell): # a text or a whole number, not a truth value
     return isinstance(cell, str) or isinstance(cell, Real) and not isinstance(cell, bool) and float(cell).is_integer()
 
-def _filled(df, column, source, text=False): # a column as strings, none of them empty; unless it is `text`, whole numbers name something, too
+def _filled(df, column, source, text=False): # a column as strings, none of them empty; text: numbers are refused
     cells = df[column]
     missing = cells.isna() | (cells.map(str).str.strip()=="")
     if missing.any(): raise ValueError(f"{source}, row {df.index[missing.argmax()]+1}: no {column}")
     odd = ~cells.map(lambda cell: isinstance(cell, str) or not text and _is_name(cell)).astype(bool)
     if odd.any():
-        what = "a text" if text else "a text or a whole number"
-        raise ValueError(f"{source}, row {df.index[odd.argmax()]+1}: {column} must be {what}, found {str(cells.iloc[odd.argmax()])[:60]!r}")
+        right, found = "a text" if text else "a text or a whole number", str(cells.iloc[odd.argmax()])[:60]
+        raise ValueError(f"{source}, row {df.index[odd.argmax()]+1}: {column} must be {right}, found {found!r}")
     return cells.map(_plain)
 
 def _one_value_each(df, column, path, name): # refuse a table in which one id has two values
     two = df.groupby("id")[column].transform("nunique", dropna=False) > 1
-    if two.any(): raise ValueError(f"{path}, row {df.index[two.argmax()]+1}: the rows of {df['id'].iloc[two.argmax()]} differ in their {name}")
+    if not two.any(): return
+    row, doc = df.index[two.argmax()] + 1, df["id"].iloc[two.argmax()]
+    raise ValueError(f"{path}, row {row}: the rows of {doc} differ in their {name}")
 
 def _encode(cells, names, source): # lists of label names, indexed by row -> (n_rows, n_labels) 0/1
     at, out = {n.lower(): k for k,n in enumerate(names)}, np.zeros((len(cells), len(names)), np.float32)
@@ -69,10 +71,12 @@ def _from_votes(
     doc, ids = pd.factorize(rows["id"])
     votes, doc, who, twice = _one_vote_each(np.asarray(votes, float), doc, rows.annotator)
     if twice:
-        note = f"{name} {split}: {twice:,} of {len(rows):,} judgements are by somebody who judged the same document before; each person's are averaged into one vote"
+        again = "by somebody who judged the same document before; each person's are averaged into one vote"
+        note = f"{name} {split}: {twice:,} of {len(rows):,} judgements are {again}"
         warnings.warn(note, stacklevel=3)
         notes = (*notes, note)
-    return _docs(name, split, labels, ids, rows.drop_duplicates("id").text, gold(votes, doc), votes, doc, who, notes)
+    texts = rows.drop_duplicates("id").text
+    return _docs(name, split, labels, ids, texts, gold(votes, doc), votes, doc, who, notes)
 
 # %% ../nbs/00g_corpora.ipynb #c3ff2efb
 MORAL_FOUNDATIONS = ("authority", "care", "equality", "loyalty", "proportionality", "purity")
@@ -133,7 +137,9 @@ def load_mfrc(
     cells = _filled(df, "annotation", source, text=True).map(_mfrc_labels).dropna()
     skipped = len(df) - len(cells)
     notes = [f"MFRC: {textless.sum():,} judgements of no text are left out"] if textless.any() else []
-    if skipped: notes.append(f"MFRC {split}: {skipped:,} of {len(df):,} judgements contradict themselves (Non-Moral or Thin Morality beside another label) and are left out")
+    if skipped:
+        why = "contradict themselves (Non-Moral or Thin Morality beside another label) and are left out"
+        notes.append(f"MFRC {split}: {skipped:,} of {len(df):,} judgements {why}")
     rows = pd.DataFrame(dict(id=df.text.map(ids), text=df.text, annotator=_filled(df, "annotator", source))).loc[cells.index]
     return _from_votes("MFRC", split, LabelSet(MORAL_FOUNDATIONS), rows, _encode(cells, MORAL_FOUNDATIONS, source), _at_least_half, notes)
 
@@ -197,7 +203,9 @@ def load_msp_podcast(
     everything = len(rows)
     rows = rows[(rows.secondary if multi else rows.primary).str.strip()!=""]
     if not multi: rows = rows[~rows.primary.str.contains("other", case=False)]
-    notes = [f"MSPPodcast {split}: {everything-len(rows):,} of {everything:,} judgements name none of the emotions and are left out"] if len(rows) < everything else []
+    left_out = everything - len(rows)
+    note = f"MSPPodcast {split}: {left_out:,} of {everything:,} judgements name none of the emotions and are left out"
+    notes = [note] if left_out else []
     cells = rows.secondary.map(_secondary) if multi else rows.primary.map(lambda x: [x.strip()])
     labels = LabelSet(SECONDARY_EMOTIONS) if multi else LabelSet(PRIMARY_EMOTIONS, allows_none=False, multi=False)
     return _from_votes("MSPPodcast", split, labels, rows.assign(text=rows["id"].map(texts)), _encode(cells, labels.names, path), _at_least_half if multi else _most_frequent, notes)
@@ -256,7 +264,8 @@ def load_queer_reclaim_lex(
     at = Path(data_dir)
     rows = _lex_posts(at/"QueerReclaimLex.csv", _lex_ids(at/"balanced-splits.json", split), split).merge(_lex_judgements(at/"Annotations"), on="post")
     unclear = rows[list(_HARM.values())].isna().any(axis=1)
-    notes = [f"QueerReclaimLex {split}: {unclear.sum():,} of {len(rows):,} judgements hold something else than 0, .5 or 1 and are left out"] if unclear.any() else []
+    note = f"{unclear.sum():,} of {len(rows):,} judgements hold something else than 0, .5 or 1 and are left out"
+    notes = [f"QueerReclaimLex {split}: {note}"] if unclear.any() else []
     rows = rows[~unclear]
     if variant=="both": labels, votes = LabelSet(("ingroup harm", "outgroup harm")), rows[list(_HARM.values())].to_numpy(np.float32)
     else: labels, votes = LabelSet(("harm", "no harm"), allows_none=False, multi=False, file_order=("no harm", "harm")), np.stack([rows[_HARM[variant]], 1 - rows[_HARM[variant]]], 1)

@@ -225,19 +225,23 @@ _BITS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1} | dict.fromkeys(_UNKNOWN, np.nan)
 def _zero_or_one(column): # 0 or 1; nan where a cell says that nothing is known; 2 where it is anything else
     return column.map({x: _BITS.get(str(x).strip().lower(), 2) for x in column.unique()}).astype(float)
 
-def _go_table_of_raters(df, source, names): # id, rater_id, the emotions as 0, 1 or nan, and whether the post was very unclear
+def _go_table_of_raters(df, source, names): # id, rater_id, the emotions as 0, 1 or nan, and `unclear`
     columns = ["id", "rater_id", "example_very_unclear", *names]
     lacking = [c for c in columns if c not in df]
     if lacking: raise ValueError(f"GoEmotions' raters' files lack the columns {lacking}: {source}")
     df = df[columns].reset_index(drop=True)
     values = df.assign(**{n: _zero_or_one(df[n]) for n in names})
-    unclear = df.example_very_unclear.map(str).str.strip().str.lower().map({"true": True, "1": True, "false": False, "0": False})
+    flags = {"true": True, "1": True, "false": False, "0": False}
+    unclear = df.example_very_unclear.map(str).str.strip().str.lower().map(flags)
     nameless = df[["id", "rater_id"]].map(lambda x: pd.isna(x) or not str(x).strip())
-    faults = {"emotion columns must hold 0 or 1 (an empty cell: unknown)": values[names].eq(2).any(axis=1), "example_very_unclear must be True or False": unclear.isna(),
+    faults = {"emotion columns must hold 0 or 1 (an empty cell: unknown)": values[names].eq(2).any(axis=1),
+              "example_very_unclear must be True or False": unclear.isna(),
               "id and rater_id are expected": nameless.any(axis=1)}
     for fault, bad in faults.items():
+        if not bad.any(): continue
         row = bad.argmax()
-        if bad.any(): raise ValueError(f"GoEmotions' raters' files: {source}, row {row+1}, comment {df.id[row]!r}, rater {df.rater_id[row]!r}: {fault}")
+        where = f"{source}, row {row+1}, comment {df.id[row]!r}, rater {df.rater_id[row]!r}"
+        raise ValueError(f"GoEmotions' raters' files: {where}: {fault}")
     return values.assign(id=df.id.map(_plain), rater_id=df.rater_id.map(_plain), unclear=unclear.astype(bool))
 
 # %% ../nbs/00_data.ipynb #b4fa551b
@@ -245,26 +249,32 @@ def _go_raters(data_dir, names): # a DataFrame of raters' rows, or None
     if data_dir is None:
         repo = "google-research-datasets/go_emotions"
         return _go_table_of_raters(_hub(repo, "raw", "train").to_pandas(), repo, names)
-    files = sorted(Path(data_dir).glob("goemotions_*.csv")) or sorted(Path(data_dir).glob("full_dataset/goemotions_*.csv"))
+    folders = (Path(data_dir), Path(data_dir)/"full_dataset")
+    files = next((f for folder in folders if (f := sorted(folder.glob("goemotions_*.csv")))), [])
     tables = [_go_table_of_raters(_read_csv(f, dtype=str, keep_default_na=False), f, names) for f in files]
     return pd.concat(tables, ignore_index=True) if tables else None
 
-def _one_vote_each(votes, doc, who): # a person's votes for one document averaged: votes, doc, who, and how many were by somebody who had judged the document before
+def _one_vote_each(votes, doc, who): # a person's votes for one document averaged, and how many votes that saved
     number, pairs = pd.MultiIndex.from_arrays([doc, np.asarray(who, str)]).factorize()
     total = np.zeros((len(pairs), votes.shape[1]))
     np.add.at(total, number, votes)
     mean = total/np.bincount(number, minlength=len(pairs))[:,None]
-    return mean, pairs.get_level_values(0).to_numpy(int), pairs.get_level_values(1).to_numpy(str), len(votes) - len(pairs)
+    doc, who = pairs.get_level_values(0).to_numpy(int), pairs.get_level_values(1).to_numpy(str)
+    return mean, doc, who, len(votes) - len(pairs)
 
-def _go_votes(raters, ids, split, pool): # votes, doc, who and notes for the posts `ids`; pool: (n, n_emotions) -> (n, n_labels)
+# %% ../nbs/00_data.ipynb #0d76032b
+def _go_votes(raters, ids, split, pool): # votes, doc, who and notes; pool: (n, n_emotions) -> (n, n_labels)
     raters = raters[raters.id.isin(ids)]
     emotions = [c for c in raters if c not in ("id", "rater_id", "example_very_unclear", "unclear")]
     incomplete = ~raters.unclear & raters[emotions].isna().any(axis=1)
     kept = raters[~raters.unclear & ~incomplete]
     row = pd.Series(np.arange(len(ids)), index=list(ids))
-    votes, doc, who, twice = _one_vote_each(pool(kept[emotions].to_numpy(np.float32)), row[kept.id].to_numpy(), kept.rater_id)
-    counts = {"raters' judgements are marked as very unclear and left out": int(raters.unclear.sum()), "raters' judgements have an empty cell and are left out": int(incomplete.sum()),
-              "raters' judgements are by somebody who judged the same post before; each person's are averaged into one vote": twice,
+    said = pool(kept[emotions].to_numpy(np.float32))
+    votes, doc, who, twice = _one_vote_each(said, row[kept.id].to_numpy(), kept.rater_id)
+    again = "are by somebody who judged the same post before; each person's are averaged into one vote"
+    counts = {"raters' judgements are marked as very unclear and left out": int(raters.unclear.sum()),
+              "raters' judgements have an empty cell and are left out": int(incomplete.sum()),
+              f"raters' judgements {again}": twice,
               f"of {len(ids):,} posts have no rater's vote and so no human distribution": len(ids) - len(set(doc))}
     return votes, doc, who, [f"GoEmotions {split}: {n:,} {what}" for what, n in counts.items() if n]
 
