@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mlcllm.data import load_docs
 from mlcllm.more_corpora import ABUSE_KINDS, ABUSE_LEVELS, RED_EMOTIONS, _COLUMNS, _JUDGED, _judgements, load_convabuse, load_redv2
+from notebooks import run_short
 
 FILES = dict(train="train", dev="valid", test="test")
 pytestmark = pytest.mark.filterwarnings("ignore:.*judged the same document before")
@@ -353,3 +354,21 @@ def test_bad_raters(tmp_path, row, says): assert says in one_line(small(tmp_path
 def test_a_raters_file_that_lacks_a_column_is_named(tmp_path):
     line = one_line(small(tmp_path, ROW.format("a1", 7, False, "0,0,0"), head=HEAD.replace("fear,", "")))
     assert "lack the columns ['fear']" in line and "goemotions_1.csv" in line
+
+
+# Through the notebooks
+
+@pytest.mark.parametrize("dataset, folder, warned", [("ConvAbuse", "convabuse", "67 of 2,614 judgements are by somebody who judged the same document before"), ("REDv2", "redv2", None)])
+def test_a_run_with_votes(data_root, tmp_path, dataset, folder, warned):
+    asked = dict(dataset=dataset, data_dir=folder_of(data_root, folder), split="test", n_docs=30, shots=4, label_format="comma")
+    run_short("01_stepwise_logits", tmp_path, **asked)
+    run_short("02_alignment", tmp_path, **asked, methods="max_over_generations,unary")
+    docs = load_docs(dataset, "test", data_dir=data_root / folder, n_docs=30)
+    for path in (tmp_path / "runs").glob("0*/*/*/*/run.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["status"] == "done" and any(warned in w for w in record["warnings"]) if warned else record["status"] == "done"
+        stored = pd.read_parquet(path.with_name("docs.parquet")) if path.with_name("docs.parquet").exists() else None
+        if stored is not None: assert stored.doc_id.tolist() == list(docs.ids) and np.allclose(np.stack(stored.human), docs.human().probs) and stored.n_annotators.tolist() == docs.n_annotators.tolist()
+    scores = pd.read_parquet(next((tmp_path / "runs").glob("02*/*/*/*/scores.parquet")))
+    kl = scores[scores.label.isna() & (scores.metric == "kl")].set_index("method").value
+    assert np.isfinite(kl).all() and {"max_over_generations", "unary", "uniform"} <= set(kl.index) and (scores[scores.metric == "kl"].n_docs.dropna() == 30).all()
