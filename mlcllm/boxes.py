@@ -219,7 +219,7 @@ _SUBSET = "few_shot_boxes_nso_exp2_max3_move_contents"
 def _find_file(data_dir, subset, split): # path of a split
     name, folder = _FILES[check_choice("split", split, SPLITS)], _need(data_dir, "Boxes")
     if subset in (None, folder.resolve().name) and (folder/name).is_file(): return folder/name
-    found = sorted(p.parent.name for p in folder.glob(f"*/{name}"))
+    found = sorted(p.parent.name for p in folder.glob(f"*/{name}") if p.is_file())
     if not found: raise FileNotFoundError(f"Boxes: {folder} holds no {subset or _SUBSET}/{name}; data_dir is the folder with objects.txt and the task's subsets, or a subset's folder")
     return folder/check_choice("option subset of Boxes", subset or _SUBSET, found)/name
 

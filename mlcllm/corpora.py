@@ -95,6 +95,8 @@ def _read_splits(path): # {split: {text: id}}
         raise ValueError(f"{path}{f', line {mark.line+1}' if mark else ''}: not valid YAML ({getattr(error, 'problem', None) or str(error).splitlines()[0]})") from None
     ok = isinstance(found, dict) and found and all(isinstance(texts, dict) and texts for texts in found.values())
     if not ok: raise ValueError(f"{path}: for each split, the ids of its texts are expected, such as {{dev: {{some text: '17'}}}}")
+    odd = next((x for texts in found.values() for pair in texts.items() for x in pair if not _is_name(x)), "")
+    if odd!="": raise ValueError(f"{path}: texts and ids must be texts or whole numbers, found {odd!r}; put quotes around it")
     twice = pd.Series([str(i) for texts in found.values() for i in texts.values()]).value_counts()
     if twice.iloc[0] > 1: raise ValueError(f"{path}: id {twice.index[0]!r} stands for {twice.iloc[0]} texts; every text needs an id of its own")
     return {str(split): {str(text): str(i) for text,i in texts.items()} for split, texts in found.items()}
@@ -163,7 +165,7 @@ def _msp_ids(data_dir, split): # ids of a split
 
 def _msp_texts(data_dir, ids): # {id: transcript}
     path, texts = Path(data_dir)/"transcripts.csv", Path(data_dir)/"Transcripts"
-    if not path.exists() and texts.is_dir(): return {i: (texts/f"{i}.txt").read_text(encoding="utf-8-sig").strip() for i in ids if (texts/f"{i}.txt").exists()}
+    if not path.exists() and texts.is_dir(): return {i: (texts/f"{i}.txt").read_text(encoding="utf-8-sig").strip() for i in ids if (texts/f"{i}.txt").is_file()}
     df = _read_table(_need(path, "MSPPodcast"))
     _need_columns(df, ("id", "text"), path)
     df = df.assign(id=_bare(_filled(df, "id", path)), text=df.text.fillna(""))
@@ -231,9 +233,12 @@ def _lex_judgements(where): # of all annotators
 
 # %% ../nbs/00g_corpora.ipynb #46b1e794
 def _lex_ids(path, split): # ids of a split
-    try: splits = json.loads(_need(path, "QueerReclaimLex").read_text(encoding="utf-8-sig"))
+    if not _need(path, "QueerReclaimLex").is_file(): raise ValueError(f"{path} is no regular file")
+    try: splits = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not (isinstance(splits, dict) and all(isinstance(ids, list) for ids in splits.values())): raise ValueError(f"{path}: a list of ids for each split is expected, such as {{\"train\": [\"1-queer\"], \"test\": []}}")
+    odd = next((i for ids in splits.values() for i in ids if not _is_name(i)), "")
+    if odd!="": raise ValueError(f"{path}: ids must be texts or whole numbers, found {odd!r}")
     if split not in splits: raise ValueError(f"QueerReclaimLex has no split {split!r}; {path.name} has {', '.join(splits)}")
     return {str(i) for i in splits[split]}
 
@@ -335,7 +340,7 @@ def _trec_lines(path): # text and label of each line of an original file
 def _trec_table(data_dir, part): # text, coarse_label, and where they come from
     if data_dir is None: return _hub("CogComp/trec", None, part).to_pandas(), "Hub dataset CogComp/trec"
     name = dict(train="train_5500.label", test="TREC_10.label")[part]
-    path = next((p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir)/n).exists()), None)
+    path = next((p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir)/n).is_file()), None)
     if path is None: raise FileNotFoundError(f"TREC: {data_dir} holds neither {name} nor {part}.csv")
     return _trec_lines(path) if path.suffix!=".csv" else _read_table(path), path
 

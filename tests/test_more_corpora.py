@@ -1,6 +1,7 @@
 "ConvAbuse, REDv2 and GoEmotions' raters: counts of the real files made without the loaders, and files that are wrong (one line each)."
 import csv
 import json
+import os
 from collections import Counter, defaultdict
 from fractions import Fraction
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlcllm.data import load_docs
+from mlcllm.data import LabelSet, load_docs
 from mlcllm.more_corpora import ABUSE_KINDS, ABUSE_LEVELS, RED_EMOTIONS, _COLUMNS, _JUDGED, _judgements, load_convabuse, load_redv2
+from mlcllm.prompts import check_names, format_labels, parse_labels
 from notebooks import run_short
 
 FILES = dict(train="train", dev="valid", test="test")
@@ -354,6 +356,19 @@ def test_bad_raters(tmp_path, row, says): assert says in one_line(small(tmp_path
 def test_a_raters_file_that_lacks_a_column_is_named(tmp_path):
     line = one_line(small(tmp_path, ROW.format("a1", 7, False, "0,0,0"), head=HEAD.replace("fear,", "")))
     assert "lack the columns ['fear']" in line and "goemotions_1.csv" in line
+
+
+@pytest.mark.parametrize("label_format", ["comma", "json", "polysyndeton", "<{label}; {label}>"])
+def test_a_task_in_which_nobody_has_no_label_can_be_written_and_read(label_format):
+    labels = LabelSet(tuple(sorted(RED_EMOTIONS)), allows_none=False)
+    check_names(labels, label_format)
+    for names in (("joy",), ("anger", "trust")): assert parse_labels(format_labels(names, label_format), labels, label_format).predicted == names
+
+
+@pytest.mark.parametrize("load, name", [(load_convabuse, "ConvAbuseEMNLPtest.csv"), (load_redv2, "test.json")])
+def test_a_pipe_is_not_waited_for(tmp_path, load, name):
+    os.mkfifo(tmp_path / name)
+    assert f"holds no {name}" in one_line(lambda: load("test", tmp_path))
 
 
 # Through the notebooks
