@@ -8,7 +8,13 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-wanted = lambda key: cfg.get(key, "").split()
+EXTRAS = ("dev", "texts", "vllm", "quant", "lora", "sft", "sweep", "site")
+
+
+def wanted(key):
+    "The packages that settings.ini names under `key`"
+    return cfg.get(key, "").split()
+
 
 setup(
     name=cfg["lib_name"],
@@ -23,6 +29,7 @@ setup(
     package_data={"mlcllm": ["models/*/*", "demo/*", "pages/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=wanted("requirements"),
-    extras_require={name: wanted(f"{name}_requirements") for name in ("dev", "texts", "vllm", "quant", "lora", "sft", "sweep", "site")},
+    extras_require={name: wanted(f"{name}_requirements") for name in EXTRAS},
+    entry_points={"nbdev": ["mlcllm = mlcllm._modidx:d"]},  # by it nbdev links symbols on the site
     zip_safe=False,
 )

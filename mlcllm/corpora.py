@@ -72,9 +72,7 @@ def _from_votes(
     votes, doc, who, twice = _one_vote_each(np.asarray(votes, float), doc, rows.annotator)
     if twice:
         again = "by somebody who judged the same document before; each person's are averaged into one vote"
-        note = f"{name} {split}: {twice:,} of {len(rows):,} judgements are {again}"
-        warnings.warn(note, stacklevel=3)
-        notes = (*notes, note)
+        notes = [*notes, f"{name} {split}: {twice:,} of {len(rows):,} judgements are {again}"]
     texts = rows.drop_duplicates("id").text
     return _docs(name, split, labels, ids, texts, gold(votes, doc), votes, doc, who, notes)
 

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CLUSTERS', 'HATE_LABELS', 'TARGETS', 'ANNOTATORS', 'DATASETS', 'SPLITS', 'LabelSet', 'LabelDist', 'AnnotatedDocs',
-           'load_goemotions', 'load_semeval', 'load_hatexplain', 'load_hatexplain_targets', 'load_demo', 'load_table',
-           'split_annotators', 'at_least', 'load_docs', 'cohen_kappa', 'annotation_stats', 'plot_labels',
+           'load_goemotions', 'load_semeval', 'load_hatexplain', 'load_hatexplain_targets', 'load_demo',
+           'split_annotators', 'at_least', 'load_docs', 'NoRows', 'cohen_kappa', 'annotation_stats', 'plot_labels',
            'plot_agreement']
 
 # %% ../nbs/00_data.ipynb #4e7eb7b6
-import ast, csv, html, json, warnings
+import html, json, warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 
 import mlcllm
 from .checks import check_choice, check_number, note_parameters, read_parameters
+from .columns import TABLES, check_string, existing_path, name_cell, read_csv, read_json_lines, read_table, read_text, text_cell
 
 # %% ../nbs/00_data.ipynb #66e487b3
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class LabelSet:
         if not self.names: raise ValueError("a label set needs at least one name")
         twice = {n for n in self.names if self.names.count(n) > 1}
         if twice: raise ValueError(f"label names repeat: {sorted(twice)}")
+        for n in self.names: check_string(n, "a label's name")
 
     def __len__(self): return len(self.names)
     def index(self, name): return self.names.index(check_choice("label", name, self.names))
@@ -80,6 +82,7 @@ class AnnotatedDocs:
     annotator: tuple = None    # (n_docs,) whose labels `gold` holds, None for all annotators together; None: nowhere a single annotator's
     template: str = None       # the registered dataset whose words a prompt takes; None: the general words
     notes: tuple = ()          # sentences about what was left out or changed while loading; a run records them as warnings
+    counted: bool = False      # were votes given as counts? Then who chose what together is not known
 
     def __post_init__(self):
         n = len(self.ids)
@@ -87,6 +90,9 @@ class AnnotatedDocs:
         if len(set(self.ids)) < n: raise ValueError(f"{self.name} {self.split}: ids repeat, e.g. {pd.Series(self.ids)[pd.Series(self.ids).duplicated()].iloc[0]!r}")
         empty = next((i for i,t in zip(self.ids, self.texts) if not t.strip()), None)
         if empty is not None: raise ValueError(f"{self.name} {self.split}: document {empty!r} has no text")
+        for i, t in zip(self.ids, self.texts):
+            check_string(i, f"{self.name} {self.split}: an id")
+            check_string(t, f"{self.name} {self.split}: the text of document {i!r}")
 
     def __len__(self): return len(self.ids)
     def __repr__(self): return f"AnnotatedDocs({self.name} {self.split}: {len(self)} documents, {len(self.labels)} labels, {len(self.votes)} votes)"
@@ -126,9 +132,16 @@ def _repr_html_(self:AnnotatedDocs):
     return f"<p><b>{html.escape(self.name)}</b> {html.escape(self.split)}: {len(self):,} documents, {len(self.labels)} labels, {len(self.votes):,} votes</p><table><tr><th>id</th><th>text</th><th>gold</th></tr>{rows}</table>"
 
 # %% ../nbs/00_data.ipynb #6fe4e5a8
+def _strings(values, check, where, *what): # texts, ids or names, each checked where it is not plainly a string
+    return [v if type(v) is str else check(v, f"{where}, row {k}", *what) for k, v in enumerate(values, 1)]
+
 def _docs(name, split, labels, ids, texts, gold, votes=None, vote_doc=(), vote_annotator=(), notes=()): # of a registered dataset, with its words
+    where = f"{name} {split}"
     votes = np.zeros((0, len(labels)), np.float32) if votes is None else np.asarray(votes, np.float32)
-    return AnnotatedDocs(name, split, labels, tuple(map(str, ids)), tuple(map(str, texts)), np.asarray(gold, np.float32), votes, np.asarray(vote_doc, int), np.asarray(vote_annotator, str), template=name, notes=tuple(notes))
+    ids, texts = _strings(ids, name_cell, where, "id"), _strings(texts, text_cell, where)
+    who = np.asarray(_strings(vote_annotator, name_cell, f"{where}, votes", "annotator"), dtype=str)
+    gold, vote_doc = np.asarray(gold, np.float32), np.asarray(vote_doc, int)
+    return AnnotatedDocs(name, split, labels, tuple(ids), tuple(texts), gold, votes, vote_doc, who, template=name, notes=tuple(notes))
 
 _COMMON = dict(annotators="aggregate", min_annotators=None, preprocess=None) # options that every dataset takes
 
@@ -137,10 +150,11 @@ def _options(name, options, **defaults): # defaults with the user's options over
     for k in options or {}: check_choice(f"option of {name}", k, [*defaults, *_COMMON])
     return defaults | (options or {})
 
-def _need(path, what): # an existing path, or an error that says what is missing
-    if not isinstance(path, (str, Path)) or not str(path).strip(): raise ValueError(f"{what} must be a path, got {path!r}")
-    if not Path(path).exists(): raise FileNotFoundError(f"{what}: {path} does not exist")
-    return Path(path)
+_need, _TABLES, _read_table, _read_json_lines = existing_path, TABLES, read_table, read_json_lines
+
+def _read_csv(path, **how): return read_csv(path)
+
+def _plain(value): return str(int(value)) if isinstance(value, float) and value==int(value) else str(value) # 1.0 is 1, where a column of numbers has gaps
 
 # %% ../nbs/00_data.ipynb #2c28c633
 def _hub(repo, config, split=None): # a split of a Hub dataset, or all of them in a dict
@@ -151,31 +165,17 @@ def _hub(repo, config, split=None): # a split of a Hub dataset, or all of them i
             if "script" not in str(error): raise
             return datasets.load_dataset(repo, data_dir=config, revision="refs/convert/parquet", split=split)
     except Exception as error:
+        _check_config(repo, config, str(error))
         why = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise ValueError(f"Hub dataset {repo!r} ({config or 'default'}, {split or 'all splits'}) could not be loaded: {why}; give a local copy with data_dir") from None
 
-_SPREADSHEET_ERRORS = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pd.errors.ParserWarning)
-
-def _read_csv(path, **how): # a DataFrame; an unreadable file is named
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try: return pd.read_csv(path, encoding="utf-8-sig", **how)
-        except _SPREADSHEET_ERRORS as error: raise ValueError(f"{path}: {str(error).strip()}{_long_line(path, how.get('sep', ',')) if how.get('quoting')!=3 else ''}") from None
-
-def _long_line(path, sep): # says where a row has more fields than the first
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
-        rows = csv.reader(f, delimiter=sep); width = len(next(rows, []))
-        return next((f" (line {rows.line_num} has {len(r)} fields, the first has {width}: quote texts that hold a comma)" for r in rows if len(r) > width), "")
-
-# %% ../nbs/00_data.ipynb #45efc366
-def _read_json_lines(path): # yields line number and object
-    with open(path, encoding="utf-8-sig") as f:
-        for n, line in enumerate(f, 1):
-            if not line.strip(): continue
-            try: row = json.loads(line)
-            except json.JSONDecodeError as error: raise ValueError(f"{path}, line {n}: not valid JSON ({error.msg} at column {error.colno})") from None
-            if not isinstance(row, dict): raise ValueError(f"{path}, line {n}: an object such as {{\"id\": …, \"text\": …}} is expected, found {line.strip()[:40]}")
-            yield n, row
+def _check_config(repo, config, why): # say which configurations there are, if that is what is wrong
+    import datasets
+    if "config" not in why.lower(): return
+    try: names = datasets.get_dataset_config_names(repo)
+    except Exception: return
+    if config is not None and config not in names: check_choice(f"configuration of {repo} (option config)", config, names)
+    if config is None and len(names) > 1: raise ValueError(f"Hub dataset {repo!r} has several configurations: {', '.join(names)}; choose one with the option config")
 
 # %% ../nbs/00_data.ipynb #0df9fec3
 CLUSTERS = dict(joy=("amusement","excitement","joy","love"), optimism=("desire","optimism","caring"), admiration=("pride","admiration","gratitude","relief","approval","realization"),
@@ -202,9 +202,9 @@ def _go_table(data_dir, split): # ids, texts, (n, 28) 0/1, names
         found = _hub("google-research-datasets/go_emotions", "simplified", {"dev":"validation"}.get(split, split))
         names, df = found.features["labels"].feature.names, found.to_pandas()
         return df.id, df.text, _numbers(df.labels, len(names), "Hub"), list(names)
-    names = _need(Path(data_dir)/"emotions.txt", "GoEmotions").read_text().split()
+    names = read_text(_need(Path(data_dir)/"emotions.txt", "GoEmotions")).split()
     path = _need(Path(data_dir)/f"{split}.tsv", "GoEmotions")
-    df = _read_csv(path, sep="\t", header=None, quoting=3, keep_default_na=False, dtype=str, skip_blank_lines=False)
+    df = read_csv(path, delimiter="\t", quotes=False, header=False)
     if df.shape[1]!=3: raise ValueError(f"{path}: 3 tab-separated columns expected (text, label numbers, id), found {df.shape[1]}")
     short = (df.isna() | (df=="")).any(axis=1)
     if short.any(): raise ValueError(f"{path}, line {short.argmax()+1}: text, label numbers and id expected, found {df.loc[short.argmax()].dropna().tolist()}")
@@ -244,14 +244,14 @@ def _go_table_of_raters(df, source, names): # id, rater_id, the emotions as 0, 1
         raise ValueError(f"GoEmotions' raters' files: {where}: {fault}")
     return values.assign(id=df.id.map(_plain), rater_id=df.rater_id.map(_plain), unclear=unclear.astype(bool))
 
-# %% ../nbs/00_data.ipynb #b4fa551b
+# %% ../nbs/00_data.ipynb #52c34157
 def _go_raters(data_dir, names): # a DataFrame of raters' rows, or None
     if data_dir is None:
         repo = "google-research-datasets/go_emotions"
         return _go_table_of_raters(_hub(repo, "raw", "train").to_pandas(), repo, names)
     folders = (Path(data_dir), Path(data_dir)/"full_dataset")
     files = next((f for folder in folders if (f := sorted(folder.glob("goemotions_*.csv")))), [])
-    tables = [_go_table_of_raters(_read_csv(f, dtype=str, keep_default_na=False), f, names) for f in files]
+    tables = [_go_table_of_raters(read_csv(f), f, names) for f in files]
     return pd.concat(tables, ignore_index=True) if tables else None
 
 def _one_vote_each(votes, doc, who): # a person's votes for one document averaged, and how many votes that saved
@@ -262,7 +262,7 @@ def _one_vote_each(votes, doc, who): # a person's votes for one document average
     doc, who = pairs.get_level_values(0).to_numpy(int), pairs.get_level_values(1).to_numpy(str)
     return mean, doc, who, len(votes) - len(pairs)
 
-# %% ../nbs/00_data.ipynb #0d76032b
+# %% ../nbs/00_data.ipynb #76ffbd0f
 def _go_votes(raters, ids, split, pool): # votes, doc, who and notes; pool: (n, n_emotions) -> (n, n_labels)
     raters = raters[raters.id.isin(ids)]
     emotions = [c for c in raters if c not in ("id", "rater_id", "example_very_unclear", "unclear")]
@@ -278,7 +278,7 @@ def _go_votes(raters, ids, split, pool): # votes, doc, who and notes; pool: (n, 
               f"of {len(ids):,} posts have no rater's vote and so no human distribution": len(ids) - len(set(doc))}
     return votes, doc, who, [f"GoEmotions {split}: {n:,} {what}" for what, n in counts.items() if n]
 
-# %% ../nbs/00_data.ipynb #e1394dc0
+# %% ../nbs/00_data.ipynb #a3f12380
 def load_goemotions(split, data_dir=None, options=None)->AnnotatedDocs:
     "GoEmotions; option `clustering`: clusters (the default), none (27 emotions) or a JSON file {cluster: [emotions]}"
     o = _options("GoEmotions", options, clustering=None)
@@ -305,7 +305,7 @@ def load_semeval(split, data_dir=None, options=None)->AnnotatedDocs:
         name = f"2018-E-c-{_LANGUAGES[language]}-{'test-gold' if split=='test' else split}.txt"
         path = next((p for p in (Path(data_dir)/language.capitalize()/"E-c"/name, Path(data_dir)/"E-c"/name, Path(data_dir)/name) if p.exists()), None)
         if path is None: raise FileNotFoundError(f"SemEval: {Path(data_dir)/language.capitalize()/'E-c'/name} does not exist")
-        df = _read_csv(path, sep="\t", quoting=3, keep_default_na=False, index_col=False)
+        df = read_csv(path, delimiter="\t", quotes=False)
         id_column, text_column = df.columns[:2]
     names = tuple(sorted(c for c in df.columns if c not in (id_column, text_column)))
     gold = df[list(names)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
@@ -317,17 +317,24 @@ def load_semeval(split, data_dir=None, options=None)->AnnotatedDocs:
 HATE_LABELS = ("hate", "normal", "offensive")
 TARGETS = ("African","Arab","Asian","Caucasian","Hispanic","Homosexual","Islam","Jewish","Men","Other","Refugee","Women")
 
+def _check_hate_row(row, where): # raises ValueError where a vote is no 0, 1 or 2, or votes, people and targets are not as many
+    known = all(x in (0, 1, 2) and not isinstance(x, (bool, list)) for x in row[2])
+    if known and len(row[2])==len(row[3])==len(row[4]): return
+    raise ValueError(f"{where}, id {row[0]}: one label (0, 1 or 2), one annotator and one list of targets per vote expected")
+
 def _half(doc_id): return int(sha256(doc_id.encode()).hexdigest(), 16) % 2
 
 def _hate_rows(data_dir, split): # id, text, labels (of three), annotators, targets (of three)
     if data_dir is None:
         df = _hub("Hate-speech-CNERG/hatexplain", None, {"dev":"validation"}.get(split, split)).to_pandas()
-        return [(r.id, " ".join(r.post_tokens), list(r.annotators["label"]), list(r.annotators["annotator_id"]), [list(t) for t in r.annotators["target"]]) for r in df.itertuples()]
+        rows = [(r.id, " ".join(r.post_tokens), list(r.annotators["label"]), list(r.annotators["annotator_id"]), [list(t) for t in r.annotators["target"]]) for r in df.itertuples()]
+        for r in rows: _check_hate_row(r, f"Hub dataset HateXplain, {split}")
+        return rows
     path, out = _need(Path(data_dir)/"annotators_val_test.jsonl", "HateXplain"), []
-    for n, r in _read_json_lines(path):
+    for n, r in read_json_lines(path):
         try: row = (r["id"], " ".join(r["tokens"]), r["labels"], r["annotator_ids"], r["targets"]); part = r["split"]
         except (KeyError, TypeError) as error: raise ValueError(f"{path}, line {n}: not a HateXplain record ({type(error).__name__}: {error})") from None
-        if not set(row[2]) <= {0, 1, 2} or not len(row[2])==len(row[3])==len(row[4]): raise ValueError(f"{path}, line {n}, id {row[0]}: one label (0, 1 or 2), one annotator and one list of targets per vote expected")
+        _check_hate_row(row, f"{path}, line {n}")
         if part==("test" if split=="test" else "val") and (split=="test" or _half(row[0])==(split=="dev")): out.append(row)
     return out
 
@@ -362,114 +369,16 @@ def load_demo(split, data_dir=None, options=None)->AnnotatedDocs:
     "The bundled posts with the votes of five simulated annotators"
     _options("demo", options)
     path = Path(data_dir)/"posts.jsonl" if data_dir else Path(mlcllm.__file__).parent/"demo"/"posts.jsonl"
-    rows = [r for _,r in _read_json_lines(_need(path, "demo")) if r["split"]==split]
+    rows = [r for _,r in read_json_lines(_need(path, "demo")) if r["split"]==split]
     labels = LabelSet(tuple(sorted(CLUSTERS)), file_order=tuple(CLUSTERS))
     gold = np.stack([labels.encode(r["labels"]) for r in rows])
     votes = np.concatenate([_simulated_votes(r["id"], g) for r,g in zip(rows, gold)])
     return _docs("demo", split, labels, [r["id"] for r in rows], [r["text"] for r in rows], gold, votes, np.repeat(np.arange(len(rows)), 5), np.tile([f"simulated-{k}" for k in range(1, 6)], len(rows)))
 
-# %% ../nbs/00_data.ipynb #be603258
-_TABLES = (".csv", ".jsonl", ".parquet")
-
-def _read_table(path): # a DataFrame of a csv, jsonl or parquet file
-    path = _need(path, "dataset file"); kind = path.suffix.lower()
-    if kind==".parquet":
-        try: df = pd.read_parquet(path)
-        except Exception as error: raise ValueError(f"{path}: no readable parquet file ({str(error).splitlines()[0]})") from None
-    else: df = _read_csv(path, keep_default_na=False, dtype=str, index_col=False) if kind==".csv" else pd.DataFrame([r for _,r in _read_json_lines(path)])
-    if not len(df): raise ValueError(f"{path} is empty: a row a document is expected")
-    odd = next((c for c in ";\t|" if len(df.columns)==1 and c in str(df.columns[0])), None)
-    if odd: raise ValueError(f"{path}: the columns look separated by {odd!r}; a CSV file here is separated by commas")
-    return df
-
-def _hub_table(repo, config): # a DataFrame of all splits of a Hub dataset, label numbers as names
-    def one(split, ds):
-        df = ds.to_pandas()
-        for column, f in ds.features.items():
-            if names := getattr(f, "names", None): df[column] = [names[i] for i in df[column]]
-            elif names := getattr(getattr(f, "feature", None), "names", None): df[column] = [[names[i] for i in row] for row in df[column]]
-        return df.assign(split=split)
-    return pd.concat([one(split, ds) for split, ds in _hub(repo, config).items()], ignore_index=True)
-
-# %% ../nbs/00_data.ipynb #7854f978
-def _names_in(cell, separator): # label names in one cell
-    if isinstance(cell, dict): raise ValueError("a list of names is expected, not an object")
-    if isinstance(cell, str) and cell.strip().startswith("["):
-        try: cell = json.loads(cell)
-        except ValueError: cell = ast.literal_eval(cell.strip()) # as pandas writes lists into a CSV
-    elif isinstance(cell, str): cell = cell.split(separator)
-    elif not isinstance(cell, (list, tuple, set, np.ndarray)): cell = [] if pd.isna(cell) else [_plain(cell)]
-    return [n for x in cell if (n := str(x).strip()) and n.lower()!="none"]
-
-def _plain(value): return str(int(value)) if isinstance(value, float) and value==int(value) else str(value) # 1.0 is 1, where a column of numbers has gaps
-
-def _split_of(doc_id): # train, dev or test by a hash of the id
-    x = int(sha256(str(doc_id).encode()).hexdigest()[:8], 16) / 16**8
-    return "train" if x < .6 else "dev" if x < .8 else "test"
-
-def _encode_cells(df, o, source): # (n_rows, n_labels) 0/1 and the labels that occur
-    cells = []
-    for n, cell in enumerate(df[o["labels"]], 1):
-        try: cells.append(_names_in(cell, o["separator"]))
-        except (ValueError, SyntaxError): raise ValueError(f"{source}, row {n}: labels {cell!r} are neither a list nor names joined by {o['separator']!r}") from None
-    names = tuple(o["label_names"] or sorted({x for c in cells for x in c}))
-    if not names: raise ValueError(f"{source}: column {o['labels']!r} holds no label at all")
-    odd = next(((x, sign) for sign in ";|" for x in names if sign in x and sign!=o["separator"] and not o["label_names"]), None)
-    if odd: warnings.warn(f"{source}: is {odd[0]!r} one label? If {odd[1]!r} separates labels, say so in options: separator: {odd[1]!r}", stacklevel=2)
-    at = {x: k for k,x in enumerate(names)}
-    values = np.zeros((len(cells), len(names)), np.float32)
-    for n, c in enumerate(cells, 1):
-        for x in c: values[n-1, at[x] if x in at else check_choice(f"label in row {n} of {source}", x, names)] = 1
-    return values, names
-
-# %% ../nbs/00_data.ipynb #5ea44816
-def _checked_rows(df, o, source): # the table with columns id, text, split and perhaps annotator, all strings
-    def need(column, key):
-        bad = df[column].isna() | (df[column].astype(str).str.strip()=="")
-        if bad.any(): raise ValueError(f"{source}, row {bad.argmax()+1}: no {key}")
-        return df[column].map(_plain)
-    out = pd.DataFrame(dict(id=df.index.astype(str) if o["id"] is None else need(o["id"], "id"), text=need(o["text"], "text")))
-    out["split"] = df[o["split"]].map(lambda s: {"validation": "dev", "val": "dev", "valid": "dev"}.get(str(s).strip().lower(), str(s).strip().lower())) if o["split"] in df else out.id.map(_split_of)
-    if o["annotator"]: out["annotator"] = need(o["annotator"], "annotator")
-    for key in ("text", "split"):
-        two = out.groupby("id")[key].transform("nunique") > 1
-        if two.any(): raise ValueError(f"{source}, row {two.argmax()+1}: the rows of id {out.id[two.argmax()]!r} differ in their {key}")
-    twice = out.duplicated(["id", "annotator"] if o["annotator"] else ["id"])
-    if twice.any(): raise ValueError(f"{source}, row {twice.argmax()+1}: " + (f"annotator {out.annotator[twice.argmax()]!r} judges id {out.id[twice.argmax()]!r} twice" if o["annotator"] else f"ids repeat, e.g. {out.id[twice.argmax()]!r}; if a row is a vote, name the annotator's column in options"))
-    return out
-
-def _table_labels(df, o, source): # (n_rows, n_labels) 0/1 and their `LabelSet`
-    wide = o["label_names"] is not None and all(n in df for n in o["label_names"])
-    if wide: values, names = df[list(o["label_names"])].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32), tuple(o["label_names"])
-    else: values, names = _encode_cells(df, o, source)
-    bad = ~np.isin(values, (0, 1)).all(1)
-    if bad.any(): raise ValueError(f"{source}, row {bad.argmax()+1}: label columns must hold 0 or 1")
-    n = values.sum(1)
-    if o["single"] and (n!=1).any(): raise ValueError(f"{source}, row {(n!=1).argmax()+1}: exactly one label expected (single=True), found {int(n[(n!=1).argmax()])}")
-    return values, LabelSet(names, not o["single"], not o["single"])
-
-# %% ../nbs/00_data.ipynb #8247efa9
-def load_table(
-    split:str, # train, dev or test
-    df:pd.DataFrame, # a row a document or a vote
-    name:str, # of the dataset
-    options:dict=None, # which columns are which
-    source=None, # where the table comes from, for messages
-)->AnnotatedDocs:
-    "Documents from a table; the columns are named by `options`"
-    o = _options(name, options, id="id", text="text", labels="labels", label_names=None, annotator=None, split="split", single=False, separator=",", config=None)
-    if isinstance(o["label_names"], str): raise ValueError(f"option label_names of {name} must be a list of names, got {o['label_names']!r}")
-    source, df = source or name, df.reset_index(drop=True)
-    wide = o["label_names"] is not None and all(n in df for n in o["label_names"])
-    for key in ["text"] + ["id"]*(o["id"] is not None) + ["labels"]*(not wide) + ["annotator"]*bool(o["annotator"]): check_choice(f"column for {key} of {source}", o[key], list(df.columns))
-    rows, (values, labels) = _checked_rows(df, o, source), _table_labels(df, o, source)
-    keep = (rows.split==split).to_numpy(); part, values = rows[keep], values[keep]
-    if not len(part): raise ValueError(f"{source} has no rows of split {split!r} (there are: {', '.join(sorted(rows.split.unique()))})")
-    if not o["annotator"]: return replace(_docs(name, split, labels, part.id, part.text, values), template=None)
-    doc, ids = pd.factorize(part.id)
-    share = np.zeros((len(ids), len(labels))); np.add.at(share, doc, values); share /= np.bincount(doc)[:,None]
-    gold = np.eye(len(labels))[share.argmax(1)] if o["single"] else share >= .5
-    return replace(_docs(name, split, labels, ids, part.drop_duplicates("id").text, gold, values, doc, part.annotator), template=None)
+# %% ../nbs/00_data.ipynb #01d23e82
+def __getattr__(name): # `load_table` is made in a later notebook
+    if name=="load_table": return import_module("mlcllm.tables").load_table
+    raise AttributeError(f"module 'mlcllm.data' has no attribute {name!r}")
 
 # %% ../nbs/00_data.ipynb #e27b6dcc
 def _join(parts): # several splits as one
@@ -492,6 +401,7 @@ def split_annotators(
 )->AnnotatedDocs: # a document per vote, ids joined as document__annotator
     "Make every annotator's reading a document of its own"
     if not docs.has_votes: raise ValueError(f"{docs.name} {docs.split} has no annotators: annotators must be 'aggregate'")
+    if docs.counted: raise ValueError(f"{docs.name} {docs.split}: votes were given as counts, so there are no single annotators: annotators must be 'aggregate'")
     order = np.argsort(docs.vote_doc, kind="stable")
     if not docs.labels.multi: order = order[(docs.votes[order] > .5).any(1)]
     doc, who = docs.vote_doc[order], docs.vote_annotator[order].tolist()
@@ -526,14 +436,14 @@ DATASETS = dict(demo=load_demo, GoEmotions=load_goemotions, SemEval=load_semeval
 SPLITS = ("train", "dev", "test")
 
 def _id_list(test_ids, dataset): # ids of a file, or of the paper's main list in a checkout
-    if isinstance(test_ids, (list, tuple)): return [str(i) for i in test_ids]
+    if isinstance(test_ids, (list, tuple)): return [name_cell(i, f"test_ids, item {k}", "id") for k, i in enumerate(test_ids, 1)]
     if not isinstance(test_ids, (str, Path)): raise ValueError(f"test_ids must be a file with an id a line, or a list of ids, got {test_ids!r}")
     path = Path(test_ids)
     if path.is_dir():
         folders = [path/"prob_distr_ids"/dataset, path/dataset, path] + ([path/"prob_distr_ids"/"Hatexplain", path/"Hatexplain"] if dataset.startswith("HateXplain") else [])
         path = next((f/"main_test_set.txt" for f in folders if (f/"main_test_set.txt").exists()), path/"main_test_set.txt")
     if not path.exists(): raise FileNotFoundError(f"test_ids: {path} does not exist; the paper's id lists come with the authors' repository (folder prob_distr_ids): give one of its files or the folder of a checkout")
-    ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    ids = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not ids: raise ValueError(f"test_ids: {path} is empty; it should hold a document id a line")
     return ids
 
@@ -554,32 +464,40 @@ def load_docs(
     options:dict=None, # what the dataset takes besides; for all of them: annotators (aggregate, annotator or both), min_annotators, preprocess (twitter or reddit)
 )->AnnotatedDocs: # documents in the order of the data
     "Load documents with their gold labels and votes"
-    splits = [check_choice("split", s, SPLITS) for s in str(split).split("+")]
+    if not isinstance(dataset, str) or not dataset.strip(): raise ValueError(f"dataset must be a name, a file or a Hub id, got {dataset!r}")
+    if not isinstance(split, str): raise ValueError(f"split must be train, dev, test or several joined by +, got {split!r}")
+    splits = [check_choice("split", s, SPLITS) for s in split.split("+")]
     if data_dir is not None: _need(data_dir, "data_dir")
     if options is not None and not isinstance(options, dict): raise ValueError(f"options must be a dict such as {{'language': 'english'}}, got {options!r}; with papermill: -y 'options: {{language: english}}'")
     if n_docs is not None: check_number("n_docs", n_docs, 1)
     common = _COMMON | {k: v for k,v in (options or {}).items() if k in _COMMON}
     check_choice("option annotators", common["annotators"], ANNOTATORS)
-    docs = _join([_load(dataset, s, data_dir, {k: v for k,v in (options or {}).items() if k not in _COMMON} or None) for s in splits])
+    own = {k: v for k,v in (options or {}).items() if k not in _COMMON} or None
+    docs = _join(_load_splits(dataset, splits, data_dir, own))
     if test_ids is not None: docs = _only(docs, _id_list(test_ids, dataset), "test_ids" if isinstance(test_ids, (list, tuple)) else test_ids)
     if common["min_annotators"] is not None: docs = at_least(docs, common["min_annotators"])
     docs = docs if n_docs is None else docs.take(range(min(n_docs, len(docs))))
     if common["preprocess"] is not None: docs = replace(docs, texts=import_module("mlcllm.texts").preprocess(docs.texts, common["preprocess"]))
+    for note in docs.notes: warnings.warn(note, stacklevel=2)
     return docs if common["annotators"]=="aggregate" else split_annotators(docs, keep_aggregate=common["annotators"]=="both")
 
 # %% ../nbs/00_data.ipynb #ca827fd3
+class NoRows(ValueError): "No row of a table, or none whose labels are known, fell into a split by the hash of its id"
+
+def _load_splits(dataset, splits, data_dir, options): # those that have documents; of a small table without splits not all may
+    parts, notes = [], []
+    for k, split in enumerate(splits):
+        try: parts.append(_load(dataset, split, data_dir, options))
+        except NoRows as error:
+            if k+1==len(splits) and not parts: raise
+            notes.append(str(error))
+    return [replace(parts[0], notes=parts[0].notes + tuple(notes)), *parts[1:]]
+
 def _load(dataset, split, data_dir, options):
     if dataset in DATASETS: docs = DATASETS[dataset](split, data_dir, options)
-    else: docs = load_table(split, *_own_table(str(dataset), data_dir, options or {})) # whatever its name, it gets the general words
+    else: docs = import_module("mlcllm.tables").load_own(dataset, split, data_dir, options) # whatever its name, it gets the general words
     if not len(docs): raise ValueError(f"{dataset}: the split {split!r} has no documents")
     return docs
-
-def _own_table(dataset, data_dir, options): # table, name, options and where it comes from
-    path = Path(data_dir or ".")/dataset
-    if path.suffix.lower() in _TABLES: return _read_table(path), path.stem, options, path
-    if path.is_file(): raise ValueError(f"dataset file {path}: its name must end in {', '.join(_TABLES)}")
-    if "/" not in dataset: check_choice("dataset", dataset, [*DATASETS, "a .csv, .jsonl or .parquet file", "a Hub id such as owner/name"])
-    return _hub_table(dataset, options.get("config")), dataset, options, dataset
 
 # %% ../nbs/00_data.ipynb #5c611ca2
 def _pairs(docs): # rows of `votes` that judge the same document, each pair once, annotators in name order

@@ -129,6 +129,7 @@ def one_against_rest(
     seed:int=0, # which annotator of each document is taken out
 )->tuple: # that annotator's LabelDist, and the documents with the votes of the others; documents with one annotator are left out
     "A person as an estimator of the other people: the human ceiling"
+    if docs.counted and docs.labels.multi: raise ValueError(f"{docs.name} {docs.split}: votes were given as counts, so what one person chose is not known and cannot be compared with the others")
     rows = np.flatnonzero(docs.n_annotators >= 2)
     if not len(rows): raise ValueError(f"{docs.name} {docs.split}: no document has two annotators, so that one could be judged by the others")
     docs, rng = docs.take(rows), np.random.default_rng(seed)

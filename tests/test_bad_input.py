@@ -26,7 +26,7 @@ DEMO, TRAIN = load_docs("demo", "test", n_docs=3), load_docs("demo", "train")
 TABLES = [ # a file of one's own: name, content, options, what the line says
     ("a.csv", HEAD + "1,Hello, world,joy,test\n", {}, "line 2 has 5 fields, the first has 4"),
     ("a.csv", HEAD + "1,hi,joy,test\n2,Hello, world,joy,test\n", {}, "line 3 has 5 fields"),
-    ("a.csv", HEAD.replace(",", ";") + "1;hi;joy;test\n", {}, "separated by ';'"),
+    ("a.csv", "id;text,labels;split\n1;hi,joy;test\n", {}, "are the columns separated by ',' or ';'"),
     ("a.csv", "", {}, "No columns"),
     ("a.csv", HEAD, {}, "is empty"),
     ("a.csv", HEAD + "1,,joy,test\n", {}, "row 1: no text"),
@@ -34,12 +34,12 @@ TABLES = [ # a file of one's own: name, content, options, what the line says
     ("a.csv", HEAD + "1,hi,joy,test\n1,hi,joy,dev\n", {}, "differ in their split"),
     ("a.csv", HEAD + "1,hi,joy,dev\n", {}, "no rows of split 'test' (there are: dev)"),
     ("a.csv", HEAD + "1,hi,none,test\n", {}, "holds no label at all"),
-    ("a.csv", HEAD + "1,hi,[joy,test\n", {}, "row 1: labels '[joy' are neither a list"),
+    ("a.csv", HEAD + "1,hi,[joy,test\n", {}, "row 1: '[joy' begins like a list and is none"),
     ("a.csv", HEAD + "1,hi,joi,test\n", {"label_names": ["joy", "fear"]}, "did you mean 'joy'"),
     ("a.csv", HEAD + "1,hi,joy,test\n", {"label_names": "joy"}, "must be a list of names"),
     ("a.csv", HEAD + "1,hi,joy,test\n", {"labels": "label"}, "did you mean 'labels'"),
     ("a.csv", HEAD + "1,hi,joy,test\n", {"txt": "text"}, "did you mean 'text'"),
-    ("a.csv", HEAD + "1,hi,2,test\n", {"label_names": ["labels"]}, "row 1: label columns must hold 0 or 1"),
+    ("a.csv", HEAD + "1,hi,2,test\n", {"label_names": ["labels"]}, "row 1, column 'labels': label columns must hold 0 or 1"),
     ("a.csv", HEAD + '1,hi,"joy,fear",test\n', {"single": True}, "exactly one label expected (single=True), found 2"),
     ("a.csv", "id,text,labels,who,split\n1,hi,joy,p,test\n1,hi,fear,p,test\n", {"annotator": "who"}, "row 2: annotator 'p' judges id '1' twice"),
     ("a.csv", "id,text,labels,who,split\n1,hi,joy,,test\n", {"annotator": "who"}, "row 1: no annotator"),
@@ -49,7 +49,8 @@ TABLES = [ # a file of one's own: name, content, options, what the line says
     ("a.jsonl", '{"id": 1, "text": "hi", "labels": {"joy": 1}}\n', {}, "neither a list"),
     ("a.jsonl", "\n", {}, "is empty"),
     ("a.parquet", "no parquet", {}, "no readable parquet file"),
-    ("a.tsv", "id\ttext\n", {}, "must end in .csv, .jsonl, .parquet"),
+    ("a.tsv", "id\ttext\n", {}, "a.tsv is empty"),
+    ("a.txt", "id\ttext\n", {}, "must end in .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .xlsx"),
     ("a.csv", HEAD + "1,   ,joy,test\n", {}, "row 1: no text"),
     ("a.csv", HEAD + ",hi,joy,test\n", {}, "row 1: no id"),
     ("a.csv", "id,labels,split\n1,joy,test\n", {}, "text"),
@@ -57,7 +58,7 @@ TABLES = [ # a file of one's own: name, content, options, what the line says
 ]
 
 CORPORA = [ # files of a public corpus, dataset, options, what the line says
-    ({"dev.tsv": "a\t0\ti1\nb\t0\n"}, "GoEmotions", None, "dev.tsv, line 2: text, label numbers and id expected"),
+    ({"dev.tsv": "a\t0\ti1\nb\t0\n"}, "GoEmotions", None, "dev.tsv: line 2 has 2 fields, the first has 3"),
     ({"dev.tsv": "a\t0\ti1\nb\t0\ti2\textra\n"}, "GoEmotions", None, "dev.tsv"),
     ({"dev.tsv": "a\t0.7\ti1\n"}, "GoEmotions", None, "line 1: '0.7' is no label number"),
     ({"dev.tsv": ""}, "GoEmotions", None, "dev.tsv"),

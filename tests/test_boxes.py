@@ -225,7 +225,7 @@ def test_bad_split():
 
 
 ROWS = [ # lines of the dev file, and what the one line says
-    (["{"], "dev-t5.jsonl, line 1: not valid JSON"), ([row(), "", '{"sample_id": 1'], "line 3: not valid JSON"), (["[1]"], "line 1: an object"), ([], "no documents in it"), (b"\xff\xfe{}", "not a text in UTF-8"),
+    (["{"], "dev-t5.jsonl, line 1: not valid JSON"), ([row(), "", '{"sample_id": 1'], "line 3: not valid JSON"), (["[1]"], "line 1: an object"), ([], "no documents in it"), (b"\xff\xfe{}", "is written in UTF-16, not UTF-8"),
     ([{"sample_id": 1}], "line 1: no field 'sentence_masked'"), ([row(), {k: v for k, v in row().items() if k != "sample_id"}], "line 2: no field 'sample_id'"), ([row(sample_id=None)], "line 1: sample_id should be a number or text, found None"),
     ([row(sample_id=1.5)], "found 1.5"), ([row() | dict(masked_content=3)], "masked_content should be text, found 3"), ([row(text="Box 0 contains")], "line 1: sentence_masked should be a text with <extra_id_0> behind it"),
     ([row(text="<extra_id_0> .")], "sentence_masked should be"), ([row() | dict(masked_content="the rock")], "masked_content should start with <extra_id_0>"),

@@ -113,14 +113,15 @@ def test_odd_but_good_tables(tmp_path, name, content):
 
 def test_another_separator_is_suspected(tmp_path):
     (tmp_path / "a.csv").write_text(HEAD + "1,hi,joy;fear,test\n2,ho,joy,test\n")
-    with pytest.warns(UserWarning, match="is 'joy;fear' one label.*separator: ';'"): assert len(load_docs("a.csv", "test", data_dir=tmp_path).labels) == 2
+    with pytest.raises(ValueError, match="is 'joy;fear' one label.*separator: ';'"): load_docs("a.csv", "test", data_dir=tmp_path)
+    assert len(load_docs("a.csv", "test", data_dir=tmp_path, options=dict(label_names=["joy", "joy;fear"])).labels) == 2
     assert load_docs("a.csv", "test", data_dir=tmp_path, options=dict(separator=";")).gold.tolist() == [[1, 1], [0, 1]]
 
 
 def test_rows_without_ids_are_numbered(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": "hi", "labels": 3}\n{"text": "ho", "labels": null}\n'.replace("}", ', "split": "test"}'))
+    (tmp_path / "a.jsonl").write_text('{"text": "hi", "labels": "three"}\n{"text": "ho", "labels": []}\n'.replace("}", ', "split": "test"}'))
     docs = load_docs("a.jsonl", "test", data_dir=tmp_path, options={"id": None})
-    assert docs.ids == ("0", "1") and docs.labels.names == ("3",) and docs.gold.tolist() == [[1], [0]]
+    assert docs.ids == ("0", "1") and docs.labels.names == ("three",) and docs.gold.tolist() == [[1], [0]]
 
 
 def test_id_lists_are_read_line_by_line(tmp_path):

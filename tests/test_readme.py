@@ -20,7 +20,9 @@ def test_python_in_the_readme_runs(root):
 def test_what_the_readme_names_exists(root):
     text = (root / "README.md").read_text()
     for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text): assert (root / picture).is_file(), picture
-    for notebook in re.findall(r"^\| `(\d\d\w+)` \|", text, re.M): assert (root / "nbs" / f"{notebook}.ipynb").is_file(), notebook
+    listed = re.findall(r"^\| \[(\d\d\w+)\]\((.+?)\) \|", text, re.M)
+    assert [link for _, link in listed] == [f"nbs/{name}.ipynb" for name, _ in listed]
+    assert [name for name, _ in listed] == sorted(p.stem for p in (root / "nbs").glob("0*.ipynb"))
     targets = " ".join(re.findall(r"^([\w -]+):", (root / "Makefile").read_text(), re.M)).split()
     named = re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)
     assert {"demo", "test"} <= set(named) <= set(targets), set(named) - set(targets)
