@@ -103,7 +103,8 @@ def _inside(name, fmt): # a piece of the format in a name, by which it would be 
     return hit or (fmt.closing if closes else None)
 
 def _check_round_trip(labels, label_format):
-    for n in ([1, 0, 2] if labels.multi else [1]):
+    sizes = [1, *[0]*labels.allows_none, 2] if labels.multi else [1]
+    for n in sizes:
         text = format_labels(labels.names[:n], label_format, labels.multi)
         same = parse_labels(text, labels, label_format).predicted==labels.names[:n]
         if same and parse_labels("\n" + text, labels, label_format).well_formed: continue

@@ -219,7 +219,7 @@ _SUBSET = "few_shot_boxes_nso_exp2_max3_move_contents"
 def _find_file(data_dir, subset, split): # path of a split
     name, folder = _FILES[check_choice("split", split, SPLITS)], _need(data_dir, "Boxes")
     if subset in (None, folder.resolve().name) and (folder/name).is_file(): return folder/name
-    found = sorted(p.parent.name for p in folder.glob(f"*/{name}"))
+    found = sorted(p.parent.name for p in folder.glob(f"*/{name}") if p.is_file())
     if not found: raise FileNotFoundError(f"Boxes: {folder} holds no {subset or _SUBSET}/{name}; data_dir is the folder with objects.txt and the task's subsets, or a subset's folder")
     return folder/check_choice("option subset of Boxes", subset or _SUBSET, found)/name
 
@@ -241,6 +241,9 @@ def _parse_row(row, where): # text and objects of a line
     if not mask or not text.strip(): raise ValueError(f"{where}: sentence_masked should be a text with {_MASK} behind it, found {row['sentence_masked'][-60:]!r}")
     before, mask, content = row["masked_content"].partition(_MASK)
     if not mask or before.strip(): raise ValueError(f"{where}: masked_content should start with {_MASK}, found {row['masked_content'][:60]!r}")
+    if not re.sub(r"^\s*contains\b|[\s.]", "", content):
+        found = row["masked_content"][:60]
+        raise ValueError(f"{where}: masked_content should name objects behind {_MASK}, or say nothing or is empty, found {found!r}")
     content = re.sub(r"^\s*(contains\b|is empty\b)|[\s.]+$", "", content) # the other variants of the task mask the verb, too
     parts = [re.sub(r"^the\b", "", p.strip()).strip().lower() for p in re.split(r"\band\b|,", content)]
     return text.strip(), [p for p in parts if p and p!="nothing"]

@@ -9,22 +9,37 @@ __all__ = ['MORAL_FOUNDATIONS', 'PRIMARY_EMOTIONS', 'SECONDARY_EMOTIONS', 'LETTE
 # %% ../nbs/00g_corpora.ipynb #dd36909b
 import ast, json, re, warnings
 from hashlib import sha256
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _need, _options, _plain, _read_table, _TABLES
+from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _need, _one_vote_each, _options, _plain, _read_table, _TABLES
 
 # %% ../nbs/00g_corpora.ipynb #48011307
 def _need_columns(df, names, source): # every one of `names` is a column
     for n in names: check_choice(f"column for {n} of {source}", n, list(df.columns))
 
-def _filled(df, column, source): # a column as strings, none of them empty
-    bad = df[column].isna() | (df[column].astype(str).str.strip()=="")
-    if bad.any(): raise ValueError(f"{source}, row {df.index[bad.argmax()]+1}: no {column}")
-    return df[column].map(_plain)
+def _is_name(cell): # a text or a whole number, not a truth value
+    return isinstance(cell, str) or isinstance(cell, Real) and not isinstance(cell, bool) and float(cell).is_integer()
+
+def _filled(df, column, source, text=False): # a column as strings, none of them empty; text: numbers are refused
+    cells = df[column]
+    missing = cells.isna() | (cells.map(str).str.strip()=="")
+    if missing.any(): raise ValueError(f"{source}, row {df.index[missing.argmax()]+1}: no {column}")
+    odd = ~cells.map(lambda cell: isinstance(cell, str) or not text and _is_name(cell)).astype(bool)
+    if odd.any():
+        right, found = "a text" if text else "a text or a whole number", str(cells.iloc[odd.argmax()])[:60]
+        raise ValueError(f"{source}, row {df.index[odd.argmax()]+1}: {column} must be {right}, found {found!r}")
+    return cells.map(_plain)
+
+def _one_value_each(df, column, path, name): # refuse a table in which one id has two values
+    two = df.groupby("id")[column].transform("nunique", dropna=False) > 1
+    if not two.any(): return
+    row, doc = df.index[two.argmax()] + 1, df["id"].iloc[two.argmax()]
+    raise ValueError(f"{path}, row {row}: the rows of {doc} differ in their {name}")
 
 def _encode(cells, names, source): # lists of label names, indexed by row -> (n_rows, n_labels) 0/1
     at, out = {n.lower(): k for k,n in enumerate(names)}, np.zeros((len(cells), len(names)), np.float32)
@@ -37,7 +52,7 @@ def _share(votes, doc): # (n_votes, n_labels), (n_votes,) -> (n_docs, n_labels) 
     total = np.zeros((doc.max() + 1, votes.shape[1])); np.add.at(total, doc, votes)
     return total/np.bincount(doc)[:,None]
 
-def _at_least_half(votes, doc): return _share(votes, doc) >= .5
+def _at_least_half(votes, doc): return _share(votes, doc) >= .5 - 1e-6 # thirds of a vote add up to a half only nearly
 
 def _most_frequent(votes, doc): # one-hot; a tie goes to the label that was named first
     share, first = _share(votes, doc), np.full((doc.max() + 1, votes.shape[1]), len(votes))
@@ -45,13 +60,21 @@ def _most_frequent(votes, doc): # one-hot; a tie goes to the label that was name
     np.minimum.at(first, (doc[row], label), row)
     return np.eye(votes.shape[1])[np.where(share==share.max(1, keepdims=True), first, len(votes)).argmin(1)]
 
-def _from_votes(name, split, labels, rows, votes, gold): # rows: id, text, annotator of each judgement; gold: (votes, doc) -> (n_docs, n_labels)
+def _from_votes(
+    name, split, labels,
+    rows, # id, text, annotator of each judgement
+    votes, # (n_judgements, n_labels)
+    gold, # (votes, doc) -> (n_docs, n_labels)
+    notes=(), # what was left out before
+):
     if not len(rows): raise ValueError(f"{name}: the split {split!r} has no document with a judgement that counts")
-    twice, names = int(rows.duplicated(["id", "annotator"]).sum()), list(labels.names)
-    if twice: warnings.warn(f"{name} {split}: {twice:,} of {len(rows):,} judgements are by somebody who judged the same document before; each person's are averaged into one vote", stacklevel=3)
-    one = pd.DataFrame(votes, columns=names).assign(id=rows.id.to_numpy(), annotator=rows.annotator.to_numpy()).groupby(["id", "annotator"], sort=False).mean().reset_index()
-    doc, ids = pd.factorize(one.id); votes = one[names].to_numpy(np.float32)
-    return _docs(name, split, labels, ids, rows.drop_duplicates("id").text, gold(votes, doc), votes, doc, one.annotator)
+    doc, ids = pd.factorize(rows["id"])
+    votes, doc, who, twice = _one_vote_each(np.asarray(votes, float), doc, rows.annotator)
+    if twice:
+        again = "by somebody who judged the same document before; each person's are averaged into one vote"
+        notes = [*notes, f"{name} {split}: {twice:,} of {len(rows):,} judgements are {again}"]
+    texts = rows.drop_duplicates("id").text
+    return _docs(name, split, labels, ids, texts, gold(votes, doc), votes, doc, who, notes)
 
 # %% ../nbs/00g_corpora.ipynb #c3ff2efb
 MORAL_FOUNDATIONS = ("authority", "care", "equality", "loyalty", "proportionality", "purity")
@@ -70,6 +93,8 @@ def _read_splits(path): # {split: {text: id}}
         raise ValueError(f"{path}{f', line {mark.line+1}' if mark else ''}: not valid YAML ({getattr(error, 'problem', None) or str(error).splitlines()[0]})") from None
     ok = isinstance(found, dict) and found and all(isinstance(texts, dict) and texts for texts in found.values())
     if not ok: raise ValueError(f"{path}: for each split, the ids of its texts are expected, such as {{dev: {{some text: '17'}}}}")
+    odd = next((x for texts in found.values() for pair in texts.items() for x in pair if not _is_name(x)), "")
+    if odd!="": raise ValueError(f"{path}: texts and ids must be texts or whole numbers, found {odd!r}; put quotes around it")
     twice = pd.Series([str(i) for texts in found.values() for i in texts.values()]).value_counts()
     if twice.iloc[0] > 1: raise ValueError(f"{path}: id {twice.index[0]!r} stands for {twice.iloc[0]} texts; every text needs an id of its own")
     return {str(split): {str(text): str(i) for text,i in texts.items()} for split, texts in found.items()}
@@ -83,7 +108,7 @@ def _mfrc_table(data_dir): # a row a judgement, and where the table comes from
     return _read_table(files[0]), files[0]
 
 def _mfrc_labels(annotation): # label names in one annotation; None: the row does not count
-    names = [n.strip() for n in annotation.split(",") if n.strip()]
+    names = [n.strip() for n in annotation.split(",") if n.strip()] or [annotation] # commas alone are no label: `_encode` refuses them
     moral = [n for n in names if n.lower() not in _NOT_MORAL]
     return moral if len(moral)==len(names) or len(names)==1 else None
 
@@ -104,11 +129,19 @@ def load_mfrc(
     splits = _read_splits(path); ids = splits[check_choice(f"split of {path}", split, list(splits))]
     df, source = _mfrc_table(data_dir)
     _need_columns(df, ("text", "annotator", "annotation"), source)
+    textless = df.text.isna()
+    df = df[~textless]
+    df = df.assign(text=_filled(df, "text", source, text=True))
     _check_texts(df, splits, source)
     df = df[df.text.isin(ids)]
-    cells = _filled(df, "annotation", source).map(_mfrc_labels).dropna()
+    cells = _filled(df, "annotation", source, text=True).map(_mfrc_labels).dropna()
+    skipped = len(df) - len(cells)
+    notes = [f"MFRC: {textless.sum():,} judgements of no text are left out"] if textless.any() else []
+    if skipped:
+        why = "contradict themselves (Non-Moral or Thin Morality beside another label) and are left out"
+        notes.append(f"MFRC {split}: {skipped:,} of {len(df):,} judgements {why}")
     rows = pd.DataFrame(dict(id=df.text.map(ids), text=df.text, annotator=_filled(df, "annotator", source))).loc[cells.index]
-    return _from_votes("MFRC", split, LabelSet(MORAL_FOUNDATIONS), rows, _encode(cells, MORAL_FOUNDATIONS, source), _at_least_half)
+    return _from_votes("MFRC", split, LabelSet(MORAL_FOUNDATIONS), rows, _encode(cells, MORAL_FOUNDATIONS, source), _at_least_half, notes)
 
 # %% ../nbs/00g_corpora.ipynb #bd020ef1
 PRIMARY_EMOTIONS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -120,16 +153,22 @@ def _bare(names): return names.astype(str).str.strip().str.removesuffix(".wav")
 
 def _msp_ids(data_dir, split): # ids of a split
     path = Path(data_dir)/"Labels"/"labels_consensus.csv"
-    df = _read_table(_need(path, "MSPPodcast")); _need_columns(df, ("FileName", "Split_Set"), path)
-    ids = set(_bare(df.FileName[df.Split_Set.isin(_SETS[check_choice("split", split, list(_SETS))])]))
+    df = _read_table(_need(path, "MSPPodcast"))
+    _need_columns(df, ("FileName", "Split_Set"), path)
+    files = pd.DataFrame(dict(id=_bare(_filled(df, "FileName", path)), part=df.Split_Set))
+    _one_value_each(files, "part", path, "Split_Set")
+    ids = set(files["id"][files.part.isin(_SETS[check_choice("split", split, list(_SETS))])])
     if not ids: raise ValueError(f"{path}: no row has Split_Set {' or '.join(_SETS[split])} (there are: {', '.join(sorted(map(str, df.Split_Set.unique())))})")
     return ids
 
 def _msp_texts(data_dir, ids): # {id: transcript}
     path, texts = Path(data_dir)/"transcripts.csv", Path(data_dir)/"Transcripts"
-    if not path.exists() and texts.is_dir(): return {i: (texts/f"{i}.txt").read_text(encoding="utf-8-sig").strip() for i in ids if (texts/f"{i}.txt").exists()}
-    df = _read_table(_need(path, "MSPPodcast")); _need_columns(df, ("id", "text"), path)
-    return {i: t for i,t in zip(_bare(df.id), df.text) if i in ids}
+    if not path.exists() and texts.is_dir(): return {i: (texts/f"{i}.txt").read_text(encoding="utf-8-sig").strip() for i in ids if (texts/f"{i}.txt").is_file()}
+    df = _read_table(_need(path, "MSPPodcast"))
+    _need_columns(df, ("id", "text"), path)
+    df = df.assign(id=_bare(_filled(df, "id", path)), text=df.text.fillna(""))
+    _one_value_each(df, "text", path, "text")
+    return {i: t for i,t in zip(df["id"], df.text) if i in ids}
 
 # %% ../nbs/00g_corpora.ipynb #2efcc5a1
 def _msp_judgements(path, ids): # id, annotator, primary, secondary of the judgements of `ids`, indexed by row
@@ -138,7 +177,7 @@ def _msp_judgements(path, ids): # id, annotator, primary, secondary of the judge
     df = df[df["id"].isin(ids)]
     if "EmoClass_Major" in df:
         _need_columns(df, ("WorkerID", "EmoClass_Second"), path)
-        return pd.DataFrame(dict(id=df["id"], annotator=_filled(df, "WorkerID", path), primary=df.EmoClass_Major, secondary=df.EmoClass_Second))
+        return pd.DataFrame(dict(id=df["id"], annotator=_filled(df, "WorkerID", path), primary=df.EmoClass_Major.fillna(""), secondary=df.EmoClass_Second.fillna("")))
     _need_columns(df, ("EmoDetail",), path)
     parts = df.EmoDetail.str.extract(_DETAIL)
     bad = parts.annotator.isna()
@@ -161,10 +200,15 @@ def load_msp_podcast(
     ids, path = _msp_ids(data_dir, split), Path(data_dir)/"Labels"/"labels_detailed.csv"
     texts = {i: t for i,t in _msp_texts(data_dir, ids).items() if t.strip()}
     rows = _msp_judgements(path, set(texts))
-    if not multi: rows = rows[(rows.primary.str.strip()!="") & ~rows.primary.str.contains("other", case=False)]
+    everything = len(rows)
+    rows = rows[(rows.secondary if multi else rows.primary).str.strip()!=""]
+    if not multi: rows = rows[~rows.primary.str.contains("other", case=False)]
+    left_out = everything - len(rows)
+    note = f"MSPPodcast {split}: {left_out:,} of {everything:,} judgements name none of the emotions and are left out"
+    notes = [note] if left_out else []
     cells = rows.secondary.map(_secondary) if multi else rows.primary.map(lambda x: [x.strip()])
     labels = LabelSet(SECONDARY_EMOTIONS) if multi else LabelSet(PRIMARY_EMOTIONS, allows_none=False, multi=False)
-    return _from_votes("MSPPodcast", split, labels, rows.assign(text=rows["id"].map(texts)), _encode(cells, labels.names, path), _at_least_half if multi else _most_frequent)
+    return _from_votes("MSPPodcast", split, labels, rows.assign(text=rows["id"].map(texts)), _encode(cells, labels.names, path), _at_least_half if multi else _most_frequent, notes)
 
 # %% ../nbs/00g_corpora.ipynb #e6acb749
 _HARM = dict(zip(("in", "out"), ("HARMFUL_IF_IN", "HARMFUL_IF_OUT")))
@@ -177,7 +221,8 @@ def _lex_book(path): # POST, HARMFUL_IF_IN, HARMFUL_IF_OUT and the annotator of 
     for sheet, df in sheets.items(): _need_columns(df, ("POST", *_HARM.values()), f"{path}, sheet {sheet!r}")
     df = pd.concat([df[["POST", *_HARM.values()]] for df in sheets.values()])
     values = df[list(_HARM.values())].apply(pd.to_numeric, errors="coerce")
-    return values.assign(post=df.POST.astype(str).str.strip(), annotator=path.stem)[values.isin((0, .5, 1)).all(axis=1)]
+    counts = values.isin((0, .5, 1)).all(axis=1) & df.POST.map(lambda post: isinstance(post, str))
+    return values.where(counts).assign(post=df.POST.astype(str).str.strip(), annotator=path.stem)
 
 def _lex_judgements(where): # of all annotators
     files = sorted((p for p in where.glob("Annotator*.xlsx") if p.stem[9:].isdigit()), key=lambda p: int(p.stem[9:]))
@@ -186,22 +231,28 @@ def _lex_judgements(where): # of all annotators
 
 # %% ../nbs/00g_corpora.ipynb #46b1e794
 def _lex_ids(path, split): # ids of a split
-    try: splits = json.loads(_need(path, "QueerReclaimLex").read_text(encoding="utf-8-sig"))
+    if not _need(path, "QueerReclaimLex").is_file(): raise ValueError(f"{path} is no regular file")
+    try: splits = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not (isinstance(splits, dict) and all(isinstance(ids, list) for ids in splits.values())): raise ValueError(f"{path}: a list of ids for each split is expected, such as {{\"train\": [\"1-queer\"], \"test\": []}}")
+    odd = next((i for ids in splits.values() for i in ids if not _is_name(i)), "")
+    if odd!="": raise ValueError(f"{path}: ids must be texts or whole numbers, found {odd!r}")
     if split not in splits: raise ValueError(f"QueerReclaimLex has no split {split!r}; {path.name} has {', '.join(splits)}")
     return {str(i) for i in splits[split]}
 
 def _lex_posts(path, ids, split): # id, text of a split's sentences, in the table's order
     df = _read_table(_need(path, "QueerReclaimLex")); _need_columns(df, ("template_idx", "term", "template"), path)
-    posts = pd.DataFrame(dict(id=_filled(df, "template_idx", path) + "-" + _filled(df, "term", path), text=_filled(df, "template", path))).drop_duplicates()
+    posts = pd.DataFrame(dict(id=_filled(df, "template_idx", path) + "-" + _filled(df, "term", path), text=_filled(df, "template", path, text=True))).drop_duplicates()
+    _one_value_each(posts, "text", path, "template")
     absent = sorted(ids - set(posts["id"]))
     if absent: warnings.warn(f"QueerReclaimLex {split}: {len(absent)} of {len(ids)} ids of balanced-splits.json are not in {path.name}, e.g. {absent[0]}", stacklevel=3)
     return posts[posts["id"].isin(ids)].assign(post=lambda d: d.text.str.strip())
 
 # %% ../nbs/00g_corpora.ipynb #bd0db6e4
+def _more_than_half(votes, doc): return _share(votes, doc) > .5 + 1e-6
+
 def _yes_no(votes, doc): # one-hot of (harm, no harm): harm if its mean is above one half
-    return np.eye(2)[(_share(votes, doc)[:,0] <= .5).astype(int)]
+    return np.eye(2)[(~_more_than_half(votes, doc)[:,0]).astype(int)]
 
 def load_queer_reclaim_lex(
     split:str, # train or test
@@ -215,9 +266,13 @@ def load_queer_reclaim_lex(
     if data_dir is None: raise ValueError("QueerReclaimLex is not on the Hub: give its folder with data_dir (QueerReclaimLex.csv, balanced-splits.json, Annotations/)")
     at = Path(data_dir)
     rows = _lex_posts(at/"QueerReclaimLex.csv", _lex_ids(at/"balanced-splits.json", split), split).merge(_lex_judgements(at/"Annotations"), on="post")
+    unclear = rows[list(_HARM.values())].isna().any(axis=1)
+    note = f"{unclear.sum():,} of {len(rows):,} judgements hold something else than 0, .5 or 1 and are left out"
+    notes = [f"QueerReclaimLex {split}: {note}"] if unclear.any() else []
+    rows = rows[~unclear]
     if variant=="both": labels, votes = LabelSet(("ingroup harm", "outgroup harm")), rows[list(_HARM.values())].to_numpy(np.float32)
     else: labels, votes = LabelSet(("harm", "no harm"), allows_none=False, multi=False, file_order=("no harm", "harm")), np.stack([rows[_HARM[variant]], 1 - rows[_HARM[variant]]], 1)
-    docs = _from_votes("QueerReclaimLex", split, labels, rows, votes, (lambda v, doc: _share(v, doc) > .5) if variant=="both" else _yes_no)
+    docs = _from_votes("QueerReclaimLex", split, labels, rows, votes, _more_than_half if variant=="both" else _yes_no, notes)
     return docs.take(np.flatnonzero((docs.human().probs != .5).all(1))) if discard else docs
 
 # %% ../nbs/00g_corpora.ipynb #26f4d05d
@@ -234,12 +289,14 @@ def _mmlu_options(cell, where): # a question's options
     except (ValueError, SyntaxError): options = None
     if not isinstance(options, (list, tuple, np.ndarray)): raise ValueError(f"{where}: options must be a list of texts, found {str(cell)[:60]!r}")
     if not 2 <= len(options) <= len(LETTERS): raise ValueError(f"{where}: 2 to {len(LETTERS)} options expected, found {len(options)}")
-    return [str(x) for x in options]
+    odd = [x for x in options if not isinstance(x, str)]
+    if odd: raise ValueError(f"{where}: options must be a list of texts, found {odd[0]!r} among them")
+    return list(options)
 
 def _mmlu_answer(row, n_options, where): # its letter; the two columns must agree where there are both
     number, letter = row.get("answer_index"), row.get("answer")
     if "answer_index" not in row: return check_choice(f"answer in {where}", str(letter).strip(), LETTERS[:n_options])
-    k = pd.to_numeric(number, errors="coerce")
+    k = np.nan if isinstance(number, (bool, np.bool_)) else pd.to_numeric(number, errors="coerce")
     if not (0 <= k < n_options and k % 1==0): raise ValueError(f"{where}: answer_index {number!r} is none of its {n_options} options (0 to {n_options-1})")
     if "answer" in row and str(letter).strip()!=LETTERS[int(k)]: raise ValueError(f"{where}: answer {letter!r} and answer_index {number} ({LETTERS[int(k)]}) disagree")
     return LETTERS[int(k)]
@@ -255,8 +312,10 @@ def load_mmlu_pro(
     if not isinstance(o["delimiter"], str): raise ValueError(f"option delimiter of MMLUPro must be a text, got {o['delimiter']!r}")
     df, source = _mmlu_table(data_dir, "test" if check_choice("split", split, ("train", "dev", "test"))=="test" else "validation")
     _need_columns(df, ("question_id", "question", "options", "answer_index" if "answer_index" in df or "answer" not in df else "answer") + ("category",)*(o["category"] is not None), source)
-    ids, questions = _filled(df, "question_id", source), _filled(df, "question", source)
-    if o["category"] is not None: df = df[df.category==check_choice(f"category of {source}", o["category"], sorted(df.category.unique()))]
+    ids, questions = _filled(df, "question_id", source), _filled(df, "question", source, text=True)
+    if o["category"] is not None:
+        categories = _filled(df, "category", source, text=True)
+        df = df[categories==check_choice(f"category of {source}", o["category"], sorted(categories.unique()))]
     texts, answers = [], []
     for n, row in zip(df.index, df.to_dict("records")):
         where = f"{source}, row {n+1}"; choices = _mmlu_options(row["options"], where)
@@ -279,7 +338,7 @@ def _trec_lines(path): # text and label of each line of an original file
 def _trec_table(data_dir, part): # text, coarse_label, and where they come from
     if data_dir is None: return _hub("CogComp/trec", None, part).to_pandas(), "Hub dataset CogComp/trec"
     name = dict(train="train_5500.label", test="TREC_10.label")[part]
-    path = next((p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir)/n).exists()), None)
+    path = next((p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir)/n).is_file()), None)
     if path is None: raise FileNotFoundError(f"TREC: {data_dir} holds neither {name} nor {part}.csv")
     return _trec_lines(path) if path.suffix!=".csv" else _read_table(path), path
 
@@ -301,6 +360,6 @@ def load_trec(
     unknown = ~cells.str.lower().isin(names)
     if unknown.any(): check_choice(f"label in row {unknown.idxmax()+1} of {source}", cells[unknown.idxmax()], [*TREC_LABELS, *TREC_LABELS.values()])
     labels = LabelSet(tuple(sorted(TREC_LABELS.values())), allows_none=False, multi=False, file_order=tuple(TREC_LABELS.values()))
-    gold, texts = _encode(cells.map(lambda x: [names[x.lower()]]), labels.names, source), _filled(df, "text", source)
+    gold, texts = _encode(cells.map(lambda x: [names[x.lower()]]), labels.names, source), _filled(df, "text", source, text=True)
     rows = [k for k,t in enumerate(texts) if _is_dev(t)==(split=="dev")] if part=="train" and held_out else list(range(len(df)))
     return _docs("TREC", split, labels, [f"{part}-{k}" for k in rows], texts.iloc[rows], gold[rows])

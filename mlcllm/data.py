@@ -219,20 +219,66 @@ def _numbers(lists, n, where): # lists of label numbers -> (n_docs, n) 0/1
     return out
 
 # %% ../nbs/00_data.ipynb #8fa6ddc8
-def _go_raters(data_dir, names): # a DataFrame of raters' votes, or None
-    if data_dir is None:
-        df = _hub("google-research-datasets/go_emotions", "raw", "train").to_pandas()
-    else:
-        files = sorted(Path(data_dir).glob("goemotions_*.csv")) or sorted(Path(data_dir).glob("full_dataset/goemotions_*.csv"))
-        if not files: return None
-        df = pd.concat([read_csv(f) for f in files], ignore_index=True)
-    lacking = [c for c in ["id", "rater_id", "example_very_unclear", *names] if c not in df]
-    if lacking: raise ValueError(f"GoEmotions' raters' files lack the columns {lacking}")
-    df = df[~df.example_very_unclear.astype(str).str.lower().isin(["true", "1"])].reset_index(drop=True)
-    bad = ~df[names].apply(pd.to_numeric, errors="coerce").isin([0, 1]).all(axis=1)
-    if bad.any(): raise ValueError(f"GoEmotions' raters' files: comment {df.id[bad.argmax()]!r}, rater {df.rater_id[bad.argmax()]!r}: emotion columns must hold 0 or 1")
-    return df
+_UNKNOWN = ("", "nan", "none", "null", "na", "<na>", "-1", "-1.0")
+_BITS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1} | dict.fromkeys(_UNKNOWN, np.nan)
 
+def _zero_or_one(column): # 0 or 1; nan where a cell says that nothing is known; 2 where it is anything else
+    return column.map({x: _BITS.get(str(x).strip().lower(), 2) for x in column.unique()}).astype(float)
+
+def _go_table_of_raters(df, source, names): # id, rater_id, the emotions as 0, 1 or nan, and `unclear`
+    columns = ["id", "rater_id", "example_very_unclear", *names]
+    lacking = [c for c in columns if c not in df]
+    if lacking: raise ValueError(f"GoEmotions' raters' files lack the columns {lacking}: {source}")
+    df = df[columns].reset_index(drop=True)
+    values = df.assign(**{n: _zero_or_one(df[n]) for n in names})
+    flags = {"true": True, "1": True, "false": False, "0": False}
+    unclear = df.example_very_unclear.map(str).str.strip().str.lower().map(flags)
+    nameless = df[["id", "rater_id"]].map(lambda x: pd.isna(x) or not str(x).strip())
+    faults = {"emotion columns must hold 0 or 1 (an empty cell: unknown)": values[names].eq(2).any(axis=1),
+              "example_very_unclear must be True or False": unclear.isna(),
+              "id and rater_id are expected": nameless.any(axis=1)}
+    for fault, bad in faults.items():
+        if not bad.any(): continue
+        row = bad.argmax()
+        where = f"{source}, row {row+1}, comment {df.id[row]!r}, rater {df.rater_id[row]!r}"
+        raise ValueError(f"GoEmotions' raters' files: {where}: {fault}")
+    return values.assign(id=df.id.map(_plain), rater_id=df.rater_id.map(_plain), unclear=unclear.astype(bool))
+
+# %% ../nbs/00_data.ipynb #52c34157
+def _go_raters(data_dir, names): # a DataFrame of raters' rows, or None
+    if data_dir is None:
+        repo = "google-research-datasets/go_emotions"
+        return _go_table_of_raters(_hub(repo, "raw", "train").to_pandas(), repo, names)
+    folders = (Path(data_dir), Path(data_dir)/"full_dataset")
+    files = next((f for folder in folders if (f := sorted(folder.glob("goemotions_*.csv")))), [])
+    tables = [_go_table_of_raters(read_csv(f), f, names) for f in files]
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+def _one_vote_each(votes, doc, who): # a person's votes for one document averaged, and how many votes that saved
+    number, pairs = pd.MultiIndex.from_arrays([doc, np.asarray(who, str)]).factorize()
+    total = np.zeros((len(pairs), votes.shape[1]))
+    np.add.at(total, number, votes)
+    mean = total/np.bincount(number, minlength=len(pairs))[:,None]
+    doc, who = pairs.get_level_values(0).to_numpy(int), pairs.get_level_values(1).to_numpy(str)
+    return mean, doc, who, len(votes) - len(pairs)
+
+# %% ../nbs/00_data.ipynb #76ffbd0f
+def _go_votes(raters, ids, split, pool): # votes, doc, who and notes; pool: (n, n_emotions) -> (n, n_labels)
+    raters = raters[raters.id.isin(ids)]
+    emotions = [c for c in raters if c not in ("id", "rater_id", "example_very_unclear", "unclear")]
+    incomplete = ~raters.unclear & raters[emotions].isna().any(axis=1)
+    kept = raters[~raters.unclear & ~incomplete]
+    row = pd.Series(np.arange(len(ids)), index=list(ids))
+    said = pool(kept[emotions].to_numpy(np.float32))
+    votes, doc, who, twice = _one_vote_each(said, row[kept.id].to_numpy(), kept.rater_id)
+    again = "are by somebody who judged the same post before; each person's are averaged into one vote"
+    counts = {"raters' judgements are marked as very unclear and left out": int(raters.unclear.sum()),
+              "raters' judgements have an empty cell and are left out": int(incomplete.sum()),
+              f"raters' judgements {again}": twice,
+              f"of {len(ids):,} posts have no rater's vote and so no human distribution": len(ids) - len(set(doc))}
+    return votes, doc, who, [f"GoEmotions {split}: {n:,} {what}" for what, n in counts.items() if n]
+
+# %% ../nbs/00_data.ipynb #a3f12380
 def load_goemotions(split, data_dir=None, options=None)->AnnotatedDocs:
     "GoEmotions; option `clustering`: clusters (the default), none (27 emotions) or a JSON file {cluster: [emotions]}"
     o = _options("GoEmotions", options, clustering=None)
@@ -243,9 +289,8 @@ def load_goemotions(split, data_dir=None, options=None)->AnnotatedDocs:
     gold = _pool(values, names, clusters, labels)
     raters = _go_raters(data_dir, emotions)
     if raters is None: return _docs("GoEmotions", split, labels, ids, texts, gold)
-    row = pd.Series(np.arange(len(ids)), index=list(ids))
-    raters = raters[raters.id.isin(row.index)]
-    return _docs("GoEmotions", split, labels, ids, texts, gold, _pool(raters[emotions].to_numpy(np.float32), emotions, clusters, labels), row[raters.id].to_numpy(), raters.rater_id)
+    votes, doc, who, notes = _go_votes(raters, ids, split, lambda votes: _pool(votes, emotions, clusters, labels))
+    return _docs("GoEmotions", split, labels, ids, texts, gold, votes, doc, who, notes)
 
 # %% ../nbs/00_data.ipynb #5f0ee54f
 _LANGUAGES = dict(english="En", arabic="Ar", spanish="Es")
@@ -386,6 +431,7 @@ def _later(module, function): # a loader of a later notebook, imported when it i
 DATASETS = dict(demo=load_demo, GoEmotions=load_goemotions, SemEval=load_semeval, HateXplain=load_hatexplain, HateXplainTargets=load_hatexplain_targets) | {
     name: _later(module, function) for name, module, function in (
         ("MFRC", "corpora", "load_mfrc"), ("MSPPodcast", "corpora", "load_msp_podcast"), ("QueerReclaimLex", "corpora", "load_queer_reclaim_lex"),
+        ("ConvAbuse", "more_corpora", "load_convabuse"), ("REDv2", "more_corpora", "load_redv2"),
         ("Boxes", "boxes", "load_boxes"), ("MMLUPro", "corpora", "load_mmlu_pro"), ("TREC", "corpora", "load_trec"))}
 SPLITS = ("train", "dev", "test")
 

@@ -79,6 +79,9 @@ def _into(what, one=False): return f"Classify the following inputs into {'one of
 _EMOTIONS, _MORAL, _HARMS = _into("emotions"), _into("moral foundations"), _into("harms")
 _ONE_OF = _into("options", one=True) + " Output exactly one label and no others.\n\n"
 _GROUPS = _into("targeted groups")
+_ABUSE = _into("kinds of abuse") + " What counts is the last thing that the user says."
+_DEGREE = _into("degrees of abuse", one=True) + " What counts is the last thing that the user says. Output exactly one label and no others."
+_ROMANIAN = "Classify the following tweets, which are in Romanian, into all of the following emotions that apply to each: {labels}."
 _ANY = "Classify the following inputs into none, one, or multiple of the following labels per input: {labels}."
 _QA, _QUOTED, _ASSESSED = "Question: {text}\nAnswer: {label}\n\n", "Input: `{text}`\n{label}\n\n", "Input: `{text}`\nAssessment: {label}\n\n"
 _BOXES = Template("Each setting says what some boxes hold and what is then done with their contents. Name everything that the box asked about holds at the end, or none if it is empty. The objects are {labels}.\n\n",
@@ -96,6 +99,8 @@ TEMPLATES = { # family -> dataset -> Template
         "MSPPodcast": Template(_ONE_OF, _QA), "MSPPodcast multi": Template(_EMOTIONS + "\n", "Input: {text}\n{label}\n"),
         "QueerReclaimLex": Template(_ONE_OF, _ASSESSED), "QueerReclaimLex multi": Template(_HARMS + "\n\n", _ASSESSED),
         "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": Template(_ONE_OF, _ASSESSED),
+        "ConvAbuse": Template(_ABUSE + "\n\n", "Input: {text}\nKind(s) of abuse: {label}\n\n"), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
+        "REDv2": Template(_ROMANIAN + "\n", "Input: {text}\n{label}\n"),
         "multi": Template(_ANY + "\n", "Input: {text}\n{label}\n"),
         "single": Template(_ONE_OF, _QA),
     },
@@ -108,6 +113,8 @@ TEMPLATES = { # family -> dataset -> Template
         "MSPPodcast": Template(_into("emotions", one=True) + "\n\n", _QUOTED), "MSPPodcast multi": Template(_EMOTIONS + "\n\n", _QUOTED),
         "QueerReclaimLex": Template(_ONE_OF, _ASSESSED), "QueerReclaimLex multi": Template(_HARMS + "\n\n", _QUOTED),
         "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": Template(_ONE_OF, _ASSESSED),
+        "ConvAbuse": Template(_ABUSE + "\n\n", _QUOTED), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
+        "REDv2": Template(_ROMANIAN + "\n\n", _QUOTED),
         "multi": Template(_ANY + "\n\n", _QUOTED),
         "single": Template(_ONE_OF, _QUOTED),
     },

@@ -229,6 +229,7 @@ ROWS = [ # lines of the dev file, and what the one line says
     ([{"sample_id": 1}], "line 1: no field 'sentence_masked'"), ([row(), {k: v for k, v in row().items() if k != "sample_id"}], "line 2: no field 'sample_id'"), ([row(sample_id=None)], "line 1: sample_id should be a number or text, found None"),
     ([row(sample_id=1.5)], "found 1.5"), ([row() | dict(masked_content=3)], "masked_content should be text, found 3"), ([row(text="Box 0 contains")], "line 1: sentence_masked should be a text with <extra_id_0> behind it"),
     ([row(text="<extra_id_0> .")], "sentence_masked should be"), ([row() | dict(masked_content="the rock")], "masked_content should start with <extra_id_0>"),
+    ([row("")], "line 1: masked_content should name objects"), ([row(" .")], "masked_content should name objects"), ([row("contains .")], "masked_content should name objects"),
     ([row(), row("the rock and the sant")], "line 2, document 7-1 'sant'; did you mean 'sand'?"), ([row("rock sand")], "unknown object")]
 
 

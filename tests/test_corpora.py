@@ -130,7 +130,8 @@ def test_a_person_has_one_vote_whatever_the_order_of_rows(tmp_path):
     rows = ["a,p,Care", "a,q,Care", "a,p,Non-Moral", "b,p,Purity"]
     for order in (rows, rows[::-1]):
         write(tmp_path, {"splits.yaml": SPLITS, "mine.csv": HEAD + "\n".join(order) + "\n"})
-        with pytest.warns(UserWarning, match="1 of 4 judgements are by somebody who judged the same document before"): docs = load_mfrc("dev", tmp_path)
+        docs = load_mfrc("dev", tmp_path)
+        assert docs.notes[0].startswith("MFRC dev: 1 of 4 judgements are by somebody who judged the same document before")
         human = dict(zip(docs.ids, docs.human().probs))
         assert sorted(docs.n_annotators) == [1, 2] and human["1"][1] == .75 and human["2"].tolist() == [0, 0, 0, 0, 0, 1]
 
@@ -201,6 +202,23 @@ def test_queer_reclaim_lex_keeps_half_votes_and_discards_the_ambiguous(tmp_path,
     with pytest.warns(UserWarning): assert load_queer_reclaim_lex("train", tmp_path, {"variant": variant, "discard_ambiguous": True}).ids == ("2-poet",)
 
 
+def test_what_does_not_count_is_noted(tmp_path):
+    mfrc = write(tmp_path / "mfrc", MFRC | {"mine.csv": HEAD + 'a,p,Care\na,q,"Care,Non-Moral"\n'})
+    assert load_mfrc("dev", mfrc).notes == ("MFRC dev: 1 of 2 judgements contradict themselves (Non-Moral or Thin Morality beside another label) and are left out",)
+    msp = write(tmp_path / "msp", MSP | {"Labels/labels_detailed.csv": MSP["Labels/labels_detailed.csv"] + 'x.wav,"W2; Other-x; Sad; A:1; V:1; D:1;"\nx.wav,"W3; ; Sad; A:1; V:1; D:1;"\n'})
+    assert load_msp_podcast("train", msp).notes == ("MSPPodcast train: 2 of 3 judgements name none of the emotions and are left out",)
+    lex = write(tmp_path / "lex", LEX)
+    book(lex, "Annotator1.xlsx", [["a poet", 0, "?"]]); book(lex, "Annotator2.xlsx", [["a poet", 1, .5], ["a poet", 0, None]])
+    docs = load_queer_reclaim_lex("train", lex)
+    assert docs.notes == ("QueerReclaimLex train: 2 of 3 judgements hold something else than 0, .5 or 1 and are left out",) and docs.human().probs.tolist() == [[1, .5]]
+
+
+def test_texts_that_are_missing_are_left_out_and_counted(tmp_path):
+    write(tmp_path, {"splits.yaml": SPLITS, "mine.jsonl": '{"text": "a", "annotator": "p", "annotation": "Care"}\n{"text": null, "annotator": "p", "annotation": "Care"}\n'})
+    docs = load_mfrc("dev", tmp_path)
+    assert docs.ids == ("1",) and docs.notes == ("MFRC: 1 judgements of no text are left out",)
+
+
 # MMLU-Pro and TREC
 
 QUESTION = dict(question_id=7, question="Which?", options=["x", "y"], answer="B", answer_index=1, category="math")
@@ -251,6 +269,10 @@ BAD = [
     (load_mfrc, MFRC, "dev", {"split": "x"}, "did you mean 'splits'?"),
     (load_mfrc, MFRC, "tets", None, "did you mean 'dev'?"),
     (load_mfrc, MFRC | {"splits.yaml": "dev: {a: '1'\ntrain"}, "dev", None, "splits.yaml, line 2: not valid YAML"),
+    (load_mfrc, MFRC | {"splits.yaml": "dev: {a: '1', no: '2'}\n"}, "dev", None, "texts and ids must be texts or whole numbers, found False; put quotes around it"),
+    (load_mfrc, MFRC | {"splits.yaml": "dev: {a: [1]}\n"}, "dev", None, "found [1]; put quotes around it"),
+    (load_mfrc, MFRC | {"splits.yaml": "dev: {a: '1', null: '2'}\n"}, "dev", None, "found None; put quotes around it"),
+    (load_queer_reclaim_lex, LEX | {"balanced-splits.json": '{"test": [["1-poet"]]}'}, "test", None, "ids must be texts or whole numbers, found ['1-poet']"),
     (load_mfrc, MFRC | {"splits.yaml": "dev: [a, b]\n"}, "dev", None, "for each split, the ids of its texts"),
     (load_mfrc, MFRC | {"splits.yaml": ""}, "dev", None, "for each split, the ids of its texts"),
     (load_mfrc, MFRC | {"splits.yaml": b"dev: {\xff: '1'}"}, "dev", None, "splits.yaml: not valid YAML"),
@@ -264,6 +286,16 @@ BAD = [
     (load_mfrc, MFRC | {"mine.csv": HEAD + "A,p,Care\n"}, "dev", None, "none of its 1 texts is in splits.yaml, e.g. 'A'"),
     (load_mfrc, MFRC | {"mine.csv": HEAD + "a,p,\"Care,Non-Moral\"\n"}, "dev", None, "MFRC: the split 'dev' has no document with a judgement"),
     (load_mfrc, MFRC | {"mine.csv": HEAD + "a,p,Care,Purity\n"}, "dev", None, "line 2 has 4 fields, the first has 3"),
+    (load_mfrc, MFRC | {"mine.csv": HEAD + 'a,p,","\n'}, "dev", None, "unknown label in row 1 of"),
+    (load_mfrc, {"splits.yaml": SPLITS, "mine.jsonl": '{"text": 1, "annotator": "p", "annotation": "Care"}\n'}, "dev", None, "row 1: text must be a text, found '1'"),
+    (load_mfrc, {"splits.yaml": SPLITS, "mine.jsonl": '{"text": ["a"], "annotator": "p", "annotation": "Care"}\n'}, "dev", None, "row 1: text must be a text"),
+    (load_mfrc, {"splits.yaml": SPLITS, "mine.jsonl": '{"text": "a", "annotator": "p", "annotation": ["Care"]}\n'}, "dev", None, "row 1: annotation must be a text"),
+    (load_mfrc, {"splits.yaml": SPLITS, "mine.jsonl": '{"text": "a", "annotator": {"id": 1}, "annotation": "Care"}\n'}, "dev", None, "row 1: annotator must be a text or a whole number"),
+    (load_mfrc, {"splits.yaml": SPLITS, "mine.jsonl": '{"text": "a", "annotator": true, "annotation": "Care"}\n'}, "dev", None, "annotator must be a text or a whole number, found 'True'"),
+    (load_mfrc, {"splits.yaml": SPLITS, "mine.jsonl": '{"text": "a", "annotator": "p", "annotation": null}\n'}, "dev", None, "row 1: no annotation"),
+    (load_msp_podcast, MSP | {"transcripts.csv": "id,text\nx,hello\nx.wav,bye\n"}, "train", None, "transcripts.csv, row 1: the rows of x differ in their text"),
+    (load_msp_podcast, MSP | {"Labels/labels_consensus.csv": "FileName,Split_Set\nx.wav,Train\nx.wav,Test1\n"}, "train", None, "the rows of x differ in their Split_Set"),
+    (load_msp_podcast, MSP | {"Labels/labels_detailed.csv": DETAIL + 'x.wav,"W1; Sad; ; A:1; V:1; D:1;"\n'}, "train", {"multilabel": True}, "no document with a judgement that counts"),
     (load_msp_podcast, None, "train", None, "MSPPodcast is licensed"),
     (load_msp_podcast, MSP, "train", {"multi": True}, "did you mean 'multilabel'?"),
     (load_msp_podcast, MSP, "train", {"multilabel": "yes"}, "unknown option multilabel of MSPPodcast 'yes'"),
@@ -288,6 +320,7 @@ BAD = [
     (load_queer_reclaim_lex, LEX | {"QueerReclaimLex.csv": "template_idx,term,text\n1,poet,a poet\n"}, "test", None, "column for template of"),
     (load_queer_reclaim_lex, LEX | {"QueerReclaimLex.csv": "template_idx,term,template\n1,,a poet\n"}, "test", None, "row 1: no term"),
     (load_queer_reclaim_lex, LEX | {"Annotations/Annotator1.xlsx": "no workbook"}, "test", None, "Annotator1.xlsx: no workbook with the sheets 'slurs' and 'identity terms'"),
+    (load_queer_reclaim_lex, LEX | {"QueerReclaimLex.csv": "template_idx,term,template\n1,poet,a poet\n1,poet,the poet\n"}, "train", None, "row 1: the rows of 1-poet differ in their template"),
     (load_mmlu_pro, {}, "test", None, "holds no test.parquet, test.jsonl or test.csv"),
     (load_mmlu_pro, mmlu(), "val", None, "unknown split 'val'"),
     (load_mmlu_pro, mmlu(), "test", {"delimiter": 3}, "option delimiter of MMLUPro must be a text, got 3"),
@@ -296,6 +329,13 @@ BAD = [
     (load_mmlu_pro, mmlu(answer="A"), "test", None, "row 2: answer 'A' and answer_index 1 (B) disagree"),
     (load_mmlu_pro, mmlu(options="x or y"), "test", None, "row 2: options must be a list of texts, found 'x or y'"),
     (load_mmlu_pro, mmlu(options=["x"] * 11), "test", None, "row 2: 2 to 10 options expected, found 11"),
+    (load_mmlu_pro, mmlu(options=["x", None]), "test", None, "row 2: options must be a list of texts, found None among them"),
+    (load_mmlu_pro, mmlu(options=["x", 3]), "test", None, "row 2: options must be a list of texts, found 3 among them"),
+    (load_mmlu_pro, mmlu(answer_index=True), "test", None, "row 2: answer_index True is none of its 2 options"),
+    (load_mmlu_pro, mmlu(answer_index=None), "test", None, "is none of its 2 options"),
+    (load_mmlu_pro, mmlu(question={"a": 1}), "test", None, "row 2: question must be a text, found"),
+    (load_mmlu_pro, mmlu(question_id=[7]), "test", None, "row 2: question_id must be a text or a whole number"),
+    (load_mmlu_pro, mmlu(category=None), "test", {"category": "math"}, "row 2: no category"),
     (load_mmlu_pro, mmlu(question_id=7), "test", None, "ids repeat, e.g. '7'"),
     (load_mmlu_pro, mmlu(question=" "), "test", None, "row 2: no question"),
     (load_mmlu_pro, {"test.csv": 'question_id,question,options,correct\n1,hm,"[1, 2]",A\n'}, "test", None, "column for answer_index of"),

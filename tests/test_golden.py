@@ -10,6 +10,7 @@ import pytest
 
 from mlcllm.corpora import LETTERS, MORAL_FOUNDATIONS, PRIMARY_EMOTIONS, SECONDARY_EMOTIONS, TREC_LABELS
 from mlcllm.data import CLUSTERS, HATE_LABELS, TARGETS, AnnotatedDocs, LabelSet
+from mlcllm.more_corpora import ABUSE_KINDS, ABUSE_LEVELS, RED_EMOTIONS
 from mlcllm.prompts import build_prompts, get_template
 
 STORED = Path(__file__).parent / "golden"
@@ -18,7 +19,8 @@ TASKS = {name: LabelSet(tuple(sorted(labels)), multi, multi) for name, labels, m
     ("demo", CLUSTERS, True), ("GoEmotions", CLUSTERS, True), ("SemEval", EMOTIONS, True), ("MFRC", MORAL_FOUNDATIONS, True), ("HateXplain", HATE_LABELS, False),
     ("HateXplainTargets", TARGETS, True), ("MSPPodcast", [n.lower() for n in PRIMARY_EMOTIONS], False), ("MSPPodcast multi", [n.lower() for n in SECONDARY_EMOTIONS], True),
     ("QueerReclaimLex", ["harm", "no harm"], False), ("QueerReclaimLex multi", ["ingroup harm", "outgroup harm"], True), ("Boxes", ["book", "coin", "rock", "string"], True),
-    ("MMLUPro", LETTERS, False), ("TREC", TREC_LABELS.values(), False), ("mine.csv", ["b", "a", "c"], True), ("mine-single.csv", ["b", "a", "c"], False)]}
+    ("MMLUPro", LETTERS, False), ("TREC", TREC_LABELS.values(), False), ("ConvAbuse", ABUSE_KINDS, True), ("ConvAbuse single", ABUSE_LEVELS, False),
+    ("REDv2", [n for n in RED_EMOTIONS if n != "neutral"], True), ("mine.csv", ["b", "a", "c"], True), ("mine-single.csv", ["b", "a", "c"], False)]}
 FORMATS = ("comma", "json", "polysyndeton", "json-labels", "<{label}; {label}>")
 
 
