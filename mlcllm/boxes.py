@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from scipy.optimize import brentq
 from scipy.stats import poisson
 
-from .data import SPLITS, AnnotatedDocs, LabelSet, check_choice, check_number, _COMMON, _docs, _need, _options, _read_json_lines
+from .columns import existing_path, read_json_lines
+from .data import SPLITS, AnnotatedDocs, LabelSet, check_choice, check_number, _COMMON, _docs, _options
 
 # %% ../nbs/00h_boxes.ipynb #fa9cd66a
 OBJECTS = tuple("""apple ball basket bell belt blanket bone book bottle bowl bread brick brush bucket button cake camera candle card carrot chain clock coat coin comb compass cookie
@@ -217,7 +218,7 @@ _FIELDS = dict(sentence_masked=str, masked_content=str, sample_id=(str, int))
 _SUBSET = "few_shot_boxes_nso_exp2_max3_move_contents"
 
 def _find_file(data_dir, subset, split): # path of a split
-    name, folder = _FILES[check_choice("split", split, SPLITS)], _need(data_dir, "Boxes")
+    name, folder = _FILES[check_choice("split", split, SPLITS)], existing_path(data_dir, "Boxes")
     if subset in (None, folder.resolve().name) and (folder/name).is_file(): return folder/name
     found = sorted(p.parent.name for p in folder.glob(f"*/{name}") if p.is_file())
     if not found: raise FileNotFoundError(f"Boxes: {folder} holds no {subset or _SUBSET}/{name}; data_dir is the folder with objects.txt and the task's subsets, or a subset's folder")
@@ -250,7 +251,7 @@ def _parse_row(row, where): # text and objects of a line
 
 def _read_boxes(path, objects): # (id, text, objects) of every line
     counts, rows, known = Counter(), [], set(objects)
-    try: lines = list(_read_json_lines(path))
+    try: lines = list(read_json_lines(path))
     except UnicodeDecodeError: raise ValueError(f"{path}: not a text in UTF-8") from None
     for line, row in lines:
         text, things = _parse_row(row, f"{path}, line {line}")

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _need, _one_vote_each, _options, _plain, _read_table, _TABLES
+from .columns import TABLES, existing_path, read_table
+from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _one_vote_each, _options, _plain
 
 # %% ../nbs/00g_corpora.ipynb #48011307
 def _need_columns(df, names, source): # every one of `names` is a column
@@ -102,10 +103,10 @@ def _read_splits(path): # {split: {text: id}}
 # %% ../nbs/00g_corpora.ipynb #a7f17b7f
 def _mfrc_table(data_dir): # a row a judgement, and where the table comes from
     if data_dir is None: return _hub("USC-MOLA-Lab/MFRC", None, "train").to_pandas(), "Hub dataset USC-MOLA-Lab/MFRC"
-    files = sorted(p for p in _need(data_dir, "MFRC").glob("*") if p.suffix.lower() in _TABLES)
+    files = sorted(p for p in existing_path(data_dir, "MFRC").glob("*") if p.suffix.lower() in TABLES)
     files = [p for p in files if p.stem in ("final_mfrc_data", "MFRC")] or files
     if len(files)!=1: raise FileNotFoundError(f"MFRC: {data_dir} holds {'no table' if not files else 'several tables (' + ', '.join(p.name for p in files) + ')'}; final_mfrc_data.csv (or .parquet, .jsonl) with the columns text, annotator and annotation is expected")
-    return _read_table(files[0]), files[0]
+    return read_table(files[0]), files[0]
 
 def _mfrc_labels(annotation): # label names in one annotation; None: the row does not count
     names = [n.strip() for n in annotation.split(",") if n.strip()] or [annotation] # commas alone are no label: `_encode` refuses them
@@ -153,7 +154,7 @@ def _bare(names): return names.astype(str).str.strip().str.removesuffix(".wav")
 
 def _msp_ids(data_dir, split): # ids of a split
     path = Path(data_dir)/"Labels"/"labels_consensus.csv"
-    df = _read_table(_need(path, "MSPPodcast"))
+    df = read_table(existing_path(path, "MSPPodcast"))
     _need_columns(df, ("FileName", "Split_Set"), path)
     files = pd.DataFrame(dict(id=_bare(_filled(df, "FileName", path)), part=df.Split_Set))
     _one_value_each(files, "part", path, "Split_Set")
@@ -164,7 +165,7 @@ def _msp_ids(data_dir, split): # ids of a split
 def _msp_texts(data_dir, ids): # {id: transcript}
     path, texts = Path(data_dir)/"transcripts.csv", Path(data_dir)/"Transcripts"
     if not path.exists() and texts.is_dir(): return {i: (texts/f"{i}.txt").read_text(encoding="utf-8-sig").strip() for i in ids if (texts/f"{i}.txt").is_file()}
-    df = _read_table(_need(path, "MSPPodcast"))
+    df = read_table(existing_path(path, "MSPPodcast"))
     _need_columns(df, ("id", "text"), path)
     df = df.assign(id=_bare(_filled(df, "id", path)), text=df.text.fillna(""))
     _one_value_each(df, "text", path, "text")
@@ -172,7 +173,7 @@ def _msp_texts(data_dir, ids): # {id: transcript}
 
 # %% ../nbs/00g_corpora.ipynb #2efcc5a1
 def _msp_judgements(path, ids): # id, annotator, primary, secondary of the judgements of `ids`, indexed by row
-    df = _read_table(_need(path, "MSPPodcast"))
+    df = read_table(existing_path(path, "MSPPodcast"))
     df["id"] = _bare(df["FileName" if "FileName" in df else df.columns[0]])
     df = df[df["id"].isin(ids)]
     if "EmoClass_Major" in df:
@@ -231,7 +232,7 @@ def _lex_judgements(where): # of all annotators
 
 # %% ../nbs/00g_corpora.ipynb #46b1e794
 def _lex_ids(path, split): # ids of a split
-    if not _need(path, "QueerReclaimLex").is_file(): raise ValueError(f"{path} is no regular file")
+    if not existing_path(path, "QueerReclaimLex").is_file(): raise ValueError(f"{path} is no regular file")
     try: splits = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not (isinstance(splits, dict) and all(isinstance(ids, list) for ids in splits.values())): raise ValueError(f"{path}: a list of ids for each split is expected, such as {{\"train\": [\"1-queer\"], \"test\": []}}")
@@ -241,7 +242,7 @@ def _lex_ids(path, split): # ids of a split
     return {str(i) for i in splits[split]}
 
 def _lex_posts(path, ids, split): # id, text of a split's sentences, in the table's order
-    df = _read_table(_need(path, "QueerReclaimLex")); _need_columns(df, ("template_idx", "term", "template"), path)
+    df = read_table(existing_path(path, "QueerReclaimLex")); _need_columns(df, ("template_idx", "term", "template"), path)
     posts = pd.DataFrame(dict(id=_filled(df, "template_idx", path) + "-" + _filled(df, "term", path), text=_filled(df, "template", path, text=True))).drop_duplicates()
     _one_value_each(posts, "text", path, "template")
     absent = sorted(ids - set(posts["id"]))
@@ -280,9 +281,9 @@ LETTERS = tuple("ABCDEFGHIJ")
 
 def _mmlu_table(data_dir, part): # the questions of a split, and where they come from
     if data_dir is None: return _hub("TIGER-Lab/MMLU-Pro", None, part).to_pandas(), "Hub dataset TIGER-Lab/MMLU-Pro"
-    files = sorted(p for d in (Path(data_dir), Path(data_dir)/"data") for pattern in (f"{part}.*", f"{part}-*") for p in d.glob(pattern) if p.suffix.lower() in _TABLES)
+    files = sorted(p for d in (Path(data_dir), Path(data_dir)/"data") for pattern in (f"{part}.*", f"{part}-*") for p in d.glob(pattern) if p.suffix.lower() in TABLES)
     if not files: raise FileNotFoundError(f"MMLUPro: {data_dir} holds no {part}.parquet, {part}.jsonl or {part}.csv")
-    return pd.concat([_read_table(p) for p in files], ignore_index=True), files[0] if len(files)==1 else files[0].parent/f"{part}-*"
+    return pd.concat([read_table(p) for p in files], ignore_index=True), files[0] if len(files)==1 else files[0].parent/f"{part}-*"
 
 def _mmlu_options(cell, where): # a question's options
     try: options = cell if not isinstance(cell, str) else json.loads(cell) if cell.lstrip().startswith('["') else ast.literal_eval(cell.strip())
@@ -340,7 +341,7 @@ def _trec_table(data_dir, part): # text, coarse_label, and where they come from
     name = dict(train="train_5500.label", test="TREC_10.label")[part]
     path = next((p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir)/n).is_file()), None)
     if path is None: raise FileNotFoundError(f"TREC: {data_dir} holds neither {name} nor {part}.csv")
-    return _trec_lines(path) if path.suffix!=".csv" else _read_table(path), path
+    return _trec_lines(path) if path.suffix!=".csv" else read_table(path), path
 
 # %% ../nbs/00g_corpora.ipynb #e509cdb5
 def _is_dev(text): return int(sha256(text.encode()).hexdigest(), 16) % 10==0 # a tenth of all texts

@@ -150,10 +150,6 @@ def _options(name, options, **defaults): # defaults with the user's options over
     for k in options or {}: check_choice(f"option of {name}", k, [*defaults, *_COMMON])
     return defaults | (options or {})
 
-_need, _TABLES, _read_table, _read_json_lines = existing_path, TABLES, read_table, read_json_lines
-
-def _read_csv(path, **how): return read_csv(path)
-
 def _plain(value): return str(int(value)) if isinstance(value, float) and value==int(value) else str(value) # 1.0 is 1, where a column of numbers has gaps
 
 # %% ../nbs/00_data.ipynb #2c28c633
@@ -185,7 +181,7 @@ CLUSTERS = dict(joy=("amusement","excitement","joy","love"), optimism=("desire",
 def _clustering(choice, data_dir, names): # cluster -> emotions
     own = Path(data_dir)/"emotion_clustering.json" if data_dir else None
     if choice=="none": return {n: (n,) for n in names}
-    path = _need(choice, "option clustering") if choice not in (None, "clusters") else own if choice is None and own and own.exists() else None
+    path = existing_path(choice, "option clustering") if choice not in (None, "clusters") else own if choice is None and own and own.exists() else None
     if path is None: return CLUSTERS
     try: clusters = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
@@ -202,8 +198,8 @@ def _go_table(data_dir, split): # ids, texts, (n, 28) 0/1, names
         found = _hub("google-research-datasets/go_emotions", "simplified", {"dev":"validation"}.get(split, split))
         names, df = found.features["labels"].feature.names, found.to_pandas()
         return df.id, df.text, _numbers(df.labels, len(names), "Hub"), list(names)
-    names = read_text(_need(Path(data_dir)/"emotions.txt", "GoEmotions")).split()
-    path = _need(Path(data_dir)/f"{split}.tsv", "GoEmotions")
+    names = read_text(existing_path(Path(data_dir)/"emotions.txt", "GoEmotions")).split()
+    path = existing_path(Path(data_dir)/f"{split}.tsv", "GoEmotions")
     df = read_csv(path, delimiter="\t", quotes=False, header=False)
     if df.shape[1]!=3: raise ValueError(f"{path}: 3 tab-separated columns expected (text, label numbers, id), found {df.shape[1]}")
     short = (df.isna() | (df=="")).any(axis=1)
@@ -330,7 +326,7 @@ def _hate_rows(data_dir, split): # id, text, labels (of three), annotators, targ
         rows = [(r.id, " ".join(r.post_tokens), list(r.annotators["label"]), list(r.annotators["annotator_id"]), [list(t) for t in r.annotators["target"]]) for r in df.itertuples()]
         for r in rows: _check_hate_row(r, f"Hub dataset HateXplain, {split}")
         return rows
-    path, out = _need(Path(data_dir)/"annotators_val_test.jsonl", "HateXplain"), []
+    path, out = existing_path(Path(data_dir)/"annotators_val_test.jsonl", "HateXplain"), []
     for n, r in read_json_lines(path):
         try: row = (r["id"], " ".join(r["tokens"]), r["labels"], r["annotator_ids"], r["targets"]); part = r["split"]
         except (KeyError, TypeError) as error: raise ValueError(f"{path}, line {n}: not a HateXplain record ({type(error).__name__}: {error})") from None
@@ -369,7 +365,7 @@ def load_demo(split, data_dir=None, options=None)->AnnotatedDocs:
     "The bundled posts with the votes of five simulated annotators"
     _options("demo", options)
     path = Path(data_dir)/"posts.jsonl" if data_dir else Path(mlcllm.__file__).parent/"demo"/"posts.jsonl"
-    rows = [r for _,r in read_json_lines(_need(path, "demo")) if r["split"]==split]
+    rows = [r for _,r in read_json_lines(existing_path(path, "demo")) if r["split"]==split]
     labels = LabelSet(tuple(sorted(CLUSTERS)), file_order=tuple(CLUSTERS))
     gold = np.stack([labels.encode(r["labels"]) for r in rows])
     votes = np.concatenate([_simulated_votes(r["id"], g) for r,g in zip(rows, gold)])
@@ -467,7 +463,7 @@ def load_docs(
     if not isinstance(dataset, str) or not dataset.strip(): raise ValueError(f"dataset must be a name, a file or a Hub id, got {dataset!r}")
     if not isinstance(split, str): raise ValueError(f"split must be train, dev, test or several joined by +, got {split!r}")
     splits = [check_choice("split", s, SPLITS) for s in split.split("+")]
-    if data_dir is not None: _need(data_dir, "data_dir")
+    if data_dir is not None: existing_path(data_dir, "data_dir")
     if options is not None and not isinstance(options, dict): raise ValueError(f"options must be a dict such as {{'language': 'english'}}, got {options!r}; with papermill: -y 'options: {{language: english}}'")
     if n_docs is not None: check_number("n_docs", n_docs, 1)
     common = _COMMON | {k: v for k,v in (options or {}).items() if k in _COMMON}

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from .corpora import _at_least_half, _from_votes, _most_frequent
-from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _half, _hub, _need, _options
+from .columns import existing_path
+from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _half, _hub, _options
 
 # %% ../nbs/00g_more_corpora.ipynb #7118481a
 def _first_file(data_dir, folders, name, what): # the file, in the first of these folders that has it
     paths = [Path(data_dir)/folder/name for folder in folders]
     path = next((p for p in paths if p.is_file()), None)
-    if path is None: raise FileNotFoundError(f"{what}: {_need(data_dir, what)} holds no {name}")
+    if path is None: raise FileNotFoundError(f"{what}: {existing_path(data_dir, what)} holds no {name}")
     return path
 
 # %% ../nbs/00g_more_corpora.ipynb #d70fa6ba
@@ -140,7 +141,7 @@ RED_EMOTIONS = ("sadness", "surprise", "fear", "anger", "neutral", "trust", "joy
 _PEOPLE = ("annotator1", "annotator2", "annotator3")
 
 def _read_json_list(path): # the objects of a JSON file
-    try: found = json.loads(_need(path, "REDv2").read_text(encoding="utf-8-sig"))
+    try: found = json.loads(existing_path(path, "REDv2").read_text(encoding="utf-8-sig"))
     except RecursionError: raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(found, list) or not found:

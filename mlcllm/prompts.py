@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from .data import AnnotatedDocs, LabelSet, _need, _read_csv, check_choice, check_number
+from .columns import existing_path, read_csv
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .answers import LABEL_FORMATS, LabelFormat, ParsedAnswer, check_names, format_labels, get_format, parse_labels
 from .demos import choose_demos, doc_seed
 
@@ -137,14 +138,14 @@ def get_template(
 def _own_template(source, base): # the words of a YAML file or a dict over those of `base`
     folder, words = Path("."), source
     if not isinstance(source, dict):
-        path = _need(source, "template"); folder = path.parent
+        path = existing_path(source, "template"); folder = path.parent
         try: words = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         except (yaml.YAMLError, UnicodeDecodeError) as error: raise ValueError(f"template {path}: not valid YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(words, dict): raise ValueError(f"template {path}: keys such as instruction and example are expected, found {str(words)[:40]!r}")
     for k, v in words.items():
         check_choice("key of the template", k, ("instruction", "example", "system", "ask"))
         if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {v!r}")
-    new = replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and _need(folder/v, f"template's {k}") else v for k,v in words.items()})
+    new = replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in words.items()})
     if "{labels}" not in new.instruction + new.system: warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
     return new
 
@@ -297,7 +298,7 @@ def read_cots(
     path, # a csv file with the columns id and cot
 )->dict: # id -> chain of thought
     "Read chains of thought; ids may end in __aggregate, as in the released code's files"
-    table = _read_csv(_need(path, "cot"), dtype=str, keep_default_na=False)
+    table = read_csv(existing_path(path, "cot"))
     table = table.rename(columns={table.columns[0]: "id"}) if "id" not in table and str(table.columns[0]).startswith("Unnamed") else table # an index without a name
     for column in ("id", "cot"): check_choice(f"column of {path}", column, list(table.columns))
     empty = (table.cot.str.strip()=="") | (table.id.str.strip()=="")
