@@ -286,10 +286,13 @@ def _check_swallowed(path, rows, ends, delimiter):  # refuse a text that holds r
             )
 
 # %% ../nbs/00_columns.ipynb #6eed48ca
-def _check_blank_quotes(path, rows, ends):  # a quote behind a blank does not hold a text together
-    for row, end in zip(rows, ends):
+def _check_blank_quotes(path, rows, ends, lines):  # a quote behind a blank does not hold a text together
+    for row, start, end in zip(rows, [0, *ends], ends):
         odd = next((c for c in row if c[:1] in (" ", "\t") and c.lstrip()[:1] == '"'), None)
-        if odd is not None:
+        if odd is None:
+            continue
+        quoted = '"' + odd.replace('"', '""') + '"'  # a text in quotes may begin so
+        if quoted not in "".join(lines[start:end]):
             raise ValueError(
                 f"{path}, line {end}: a blank stands before the quote of {odd[:40]!r}: leave it out"
             )
@@ -366,7 +369,7 @@ def read_csv(
         filled = range(filled[-1] + 1)  # without ids of its own, a corpus counts its lines
     rows, ends = [rows[k] for k in filled], [ends[k] for k in filled]
     if quotes:
-        _check_blank_quotes(path, rows, ends)
+        _check_blank_quotes(path, rows, ends, lines)
     _check_widths(path, rows, ends, delimiter)
     if header:
         _check_repeated_header(path, rows, ends)
