@@ -242,14 +242,19 @@ def _shape(text):  # what a cell looks like: runs of letters and of digits
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
 
 
+def _words_and_shape(
+    column,
+):  # what stands in a column, and the one shape of numbers or codes in it, if it is one
+    words, shape = {c.strip() for c in column}, _shape(column[0])
+    same = "9" in shape and all(_shape(w) == shape for w in words)
+    return words, shape if same else None
+
+
 def _looks_like(
     cells, columns
-):  # could these be cells of these columns? None: nothing speaks for it or against it
-    found = [text.strip() in {c.strip() for c in column} or None for text, column in zip(cells, columns)]
-    for text, column in zip(cells, columns):
-        shapes = {_shape(c) for c in column}
-        if len(shapes) == 1 and "9" in next(iter(shapes)):
-            found.append(_shape(text) in shapes)
+):  # could these be cells of these columns? None: nothing speaks for or against it
+    found = [text.strip() in words or None for text, (words, _) in zip(cells, columns)]
+    found += [_shape(text) == shape for text, (_, shape) in zip(cells, columns) if shape]
     return False if False in found else True if True in found else None
 
 
@@ -276,7 +281,7 @@ def _check_swallowed(path, rows, ends, delimiter):  # refuse a text that holds r
         return
     suspect = {k for k, _ in many}
     known = [row for k, row in body if k not in suspect] or [row for _, row in body]
-    columns = list(zip(*known))
+    columns = [_words_and_shape(column) for column in zip(*known)]
     for k, at in many:
         if _holds_rows(rows[k][at], at, columns, delimiter):
             raise ValueError(
