@@ -13,6 +13,7 @@ import html, json, warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -314,8 +315,9 @@ HATE_LABELS = ("hate", "normal", "offensive")
 TARGETS = ("African","Arab","Asian","Caucasian","Hispanic","Homosexual","Islam","Jewish","Men","Other","Refugee","Women")
 
 def _check_hate_row(row, where): # raises ValueError where a vote is no 0, 1 or 2, or votes, people and targets are not as many
-    known = all(x in (0, 1, 2) and not isinstance(x, (bool, list)) for x in row[2])
-    if known and len(row[2])==len(row[3])==len(row[4]): return
+    known = all(isinstance(x, Integral) and not isinstance(x, bool) and x in (0, 1, 2) for x in row[2])
+    named = all(isinstance(t, list) and all(isinstance(x, str) for x in t) for t in row[4])
+    if known and named and len(row[2])==len(row[3])==len(row[4]): return
     raise ValueError(f"{where}, id {row[0]}: one label (0, 1 or 2), one annotator and one list of targets per vote expected")
 
 def _half(doc_id): return int(sha256(doc_id.encode()).hexdigest(), 16) % 2
@@ -328,7 +330,7 @@ def _hate_rows(data_dir, split): # id, text, labels (of three), annotators, targ
         return rows
     path, out = existing_path(Path(data_dir)/"annotators_val_test.jsonl", "HateXplain"), []
     for n, r in read_json_lines(path):
-        try: row = (r["id"], " ".join(r["tokens"]), r["labels"], r["annotator_ids"], r["targets"]); part = r["split"]
+        try: row = (r["id"], text_cell(r["tokens"], f"{path}, line {n}", join_words=True), r["labels"], r["annotator_ids"], r["targets"]); part = r["split"]
         except (KeyError, TypeError) as error: raise ValueError(f"{path}, line {n}: not a HateXplain record ({type(error).__name__}: {error})") from None
         _check_hate_row(row, f"{path}, line {n}")
         if part==("test" if split=="test" else "val") and (split=="test" or _half(row[0])==(split=="dev")): out.append(row)

@@ -157,6 +157,7 @@ def choice_funnel(
 
 def _take(z, k, labels, probs, taken, threshold): # notes what one round says of document k; is there another round?
     left = np.array([n not in taken[k] for n in labels.names]); p = label_probs(np.where(np.r_[left, True], z, -np.inf)); best = int(p.argmax())
+    if np.isnan(p).any(): return False # a server did not give every value: what comes next is not known
     probs[k, left] = p[:-1][left]
     if best==len(labels) or p[best] < threshold: return False
     taken[k] += (labels.names[best],)

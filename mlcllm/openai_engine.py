@@ -598,9 +598,10 @@ def _constrained(self:OpenAIEngine, prompt, max_new_tokens, stop, watch, allowed
         (step,), _ = self._new_tokens((*prompt, *written), 1, list(dict.fromkeys([*watch, *options])))
         top = step.values
         p = np.array([top[i] for i in options])
-        written += (options[int(p.argmax())],)
+        if np.isnan(p).all(): raise ValueError(f"{self.client.url} gives no value for any token that may come next: constrained decoding needs them (decoding='free' does not)")
+        written += (options[int(np.nanargmax(p))],)
         kept.append([top[i] for i in watch])
-        logprobs.append(p.max() - np.logaddexp.reduce(p))
+        logprobs.append(np.nanmax(p) - np.logaddexp.reduce(p))
         _, text, reason = end_of_text(self.tokenizer, written, stop, self.eos, max_new_tokens)
     n = len(written)
     return Generation(written, text, np.array(kept, np.float32).reshape(n, len(watch)), np.zeros(n, np.float32), reason, np.array(logprobs, np.float32))

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tokens', 'LabelReader', 'parse_answer',
-           'joined_labels', 'label_logits', 'text_lengths', 'tokens_at', 'StepTrace', 'read_trace', 'first_slot',
-           'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar', 'answer_room',
-           'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader', 'choose_scoring',
-           'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels', 'answer_scores',
-           'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts', 'sweep_scores',
-           'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'joined_labels', 'likeliest', 'label_logits', 'text_lengths', 'tokens_at', 'StepTrace', 'read_trace',
+           'first_slot', 'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar',
+           'answer_room', 'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader',
+           'choose_scoring', 'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels',
+           'answer_scores', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts',
+           'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re, warnings
@@ -179,6 +179,12 @@ def _lse(logits, columns): # log-sum-exp over some watched ids; nan where there 
     z = logits[:, columns]; top = z.max(1, keepdims=True)
     return (top[:,0] + np.log(np.exp(z - top).sum(1))).astype(np.float32)
 
+def likeliest(
+    logits:np.ndarray, # (n_labels,) label logits, nan where a server did not give them
+)->int: # column of the largest known one; the last column where none is known
+    "Which label is the likeliest, as far as values are known?"
+    return int(np.nanargmax(logits)) if not np.isnan(logits).all() else len(logits) - 1
+
 def label_logits(
     reader:LabelReader, # the run's reader
     logits:np.ndarray, # (n_steps, n_watched) logits of the watched ids
@@ -294,7 +300,7 @@ def read_first_slot(
     read = engine.score([prompts[k] + forced for k in empty], reader.watch_ids)
     z = label_logits(reader, fill_bound(read.logits, getattr(read, "bound", None)), [lead]*len(empty))
     nan = np.full(1, np.nan, np.float32)
-    step = lambda t, j: replace(t, chosen=(t.names[int(z[j].argmax())],), token_index=np.array([-1]), logits=z[j:j+1], logsumexp=read.logsumexp[j:j+1], continue_logit=nan, stop_logit=nan, well_formed=False)
+    step = lambda t, j: replace(t, chosen=(t.names[likeliest(z[j])],), token_index=np.array([-1]), logits=z[j:j+1], logsumexp=read.logsumexp[j:j+1], continue_logit=nan, stop_logit=nan, well_formed=False)
     swap = {k: step(traces[k], j) for j,k in enumerate(empty)}
     return [swap.get(k, t) for k,t in enumerate(traces)]
 
@@ -349,7 +355,7 @@ def rescore(
     leads = [lead for t in traces for lead in step_leads(reader, t)]
     parts = np.split(score_sequences(engine, reader, contexts, leads), np.cumsum([len(t) for t in traces])[:-1])
     new = [replace(t, logits=z + t.logsumexp[:,None]) for t,z in zip(traces, parts)]
-    return [t if t.found_step else replace(t, chosen=(t.names[int(t.logits[0].argmax())],)) for t in new]
+    return [t if t.found_step else replace(t, chosen=(t.names[likeliest(t.logits[0])],)) for t in new]
 
 # %% ../nbs/01_stepwise_logits.ipynb #9553897b
 class ListGrammar:
