@@ -334,6 +334,7 @@ def start_run(
     labels:list=(), # label columns in their order
     fingerprint:dict=None, # digests of documents and model
     output_dir=None, # None: outputs/ of the checkout
+    others:tuple=(), # further documents that the run uses, such as demonstrations: what loading left out of them is recorded too
 )->Run: # started; an interrupted run of the same identity goes on
     "Make or reopen the folder of a run; one that was finished stays finished until something is computed anew"
     folder = run_folder(notebook, params, fingerprint or {}, output_dir).resolve()
@@ -346,7 +347,7 @@ def start_run(
     record = dict(schema_version=SCHEMA, status="done" if old.get("status")=="done" else "started", notebook=notebook, run=folder.name, parameters=params, fingerprint=fingerprint or {}, labels=list(labels), n_docs=None if docs is None else len(docs),
                   started=old.get("started") or _now(), finished=old.get("finished"), timings=old.get("timings", {}), versions=_versions(), git_commit=_commit(), device=device, counters=old.get("counters", {}), warnings=old.get("warnings", []), error=None)
     run = Run(folder, record); run._save(); run.log(f"{notebook} on {device}: {json.dumps(params, default=str)}")
-    for note in getattr(docs, "notes", ()): run.warn(note)
+    for note in dict.fromkeys(n for d in (docs, *others) for n in getattr(d, "notes", ())): run.warn(note)
     if (to := os.environ.get("MLCLLM_RUNS_TO")):      # whoever started the notebook wants to know (06_sweeps)
         with open(to, "a", encoding="utf-8") as f: f.write(f"{folder}\n")
     return run

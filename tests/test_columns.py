@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mlcllm.columns import ClassName, index_cell, is_unknown, label_cell, mark_cell, name_cell, parse_list, read_table, text_cell
 from mlcllm.data import load_docs
 from mlcllm.estimators import one_against_rest
+from mlcllm.runs import start_run
 
 EMOTIONS = ("anger", "fear", "joy")
 REFUSED = "refused"
@@ -258,6 +259,13 @@ def test_unknown_votes_are_no_votes(tmp_path):
     rows = "id,text,labels,who,split\n1,hi,joy,a,test\n1,hi,-1,b,test\n2,ho,nan,a,test\n3,hu,none,a,test\n"
     with pytest.warns(UserWarning, match="2 of 4 judgements .* and with them 1 documents that nobody else judged"): votes, docs = votes_of(tmp_path, "a.csv", rows, annotator="who")
     assert votes == {"1": (dict(joy=1), 1), "3": (dict(joy=0), 1)} and len(docs.notes) == 1
+
+
+def test_a_run_records_what_was_left_out(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text,labels,split\n1,hi,joy,test\n2,ho,-1,test\n3,hu,joy,train\n4,he,nan,train\n")
+    with pytest.warns(UserWarning, match="1 of 2 documents"): docs, demos = (load_docs("a.csv", split, data_dir=tmp_path) for split in ("test", "train"))
+    run = start_run("01_stepwise_logits", dict(dataset="a.csv", model="tiny"), docs=docs, others=(demos,), output_dir=tmp_path / "runs")
+    assert [w.split(" have")[0].split(": ")[1] for w in run.record["warnings"]] == ["1 of 2 documents of split 'test'", "1 of 2 documents of split 'train'"]
 
 
 REPEATS = "id,text,labels,who,split\n1,hi,joy,a,test\n1,hi,fear,a,test\n1,hi,joy,b,test\n"
