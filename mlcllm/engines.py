@@ -826,6 +826,11 @@ HF_OPTIONS = dict(attn_implementation=None, # for prompts that run one at a time
 HF_KINDS = dict(attn_implementation=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
                 trust_remote_code="flag", max_length=(1, 10**9)) # what each may be, for `check_options`
 
+def _is_tokenizer_alone(folder): # is it a folder with a tokenizer and without a model, as one for a server may be?
+    folder = Path(folder)
+    found = any((folder/f).is_file() for f in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
+    return found and not any((folder/f).exists() for f in ("config.json", "adapter_config.json"))
+
 def load_tokenizer(
     model:str, # tiny, small, a folder or a Hub id
     trust_remote_code:bool=False, # run code that comes with it
@@ -837,6 +842,7 @@ def load_tokenizer(
         how = dict(trust_remote_code=trust_remote_code) | hub_version(name, file)
         return transformers.AutoTokenizer.from_pretrained(name, **how)
     try:
+        if _is_tokenizer_alone(model): return read(str(model))
         base, adapter, _ = base_model(model)
         with suppress(OSError, ValueError, KeyError): # an adapter without one takes its base model's
             if adapter: return read(adapter, "adapter_config.json")

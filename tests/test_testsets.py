@@ -180,7 +180,7 @@ def test_bad_input(tmp_path, call, says):
     assert list(tmp_path.iterdir()) == []
 
 
-@given(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=6, unique=True))
+@given(st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=8), min_size=1, max_size=6, unique=True))
 @settings(deadline=None, max_examples=60)
 def test_lists_come_back(tmp_path_factory, ids):
     "Whatever can be written is read back as it was by load_docs' own reader"
