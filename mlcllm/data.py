@@ -441,7 +441,7 @@ def _id_list(test_ids, dataset): # ids of a file, or of the paper's main list in
         folders = [path/"prob_distr_ids"/dataset, path/dataset, path] + ([path/"prob_distr_ids"/"Hatexplain", path/"Hatexplain"] if dataset.startswith("HateXplain") else [])
         path = next((f/"main_test_set.txt" for f in folders if (f/"main_test_set.txt").exists()), path/"main_test_set.txt")
     if not path.exists(): raise FileNotFoundError(f"test_ids: {path} does not exist; the paper's id lists come with the authors' repository (folder prob_distr_ids): give one of its files or the folder of a checkout")
-    ids = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    ids = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not ids: raise ValueError(f"test_ids: {path} is empty; it should hold a document id a line")
     return ids
 
