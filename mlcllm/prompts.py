@@ -13,7 +13,7 @@ __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Tem
 import html, json, re, warnings
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -334,7 +334,8 @@ def check_chat_options(
         if k in _SET_BY_RUNS: raise ValueError(f"chat_options: {k} is set by the run itself, leave it out")
         if not _is_literal(v): raise ValueError(f"chat_options: {k} must be a text, a number, true or false, or a list "
                                                 f"or dict of those, got {v!r}")
-        if k=="date_string" and not isinstance(v, str): raise ValueError(f"chat_options: date_string must be a text, got {v!r}")
+        if k=="date_string" and not isinstance(v, str):
+            raise ValueError(f"chat_options: date_string must be a text, got {v!r}")
     return options
 
 def _is_literal(value):
@@ -352,15 +353,15 @@ class _Generation(jinja2.ext.Extension): # a tag of transformers' own
 
 @lru_cache(maxsize=64)
 def _tree(source): # the template's syntax tree
-    env = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
-    return env.parse(source)
+    extensions = [_Generation, "jinja2.ext.loopcontrols"]
+    return jinja2.Environment(trim_blocks=True, lstrip_blocks=True, extensions=extensions).parse(source)
 
 def _chat_tree(tokenizer): # refuses a template that cannot be read
     source = _chat_source(tokenizer)
     try: return _tree(source)
     except jinja2.TemplateSyntaxError as error:
-        raise ValueError(f"the chat template of {_chat_name(tokenizer)} cannot be read (line {error.lineno}: {error.message}): "
-                         "set chat to False, or take another template") from None
+        raise ValueError(f"the chat template of {_chat_name(tokenizer)} cannot be read (line {error.lineno}: "
+                         f"{error.message}): set chat to False, or take another template") from None
 
 def _variables(tokenizer): # names that the template looks up
     return frozenset(jinja2.meta.find_undeclared_variables(_chat_tree(tokenizer)))
@@ -375,34 +376,47 @@ def _chat_name(tokenizer): # for messages, without the folders of this machine
     name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
     return Path(name).name if Path(name).is_absolute() else name
 
-def _check_variables(tokenizer, options): # are all options names that the chat template uses, and values of their type?
-    found = _variables(tokenizer)
+def _check_variables(tokenizer, options): # does the chat template use every option, and are the values of its type?
+    name, found = _chat_name(tokenizer), _variables(tokenizer)
     known = sorted(found - set(_SET_BY_RUNS)) + ["date_string"]*("strftime_now" in found and "date_string" not in found)
     for k, v in options.items():
-        if not known: raise ValueError(f"chat_options: the chat template of {_chat_name(tokenizer)} takes no options, got {k}")
-        check_choice(f"variable of the chat template of {_chat_name(tokenizer)} in chat_options", k, known)
+        if not known: raise ValueError(f"chat_options: the chat template of {name} takes no options, got {k}")
+        check_choice(f"variable of the chat template of {name} in chat_options", k, known)
         _check_option(k, v, _option_kind(_chat_tree(tokenizer), k))
 
 def _check_option(name, value, kind):
     if kind=="flag" and not isinstance(value, bool):
         raise ValueError(f"chat_options: {name} must be true or false (True or False, without quotes), got {value!r}")
     if kind=="text" and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
-        raise ValueError(f"chat_options: {name} must be a text or a number, for the template writes it, got {value!r}")
+        raise ValueError(f"chat_options: {name} must be a text or a number: the template writes it; got {value!r}")
 
 # %% ../nbs/00b_prompts.ipynb #955b8472
 _FLAG_NAMES = re.compile(r"(?:enable|disable|add|use|is)_")
-_PASSED_ON = {"default", "d", "trim", "string", "lower", "upper", "title", "capitalize", "replace", "safe"} # filters that leave a text a text
+_TEXT_FILTERS = ("default", "d", "trim", "string", "lower", "upper", "title", "capitalize", "replace", "safe")
+_BOOL_TESTS = ("true", "false", "boolean")
+_ASKED_TESTS = ("defined", "undefined", "none", "sameas", *_BOOL_TESTS)
 
 def _option_kind(tree, name): # flag, text or any: what values the template expects
-    uses = set(_uses(tree, name, "any"))
+    uses = {u for n in _also_called(tree, name) for u in _uses(tree, n, "any")} - {"passed on"}
+    if "bool" in uses: return "flag"
+    if _FLAG_NAMES.match(name): return "any" if "written" in uses else "flag"
     if "written" in uses: return "text"
-    if "bool" in uses or uses=={"asked"} or _FLAG_NAMES.match(name): return "flag"
-    return "any"
+    return "flag" if uses=={"asked"} else "any"
+
+def _also_called(tree, name): # the option and the names that the template sets to it
+    names = [name]
+    for known in names: # grows
+        for made in tree.find_all(jinja2.nodes.Assign):
+            target = getattr(made.target, "name", None)
+            new = target and target not in names
+            if new and "passed on" in _uses(made.node, known, "passed on"): names.append(target)
+    return names
 
 def _is_option(node, name): return isinstance(node, jinja2.nodes.Name) and node.name==name
 def _is_bool(node): return isinstance(node, jinja2.nodes.Const) and isinstance(node.value, bool)
+def _any_bool(nodes): return any(map(_is_bool, nodes))
 
-def _uses(node, name, how): # how the template uses an option: asked, bool (beside true or false), written or any
+def _uses(node, name, how): # of an option: asked, bool (beside true or false), written, passed on (to a name), any
     if _is_option(node, name):
         if node.ctx=="load": yield how
         return
@@ -410,12 +424,13 @@ def _uses(node, name, how): # how the template uses an option: asked, bool (besi
     for child, its in _children(node, name, how): yield from _uses(child, name, its)
 
 def _bool_uses(node, name): # compared with true or false, or set to one of them where it is not given
-    n, asked = jinja2.nodes, getattr(node, "node", None)
-    if isinstance(node, n.Assign) and _is_option(node.target, name) and _is_bool(node.node): yield "bool"
-    if isinstance(node, n.Test) and _is_option(asked, name):
-        if node.name in ("true", "false", "boolean") or node.name=="sameas" and any(map(_is_bool, node.args)): yield "bool"
-    if isinstance(node, n.Filter) and node.name in ("default", "d") and _is_option(asked, name) and any(map(_is_bool, node.args[:1])): yield "bool"
-    if isinstance(node, n.Compare) and _is_option(node.expr, name) and any(_is_bool(o.expr) for o in node.ops): yield "bool"
+    n, of = jinja2.nodes, getattr(node, "node", None)
+    if isinstance(node, n.Assign): found = _is_option(node.target, name) and _is_bool(of)
+    elif isinstance(node, n.Test): found = _is_option(of, name) and (node.name in _BOOL_TESTS or _any_bool(node.args))
+    elif isinstance(node, n.Filter): found = _is_option(of, name) and node.name in ("default", "d") and _any_bool(node.args[:1])
+    elif isinstance(node, n.Compare): found = _is_option(node.expr, name) and _any_bool(o.expr for o in node.ops)
+    else: found = False
+    if found: yield "bool"
 
 def _children(node, name, how): # each part of a node with what is done with its value
     n = jinja2.nodes
@@ -429,11 +444,11 @@ def _done_with(node, field, child, name, how):
     if field=="test" and isinstance(node, (n.If, n.CondExpr)) or isinstance(node, n.Not): return "asked"
     if isinstance(node, n.Test) and _is_option(child, name) and node.name in _ASKED_TESTS: return "asked"
     if isinstance(node, (n.And, n.Or, n.CondExpr)): return how
-    if isinstance(node, (n.Add, n.Concat)) and how=="written": return how
-    if isinstance(node, n.Filter) and field=="node" and node.name in _PASSED_ON: return how
+    if isinstance(node, n.Assign): return "passed on"
+    if isinstance(node, (n.Add, n.Concat)) and how in ("written", "passed on"): return how
+    if isinstance(node, n.Filter) and field=="node" and node.name in _TEXT_FILTERS: return how
     return "any"
 
-_ASKED_TESTS = ("defined", "undefined", "none", "true", "false", "boolean", "sameas")
 
 
 
@@ -501,7 +516,7 @@ def _chat_notes(tokenizer, options, system, shots): # what is worth saying of a 
     if system and not own_turn:
         yield f"the chat template of {name} has no system role: the system words stand before the first question"
     if _repeats_bos(tokenizer, all_options):
-        yield f"the chat template of {name} writes {tokenizer.bos_token}, the token that begins a text, twice: models are trained with one"
+        yield f"the chat template of {name} writes {tokenizer.bos_token}, the token that begins a text, more than once"
     for option in _without_effect(tokenizer, options, _roles(max(shots, default=0), own_turn)):
         yield (f"chat_options: with {option}={options[option]!r} the chat template of {name} writes the same as without it: "
                "it is the template's own value, or none that the template knows")
@@ -515,7 +530,7 @@ def _chat_notes(tokenizer, options, system, shots): # what is worth saying of a 
         yield (f"the chat template of {name} may write the date: {_DAY:%d %b %Y} stands in every prompt, so that runs of other "
                "days are the same; chat_options={'date_string': ...} sets another")
 
-def _check_chat(tokenizer, template, options, shots): # options as rendered, and whether system words are a turn; says what is worth saying
+def _check_chat(tokenizer, template, options, shots): # options as rendered, and are system words a turn? says what to say
     _check_variables(tokenizer, options)
     system = template.system.strip()
     for note in _chat_notes(tokenizer, options, system, shots): warnings.warn(note, stacklevel=3)
@@ -533,7 +548,7 @@ def _locator(render): # a function of a rendered chat and its turns: where each 
         return tuple(sorted(places, key=lambda p: p[1:]))
     return locate
 
-def _fit(marked, text, words): # (turn, start, end) of each mark once the words stand for it; None where that is not the text
+def _fit(marked, text, words): # (turn, start, end) of the words that stand for each mark; None where that is not `text`
     pieces = re.split(_mark(r"(\d+)"), marked)
     places, filled = [], pieces[0]
     for turn, behind in zip(map(int, pieces[1::2]), pieces[2::2]):
@@ -541,7 +556,7 @@ def _fit(marked, text, words): # (turn, start, end) of each mark once the words 
         filled += words[turn] + behind
     return places if filled==text else None
 
-def _place_of(turn, render, text, turns): # of one turn, by a mark in its place alone; None where the template leaves out or rewrites it
+def _place_of(turn, render, text, turns): # of one turn, by a mark for it alone; None where it is left out or rewritten
     role, words = turns[turn]
     before, *behind = render([*turns[:turn], (role, _mark(turn)), *turns[turn+1:]]).split(_mark(turn))
     if len(behind)!=1: return None
@@ -554,11 +569,12 @@ def _chat_turns(users, shown, system): # (role, words) of each turn
     asked = [turn for u, e in zip(users, shown) for turn in (("user", u), ("assistant", e.assistant))]
     return tuple([("system", system)]*bool(system) + asked + [("user", users[-1])])
 
-def _chats(demos, template, example, tokenizer, options, own_turn): # a function of a document, its demonstrations and a label order
-    locate = _locator(lambda turns: _render(tokenizer, turns, options))
+def _chats(demos, template, example, tokenizer, options, own_turn): # a function of a document, its rows and a label order
+    locate = _locator(partial(_render, tokenizer, options=options))
     system = template.system.strip()
     def one(doc_id, text, rows, names):
-        shown, first = [example(r, names) for r in rows], fill(template.instruction, labels=join_labels(names))
+        shown = [example(r, names) for r in rows]
+        first = fill(template.instruction, labels=join_labels(names))
         users = [e.user for e in shown] + [fill(template.query, text=text).strip()]
         if system and not own_turn: first = system + "\n\n" + first
         users[0] = (first + users[0]).strip()
@@ -616,7 +632,8 @@ _BRACKETED = re.compile(r"[<\[{(|◁⟨].*[>\]})|▷⟩]", re.DOTALL)
 def _control_tokens(tokenizer): # added tokens but for blanks and added words
     source = _chat_source(tokenizer) if getattr(tokenizer, "chat_template", None) else ""
     added = [t for t in tokenizer.added_tokens_decoder.values() if t.content.strip(" ▁\t\r\n")]
-    return [t.content for t in added if t.special or _BRACKETED.fullmatch(t.content) or t.content in source]
+    written = [t for t in added if t.content in source and not t.content.isalnum()]
+    return [t.content for t in added if t.special or t in written or _BRACKETED.fullmatch(t.content)]
 
 def _plain_tokenizer(tokenizer): # one without added tokens
     made = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -625,21 +642,21 @@ def _plain_tokenizer(tokenizer): # one without added tokens
 
 def _turn_places(prompt): # of a prompt that was not built here: words that stand in it once
     if prompt.places: return prompt.places
-    once = [(k, prompt.text.find(words), words) for k, (_, words) in enumerate(prompt.turns) if prompt.text.count(words)==1]
-    return tuple((k, at, at+len(words)) for k, at, words in once)
+    once = [(k, words) for k, (_, words) in enumerate(prompt.turns) if prompt.text.count(words)==1]
+    return tuple((k, prompt.text.find(words), prompt.text.find(words) + len(words)) for k, words in once)
 
 def _encode_mixed(tokenizer, prompt, pattern, plain): # a chat in which somebody wrote control tokens
     places = _turn_places(prompt)
     found = {turn for turn, _, _ in places}
     for turn, (_, words) in enumerate(prompt.turns):
         if turn not in found and pattern.search(words):
-            raise ValueError(f"document {prompt.doc_id!r}: its prompt holds {pattern.search(words)[0]!r} as plain text, and where the chat "
-                             "template puts that turn is not known: leave the document out or set chat to False")
-    written = sorted((a+m.start(), a+m.end()) for _, a, z in places for m in pattern.finditer(prompt.text[a:z]))
-    ids, at = [], 0
-    for start, end in written + [(len(prompt.text),)*2]:
-        if prompt.text[at:start]: ids += tokenizer(prompt.text[at:start], add_special_tokens=False).input_ids
-        if prompt.text[start:end]: ids += plain.encode(prompt.text[start:end], add_special_tokens=False).ids
+            raise ValueError(f"document {prompt.doc_id!r}: its prompt holds {pattern.search(words)[0]!r} as plain text, and "
+                             "the place of that turn is not known: leave the document out or set chat to False")
+    text, ids, at = prompt.text, [], 0
+    written = sorted((a+m.start(), a+m.end()) for _, a, z in places for m in pattern.finditer(text[a:z]))
+    for start, end in written + [(len(text),)*2]:
+        if text[at:start]: ids += tokenizer(text[at:start], add_special_tokens=False).input_ids
+        if text[start:end]: ids += plain.encode(text[start:end], add_special_tokens=False).ids
         at = end
     return ids
 
