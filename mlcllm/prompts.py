@@ -502,12 +502,13 @@ def _repeats_bos(tokenizer, options): # once for each turn is right, and so is o
     joined = bos!=tokenizer.eos_token and re.search(f"{re.escape(bos)}\\s*{re.escape(bos)}", one)
     return bool(joined) or 1 < one.count(bos)==two.count(bos)
 
-def _without_effect(tokenizer, options, roles): # options of other kinds than true or false that change nothing
+def _without_effect(tokenizer, options, roles): # options that change nothing
     whole = _sample(tokenizer, roles, _all_options(tokenizer, options))
-    for name in options:
-        if name=="date_string" or _option_kind(_chat_tree(tokenizer), name)=="flag": continue
-        fewer = {k: v for k, v in options.items() if k!=name}
-        if _sample(tokenizer, roles, _all_options(tokenizer, fewer))==whole: yield name
+    for name, value in options.items():
+        others = [{k: v for k, v in options.items() if k!=name}]
+        if name=="date_string": others.append({**options, name: value + " or another day"})
+        if isinstance(value, bool): others.append({**options, name: not value})
+        if all(_sample(tokenizer, roles, _all_options(tokenizer, o))==whole for o in others): yield name
 
 def _chat_notes(tokenizer, options, system, shots): # what is worth saying of a chat template
     name, found = _chat_name(tokenizer), _variables(tokenizer)

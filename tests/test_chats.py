@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tokenizers import AddedToken, ByteLevelBPETokenizer, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -231,6 +232,25 @@ def checked_against_marks(tok, p):
         assert "§" in other and other.index("§") == start <= a < z <= end
 
 
+MARKUP = st.text("aiIs [/]<|>", max_size=8)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(user=MARKUP, assistant=MARKUP, end=MARKUP, words=st.lists(MARKUP.filter(str.strip), min_size=10, max_size=10))
+@pytest.mark.filterwarnings("ignore")
+def test_answers_are_found_in_any_markup(sentencepiece_like, user, assistant, end, words):
+    source = f"{{% for m in messages %}}{{% if m.role == 'user' %}}{user}{{% else %}}{assistant}{{% endif %}}{{{{ m.content }}}}{end}{{% endfor %}}"
+    docs, train = (replace(letters(ROMAN, s), texts=tuple(f"{k}{s[0]}{w}" for k, w in enumerate(words))) for s in ("test", "train"))
+    tok = tokenizer_with(sentencepiece_like, source)
+    for p in build_prompts(docs, train, ANSWERS, shots=3, sampling="random", label_format="comma", chat=tok):
+        at = 0
+        for k, (role, said) in enumerate(p.turns):
+            at += len(user if role == "user" else assistant)
+            assert p.places[k] == (k, at, at + len(said)) and (role == "user" or p.answers[k // 2] == (at, at + 1))
+            at += len(said + end)
+        assert at == len(p.text)
+
+
 # Turns that a template loses
 
 LAST = QWEN3.replace("for m in messages", "for m in messages[-1:]")
@@ -303,6 +323,7 @@ def test_an_option_that_is_only_asked_about_is_true_or_false(sentencepiece_like,
 
 STYLE = QWEN3.replace("{% if add", "{% if style is defined %}{{ style | trim }}{% endif %}{% if add")
 EFFORT = QWEN3.replace("{% if add", "{% if effort is not defined %}{% set effort = 'medium' %}{% endif %}{{ 'Effort: ' + effort }}{% if add")
+UNUSED = QWEN3.replace("{% for", "{% if is_first and false %}Hello{% endif %}{% for", 1)
 CHOSEN = QWEN3.replace("{% if add", "{% if mode == 'brief' %}Be brief.{% endif %}{% if add")
 
 
@@ -315,7 +336,8 @@ def test_an_option_that_is_written_is_a_text(sentencepiece_like, source, name, v
 
 def test_an_option_without_effect_is_said(sentencepiece_like):
     for source, options, n in ((CHOSEN, {"mode": "breif"}, 1), (CHOSEN, {"mode": "brief"}, 0), (CHOSEN, {"mode": None}, 1), (EFFORT, {"effort": "medium"}, 1),
-                               (EFFORT, {"effort": "high"}, 0), (STYLE, {"style": "Short."}, 0), (STYLE, {"style": ""}, 1), (QWEN3, {"enable_thinking": True}, 0)):
+                               (EFFORT, {"effort": "high"}, 0), (STYLE, {"style": "Short."}, 0), (STYLE, {"style": ""}, 1), (QWEN3, {"enable_thinking": True}, 0),
+                               (UNUSED, {"is_first": True}, 1), (LLAMA31, {"date_string": "26 Jul 2024"}, 0)):
         said = built(tokenizer_with(sentencepiece_like, source), chat_options=options)[1]
         assert sum("the same as without it" in s for s in said) == n, (options, said)
 
