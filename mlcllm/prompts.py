@@ -420,17 +420,16 @@ def _uses(node, name, how): # of an option: asked, bool (beside true or false), 
     if _is_option(node, name):
         if node.ctx=="load": yield how
         return
-    yield from _bool_uses(node, name)
+    if _beside_bool(node, name): yield "bool"
     for child, its in _children(node, name, how): yield from _uses(child, name, its)
 
-def _bool_uses(node, name): # compared with true or false, or set to one of them where it is not given
-    n, of = jinja2.nodes, getattr(node, "node", None)
-    if isinstance(node, n.Assign): found = _is_option(node.target, name) and _is_bool(of)
-    elif isinstance(node, n.Test): found = _is_option(of, name) and (node.name in _BOOL_TESTS or _any_bool(node.args))
-    elif isinstance(node, n.Filter): found = _is_option(of, name) and node.name in ("default", "d") and _any_bool(node.args[:1])
-    elif isinstance(node, n.Compare): found = _is_option(node.expr, name) and _any_bool(o.expr for o in node.ops)
-    else: found = False
-    if found: yield "bool"
+def _beside_bool(node, name): # is an option compared with true or false, or set to one where it is not given?
+    n = jinja2.nodes
+    if isinstance(node, n.Compare): return _is_option(node.expr, name) and _any_bool(o.expr for o in node.ops)
+    if isinstance(node, n.Assign): return _is_option(node.target, name) and _is_bool(node.node)
+    if not isinstance(node, (n.Test, n.Filter)) or not _is_option(node.node, name): return False
+    if isinstance(node, n.Test): return node.name in _BOOL_TESTS or _any_bool(node.args)
+    return node.name in ("default", "d") and _any_bool(node.args[:1])
 
 def _children(node, name, how): # each part of a node with what is done with its value
     n = jinja2.nodes
@@ -488,7 +487,7 @@ def _mark(turn): return f"Turn{turn}Mark7e3c9a" # stands for the words of a turn
 def _roles(n_demos, system=False): # of the turns of a chat
     return ("system",)*system + ("user", "assistant")*n_demos + ("user",)
 
-def _sample(tokenizer, roles, options): # a rendered chat with a mark for the words of each turn; empty where it is refused
+def _sample(tokenizer, roles, options): # a rendered chat with a mark for each turn; empty where it is refused
     try: return _render(tokenizer, [(r, _mark(k)) for k, r in enumerate(roles)], options)
     except ValueError: return ""                                         # what it refuses is said of the real turns
 
@@ -519,8 +518,8 @@ def _chat_notes(tokenizer, options, system, shots): # what is worth saying of a 
     if _repeats_bos(tokenizer, all_options):
         yield f"the chat template of {name} writes {tokenizer.bos_token}, the token that begins a text, more than once"
     for option in _without_effect(tokenizer, options, _roles(max(shots, default=0), own_turn)):
-        yield (f"chat_options: with {option}={options[option]!r} the chat template of {name} writes the same as without it: "
-               "it is the template's own value, or none that the template knows")
+        yield (f"chat_options: with {option}={options[option]!r} the chat template of {name} writes "
+               "the same as without it: it is the template's own value, or none that the template knows")
     if opens_thoughts(tokenizer, options):
         off = "; chat_options={'enable_thinking': False} may switch thoughts off" if "enable_thinking" in found else ""
         yield f"the chat template of {name} opens thoughts: answers are read behind </think>, and max_new_tokens must hold both{off}"
