@@ -10,16 +10,20 @@ __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Tem
            'format_labels', 'get_format', 'parse_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
-import html, re, warnings
+import html, json, re, warnings
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 
+import jinja2
+import jinja2.ext
+import jinja2.meta
 import numpy as np
 import pandas as pd
 import yaml
+from tokenizers import Tokenizer
 
 from .columns import existing_path, read_csv
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
@@ -194,6 +198,7 @@ class Prompt:
     demo_ids: tuple # ids of its demonstrations, in the order shown
     answers: tuple = () # (start, end) of each demonstration's answer in `text`
     turns: tuple = ()   # (role, words) of a chat; none: plain text
+    places: tuple = ()  # (turn, start, end): where `text` holds the words of each turn, in the text's order
 
     @property
     def sha256(self): return sha256(self.text.encode(errors="surrogatepass")).hexdigest()
@@ -207,6 +212,7 @@ class _Example: # one demonstration: its text, where its answer is, and its two 
     end: int
     user: str
     assistant: str
+    inside: int # where the answer starts in the assistant's turn
 
 def _examples(demos, template, label_format, shown, cots): # a function of a row and a label order
     before = template.example.split(f"{{{template.answer_slot}}}")[0]
@@ -217,7 +223,9 @@ def _examples(demos, template, label_format, shown, cots): # a function of a row
         slots = dict(text=demos.texts[row], cot=(cots or {}).get(demos.ids[row], ""))
         start, user = fill(before, **slots), fill(template.question, **slots)
         text = start + answer + fill(template.tail, **slots)
-        return _Example(text, len(start), len(start)+len(answer), user.strip(), text[len(user):].strip())
+        rest = text[len(user):]
+        inside = len(start) - len(text) + len(rest.lstrip())
+        return _Example(text, len(start), len(start)+len(answer), user.strip(), rest.strip(), max(inside, 0))
     return one
 
 def _heads(demos, template, example): # a function of rows and a label order: everything before the query
@@ -260,8 +268,9 @@ def build_prompts(
     example = _examples(demos, template, label_format, shown, cots)
     options = check_chat_options(chat_options, chat is not None)
     if chat is not None:
-        ready = _check_chat(chat, template, options)
-        return [_chat_prompt(i, x, tuple(r), names, template, demos, example, chat, *ready) for i,x,r,names in zip(docs.ids, docs.texts, rows, orders)]
+        ready = _check_chat(chat, template, options, sorted({len(r) for r in rows}))
+        one = _chats(demos, template, example, chat, *ready)
+        return [one(i, x, tuple(r), names) for i, x, r, names in zip(docs.ids, docs.texts, rows, orders)]
     head = _heads(demos, template, example)
     return [_prompt(i, x, *head(tuple(r), names), template.query) for i,x,r,names in zip(docs.ids, docs.texts, rows, orders)]
 
@@ -325,6 +334,8 @@ def check_chat_options(
         if k in _SET_BY_RUNS: raise ValueError(f"chat_options: {k} is set by the run itself, leave it out")
         if not _is_literal(v): raise ValueError(f"chat_options: {k} must be a text, a number, true or false, or a list "
                                                 f"or dict of those, got {v!r}")
+        if k=="date_string" and not isinstance(v, str):
+            raise ValueError(f"chat_options: date_string must be a text, got {v!r}")
     return options
 
 def _is_literal(value):
@@ -334,13 +345,26 @@ def _is_literal(value):
     return value is None or isinstance(value, (str, int))
 
 # %% ../nbs/00b_prompts.ipynb #12991908
+class _Generation(jinja2.ext.Extension): # a tag of transformers' own
+    tags = {"generation"}
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
 @lru_cache(maxsize=64)
-def _variables(source): # names that a template looks up; None where it cannot be read
-    import jinja2, jinja2.meta
-    plain = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", source)  # a tag of transformers' own
-    env = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
-    try: return frozenset(jinja2.meta.find_undeclared_variables(env.parse(plain)))
-    except jinja2.TemplateError: return None
+def _tree(source): # the template's syntax tree
+    extensions = [_Generation, "jinja2.ext.loopcontrols"]
+    return jinja2.Environment(trim_blocks=True, lstrip_blocks=True, extensions=extensions).parse(source)
+
+def _chat_tree(tokenizer): # refuses a template that cannot be read
+    source = _chat_source(tokenizer)
+    try: return _tree(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"the chat template of {_chat_name(tokenizer)} cannot be read (line {error.lineno}: "
+                         f"{error.message}): set chat to False, or take another template") from None
+
+def _variables(tokenizer): # names that the template looks up
+    return frozenset(jinja2.meta.find_undeclared_variables(_chat_tree(tokenizer)))
 
 def _chat_source(tokenizer): # the chat template's text; refuses a tokenizer without one
     if not getattr(tokenizer, "chat_template", None):
@@ -352,20 +376,86 @@ def _chat_name(tokenizer): # for messages, without the folders of this machine
     name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
     return Path(name).name if Path(name).is_absolute() else name
 
-def _check_variables(tokenizer, options): # are all options names that the chat template uses?
-    source = _chat_source(tokenizer)
-    found = _variables(source)
-    if found is None: found = set(re.findall(r"\w+", source))
+def _check_variables(tokenizer, options): # does the chat template use every option, and are the values of its type?
+    name, found = _chat_name(tokenizer), _variables(tokenizer)
     known = sorted(found - set(_SET_BY_RUNS)) + ["date_string"]*("strftime_now" in found and "date_string" not in found)
-    for k in options:
-        if not known: raise ValueError(f"chat_options: the chat template of {_chat_name(tokenizer)} takes no options, got {k}")
-        check_choice(f"variable of the chat template of {_chat_name(tokenizer)} in chat_options", k, known)
+    for k, v in options.items():
+        if not known: raise ValueError(f"chat_options: the chat template of {name} takes no options, got {k}")
+        check_choice(f"variable of the chat template of {name} in chat_options", k, known)
+        _check_option(k, v, _option_kind(_chat_tree(tokenizer), k))
+
+def _check_option(name, value, kind):
+    if kind=="flag" and not isinstance(value, bool):
+        raise ValueError(f"chat_options: {name} must be true or false (True or False, without quotes), got {value!r}")
+    if kind=="text" and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
+        raise ValueError(f"chat_options: {name} must be a text or a number: the template writes it; got {value!r}")
+
+# %% ../nbs/00b_prompts.ipynb #955b8472
+_FLAG_NAMES = re.compile(r"(?:enable|disable|add|use|is)_")
+_TEXT_FILTERS = ("default", "d", "trim", "string", "lower", "upper", "title", "capitalize", "replace", "safe")
+_BOOL_TESTS = ("true", "false", "boolean")
+_ASKED_TESTS = ("defined", "undefined", "none", "sameas", *_BOOL_TESTS)
+
+def _option_kind(tree, name): # flag, text or any: what values the template expects
+    uses = {u for n in _also_called(tree, name) for u in _uses(tree, n, "any")} - {"passed on"}
+    if "bool" in uses: return "flag"
+    if _FLAG_NAMES.match(name): return "any" if "written" in uses else "flag"
+    if "written" in uses: return "text"
+    return "flag" if uses=={"asked"} else "any"
+
+def _also_called(tree, name): # the option and the names that the template sets to it
+    names = [name]
+    for known in names: # grows
+        for made in tree.find_all(jinja2.nodes.Assign):
+            target = getattr(made.target, "name", None)
+            new = target and target not in names
+            if new and "passed on" in _uses(made.node, known, "passed on"): names.append(target)
+    return names
+
+def _is_option(node, name): return isinstance(node, jinja2.nodes.Name) and node.name==name
+def _is_bool(node): return isinstance(node, jinja2.nodes.Const) and isinstance(node.value, bool)
+def _any_bool(nodes): return any(map(_is_bool, nodes))
+
+def _uses(node, name, how): # of an option: asked, bool (beside true or false), written, passed on (to a name), any
+    if _is_option(node, name):
+        if node.ctx=="load": yield how
+        return
+    if _beside_bool(node, name): yield "bool"
+    for child, its in _children(node, name, how): yield from _uses(child, name, its)
+
+def _beside_bool(node, name): # is an option compared with true or false, or set to one where it is not given?
+    n = jinja2.nodes
+    if isinstance(node, n.Compare): return _is_option(node.expr, name) and _any_bool(o.expr for o in node.ops)
+    if isinstance(node, n.Assign): return _is_option(node.target, name) and _is_bool(node.node)
+    if not isinstance(node, (n.Test, n.Filter)) or not _is_option(node.node, name): return False
+    if isinstance(node, n.Test): return node.name in _BOOL_TESTS or _any_bool(node.args)
+    return node.name in ("default", "d") and _any_bool(node.args[:1])
+
+def _children(node, name, how): # each part of a node with what is done with its value
+    n = jinja2.nodes
+    for field, value in node.iter_fields():
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, n.Node): yield child, _done_with(node, field, child, name, how)
+
+def _done_with(node, field, child, name, how):
+    n = jinja2.nodes
+    if isinstance(node, n.Output): return "written"
+    if field=="test" and isinstance(node, (n.If, n.CondExpr)) or isinstance(node, n.Not): return "asked"
+    if isinstance(node, n.Test) and _is_option(child, name) and node.name in _ASKED_TESTS: return "asked"
+    if isinstance(node, (n.And, n.Or, n.CondExpr)): return how
+    if isinstance(node, n.Assign): return "passed on"
+    if isinstance(node, (n.Add, n.Concat)) and how in ("written", "passed on"): return how
+    if isinstance(node, n.Filter) and field=="node" and node.name in _TEXT_FILTERS: return how
+    return "any"
+
+
+
 
 # %% ../nbs/00b_prompts.ipynb #fa01051f
 _DAY = datetime(2024, 7, 26) # the day that Llama 3.1's template writes where it knows none
 
 def _all_options(tokenizer, options): # with what stands for the template's clock
-    found = _variables(_chat_source(tokenizer)) or ()
+    found = _variables(tokenizer)
     if "strftime_now" not in found: return options
     given = options.get("date_string") if "date_string" not in found else None
     def now(form): return given if given is not None else _DAY.strftime(form)
@@ -392,15 +482,44 @@ def opens_thoughts(
     try: return bool(_OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options)))
     except ValueError: return False                                      # what it refuses is said of the real turns
 
-def _takes_system(tokenizer, words, options): # do system words get into the prompt as a turn of their own?
-    try: return words in _render(tokenizer, [("system", words), ("user", "x")], options)
-    except ValueError: return False
+def _mark(turn): return f"Turn{turn}Mark7e3c9a" # stands for the words of a turn
 
-def _chat_notes(tokenizer, options, system): # what is worth saying of a chat template
-    name, found = _chat_name(tokenizer), _variables(_chat_source(tokenizer)) or ()
+def _roles(n_demos, system=False): # of the turns of a chat
+    return ("system",)*system + ("user", "assistant")*n_demos + ("user",)
+
+def _sample(tokenizer, roles, options): # a rendered chat with a mark for each turn; empty where it is refused
+    try: return _render(tokenizer, [(r, _mark(k)) for k, r in enumerate(roles)], options)
+    except ValueError: return ""                                         # what it refuses is said of the real turns
+
+def _takes_system(tokenizer, options, shots): # do system words get into every prompt as a turn of their own?
+    return all(_mark(0) in _sample(tokenizer, _roles(n, True), options) for n in shots)
+
+def _repeats_bos(tokenizer, options): # once for each turn is right, and so is once
+    bos = getattr(tokenizer, "bos_token", None)
+    if not bos: return False
+    one, two = (_sample(tokenizer, _roles(n), options) for n in (0, 1))
+    joined = bos!=tokenizer.eos_token and re.search(f"{re.escape(bos)}\\s*{re.escape(bos)}", one)
+    return bool(joined) or 1 < one.count(bos)==two.count(bos)
+
+def _without_effect(tokenizer, options, roles): # options that change nothing
+    whole = _sample(tokenizer, roles, _all_options(tokenizer, options))
+    for name, value in options.items():
+        others = [{k: v for k, v in options.items() if k!=name}]
+        if name=="date_string": others.append({**options, name: value + " or another day"})
+        if isinstance(value, bool): others.append({**options, name: not value})
+        if all(_sample(tokenizer, roles, _all_options(tokenizer, o))==whole for o in others): yield name
+
+def _chat_notes(tokenizer, options, system, shots): # what is worth saying of a chat template
+    name, found = _chat_name(tokenizer), _variables(tokenizer)
     all_options = _all_options(tokenizer, options)
-    if system and not _takes_system(tokenizer, system, all_options):
+    own_turn = bool(system) and _takes_system(tokenizer, all_options, shots)
+    if system and not own_turn:
         yield f"the chat template of {name} has no system role: the system words stand before the first question"
+    if _repeats_bos(tokenizer, all_options):
+        yield f"the chat template of {name} writes {tokenizer.bos_token}, the token that begins a text, more than once"
+    for option in _without_effect(tokenizer, options, _roles(max(shots, default=0), own_turn)):
+        yield (f"chat_options: with {option}={options[option]!r} the chat template of {name} writes "
+               "the same as without it: it is the template's own value, or none that the template knows")
     if opens_thoughts(tokenizer, options):
         off = "; chat_options={'enable_thinking': False} may switch thoughts off" if "enable_thinking" in found else ""
         yield f"the chat template of {name} opens thoughts: answers are read behind </think>, and max_new_tokens must hold both{off}"
@@ -411,66 +530,134 @@ def _chat_notes(tokenizer, options, system): # what is worth saying of a chat te
         yield (f"the chat template of {name} may write the date: {_DAY:%d %b %Y} stands in every prompt, so that runs of other "
                "days are the same; chat_options={'date_string': ...} sets another")
 
-def _check_chat(tokenizer, template, options): # options as rendered, and whether system words are a turn; says what is worth saying
+def _check_chat(tokenizer, template, options, shots): # options as rendered, and are system words a turn? says what to say
     _check_variables(tokenizer, options)
     system = template.system.strip()
-    for note in _chat_notes(tokenizer, options, system): warnings.warn(note, stacklevel=3)
+    for note in _chat_notes(tokenizer, options, system, shots): warnings.warn(note, stacklevel=3)
     ready = _all_options(tokenizer, options)
-    return ready, bool(system) and _takes_system(tokenizer, system, ready)
+    return ready, bool(system) and _takes_system(tokenizer, ready, shots)
 
 # %% ../nbs/00b_prompts.ipynb #a3558ba6
-def _chat_prompt(doc_id, text, rows, names, template, demos, example, tokenizer, options, own_turn):
-    shown, first = [example(r, names) for r in rows], fill(template.instruction, labels=join_labels(names))
-    users = [e.user for e in shown] + [fill(template.query, text=text).strip()]
-    system = template.system.strip()
-    if system and not own_turn: first = system + "\n\n" + first
-    users[0] = (first + users[0]).strip()
-    asked = [turn for u, e in zip(users, shown) for turn in (("user", u), ("assistant", e.assistant))] + [("user", users[-1])]
-    turns = [("system", system)]*own_turn + asked
-    whole = _render(tokenizer, turns, options)
-    _check_asked(tokenizer, doc_id, whole, turns)
-    return Prompt(doc_id, whole, tuple(demos.ids[r] for r in rows), _answer_places(whole, turns, shown), tuple(turns))
+def _locator(render): # a function of a rendered chat and its turns: where each turn's words are
+    @cache
+    def marked(roles): return render([(r, _mark(k)) for k, r in enumerate(roles)])
+    def locate(text, turns):
+        places = _fit(marked(tuple(r for r, _ in turns)), text, [words for _, words in turns])
+        if places is None: # the template treats some words in a way of their own
+            places = [p for k in range(len(turns)) if (p := _place_of(k, render, text, turns))]
+        return tuple(sorted(places, key=lambda p: p[1:]))
+    return locate
 
-def _answer_places(whole, turns, shown): # (start, end) of each demonstration's answer, where the template leaves it as it is
-    starts = _find_turns(whole, turns, "assistant")
-    lengths = [e.end - e.start for e in shown]
-    inside = [e.assistant.rindex(e.text[e.start:e.end]) for e in shown]
-    return tuple((a+i, a+i+n) for a, i, n in zip(starts, inside, lengths) if a >= 0)
+def _fit(marked, text, words): # (turn, start, end) of the words that stand for each mark; None where that is not `text`
+    pieces = re.split(_mark(r"(\d+)"), marked)
+    places, filled = [], pieces[0]
+    for turn, behind in zip(map(int, pieces[1::2]), pieces[2::2]):
+        places.append((turn, len(filled), len(filled) + len(words[turn])))
+        filled += words[turn] + behind
+    return places if filled==text else None
 
-def _check_asked(tokenizer, doc_id, whole, turns): # the question must be in the prompt
-    if turns[-1][1] in whole or "".join(turns[-1][1].split()) in "".join(whole.split()): return
-    raise ValueError(f"document {doc_id!r}: the chat template of {_chat_name(tokenizer)} leaves out or rewrites "
-                     "the words of the question: set chat to False, or take another template")
-
-def _find_turns(text, turns, role=None): # where the words of each turn start in the rendered text; -1 where the template changed them
-    at, starts = 0, []
-    for r, words in turns:
-        found = text.find(words, at)
-        at = found + len(words) if found >= 0 else at
-        if role in (None, r): starts.append(found)
-    return starts
+def _place_of(turn, render, text, turns): # of one turn, by a mark for it alone; None where it is left out or rewritten
+    role, words = turns[turn]
+    before, *behind = render([*turns[:turn], (role, _mark(turn)), *turns[turn+1:]]).split(_mark(turn))
+    if len(behind)!=1: return None
+    start, end = len(before), len(text) - len(behind[0])
+    fits = start <= end and text.startswith(before) and text.endswith(behind[0])
+    return (turn, start, end) if fits and text[start:end].split()==words.split() else None
 
 # %% ../nbs/00b_prompts.ipynb #eac455b6
+def _chat_turns(users, shown, system): # (role, words) of each turn
+    asked = [turn for u, e in zip(users, shown) for turn in (("user", u), ("assistant", e.assistant))]
+    return tuple([("system", system)]*bool(system) + asked + [("user", users[-1])])
+
+def _chats(demos, template, example, tokenizer, options, own_turn): # a function of a document, its rows and a label order
+    locate = _locator(partial(_render, tokenizer, options=options))
+    system = template.system.strip()
+    def one(doc_id, text, rows, names):
+        shown = [example(r, names) for r in rows]
+        first = fill(template.instruction, labels=join_labels(names))
+        users = [e.user for e in shown] + [fill(template.query, text=text).strip()]
+        if system and not own_turn: first = system + "\n\n" + first
+        users[0] = (first + users[0]).strip()
+        turns = _chat_turns(users, shown, system if own_turn else "")
+        whole, demo_ids = _render(tokenizer, turns, options), tuple(demos.ids[r] for r in rows)
+        prompt = Prompt(doc_id, whole, demo_ids, (), turns, locate(whole, turns))
+        _check_turns(tokenizer, prompt)
+        return replace(prompt, answers=_answer_places(prompt, shown))
+    return one
+
+def _check_turns(tokenizer, prompt): # the words of every turn must be in the prompt
+    found = {turn for turn, _, _ in prompt.places}
+    lost = next((k for k in range(len(prompt.turns)) if k not in found), None)
+    if lost is None: return
+    raise ValueError(f"document {prompt.doc_id!r}: the chat template of {_chat_name(tokenizer)} leaves out or rewrites "
+                     f"the words of {_turn_name(prompt, lost)}: set chat to False, or take another template")
+
+def _turn_name(prompt, turn): # for messages
+    role = prompt.turns[turn][0]
+    if role=="system": return "the system turn"
+    if turn==len(prompt.turns) - 1: return "the question"
+    shown = prompt.demo_ids[(turn - (prompt.turns[0][0]=="system"))//2]
+    return f"demonstration {shown!r} ({'its answer' if role=='assistant' else 'its question'})"
+
+def _answer_places(prompt, shown): # (start, end) of each demonstration's answer
+    places = {turn: (start, end) for turn, start, end in reversed(prompt.places)}
+    turns = [places[k] for k, (role, _) in enumerate(prompt.turns) if role=="assistant"]
+    return tuple(_inside(prompt.text[a:z], a, e) for (a, z), e in zip(turns, shown))
+
+def _inside(words, at, example): # the answer's place in an assistant's turn; the template may have changed its white space
+    first, last = example.inside, example.inside + example.end - example.start - 1
+    return at + _same_letter(example.assistant, words, first), at + _same_letter(example.assistant, words, last) + 1
+
+def _same_letter(words, other, k): # where the letter at `k` of `words` is in `other`, which may differ in white space
+    if words==other: return k
+    letters = [i for i, c in enumerate(other) if not c.isspace()]
+    return letters[len("".join(words[:k].split()))]
+
+# %% ../nbs/00b_prompts.ipynb #f20ca7b4
 def encode_chats(
     tokenizer, # a fast Hugging Face tokenizer
     prompts:list, # of `Prompt`, with turns
 )->list: # token-id lists
-    "Tokenise rendered chats: the template's special tokens are special, those that a document holds are plain text"
+    "Tokenise rendered chats: the template's control tokens are such, those that a document holds are plain text"
     ids = tokenizer([p.text for p in prompts], add_special_tokens=False).input_ids if prompts else []
-    special = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special and t.content.strip()]
-    if not special: return ids
-    pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-    return [_encode_mixed(tokenizer, p, pattern) if any(pattern.search(words) for _,words in p.turns) else i for p,i in zip(prompts, ids)]
+    control = _control_tokens(tokenizer)
+    if not control: return ids
+    pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))))
+    mixed = [any(pattern.search(words) for _, words in p.turns) for p in prompts]
+    plain = _plain_tokenizer(tokenizer) if any(mixed) else None
+    return [_encode_mixed(tokenizer, p, pattern, plain) if m else i for p, m, i in zip(prompts, mixed, ids)]
 
-def _encode_mixed(tokenizer, prompt, pattern): # a chat in which somebody wrote special tokens
-    cuts, ids, at = [], [], 0
-    for start, (_, words) in zip(_find_turns(prompt.text, prompt.turns), prompt.turns):
-        if start < 0 and pattern.search(words): raise ValueError(f"document {prompt.doc_id!r}: its prompt holds {pattern.search(words)[0]!r} as plain text, and the chat template rewrites that turn: leave the document out or set chat to False")
-        cuts += [(start+m.start(), start+m.end()) for m in pattern.finditer(words)]
-    for a, z in cuts + [(len(prompt.text),)*2]:
-        for piece, plain in ((prompt.text[at:a], False), (prompt.text[a:z], True)):
-            if piece: ids += tokenizer(piece, add_special_tokens=False, split_special_tokens=plain).input_ids
-        at = z
+_BRACKETED = re.compile(r"[<\[{(|◁⟨].*[>\]})|▷⟩]", re.DOTALL)
+
+def _control_tokens(tokenizer): # added tokens but for blanks and added words
+    source = _chat_source(tokenizer) if getattr(tokenizer, "chat_template", None) else ""
+    added = [t for t in tokenizer.added_tokens_decoder.values() if t.content.strip(" ▁\t\r\n")]
+    written = [t for t in added if t.content in source and not t.content.isalnum()]
+    return [t.content for t in added if t.special or t in written or _BRACKETED.fullmatch(t.content)]
+
+def _plain_tokenizer(tokenizer): # one without added tokens
+    made = json.loads(tokenizer.backend_tokenizer.to_str())
+    made.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
+    return Tokenizer.from_str(json.dumps(made))
+
+def _turn_places(prompt): # of a prompt that was not built here: words that stand in it once
+    if prompt.places: return prompt.places
+    once = [(k, words) for k, (_, words) in enumerate(prompt.turns) if prompt.text.count(words)==1]
+    return tuple((k, prompt.text.find(words), prompt.text.find(words) + len(words)) for k, words in once)
+
+def _encode_mixed(tokenizer, prompt, pattern, plain): # a chat in which somebody wrote control tokens
+    places = _turn_places(prompt)
+    found = {turn for turn, _, _ in places}
+    for turn, (_, words) in enumerate(prompt.turns):
+        if turn not in found and pattern.search(words):
+            raise ValueError(f"document {prompt.doc_id!r}: its prompt holds {pattern.search(words)[0]!r} as plain text, and "
+                             "the place of that turn is not known: leave the document out or set chat to False")
+    text, ids, at = prompt.text, [], 0
+    written = sorted((a+m.start(), a+m.end()) for _, a, z in places for m in pattern.finditer(text[a:z]))
+    for start, end in written + [(len(text),)*2]:
+        if text[at:start]: ids += tokenizer(text[at:start], add_special_tokens=False).input_ids
+        if text[start:end]: ids += plain.encode(text[start:end], add_special_tokens=False).ids
+        at = end
     return ids
 
 # %% ../nbs/00b_prompts.ipynb #88c6ae11
