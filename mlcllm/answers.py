@@ -282,7 +282,7 @@ _NOUNS = _set("""label labels emotion emotions category categories class classes
     emotionen etikett kategorie antwort étiquettes émotions réponse emociones etiquetas respuesta emoții emotii etichete""")
 _CHOSEN = _set("predicted final selected chosen detected identified assigned present applicable")
 _ANNOUNCING = _NOUNS | _CHOSEN | _set("""the a an this that these those which my our its i we is are be as in of for on by and s
-    here sure ok okay yes certainly you go based think believe say json list boxed most likely best right main primary dominant
+    here sure ok okay yes certainly you go so thus therefore hence correct based think believe say json list boxed most likely best right main primary dominant
     overall moral targeted emotional following expressed conveyed found shown contained evoked felt relevant apply applies
     text post tweet comment sentence message passage document author speaker writer user""")
 _AFFIRMING = _set("""yes present strong strongly mild mildly weak moderate moderately medium high clear clearly explicit explicitly
@@ -297,8 +297,12 @@ def _words_of(text): # a key's or a line's words: predicted_labels, emotionLabel
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     return re.findall(r"[^\W\d_]+", spaced.lower())
 
+_IN_FORMAT = re.compile(r"(?i)\bin (?:the |a |valid )?(?:(?:requested|required|specified|desired|json) )+format\b")
+_TURNED = re.compile(r"[\d~≠¬✗✘❌?]|!(?=[\w=])|!\s*$|//|<!") # signs that say something else of what follows
+
 def _announcing(text): # nothing but words that announce labels?
-    return all(w in _ANNOUNCING for w in _words_of(text)) and not re.search(r"[\d~≠¬✗✘❌]", text)
+    plain = _IN_FORMAT.sub(" ", text)
+    return all(w in _ANNOUNCING for w in _words_of(plain)) and not _TURNED.search(plain)
 
 # %% ../nbs/00b_answers.ipynb #3caa6d65
 def _fold(name): # for a comparison without regard to case, width, hyphens and invisible characters
@@ -533,7 +537,7 @@ def _holds(words, value): # is this true, one half or more, or a text that denie
     try: return float(value.content) >= .5
     except ValueError: pass
     if value.kind=="word": return _TRUTH.get(value.content, False)
-    return not _doubted(words, value.content)
+    return _affirms(words, value.content)
 
 # %% ../nbs/00b_answers.ipynb #a0ef3630
 @dataclass(frozen=True)
@@ -629,7 +633,7 @@ def _comments_doubt(words, text): # does a comment, such as // "fear", name a la
 _FENCE = re.compile(r"\s*```\w*\s*$")
 _BULLET = re.compile(r"\s*(?:-(?!\d)\s*|[•·–—]\s*|[*+]\s+|\(?\d{1,2}[.)]\s*|[a-zA-Z][.)]\s+|[☐☑✅✓✔]\s*)")
 _UNCHECKED = re.compile(r"\s*(?:[-*+•]\s*)?(?:\[\s?\]|☐)")
-_LEAD_TOKEN = re.compile(r"(?P<word>[\w'’]+)|->|[^\s\w]")
+_LEAD_TOKEN = re.compile(r"(?P<word>[\w'’]+)|->|!=|[^\s\w]")
 _CUES = (":", "=", "->", "→")
 _EMPHASIS = re.compile(r"[*_`\s]*")
 _SENTENCE = re.compile(r"[.!]\s+(?=[A-Z])")
@@ -644,8 +648,7 @@ def _lead(text, start, end): # where a list begins behind words such as "The lab
     for m in _LEAD_TOKEN.finditer(text, start, min(end, start + 160)):
         token = m[0].strip("_").lower()
         if token in _CUES: return _EMPHASIS.match(text, m.end(), end).end() if noun else None
-        if not m["word"] or not token: continue
-        if token not in _ANNOUNCING: break
+        if m["word"] and token and token not in _ANNOUNCING or _TURNED.match(token + " x"): break
         noun = noun or token in _NOUNS
         if noun and token in ("is", "are") and not behind: behind = m.end()
     return behind and _EMPHASIS.match(text, behind, end).end()
@@ -666,8 +669,10 @@ def _whole_line(text, lines): # the first line, with those that go on behind a s
     while last+1 < len(lines) and text[lines[last][1]-1] in ",;|，、；": last += 1
     return lines[0][0], lines[last][1]
 
-def _announces(text, start, end): # is this a line such as "The labels are:"?
-    return text[start:end].rstrip("*_` ").endswith(":") and _lead(text, start, end)==end
+def _announces(text, start, end): # is this a line such as "The labels are:", or a heading such as "### Answer"?
+    line = text[start:end]
+    if line.startswith("#"): return _says_labels(line)
+    return line.rstrip("*_` ").endswith(":") and _lead(text, start, end)==end
 
 # %% ../nbs/00b_answers.ipynb #93b404e6
 def _between(words, fmt, text, start): # the list between the format's own opening and closing
@@ -737,18 +742,20 @@ def _read_answer_line(words, text, lines): # the only line such as "Answer: joy"
 
 # %% ../nbs/00b_answers.ipynb #e8aaabef
 _DENIED = (r"not|no|never|nor|neither|none|cannot|isn|nope|without|wrong|incorrect|false|instead|wait|however|actually|sorry|rather|hmm"
-           r"|except\w*|exclud\w+|reject\w*|den(?:y|ie[sd])|rul\w+ out|doubt\w*|mistake\w*|retract\w*|reconsider\w*|nein|nicht|kein\w*")
+           r"|except\w*|exclud\w+|reject\w*|den(?:y|ie[sd])|rul\w+ out|doubt\w*|mistake\w*|retract\w*|reconsider\w*|scratch|nothing|errors?"
+           r"|delet\w+|disregard\w*|ignor\w+|oops|undo|cancel\w*|withdraw\w*|apolog\w+|invalid|inaccurate|untrue|unlikely|absent|nein|nicht|kein\w*")
 _TAKEN_BACK = re.compile(rf"(?i)\b(?:{_DENIED})\b|n['’]t\b|[✗✘❌]")
-_CORRECTED = re.compile(r"(?i)\b(?:only|final\w*|correct\w*|revis\w+|updat\w+|on second thought)\b")
+_CORRECTED = re.compile(r"(?i)\b(?:only|final\w*|correct\w*|revis\w+|updat\w+|edit(?:ed)?|on second thought|take (?:that|this|it) back)\b")
 _MARKS = re.compile(r"```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + r")>", re.I) # fences, special tokens, tags
 _OTHER_LIST = re.compile(r"[\[{]\s*(?:[\"'“]|[\]}])")
-_PREDICATE = re.compile(r"(?i)[^\w\n]*(?:is|are|was|were|do|does|did|would|should|could|can|may|might|will|seems?|appl(?:y|ies))\b")
+_PREDICATE = re.compile(r"(?i)[^\w\n]*(?:\?|(?:is|are|was|were|do|does|did|would|should|could|can|may|might|will|seems?|appl(?:y|ies))\b)")
 
 def _without_marks(text): return _MARKS.sub(" ", text)
 
 def _leads_to(words, before): # does what stands before an answer only announce it, below harmless prose?
     segments = [x.strip() for x in re.split(r"(?<=[.!?])\s+|\n", _without_marks(before)) if re.search(r"\S", x)]
-    last = segments.pop() if segments and segments[-1][-1] not in ".!?" else ""
+    prose_ends = segments and re.search(r"\w[^\w]*[.!?]$", segments[-1])
+    last = segments.pop() if segments and not prose_ends else ""
     if not _announcing(last) or re.search(r"[\[{~]", last): return False
     prose = "\n".join(segments)
     return not (words.mention.search(prose) or _TAKEN_BACK.search(prose) or _OTHER_LIST.search(prose))
