@@ -283,15 +283,16 @@ _NOUNS = _set("""label labels emotion emotions category categories class classes
 _CHOSEN = _set("predicted final selected chosen detected identified assigned present applicable")
 _ANNOUNCING = _NOUNS | _CHOSEN | _set("""the a an this that these those which my our its i we is are be as in of for on by and s
     here sure ok okay yes certainly you go so thus therefore hence correct based think believe say json list boxed most likely best right main primary dominant
-    overall moral targeted emotional following expressed conveyed found shown contained evoked felt relevant apply applies
-    text post tweet comment sentence message passage document author speaker writer user""")
+    overall moral targeted emotional following expressed conveyed found shown contained evoked felt relevant apply applies""")
+_SUBJECTS = _set("text post tweet comment sentence message passage document author speaker writer user") # of which labels are said
+_SECONDARY = _set("sentiment sentiments topic topics target targets group groups harm harms") # labels, or something beside them
 _AFFIRMING = _set("""yes present strong strongly mild mildly weak moderate moderately medium high clear clearly explicit explicitly
     certain certainly true very quite both main primary secondary dominant applies expressed slight slightly intense implied""")
 _DOUBT = re.compile(r"(?i)\b(?:no|not|non|none|nope|nothing|nobody|never|neither|nor|or|without|lack\w*|absen\w+|unlikely|maybe|perhaps"
                     r"|possibl[ey]|might|may|could|can ?not|unsure|unclear|uncertain\w*|doubt\w*|hardly|barely|except|exclud\w+|rather|instead"
                     r"|opposite|contrary|wrong|incorrect|reject\w*|den(?:y|ie[sd]|ial)|dismiss\w*|discard\w*|remov\w+|rul\w+ out|crossed"
                     r"|irrelevan\w+|ironic\w*|sarcas\w+|mentioned|zero|low|minimal|little|fails?|ignor\w+|n/a|nein|nicht|nichts|kein\w*"
-                    r"|other|another|available|candidate\w*|allowed|valid|all|false|missing|if|but|than|un\w+ed)\b|n['’]t\b|[?✗✘❌×]|\d")
+                    r"|others?|else|another|available|candidate\w*|allowed|valid|all|false|missing|if|but|than|un\w+ed)\b|n['’]t\b|[?✗✘❌×]|\d")
 
 def _words_of(text): # a key's or a line's words: predicted_labels, emotionLabels2
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
@@ -302,7 +303,9 @@ _TURNED = re.compile(r"[\d~≠¬✗✘❌?]|!(?=[\w=])|!\s*$|//|<!") # signs tha
 
 def _announcing(text): # nothing but words that announce labels?
     plain = _IN_FORMAT.sub(" ", text)
-    return all(w in _ANNOUNCING for w in _words_of(plain)) and not _TURNED.search(plain)
+    said = set(_words_of(plain))
+    if said & _SUBJECTS and not said & _NOUNS: return False        # "Text:" announces the text
+    return said <= _ANNOUNCING | _SUBJECTS and not _TURNED.search(plain)
 
 # %% ../nbs/00b_answers.ipynb #3caa6d65
 def _fold(name): # for a comparison without regard to case, width, hyphens and invisible characters
@@ -499,7 +502,8 @@ def _answer_key(pairs, key): # (which pair holds the answer, is its key the form
     same = [n for n, k in enumerate(names) if k==key]
     alike = [n for n, k in enumerate(names) if k.lower().removesuffix("(s)").rstrip("s")==key.lower().rstrip("s")]
     nouns = [n for n, k in enumerate(names) if _says_labels(k)]
-    first = next((group for group in (same, alike, nouns) if group), [])
+    clear = [n for n in nouns if not set(_words_of(names[n])) & _SECONDARY]
+    first = next((group for group in (same, alike, clear, nouns) if group), [])
     return (first[0], bool(same)) if len(first)==1 else (None, False)
 
 def _says_labels(key): # does a key certainly mean the labels that hold?
@@ -508,7 +512,7 @@ def _says_labels(key): # does a key certainly mean the labels that hold?
 
 # %% ../nbs/00b_answers.ipynb #19433d6a
 _BESIDE = _set("""reason reasons reasoning explanation explanations rationale justification thought thoughts thinking analysis evidence
-    text input sentence sequence id index language comment note notes alternative alternatives candidate candidates possible options""")
+    input sequence id index language comment note notes alternative alternatives candidate candidates possible options""")
 _EXCLUDING = _set("""not no non negated negation excluded excludes exclude rejected ruled discarded removed absent without denied wrong
     incorrect inapplicable""")
 
@@ -516,10 +520,13 @@ def _agrees(words, key, value, names): # does what another key says leave the an
     said, spelled = set(_words_of(str(key.content))), _spelled(value)
     named = _named(words, spelled)
     if said & _EXCLUDING: return not named & names and _TRUTH.get(spelled) is not True
-    if said & _BESIDE: return True
-    if value is None or value.kind=="object": return value is not None and _scores_agree(words, value, names)
+    if said & (_BESIDE | _SUBJECTS): return True
+    if value is None: return False
+    if value.kind=="object" and any(_look_up(words, str(k.content)) for k, _ in value.content):
+        return _scores_agree(words, value, names)
     if named: return named==names
-    return not said & _NOUNS and _holds(words, value)
+    if said & _NOUNS: return said & _NOUNS <= _SECONDARY
+    return _holds(words, value)
 
 def _spelled(value): # all that a value says, as one text
     if value is None: return ""
@@ -637,7 +644,7 @@ _LEAD_TOKEN = re.compile(r"(?P<word>[\w'’]+)|->|!=|[^\s\w]")
 _CUES = (":", "=", "->", "→")
 _EMPHASIS = re.compile(r"[*_`\s]*")
 _SENTENCE = re.compile(r"[.!]\s+(?=[A-Z])")
-_EXPLAINED = re.compile(r"(.{1,200}?)(?:\s*:[*_]*\s+|\s+[-–—→]+\s+)(?=\S)")
+_EXPLAINED = re.compile(r"(.{1,200}?)(?<!\s)(?:\s*:[*_]*\s+|\s+[-–—→]+\s+)(?=\S)")
 
 def _lines(text, start): # (start, end) of each line with something on it, but for code fences
     spans = [_stripped(text, m.start(), m.end()) for m in re.compile(r"[^\n]+").finditer(text, start)]
@@ -648,7 +655,7 @@ def _lead(text, start, end): # where a list begins behind words such as "The lab
     for m in _LEAD_TOKEN.finditer(text, start, min(end, start + 160)):
         token = m[0].strip("_").lower()
         if token in _CUES: return _EMPHASIS.match(text, m.end(), end).end() if noun else None
-        if m["word"] and token and token not in _ANNOUNCING or _TURNED.match(token + " x"): break
+        if m["word"] and token and token not in _ANNOUNCING | _SUBJECTS or _TURNED.match(token + " x"): break
         noun = noun or token in _NOUNS
         if noun and token in ("is", "are") and not behind: behind = m.end()
     return behind and _EMPHASIS.match(text, behind, end).end()
@@ -742,7 +749,7 @@ def _read_answer_line(words, text, lines): # the only line such as "Answer: joy"
 
 # %% ../nbs/00b_answers.ipynb #e8aaabef
 _DENIED = (r"not|no|never|nor|neither|none|cannot|isn|nope|without|wrong|incorrect|false|instead|wait|however|actually|sorry|rather|hmm"
-           r"|except\w*|exclud\w+|reject\w*|den(?:y|ie[sd])|rul\w+ out|doubt\w*|mistake\w*|retract\w*|reconsider\w*|scratch|nothing|errors?"
+           r"|except\w*|exclud\w+|reject\w*|den(?:y|ie[sd])|rul\w+ out|doubt\w*|mistake\w*|retract\w*|reconsider\w*|hold on|kidding|think again|choose|choices|scratch|nothing|errors?"
            r"|delet\w+|disregard\w*|ignor\w+|oops|undo|cancel\w*|withdraw\w*|apolog\w+|invalid|inaccurate|untrue|unlikely|absent|nein|nicht|kein\w*")
 _TAKEN_BACK = re.compile(rf"(?i)\b(?:{_DENIED})\b|n['’]t\b|[✗✘❌]")
 _CORRECTED = re.compile(r"(?i)\b(?:only|final\w*|correct\w*|revis\w+|updat\w+|edit(?:ed)?|on second thought|take (?:that|this|it) back)\b")
