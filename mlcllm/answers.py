@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABEL_FORMATS', 'READINGS', 'DEEPEST', 'THOUGHT_TAGS', 'LabelFormat', 'get_format', 'format_labels', 'check_names',
-           'ParsedAnswer', 'Value', 'read_value', 'opens_thought', 'thoughts_end', 'parse_labels']
+           'ParsedAnswer', 'Value', 'read_value', 'thoughts_end', 'parse_labels']
 
 # %% ../nbs/00b_answers.ipynb #0e6dda2c
 import json, re, unicodedata
@@ -563,13 +563,6 @@ THOUGHT_TAGS = ( # what opens and what closes a model's thoughts, in the order o
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 )
 _THOUGHT, _THOUGHT_END = (re.compile("(?i)" + "|".join(map(re.escape, tags))) for tags in zip(*THOUGHT_TAGS))
-
-def opens_thought(
-    text:str, # such as a prompt
-)->bool:
-    "Does a text end in a tag that opens thoughts?"
-    bare = text.rstrip().lower()
-    return bare.endswith(tuple(opening.lower() for opening, _ in THOUGHT_TAGS))
 
 def thoughts_end(
     text:str, # what a model wrote

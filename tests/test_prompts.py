@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mlcllm.answers import read_value
+from mlcllm.answers import THOUGHT_TAGS, read_value, thoughts_end
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.prompts import (LABEL_FORMATS, TEMPLATES, LabelFormat, Prompt, build_prompts, check_names, format_labels, get_template,
                             parse_labels, prompts_hash)
@@ -758,6 +758,45 @@ def test_long_nonsense_is_read_soon(text):
     began = time.perf_counter()
     for label_format in FORMATS[:4]: parse_labels(text, LabelSet(("fear", "joy")), label_format)
     assert time.perf_counter() - began < 20
+
+
+STRANGE = ["{w}: joy", "{w} label: joy", "The label {w} is joy", "{w} joy", "{w}:\n- joy", "## {w}\njoy", "joy ({w})", "- joy: {w}", "- joy - {w}", "<{w}>joy</{w}>",
+           '{w} ["joy"]', '{w}: ["joy"]', '{w} label = ["joy"]', '{w}:\n["joy"]', '<{w}>["joy"]</{w}>', '{{"{w}": ["joy"]}}', '{{"{w}_label": ["joy"]}}', '{{"{w}": {{"label": ["joy"]}}}}',
+           '{{"label": ["joy"], "{w}": false}}', '{{"label": ["joy"], "{w}": 0}}', '{{"label": ["joy"], "{w}": "{w}"}}', '{{"label": ["joy"], "{w}": ["fear"]}}',
+           '{{"label": ["joy ({w})"]}}', '["joy"] // fear {w}', '["joy"]\n{w} fear', '["joy"]\n{w}: ["anger"]', "joy\n{w}: fear", "joy\n\nNot {w}", "joy\n\n{w} is wrong"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("abcdefgh", min_size=2, max_size=8).map("qz".__add__), st.sampled_from(STRANGE), st.sampled_from(["comma", "json", "json-emotions", "<{label}; {label}>"]))
+def test_words_that_nobody_knows_never_announce_or_affirm_labels(w, pattern, label_format):
+    parsed = parse_labels(pattern.format(w=w), LabelSet(("anger", "fear", "joy")), label_format)
+    assert parsed.read in ("in_part", "unread"), parsed
+
+
+@pytest.mark.parametrize("opening, closing", THOUGHT_TAGS)
+def test_what_is_thought_is_no_answer(opening, closing):
+    labels = LabelSet(("anger", "fear", "joy"))
+    for lead in (opening, ""):
+        text = f'{lead}joy, fear or {{"label": ["joy"]}}{closing}\n\n{{"label": ["anger"]}}'
+        parsed = parse_labels(text, labels, "json")
+        assert (parsed.labels, parsed.read) == (("anger",), "loose") and text[parsed.starts[0]:parsed.ends[0]] == "anger"
+    assert parse_labels(opening + "joy, fear", labels).read == "unread"
+    assert thoughts_end("x" + closing + "y") == 1 + len(closing) and thoughts_end("joy") is None
+
+
+HOSTILE = ["I see{b}joy", "joy{b}x", "- a{b}b", "| joy{b}| x", '{{"label": ["joy{b}x"]}}', "- joy{b}: x", "joy{b}(x)", "joy{b}& x"]
+REPEATED = ["foo, joy, ", "joy: ", "emotion is ", "[", "<b>", "/* ", '["joy"] ', "```", "joy (", "joy &", "~", "the ", "<think>", "# ", "!"]
+
+
+@pytest.mark.parametrize("text", [t.format(b=" " * 20_000) for t in HOSTILE] + [t * (60_000 // len(t)) for t in REPEATED] + ['["joy"] ' + t * (60_000 // len(t)) for t in REPEATED])
+def test_twice_the_text_takes_about_twice_the_time(text):
+    def seconds(text):
+        began = time.process_time()
+        for label_format in FORMATS[:2]: parse_labels(text, LabelSet(("fear", "joy")), label_format)
+        return time.process_time() - began
+
+    half = text.replace(" " * 10_000, " " * 5_000) if " " * 20_000 in text else text[:len(text) // 2]
+    assert any(seconds(text) < 3 * seconds(half) + .1 for _ in range(4))            # four times as long where the time is quadratic
 
 
 def test_ten_thousand_answers_are_read_soon():
