@@ -276,29 +276,37 @@ def _group(text, items, pairs, start, end, closed): # what stood between two bra
 # %% ../nbs/00b_answers.ipynb #ff1db0b6
 def _set(words): return frozenset(words.split())
 
-_NOUNS = _set("""label labels emotion emotions category categories class classes classification classifications answer answers
-    response output outputs result results foundation foundations feeling feelings sentiment sentiments prediction predictions
-    assistant tag tags topic topics group groups harm harms option choice target targets
-    emotionen etikett kategorie antwort étiquettes émotions réponse emociones etiquetas respuesta emoții emotii etichete""")
+# what names the labels of an answer, and what else may lead to them
+_NOUNS = _set("""
+    label labels emotion emotions category categories class classes classification classifications
+    answer answers response output outputs result results foundation foundations feeling feelings
+    sentiment sentiments prediction predictions assistant tag tags topic topics group groups harm harms
+    option choice target targets emotionen etikett kategorie antwort étiquettes émotions réponse
+    emociones etiquetas respuesta emoții emotii etichete
+""")
+_SECONDARY = _set("sentiment sentiments topic topics target targets group groups harm harms") # or beside them
 _CHOSEN = _set("predicted final selected chosen detected identified assigned present applicable")
-_ANNOUNCING = _NOUNS | _CHOSEN | _set("""the a an this that these those which my our its i we is are be as in of for on by and s
-    here sure ok okay yes certainly you go so thus therefore hence correct based think believe say json list boxed most likely best right main primary dominant
-    overall moral targeted emotional following expressed conveyed found shown contained evoked felt relevant apply applies""")
-_SUBJECTS = _set("text post tweet comment sentence message passage document author speaker writer user") # of which labels are said
-_SECONDARY = _set("sentiment sentiments topic topics target targets group groups harm harms") # labels, or something beside them
-_AFFIRMING = _set("""yes present strong strongly mild mildly weak moderate moderately medium high clear clearly explicit explicitly
-    certain certainly true very quite both main primary secondary dominant applies expressed slight slightly intense implied""")
-_DOUBT = re.compile(r"(?i)\b(?:no|not|non|none|nope|nothing|nobody|never|neither|nor|or|without|lack\w*|absen\w+|unlikely|maybe|perhaps"
-                    r"|possibl[ey]|might|may|could|can ?not|unsure|unclear|uncertain\w*|doubt\w*|hardly|barely|except|exclud\w+|rather|instead"
-                    r"|opposite|contrary|wrong|incorrect|reject\w*|den(?:y|ie[sd]|ial)|dismiss\w*|discard\w*|remov\w+|rul\w+ out|crossed"
-                    r"|irrelevan\w+|ironic\w*|sarcas\w+|mentioned|zero|low|minimal|little|fails?|ignor\w+|n/a|nein|nicht|nichts|kein\w*"
-                    r"|others?|else|another|available|candidate\w*|allowed|valid|all|false|missing|if|but|than|un\w+ed)\b|n['’]t\b|[?✗✘❌×]|\d")
+_ANNOUNCING = _NOUNS | _CHOSEN | _set("""
+    the a an this that these those which my our its i we is are be as in of for on by and s here sure ok
+    okay yes certainly you go so thus therefore hence correct based think believe say json list boxed
+    most likely best right main primary dominant overall moral targeted emotional following expressed
+    conveyed found shown contained evoked felt relevant apply applies
+""")
+_SUBJECTS = _set("text post tweet comment sentence message passage "
+                 "document author speaker writer user") # of which labels are said
+
+# what may be said of a label that holds
+_AFFIRMING = _set("""
+    yes present strong strongly mild mildly weak moderate moderately medium high clear clearly explicit
+    explicitly certain certainly true very quite both main primary secondary dominant applies expressed
+    slight slightly intense implied
+""")
 
 def _words_of(text): # a key's or a line's words: predicted_labels, emotionLabels2
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     return re.findall(r"[^\W\d_]+", spaced.lower())
 
-_IN_FORMAT = re.compile(r"(?i)\bin (?:the |a |valid )?(?:(?:requested|required|specified|desired|json) )+format\b")
+_IN_FORMAT = re.compile(r"(?i)\bin (?:the |a |valid )?(?:(?:requested|required|specified|json) )+format\b")
 _TURNED = re.compile(r"[\d~≠¬✗✘❌?]|!(?=[\w=])|!\s*$|//|<!") # signs that say something else of what follows
 
 def _announcing(text): # nothing but words that announce labels?
@@ -306,6 +314,31 @@ def _announcing(text): # nothing but words that announce labels?
     said = set(_words_of(plain))
     if said & _SUBJECTS and not said & _NOUNS: return False        # "Text:" announces the text
     return said <= _ANNOUNCING | _SUBJECTS and not _TURNED.search(plain)
+
+# %% ../nbs/00b_answers.ipynb #782acf7d
+def _any_word(*words): # regular expression of any of these words; _ is a blank
+    stems = [w.replace("*", r"\w*").replace("_", " ") for w in " ".join(words).split()]
+    return re.compile(r"(?i)\b(?:" + "|".join(stems) + r")\b|n['’]t\b|[✗✘❌]")
+
+_DENIALS = """
+    no not nope never none nor neither non nothing nobody cannot isn without except* exclud* reject*
+    deny denie* denial* dismiss* discard* remov* rul*_out doubt* wrong incorrect false invalid
+    inaccurate untrue unlikely absen* instead rather mistake* ignor* nein nicht nichts kein*
+"""
+_DOUBT = _any_word(_DENIALS, """
+    or lack* maybe perhaps possibl* might may could can_not unsure unclear uncertain* hardly barely
+    opposite contrary crossed irrelevan* ironic* sarcas* mentioned zero low minimal little fail* n/a
+    other others else another available candidate* allowed valid all missing if but than un*ed
+""")
+_SIGNS = re.compile(r"[?×\d]") # doubt or count
+_TAKEN_BACK = _any_word(_DENIALS, """
+    wait however actually sorry hmm retract* reconsider* hold_on kidding think_again choose choices
+    scratch error errors delet* disregard* oops undo cancel* withdraw* apolog*
+""")
+_CORRECTED = _any_word("""
+    only final* correct* revis* updat* edit edited on_second_thought take_that_back take_this_back
+    take_it_back
+""")
 
 # %% ../nbs/00b_answers.ipynb #3caa6d65
 def _fold(name): # for a comparison without regard to case, width, hyphens and invisible characters
@@ -400,13 +433,13 @@ def _look_up_folded(words, item): # without what is no part of a name at its edg
     return None if item[0] in "-_ " or item[-1] in "-_ " else words.folded.get(_fold(item))
 
 def _doubted(words, remark): # may what is said beside a label take it back, or name another one?
-    return bool(_DOUBT.search(remark) or words.mention.search(remark))
+    return bool(_DOUBT.search(remark) or _SIGNS.search(remark) or words.mention.search(remark))
 
-def _remarks(words, name, remark): # may this remark in brackets stand behind a name? A code such as -1 may be told in words
+def _remarks(words, name, remark): # may this stand in brackets behind a name? -1 may be told in words
     told = not re.search(r"[^\W\d_]", name) and re.search(r"\w", remark)
     return bool(told and not _doubted(words, remark)) or _affirms(words, remark)
 
-def _affirms(words, remark): # does this certainly not take the label beside it back? "yes", or a clause without doubt
+def _affirms(words, remark): # does it leave a label as it is? "yes", or a clause without doubt
     if _doubted(words, remark): return False
     plain = _words_of(remark)
     if not plain: return bool(re.search("[✓✔☑✅]", remark))
@@ -462,7 +495,7 @@ def _reaches_on(words, item): # does this, which is no label, say something of t
 _NOTHING = {"null", "None", "nan", "NaN", "undefined"}
 _TRUTH = {"1": True, "1.0": True, "true": True, "True": True, "0": False, "0.0": False, "false": False, "False": False}
 
-def _said(words, value, key): # (texts and words that an answer names, does all else agree?); None: it is no answer
+def _said(words, value, key): # (what an answer names, does all else agree?); None: it is no answer
     if value.kind=="list" and len(value.content)==1 and value.content[0].kind in ("list", "object"):
         return _said(words, value.content[0], key)
     if value.kind=="list": return _said_by_list(value, key)
@@ -497,10 +530,11 @@ def _said_by_flags(words, value, must_be_labels=False): # {"joy": 1, "fear": 0}
     if must_be_labels and not all(_look_up(words, k.content) for k, _ in flags): return None
     return [k for k, f in flags if f], True
 
-def _answer_key(pairs, key): # (which pair holds the answer, is its key the format's own?); (None, False): none, or several
+def _answer_key(pairs, key): # (which pair holds the answer, is its key the format's own?); None: not one
     names = [str(k.content).strip("\"'“”*` ") for k, _ in pairs]
     same = [n for n, k in enumerate(names) if k==key]
-    alike = [n for n, k in enumerate(names) if k.lower().removesuffix("(s)").rstrip("s")==key.lower().rstrip("s")]
+    singular = key.lower().rstrip("s")
+    alike = [n for n, k in enumerate(names) if k.lower().removesuffix("(s)").rstrip("s")==singular]
     nouns = [n for n, k in enumerate(names) if _says_labels(k)]
     clear = [n for n in nouns if not set(_words_of(names[n])) & _SECONDARY]
     first = next((group for group in (same, alike, clear, nouns) if group), [])
@@ -511,10 +545,15 @@ def _says_labels(key): # does a key certainly mean the labels that hold?
     return bool(said & (_NOUNS | _CHOSEN)) and _announcing(key)
 
 # %% ../nbs/00b_answers.ipynb #19433d6a
-_BESIDE = _set("""reason reasons reasoning explanation explanations rationale justification thought thoughts thinking analysis evidence
-    input sequence id index language comment note notes alternative alternatives candidate candidates possible options""")
-_EXCLUDING = _set("""not no non negated negation excluded excludes exclude rejected ruled discarded removed absent without denied wrong
-    incorrect inapplicable""")
+_BESIDE = _set("""
+    reason reasons reasoning explanation explanations rationale justification thought thoughts thinking
+    analysis evidence input sequence id index language comment note notes alternative alternatives
+    candidate candidates possible options
+""")
+_EXCLUDING = _set("""
+    not no non negated negation excluded excludes exclude rejected ruled discarded removed absent
+    without denied wrong incorrect inapplicable
+""")
 
 def _agrees(words, key, value, names): # does what another key says leave the answer as it is?
     said, spelled = set(_words_of(str(key.content))), _spelled(value)
@@ -557,7 +596,8 @@ class _Reading: # what was made of an answer
     ended: bool = True    # does it say itself where it ends?
 
 THOUGHT_TAGS = ( # what opens and what closes a model's thoughts, in the order of their spread
-    *((f"<{n}>", f"</{n}>") for n in ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "seed:think")),
+    *((f"<{n}>", f"</{n}>") for n in ("think", "thinking", "thought", "thoughts", "reasoning", "reflection")),
+    ("<scratchpad>", "</scratchpad>"), ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
     ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
@@ -597,13 +637,14 @@ def _read_json(words, key, text, start): # a list, or the value under a key; Non
 def _is_quoted(value): # is it JSON or a literal for certain, and not prose in brackets?
     return value.kind=="object" or any(v.kind!="word" for v in value.content)
 
-def _stands_alone(words, text, start, value, reading): # brackets around labels, or around nothing, and no other label
+def _stands_alone(words, text, start, value, reading): # brackets around labels or nothing, and no other label
     before, after = text[start:value.start], text[value.end:]
     if value.content: return bool(reading.found) and not words.mention.search(before + " " + after)
     return _leads_to(words, before) and not re.search(r"\w", _without_marks(after))
 
 # %% ../nbs/00b_answers.ipynb #e2a0f33a
-_STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\\n]|\\.)*'" + r"|(//[^\n]*|/\*.*?(?:\*/|\Z)|#\s[^\n]*)", re.S)
+_STRING_OR_COMMENT = re.compile(r'(?s)"(?:[^"\\]|\\.)*"' + r"|'(?:[^'\\\n]|\\.)*'"
+                                r"|(//[^\n]*|/\*.*?(?:\*/|\Z)|#\s[^\n]*)")
 _ESCAPED_BLANK = re.compile(r"(?:\s|\\[nrtfv])*")
 
 def _read_said(words, text, value, said): # look up what an answer names
@@ -620,7 +661,7 @@ def _read_said(words, text, value, said): # look up what an answer names
 
 def _may_go_on(words, begun): return any(n!=begun and n.startswith(begun) for n in words.known)
 
-def _without_escapes(text, value): # the place of a name without blanks, also those written \n or \t, at its edges
+def _without_escapes(text, value): # a name's place without blanks at its edges, also those written \n or \t
     start = _ESCAPED_BLANK.match(text, value.start, value.end).end()
     name = value.content.strip()
     end = start + len(name)
@@ -643,7 +684,7 @@ def _lines(text, start): # (start, end) of each line with something on it, but f
     spans = [_stripped(text, m.start(), m.end()) for m in re.compile(r"[^\n]+").finditer(text, start)]
     return [(s, e) for s, e in spans if s < e and not _FENCE.match(text[s:e])]
 
-def _lead(text, start, end): # where a list begins behind words such as "The labels are:"; None: there are none
+def _lead(text, start, end): # where a list begins behind words such as "The labels are:", or None
     behind, noun = None, False
     for m in _LEAD_TOKEN.finditer(text, start, min(end, start + 160)):
         token = m[0].strip("_").lower()
@@ -669,7 +710,7 @@ def _whole_line(text, lines): # the first line, with those that go on behind a s
     while last+1 < len(lines) and text[lines[last][1]-1] in ",;|，、；": last += 1
     return lines[0][0], lines[last][1]
 
-def _announces(text, start, end): # is this a line such as "The labels are:", or a heading such as "### Answer"?
+def _announces(text, start, end): # is this a line such as "The labels are:" or "### Answer"?
     line = text[start:end]
     if line.startswith("#"): return _says_labels(line)
     return line.rstrip("*_` ").endswith(":") and _lead(text, start, end)==end
@@ -697,17 +738,19 @@ def _broken_json(words, key, text, start): # behind the format's key where brack
     return _Reading(*_read_list(words, text, keyed.end(), stop), brace, len(text), False)
 
 # %% ../nbs/00b_answers.ipynb #f6ab759b
-def _read_line(words, text, start, end): # one line, perhaps with words such as "The labels are" before the list
+def _read_line(words, text, start, end): # one line, perhaps with "The labels are" before the list
     whole = _item(words, text, start, end)
     at = start if whole else _lead(text, start, end) or start
     found, unknown = _read_list(words, text, at, end)
-    if unknown and (dot := _SENTENCE.search(text, at, end)): # an explanation in the next sentence is left over
-        found, unknown, end = _first_sentence(words, text, at, dot.start()+1, dot.end(), end) or (found, unknown, end)
+    dot = _SENTENCE.search(text, at, end) if unknown else None
+    if first := dot and _first_sentence(words, text, at, dot, end): # an explanation in the next one is left over
+        found, unknown, end = first
     return _Reading(found, unknown, at, end, bool(found), bool(text[end:].strip()))
 
-def _first_sentence(words, text, start, stop, after, end): # None where it is not all labels, or another name follows it
-    found, unknown = _read_list(words, text, start, stop)
-    return None if unknown or not found or _item(words, text, after, end) else (found, unknown, stop)
+def _first_sentence(words, text, start, dot, end): # None where it is not all labels, or names follow it
+    found, unknown = _read_list(words, text, start, dot.start()+1)
+    if unknown or not found or _item(words, text, dot.end(), end): return None
+    return found, unknown, dot.start()+1
 
 def _read_bullets(words, text, lines): # bulleted or numbered lines, up to the first other one
     found, unknown, last = [], [], lines[0]
@@ -741,19 +784,15 @@ def _read_answer_line(words, text, lines): # the only line such as "Answer: joy"
     return readings[0] if len(readings)==1 else None
 
 # %% ../nbs/00b_answers.ipynb #e8aaabef
-_DENIED = (r"not|no|never|nor|neither|none|cannot|isn|nope|without|wrong|incorrect|false|instead|wait|however|actually|sorry|rather|hmm"
-           r"|except\w*|exclud\w+|reject\w*|den(?:y|ie[sd])|rul\w+ out|doubt\w*|mistake\w*|retract\w*|reconsider\w*|hold on|kidding|think again|choose|choices|scratch|nothing|errors?"
-           r"|delet\w+|disregard\w*|ignor\w+|oops|undo|cancel\w*|withdraw\w*|apolog\w+|invalid|inaccurate|untrue|unlikely|absent|nein|nicht|kein\w*")
-_TAKEN_BACK = re.compile(rf"(?i)\b(?:{_DENIED})\b|n['’]t\b|[✗✘❌]")
-_CORRECTED = re.compile(r"(?i)\b(?:only|final\w*|correct\w*|revis\w+|updat\w+|edit(?:ed)?|on second thought|take (?:that|this|it) back)\b")
-_MARKS = re.compile(r"```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + r")>", re.I) # fences, special tokens, tags
+_MARKS = re.compile(r"(?i)```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + ")>") # fences, tokens, tags
 _OTHER_LIST = re.compile(r"[\[{]\s*(?:[\"'“]|[\]}])")
-_PREDICATE = re.compile(r"(?i)[^\w\n]*(?:\?|(?:is|are|was|were|do|does|did|would|should|could|can|may|might|will|seems?|appl(?:y|ies))\b)")
+_PREDICATE = re.compile(r"(?i)[^\w\n]*(?:\?|(?:is|are|was|were|do|does|did|would|should|could|can|may|might|will"
+                        r"|seems?|appl(?:y|ies))\b)") # "[...] is" goes on
 
 def _without_marks(text): return _MARKS.sub(" ", text)
 
 def _leads_to(words, before): # does what stands before an answer only announce it, below harmless prose?
-    segments = [x.strip() for x in re.split(r"(?<=[.!?])\s+|\n", _without_marks(before)) if re.search(r"\S", x)]
+    segments = [x.strip() for x in re.split(r"(?<=[.!?])\s+|\n", _without_marks(before)) if x.strip()]
     prose_ends = segments and re.search(r"\w[^\w]*[.!?]$", segments[-1])
     last = segments.pop() if segments and not prose_ends else ""
     if not _announcing(last) or re.search(r"[\[{~]", last): return False
