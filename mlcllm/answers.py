@@ -426,8 +426,12 @@ def _peel(words, text, start, end): # (name, start, end) of a label without what
     places = sorted(((s, e) for s in fronts for e in backs if s < e), key=lambda place: place[0] - place[1])
     for look_up in (_look_up, _look_up_folded): # the longest name first: "#metoo" before "metoo"
         named = ((look_up(words, text[s:e]), s, e) for s, e in places)
-        if hit := next((place for place in named if place[0]), None): return hit
+        if hit := next((place for place in named if place[0]), None):
+            return None if _breaks_off(text[hit[2]:end]) and _may_go_on(words, hit[0].lower()) else hit
     return None
+
+def _breaks_off(behind): # is there a sign that a name goes on, such as "hate…" for hate speech?
+    return behind.startswith(("…", "...", "-")) or behind=="_"
 
 def _look_up_folded(words, item): # without what is no part of a name at its edges; "hate-" may go on
     return None if item[0] in "-_ " or item[-1] in "-_ " else words.folded.get(_fold(item))
@@ -645,7 +649,7 @@ def _stands_alone(words, text, start, value, reading): # brackets around labels 
 # %% ../nbs/00b_answers.ipynb #e2a0f33a
 _STRING_OR_COMMENT = re.compile(r'(?s)"(?:[^"\\]|\\.)*"' + r"|'(?:[^'\\\n]|\\.)*'"
                                 r"|(//[^\n]*|/\*.*?(?:\*/|\Z)|#\s[^\n]*)")
-_ESCAPED_BLANK = re.compile(r"(?:\s|\\[nrtfv])*")
+_ESCAPED_BLANK = re.compile(r"(?i)(?:\s|\\[nrtfv]|\\u(?:00(?:09|0a|0d|20|85|a0)|20(?:0[0-9a]|28|29|2f|5f)|3000))*")
 
 def _read_said(words, text, value, said): # look up what an answer names
     found, unknown = [], []
@@ -743,7 +747,7 @@ def _read_line(words, text, start, end): # one line, perhaps with "The labels ar
     at = start if whole else _lead(text, start, end) or start
     found, unknown = _read_list(words, text, at, end)
     dot = _SENTENCE.search(text, at, end) if unknown else None
-    if first := dot and _first_sentence(words, text, at, dot, end): # an explanation in the next one is left over
+    if first := dot and _first_sentence(words, text, at, dot, end): # the next one explains
         found, unknown, end = first
     return _Reading(found, unknown, at, end, bool(found), bool(text[end:].strip()))
 
@@ -784,10 +788,10 @@ def _read_answer_line(words, text, lines): # the only line such as "Answer: joy"
     return readings[0] if len(readings)==1 else None
 
 # %% ../nbs/00b_answers.ipynb #e8aaabef
-_MARKS = re.compile(r"(?i)```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + ")>") # fences, tokens, tags
+_MARKS = re.compile(r"(?i)```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + ")>") # harmless ones
 _OTHER_LIST = re.compile(r"[\[{]\s*(?:[\"'“]|[\]}])")
-_PREDICATE = re.compile(r"(?i)[^\w\n]*(?:\?|(?:is|are|was|were|do|does|did|would|should|could|can|may|might|will"
-                        r"|seems?|appl(?:y|ies))\b)") # "[...] is" goes on
+_PREDICATE = re.compile(r"(?i)[^\w\n]*(?:\?|(?:is|are|was|were|do|does|did|would|should|could|can|may|might"
+                        r"|will|seems?|appl(?:y|ies))\b)") # "[...] is" goes on
 
 def _without_marks(text): return _MARKS.sub(" ", text)
 
