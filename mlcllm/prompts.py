@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from .columns import existing_path, read_csv
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
-from .answers import LABEL_FORMATS, LabelFormat, ParsedAnswer, check_names, format_labels, get_format, parse_labels
+from .answers import LABEL_FORMATS, THOUGHT_TAGS, LabelFormat, ParsedAnswer, check_names, format_labels, get_format, parse_labels
 from .demos import choose_demos, doc_seed
 
 # %% ../nbs/00b_prompts.ipynb #ba6909eb
@@ -471,7 +471,7 @@ def _render(tokenizer, turns, options=None): # the turns as one text that ends w
         raise ValueError(f"the chat template of {_chat_name(tokenizer)} refuses these turns ({roles}): {why}") from None
 
 # %% ../nbs/00b_prompts.ipynb #1b6587f8
-_OPEN_THOUGHT = re.compile(r"(?i)(?:<think(?:ing)?>|\[THINK\])\s*$")
+_OPEN_THOUGHT = re.compile("(?i)(?:" + "|".join(re.escape(opening) for opening, _ in THOUGHT_TAGS) + r")\s*$")
 
 def opens_thoughts(
     tokenizer, # of an instruct model

@@ -29,7 +29,7 @@ from sklearn.model_selection import cross_val_predict
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
-from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels
+from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
 from .prompts import (Template, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
                             opens_thoughts, read_cots, surface_forms)
 from .engines import fill_bound
@@ -137,7 +137,8 @@ def parse_answer(
     return replace(got, starts=tuple(k+start for k in got.starts), ends=tuple(k+start for k in got.ends)) if start else got
 
 def _answer_start(reader, text): # behind the words that end a chain of thought; at the end of the text where they do not come
-    marker = reader.template.marker or ("</think>" if reader.thinks else "")
+    marker = reader.template.marker
+    if reader.thinks and not marker: return thoughts_end(text) or len(text)
     at = text.find(marker)
     return at + len(marker) if at >= 0 else len(text)
 
