@@ -471,16 +471,18 @@ def _render(tokenizer, turns, options=None): # the turns as one text that ends w
         raise ValueError(f"the chat template of {_chat_name(tokenizer)} refuses these turns ({roles}): {why}") from None
 
 # %% ../nbs/00b_prompts.ipynb #1b6587f8
-_OPEN_THOUGHT = re.compile("(?i)(?:" + "|".join(re.escape(opening) for opening, _ in THOUGHT_TAGS) + r")\s*$")
+_OPEN_THOUGHT = re.compile("(?i)(" + "|".join(re.escape(opening) for opening, _ in THOUGHT_TAGS) + r")\s*$")
+_CLOSES = {opening.lower(): closing for opening, closing in THOUGHT_TAGS}
 
 def opens_thoughts(
     tokenizer, # of an instruct model
     chat_options:dict=None, # as in `build_prompts`
-)->bool:
-    "Does the chat template open a tag of thoughts, such as <think>, before the answer?"
+)->str: # the tag that closes them, such as </think>; empty where it opens none
+    "Which tag of thoughts does the chat template open before the answer?"
     options = _all_options(tokenizer, chat_options or {})
-    try: return bool(_OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options)))
-    except ValueError: return False                                      # what it refuses is said of the real turns
+    try: opened = _OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options))
+    except ValueError: return "" # what it refuses is said of the real turns
+    return _CLOSES[opened[1].lower()] if opened else ""
 
 def _mark(turn): return f"Turn{turn}Mark7e3c9a" # stands for the words of a turn
 
@@ -520,9 +522,10 @@ def _chat_notes(tokenizer, options, system, shots): # what is worth saying of a 
     for option in _without_effect(tokenizer, options, _roles(max(shots, default=0), own_turn)):
         yield (f"chat_options: with {option}={options[option]!r} the chat template of {name} writes "
                "the same as without it: it is the template's own value, or none that the template knows")
-    if opens_thoughts(tokenizer, options):
+    if closing := opens_thoughts(tokenizer, options):
         off = "; chat_options={'enable_thinking': False} may switch thoughts off" if "enable_thinking" in found else ""
-        yield f"the chat template of {name} opens thoughts: answers are read behind </think>, and max_new_tokens must hold both{off}"
+        yield (f"the chat template of {name} opens thoughts: answers are read behind {closing}, and "
+               f"max_new_tokens must hold both{off}")
     elif "enable_thinking" in found and "enable_thinking" not in options:
         yield (f"the chat template of {name} leaves it to the model to think before it answers; "
                "chat_options={'enable_thinking': False} switches that off")

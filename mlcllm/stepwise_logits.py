@@ -83,7 +83,7 @@ class LabelReader:
     template: Template # the run's words
     eos: tuple = ()    # ids that end a text (chat models have several); (): the tokenizer's
     chat: bool = False # is the answer a turn of its own?
-    thinks: bool = False # does the chat template open <think> before the answer?
+    thinks: str = "" # the tag that closes thoughts where the chat template opens them before the answer, such as </think>
 
     @property
     def opening(self): # white space between prompt (or chain of thought) and answer: what the template has but for blanks, else a blank
@@ -284,7 +284,7 @@ def first_slot(
     place = reader.places[0]
     leads = [label_tokens(reader.tokenizer, n, place).lead for n in reader.labels.with_none]
     lead = max(sorted(set(leads)), key=leads.count)
-    unthought = reader.template.lead.rstrip() if reader.template.marker else "</think>\n\n" if reader.thinks else ""
+    unthought = reader.template.lead.rstrip() if reader.template.marker else f"{reader.thinks}\n\n" if reader.thinks else ""
     opening = unthought + place.removesuffix(lead)                       # without a chain of thought: straight to the answer
     return reader.tokenizer(opening, add_special_tokens=False).input_ids if opening else [], lead
 
@@ -490,7 +490,7 @@ def make_reader(
     asking:Asking, # how
 )->LabelReader: # the run's reader
     "What reads the answers to `ask_prompts`"
-    thinks = bool(asking.chat) and opens_thoughts(engine.tokenizer, asking.chat_options)
+    thinks = opens_thoughts(engine.tokenizer, asking.chat_options) if asking.chat else ""
     return LabelReader(engine.tokenizer, docs.labels, asking.label_format, asking.words(docs), tuple(sorted(engine.eos)), bool(asking.chat), thinks)
 
 def choose_scoring(

@@ -124,7 +124,7 @@ def test_the_date_does_not_make_runs_differ(sentencepiece_like):
 def test_an_opened_thought_is_said_and_only_what_follows_it_is_an_answer(sentencepiece_like):
     tok = tokenizer_with(sentencepiece_like, R1)
     assert any("opens thoughts" in s for s in built(tok)[1])
-    reader = LabelReader(tok, LabelSet(("anger", "fear", "joy")), "json", get_template("demo"), chat=True, thinks=True)
+    reader = LabelReader(tok, LabelSet(("anger", "fear", "joy")), "json", get_template("demo"), chat=True, thinks="</think>")
     assert parse_answer(reader, "joy").read == "unread" and parse_answer(reader, '{"label": ["joy"]}').read == "unread"
     text = 'Is it joy?\n</think>\n\n{"label": ["fear"]}'
     got = parse_answer(reader, text)
