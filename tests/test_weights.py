@@ -772,7 +772,7 @@ ADAPTERS = [
     (lambda d: cut(d / "adapter_model.safetensors", 2), "cut off"),
     (lambda d: (d / "adapter_model.safetensors").write_bytes(b""), "cut off"),
     (lambda d: (d / "adapter_model.safetensors").unlink(), "adapter"),
-    (config_of_adapter(r=10**9), "matrices are 128 wide"),
+    (config_of_adapter(r=10**9), "the largest matrix of its file is 128 wide"),
     (config_of_adapter(r=8), "does not fit"),
     (config_of_adapter(r="four"), "r must be a whole number"),
     (config_of_adapter(r=-4), "r must be"),
