@@ -7,11 +7,11 @@ __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'HF
            'build_branch', 'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs',
            'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine', 'HFEngine',
            'free_memory', 'used_memory', 'find_model', 'base_model', 'model_error', 'quantized', 'rank_limit',
-           'put_adapter', 'check_adapter_values', 'load_tokenizer', 'check_answers', 'check_causal', 'check_reading',
-           'load_engine', 'load_weights']
+           'check_rank', 'put_adapter', 'check_adapter_values', 'load_tokenizer', 'check_answers', 'check_causal',
+           'check_reading', 'load_engine', 'load_weights']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
-import difflib, logging, os, re, resource, sys, warnings
+import difflib, logging, os, re, resource, sys, traceback, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -679,8 +679,8 @@ def find_model(
     model = str(model)
     if "\0" in model or max(map(len, map(os.fsencode, model.split("/")))) > 255 or len(model) > 4000:
         raise ValueError(
-            f"model {model[:40]!r}… is no name: names have no zero character and at most 255 characters between "
-            f"two slashes (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
+            f"model {model[:40]!r}… is no name: names have no zero character and at most 255 characters "
+            f"between two slashes (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
     if model in BUNDLED: return str(Path(mlcllm.__file__).parent/"models"/model)
     if model.strip() and Path(model).is_dir(): return model
     if model.startswith(("/", ".", "~")) or model.count("/") > 1 or Path(model).exists(): raise ValueError(f"model {model!r}: there is no such folder (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
@@ -729,7 +729,9 @@ def _check_adapter_config(where, raw): # what would end deep inside a library, o
 
 @lru_cache
 def _fields_of(kind): # name -> the types that a field of a configuration may have
-    def types(t): return {x for a in get_args(t) for x in types(a)} if get_origin(t) in (Union, UnionType) else {get_origin(t) or t}
+    def types(t):
+        if get_origin(t) in (Union, UnionType): return {x for a in get_args(t) for x in types(a)}
+        return {get_origin(t) or t}
     return {name: types(t) for name, t in get_type_hints(kind).items()}
 
 def _check_kind(where, value, types): # switches, numbers and objects; what else there is, is peft's to judge
@@ -751,8 +753,8 @@ def _base_of_adapter(model, name): # the model that an adapter belongs to
     config = peft.PeftConfig.from_pretrained(name, **version)
     if config.is_prompt_learning:
         raise ValueError(
-            f"{who}: adapter_config.json: peft_type {config.peft_type.value} puts learned tokens before a prompt, which "
-            f"is not possible here: take an adapter of the model's matrices, such as LORA")
+            f"{who}: adapter_config.json: peft_type {config.peft_type.value} puts learned tokens before a "
+            f"prompt, which is not possible here: take an adapter of the model's matrices, such as LORA")
     base = config.base_model_name_or_path
     if not isinstance(base, str) or not base.strip():
         raise ValueError(f"{who}: adapter_config.json does not name its base model (base_model_name_or_path)")
@@ -783,9 +785,15 @@ def _say(model, error): # one line for what the Hub's libraries say in many
 def _blamed(folder, error): # which file or field of it is wrong, as far as can be told
     if bad := damaged_file(folder): return bad
     if "backend tokenizer" in str(error): return "its tokenizer's files are missing or damaged"
+    if "tokeniz" in _places(error):
+        return f"its tokenizer (tokenizer.json, tokenizer_config.json: tokenizer_class): {first_line(error)}"
     config = Path(folder)/"config.json"
     field = blamed_field(read_config("", folder), error) if config.exists() else None
-    return f"config.json: {field}: {first_line(error)}" if field else first_line(error)
+    if field: return f"config.json: {field}: {first_line(error)}"
+    return ("config.json: " if "configuration_" in _places(error) else "") + first_line(error)
+
+def _places(error): # the names of the files of code where it happened
+    return " ".join(os.path.basename(f.f_code.co_filename) for f, _ in traceback.walk_tb(error.__traceback__))
 
 def model_error(
     model:str, # its name
@@ -816,6 +824,19 @@ def rank_limit(
     "The width of a model's matrices"
     return max((min(p.shape) for p in model.parameters() if p.ndim==2), default=1)
 
+def check_rank(
+    model, # a transformers model
+    adapter:str, # folder or Hub id of an adapter
+)->None: # raises ValueError
+    "Refuse an adapter that would be far larger than the model; a rank above the width of its matrices is possible"
+    version = hub_version(adapter, "adapter_config.json")
+    config = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
+    most = 100*rank_limit(model)
+    ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
+    what = f"adapter {str(adapter)!r}: adapter_config.json: r, the rank,"
+    for rank in ranks:
+        if rank is not None: check_number(what, rank, 0, most)
+
 def put_adapter(
     model, # a transformers model
     adapter:str, # folder or Hub id of an adapter
@@ -824,15 +845,19 @@ def put_adapter(
     "Add an adapter to a model; one of another model is refused, and so is one that was cut off"
     who = f"adapter {str(adapter)!r}"
     said = check_adapter_files(who, adapter)
-    kind = import_module("peft").PeftConfig.from_pretrained(adapter, **hub_version(adapter, "adapter_config.json"))
+    check_rank(model, adapter)
+    version = hub_version(adapter, "adapter_config.json")
+    kind = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
     before = set(model.state_dict())
-    try: missing, strange, other = (_put_plain if _is_plain(kind, adapter) else _put_other)(model, adapter)
+    put = _put_plain if _is_plain(kind, adapter) else _put_other
+    try: missing, strange, other = put(model, adapter)
     except Exception as error:
         raise ValueError(
-            f"{who} does not fit {base}: it was trained on another model, or its file was cut off, or "
-            f"this kind of adapter ({kind.peft_type.value}) cannot be put on this model: merge it into its model "
-            f"first ({first_line(error, 160)})") from None
-    parts = ((strange, "of its tensors find no place"), (missing, "tensors are not in its file"), (other, "have another shape"))
+            f"{who} does not fit {base}: it was trained on another model, its file was cut off, or this kind "
+            f"of adapter ({kind.peft_type.value}) cannot be put on this model: merge it into its model first "
+            f"({first_line(error, 160)})") from None
+    parts = ((strange, "of its tensors find no place"), (missing, "tensors are not in its file"),
+             (other, "have another shape"))
     wrong = [f"{len(keys)} {text}, such as {keys[0]}" for keys, text in parts if keys]
     if wrong:
         raise ValueError(
@@ -856,8 +881,10 @@ def _put_plain(model, adapter): # what is missing, strange, and of another shape
 
 def _put_other(model, adapter): # the same with peft, which puts its parts into the model
     version = hub_version(adapter, "adapter_config.json")
-    tuned = import_module("peft").PeftModel.from_pretrained(model, adapter, **version)
-    result = tuned.load_adapter(adapter, "default", **version)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")            # what is missing is an error here
+        tuned = import_module("peft").PeftModel.from_pretrained(model, adapter, **version)
+        result = tuned.load_adapter(adapter, "default", **version)
     tuned.eval()
     return sorted(result.missing_keys), sorted(result.unexpected_keys), []
 
@@ -880,7 +907,9 @@ def check_adapter_values(
     zero = {re.sub(r"\.lora_(embedding_)?[AB]\b.*", "", k) for k,v in own.items() if not v.any()}
     places = {re.sub(r"\.lora_(embedding_)?[AB]\b.*", "", k) for k in own}
     if not places or zero!=places: return []
-    return [f"{who}: its matrices are all zero, as before a training: it changes nothing, and all answers are its base model's"]
+    return [
+        f"{who}: its matrices are all zero, as before a training: it changes nothing, and all answers are "
+        f"its base model's"]
 
 # %% ../nbs/00c_engines.ipynb #b1370f28
 HF_OPTIONS = dict(attn_implementation=None, # for prompts that run one at a time; packed ones bring their own
@@ -992,8 +1021,8 @@ def load_engine(
     options, device = check_options(backend_options, HF_KINDS, HF_OPTIONS), pick_device(gpu)
     if options["attn_implementation"]=="flex_attention" and device.type=="cpu":
         raise ValueError(
-            "backend_options: attn_implementation: flex_attention runs on a GPU only, and this is a CPU: leave it "
-            "out or take sdpa")
+            "backend_options: attn_implementation: flex_attention runs on a GPU only, and this is a CPU: leave "
+            "it out or take sdpa")
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
     places = "auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}
     how = dict(dtype=kind, device_map=places, **quantized(quantization, kind))
@@ -1054,8 +1083,8 @@ def _check_halves(who, config): # is a model that calls itself an encoder–deco
     writes = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if config.is_encoder_decoder and config.model_type in writes and config.model_type not in known:
         raise ValueError(
-            f"{who}: config.json: is_encoder_decoder is true, but {config.model_type!r} is no encoder–decoder: "
-            f"it must be false or left out")
+            f"{who}: config.json: is_encoder_decoder is true, but {config.model_type!r} is no "
+            f"encoder–decoder: it must be false or left out")
 
 def _described(config, kind): # how many weights a configuration describes, without making them
     with torch.device("meta"): model = kind.from_config(config, trust_remote_code=False)

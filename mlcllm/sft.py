@@ -19,13 +19,13 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from .checks import check_choice, check_number
 from .data import AnnotatedDocs
-from .engines import QUANTIZATIONS, base_model, load_tokenizer, load_weights
+from .engines import QUANTIZATIONS, base_model, check_rank, load_tokenizer, load_weights
 from .engines import model_error, quantized, rank_limit
 from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
-from .weights import check_training, check_values, first_line, hub_version
+from .weights import check_adapter_files, check_training, check_values, first_line, hub_version
 
 # %% ../nbs/04a_sft.ipynb #78496582
 def sft_examples(
@@ -105,6 +105,8 @@ def load_trainable(
 
 def _with_adapter(loaded, adapter, base): # to be trained further; one that was cut off is refused
     from peft import PeftModel
+    check_adapter_files(f"adapter {str(adapter)!r}", adapter)
+    check_rank(loaded, adapter)
     try:
         version = hub_version(adapter, "adapter_config.json")
         tuned = PeftModel.from_pretrained(loaded, adapter, is_trainable=True, **version)

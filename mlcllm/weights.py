@@ -172,7 +172,8 @@ def _read_object(path): # the JSON object in a file, or a sentence on why there 
     if not path.is_file(): return f"{path.name} is no regular file"
     try:
         text = path.read_text(encoding="utf-8")
-        if text.startswith("\ufeff"): return f"{path.name} begins with a byte order mark: save it as UTF-8 without BOM"
+        if text.startswith("\ufeff"):
+            return f"{path.name} begins with a byte order mark: save it as UTF-8 without BOM"
         content = json.loads(text)
     except (ValueError, RecursionError, OSError) as error:
         return f"{path.name} cannot be read: {first_line(error)}"
@@ -191,8 +192,8 @@ def blamed_field(
     error, # what a library said
 )->str: # its name, or None
     "The field of a configuration that a library's error is about"
-    named = re.search(r"[Ff]ield '(\w+)'|validate_(\w+)", str(error))
-    if named: return named[1] or named[2]
+    named = re.search(r"[Ff]ield '(\w+)'|validate_(\w+)|property '(\w+)' of", str(error))
+    if named: return named[1] or named[2] or named[3]
     for name, value in config.items():
         inner = blamed_field(value, error) if isinstance(value, dict) else None
         if inner: return f"{name}, {inner}"
@@ -263,8 +264,21 @@ def _check_field(where, name, value):
         raise ValueError(f"{where} must be an object {{...}} or null, got {value!r}")
     elif name in ("dtype", "torch_dtype") and not _is_dtype(value):
         raise ValueError(f"{where} must be a type of PyTorch such as float16, got {value!r}")
+    elif name in ("return_dict", "use_return_dict") and value is False:
+        raise ValueError(f"{where} must be true or left out, got false")
+    elif name=="transformers_weights" and not isinstance(value, (str, type(None))):
+        raise ValueError(f"{where} must be the name of a file, got {value!r}")
+    elif name=="id2label" and (odd := next((k for k in value or {} if not re.fullmatch(r"\s*\d+\s*", str(k))), None)):
+        raise ValueError(f"{where} must have a number for each label, got {odd!r}")
+    elif name=="quantization_config" and value is not None and _method(value) is None:
+        raise ValueError(f"{where}: quant_method must be a name such as bitsandbytes, got {value.get('quant_method')!r}")
     elif name=="model_type" and not isinstance(value, str):
         raise ValueError(f"{where} must be a name such as llama, got {value!r}")
+
+def _method(given): # what a quantisation calls itself; old files of bitsandbytes say only how many bits
+    name = given.get("quant_method")
+    if name is None and (given.get("load_in_4bit") or given.get("load_in_8bit")): return "bitsandbytes"
+    return name if isinstance(name, str) and name.strip() else None
 
 def _are_names(value): return isinstance(value, list) and all(isinstance(v, str) for v in value)
 
@@ -326,7 +340,8 @@ def check_size(
             f"{n_weights:,} weights, the weight files hold {size:,} bytes (cut off, or of another model)")
 
 # %% ../nbs/00b_weights.ipynb #705b944c
-_READ_FIRST = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_READ_FIRST = ("model.safetensors", "model.safetensors.index.json",
+               "pytorch_model.bin", "pytorch_model.bin.index.json")
 _NO_MODEL = re.compile(r"optimizer|scheduler|scaler|rng_state|training_args|adapter_model")
 _CODES = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"}
 
@@ -349,7 +364,8 @@ def check_adapter_files(
     folder, # of an adapter; a Hub id is not checked
 )->list: # sentences on what is left out
     "Refuse an adapter whose weights are codes"
-    there = [Path(folder)/f for f in ("adapter_model.safetensors", "adapter_model.bin") if (Path(folder)/f).exists()]
+    both = (Path(folder)/"adapter_model.safetensors", Path(folder)/"adapter_model.bin")
+    there = [p for p in both if p.exists()]
     if not there: return []
     model_files(folder)
     _check_codes(who, None, dict(_tensor_kinds(there[0])))
@@ -361,8 +377,8 @@ def _check_rank(who, config, tensors): # a rank that no matrix of the file has w
     ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
     most = max((max(shape) for _, shape in tensors.values() if shape), default=None)
     if config.get("peft_type")!="LORA" or most is None: return
-    for rank in ranks:
-        check_number(f"{who}: adapter_config.json: r, the rank (the largest matrix of its file is {most} wide),", rank, 1, most)
+    what = f"{who}: adapter_config.json: r, the rank (the largest matrix of its file is {most} wide),"
+    for rank in ranks: check_number(what, rank, 1, most)
 
 def _check_index(who, path):
     where, content = f"{who}: {path.name}", read_config(who, path.parent, path.name)
@@ -389,7 +405,9 @@ def _left_out(who, folder, read): # a sentence on weights of another format
     there = [p for p in model_files(folder) if p.suffix in _WEIGHTS or p.name.endswith(".index.json")]
     other = [p.name for p in there if p not in read and not _NO_MODEL.search(p.name)]
     if not other: return []
-    return [f"{who}: its weights are read from {read[0].name}; other weight files beside it are left out ({_named(other)})"]
+    return [
+        f"{who}: its weights are read from {read[0].name}; other weight files beside it are left out "
+        f"({_named(other)})"]
 
 def _tensor_kinds(path): # pairs of a name and what a weight file says of it: type, shape
     if path.suffix==".safetensors": return _of_safetensors(path)
@@ -401,7 +419,9 @@ def _tensor_kinds(path): # pairs of a name and what a weight file says of it: ty
 
 def _of_safetensors(path): # the header: its length in 8 bytes, then JSON
     try:
-        with open(path, "rb") as f: header = json.loads(f.read(min(int.from_bytes(f.read(8), "little"), 10**8)))
+        with open(path, "rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(min(length, 10**8)))
         return [(k, (t["dtype"], tuple(t["shape"]))) for k,t in header.items() if k!="__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError): return []
 
@@ -410,15 +430,16 @@ def _check_codes(who, method, tensors):
     codes = sorted(k for k,kind in weights.items() if kind in _CODES)
     if codes and not method:
         raise ValueError(
-            f"{who}: {len(codes)} of its weights are whole numbers ({weights[codes[0]]}: {_named(codes)}), and "
-            f"config.json has no quantization_config that says what they stand for")
+            f"{who}: {len(codes)} of its weights are whole numbers ({weights[codes[0]]}: {_named(codes)}), "
+            f"and no quantization_config in config.json says what they stand for")
     if not isinstance(method, dict) or not weights: return
-    name = method.get("quant_method") or ("bitsandbytes" if method.get("load_in_4bit") or method.get("load_in_8bit") else None)
-    there = dict(bitsandbytes=codes, gptq=[k for k in tensors if "qweight" in k], awq=[k for k in tensors if "qweight" in k])
+    name, packed = _method(method), [k for k in tensors if "qweight" in k]
+    there = dict(bitsandbytes=codes, gptq=packed, awq=packed)
     if not there.get(name, True):
         raise ValueError(
             f"{who}: config.json: quantization_config names {name}, but the files hold plain weights "
-            f"({next(iter(weights.values()))}): take it out of config.json; quantization='4bit' quantises while loading")
+            f"({next(iter(weights.values()))}): take it out of config.json; quantization='4bit' quantises "
+            f"while loading")
 
 # %% ../nbs/00b_weights.ipynb #90c44b69
 _EXTRA = re.compile(r"(?:\w+\.)?(v_head|value_head|medusa_heads?|hydra_heads?|mtp"
@@ -541,7 +562,8 @@ def check_tokenizer(
         f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: is it "
         f"the model's own?")
     few = [few] if max(vocab.values())+1 < .75*n_rows else []
-    return [*said, *few, *_round_trip(who, tokenizer), *_check_merges(who, tokenizer), *_as_in_its_file(who, tokenizer)]
+    said += few + _round_trip(who, tokenizer)
+    return said + _check_merges(who, tokenizer) + _as_in_its_file(who, tokenizer)
 
 def _check_rows(who, tokenizer, vocab, n_rows): # tokens beyond the rows; an added one that is never used is no harm
     added = {str(t) for t in tokenizer.added_tokens_decoder.values()}
@@ -565,7 +587,8 @@ def _check_special(who, tokenizer, n_rows, configs): # beginning and end of a te
             if high < n_rows: continue
             if high!=_class_default(configs, name): raise ValueError(text)
             said.append(f"{text}: it is the default of its class, and the tokenizer's own is taken")
-    _check_pair(who, tokenizer, n_rows, [{k: v for k,v in c.items() if not _beyond(v, n_rows)} for c in configs])
+    real = [{k: v for k,v in c.items() if not _beyond(v, n_rows)} for c in configs]
+    _check_pair(who, tokenizer, n_rows, real)
     return list(dict.fromkeys(said))
 
 def _beyond(value, n_rows): return isinstance(value, int) and value >= n_rows
@@ -630,8 +653,9 @@ def _as_in_its_file(who, tokenizer): # sentences where the class makes other tok
         theirs = own.encode(text, add_special_tokens=False).ids
         if list(tokenizer(text, add_special_tokens=False).input_ids)!=theirs:
             return [
-                f"{who}: its tokenizer's class, {type(tokenizer).__name__}, makes other tokens of a plain text "
-                f"than tokenizer.json does ({text[:40]!r}): is it the right tokenizer_class in tokenizer_config.json?"]
+                f"{who}: its tokenizer's class, {type(tokenizer).__name__}, makes other tokens of a plain "
+                f"text than tokenizer.json does ({text[:40]!r}): is it the right tokenizer_class in "
+                f"tokenizer_config.json?"]
     return []
 
 def _check_merges(who, tokenizer): # sentences; raises where words of the vocabulary can no longer be made
