@@ -828,7 +828,7 @@ def check_rank(
     model, # a transformers model
     adapter:str, # folder or Hub id of an adapter
 )->None: # raises ValueError
-    "Refuse an adapter that would be far larger than the model; a rank above the width of its matrices is possible"
+    "Refuse an adapter that would be far larger than the model; a rank above its width is possible"
     version = hub_version(adapter, "adapter_config.json")
     config = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
     most = 100*rank_limit(model)
@@ -863,7 +863,9 @@ def put_adapter(
         raise ValueError(
             f"{who} does not fit {base}: it was trained on another model, or its file was cut off "
             f"({'; '.join(wrong)})")
-    return said + check_adapter_values(who, kind, {k: v for k,v in model.state_dict().items() if k not in before})
+    added = {k: v for k,v in model.state_dict().items() if k not in before}
+    added = {k: v for k,v in added.items() if "base_layer" not in k and "original_module" not in k}
+    return said + check_adapter_values(who, kind, added)
 
 def _is_plain(kind, adapter): # an adapter that transformers can read by itself
     if Path(adapter).is_dir() and not (Path(adapter)/"adapter_model.safetensors").exists(): return False
@@ -888,6 +890,8 @@ def _put_other(model, adapter): # the same with peft, which puts its parts into 
     tuned.eval()
     return sorted(result.missing_keys), sorted(result.unexpected_keys), []
 
+_LOW_RANK = re.compile(r"\.lora_(embedding_)?[AB]\b.*")
+
 def check_adapter_values(
     who:str, # the adapter, for the message
     kind, # its peft configuration
@@ -902,11 +906,9 @@ def check_adapter_values(
     if kind.peft_type.value!="LORA": return []
     if getattr(kind, "lora_alpha", 1)==0 and not any((kind.alpha_pattern or {}).values()):
         return [f"{who}: lora_alpha is 0: it changes nothing, and all answers are its base model's"]
-    own = {k: v for k,v in tensors.items() if "base_layer" not in k and "original_module" not in k}
-    if any(not re.search(r"\.lora_(embedding_)?[AB]\b", k) for k in own): return []
-    zero = {re.sub(r"\.lora_(embedding_)?[AB]\b.*", "", k) for k,v in own.items() if not v.any()}
-    places = {re.sub(r"\.lora_(embedding_)?[AB]\b.*", "", k) for k in own}
-    if not places or zero!=places: return []
+    if any(not _LOW_RANK.search(k) for k in tensors): return []
+    zero = {_LOW_RANK.sub("", k) for k,v in tensors.items() if not v.any()}
+    if not tensors or zero!={_LOW_RANK.sub("", k) for k in tensors}: return []
     return [
         f"{who}: its matrices are all zero, as before a training: it changes nothing, and all answers are "
         f"its base model's"]

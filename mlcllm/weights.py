@@ -268,10 +268,11 @@ def _check_field(where, name, value):
         raise ValueError(f"{where} must be true or left out, got false")
     elif name=="transformers_weights" and not isinstance(value, (str, type(None))):
         raise ValueError(f"{where} must be the name of a file, got {value!r}")
-    elif name=="id2label" and (odd := next((k for k in value or {} if not re.fullmatch(r"\s*\d+\s*", str(k))), None)):
-        raise ValueError(f"{where} must have a number for each label, got {odd!r}")
+    elif name=="id2label" and not all(str(k).strip().isdecimal() for k in value or {}):
+        raise ValueError(f"{where} must have a number for each label, got {str(list(value))[:60]}")
     elif name=="quantization_config" and value is not None and _method(value) is None:
-        raise ValueError(f"{where}: quant_method must be a name such as bitsandbytes, got {value.get('quant_method')!r}")
+        method = value.get("quant_method")
+        raise ValueError(f"{where}: quant_method must be a name such as bitsandbytes, got {method!r}")
     elif name=="model_type" and not isinstance(value, str):
         raise ValueError(f"{where} must be a name such as llama, got {value!r}")
 
@@ -388,7 +389,8 @@ def _check_index(who, path):
     odd = next(((k, f) for k,f in names.items() if not isinstance(f, str) or not f.strip()), None)
     if odd: raise ValueError(f"{where}: weight_map: {odd[0]} must be the name of a file, got {odd[1]!r}")
     if not isinstance(content.get("metadata"), dict):
-        raise ValueError(f"{where}: metadata must be an object {{...}}, got {str(content.get('metadata'))[:40]}")
+        metadata = str(content.get("metadata"))[:40]
+        raise ValueError(f"{where}: metadata must be an object {{...}}, got {metadata}")
 
 def _check_added(where, tokens): # an old file of tokens with their ids
     for token, number in tokens.items(): check_number(f"{where}: the id of {token[:40]!r}", number, 0)
@@ -415,7 +417,8 @@ def _tensor_kinds(path): # pairs of a name and what a weight file says of it: ty
     try: tensors = torch.load(path, map_location="meta", weights_only=True)
     except Exception: return []                    # a damaged file, which loading names
     kinds = {torch.int8: "I8", torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64"}
-    return [(k, (kinds.get(t.dtype, str(t.dtype)), tuple(t.shape))) for k,t in tensors.items() if isinstance(t, torch.Tensor)]
+    tensors = {k: t for k,t in tensors.items() if isinstance(t, torch.Tensor)}
+    return [(k, (kinds.get(t.dtype, str(t.dtype)), tuple(t.shape))) for k,t in tensors.items()]
 
 def _of_safetensors(path): # the header: its length in 8 bytes, then JSON
     try:
