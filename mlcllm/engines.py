@@ -33,8 +33,9 @@ import mlcllm
 from .checks import check_choice, check_number
 from .runs import pick_device
 from .weights import PLAIN_TEXT, blamed_field, check_adapter_files, check_architecture, check_config
-from .weights import check_files, check_loaded, check_options, check_size, check_tokenizer, check_values, damaged_file, first_line, folder_hash, full_digest
-from .weights import hub_version, loading_error, model_configs, read_config
+from .weights import check_files, check_loaded, check_options, check_size, check_tokenizer, check_values
+from .weights import damaged_file, first_line, folder_hash, full_digest, hub_version, loading_error
+from .weights import model_configs, read_config
 
 # %% ../nbs/00c_engines.ipynb #58e5a0c4
 def common_lengths(
@@ -716,7 +717,7 @@ def _check_adapter_config(where, raw): # what would end deep inside a library, o
             f"{where}: peft_type must be a kind of adapter such as LORA, got {raw.get('peft_type')!r}")
     kind = kinds[raw["peft_type"]]
     for name, value in raw.items():
-        if name in _fields_of(kind): _check_kind(f"{where}: {name}", value, _fields_of(kind)[name])
+        if name in _fields_of(kind) and name not in ("r", "lora_alpha"): _check_kind(f"{where}: {name}", value, _fields_of(kind)[name])
     check_number(f"{where}: r", raw.get("r", 1), 0 if raw["peft_type"]=="OFT" else 1)
     check_number(f"{where}: lora_alpha", raw.get("lora_alpha", 1), 0, 10**9, whole=False)
     for name, whole in (("rank_pattern", True), ("alpha_pattern", False)):
@@ -1055,6 +1056,7 @@ def _load_hf(model, options, how, share): # an engine, and every check of what i
     said += check_tokenizer(who, tokenizer, n_rows, model_configs(name))
     engine = _engine(loaded, tokenizer, share, full_digest(name, adapter))
     engine.n_rows = n_rows
+    engine.eos = {i for i in engine.eos if i < n_rows}      # a class's default may lie beyond
     said += check_answers(who, engine)
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
     engine.limits += tuple(s for s in (left_out, code, *said) if s)

@@ -50,7 +50,9 @@ def _named_weights(folder): # weight files that config.json or an index names, w
     return [p for p in (*chosen, *shards) if os.path.lexists(p) and not p.is_dir()]
 
 def _as_object(path): # what a JSON file holds, as far as it can be read; `read_config` says what is wrong
-    content = _read_object(path) if path.exists() else None
+    if not path.is_file(): return {}
+    try: content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError): return {}
     return content if isinstance(content, dict) else {}
 
 def _shards(path): # the names in an index, each once
