@@ -7,17 +7,20 @@ __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'HF
            'build_branch', 'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention', 'make_packs',
            'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine', 'HFEngine',
            'free_memory', 'used_memory', 'find_model', 'base_model', 'model_error', 'quantized', 'rank_limit',
-           'check_rank', 'put_adapter', 'load_tokenizer', 'check_answers', 'check_causal', 'check_reading',
-           'load_engine', 'load_weights']
+           'check_rank', 'put_adapter', 'check_adapter_values', 'load_tokenizer', 'check_answers', 'check_causal',
+           'check_reading', 'load_engine', 'load_weights']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
-import difflib, logging, os, re, resource, sys, warnings
+import difflib, logging, os, re, resource, sys, traceback, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import psutil
@@ -29,9 +32,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 import mlcllm
 from .checks import check_choice, check_number
 from .runs import pick_device
-from .weights import PLAIN_TEXT, blamed_field, check_architecture, check_config, check_loaded, check_options
-from .weights import check_size, check_tokenizer, check_values, damaged_file, first_line, folder_hash, full_digest
-from .weights import hub_version, loading_error, model_configs, read_config
+from .weights import PLAIN_TEXT, blamed_field, check_adapter_files, check_architecture, check_config
+from .weights import check_files, check_loaded, check_options, check_size, check_tokenizer, check_values
+from .weights import damaged_file, first_line, folder_hash, full_digest, hub_version, loading_error
+from .weights import model_configs, read_config
 
 # %% ../nbs/00c_engines.ipynb #58e5a0c4
 def common_lengths(
@@ -674,6 +678,10 @@ def find_model(
 )->str: # a folder or a Hub id
     "Resolve a model's name; a misspelt bundled name or a missing folder is an error, not a download"
     model = str(model)
+    if "\0" in model or max(map(len, map(os.fsencode, model.split("/")))) > 255 or len(model) > 4000:
+        raise ValueError(
+            f"model {model[:40]!r}… is no name: names have no zero character and at most 255 characters "
+            f"between two slashes (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
     if model in BUNDLED: return str(Path(mlcllm.__file__).parent/"models"/model)
     if model.strip() and Path(model).is_dir(): return model
     if model.startswith(("/", ".", "~")) or model.count("/") > 1 or Path(model).exists(): raise ValueError(f"model {model!r}: there is no such folder (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
@@ -701,26 +709,53 @@ def _config_of(model, name): # what config.json holds, checked
     if (Path(name)/beside).exists(): check_config(who, read_config(who, name, beside), beside)
     return config
 
-def _check_adapter_config(where, raw, kinds): # what would end deep inside a library
+def _check_adapter_config(where, raw): # what would end deep inside a library, or be taken as something else
+    peft = import_module("peft")
+    kinds = {str(t.value): c for t,c in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if raw.get("peft_type") not in kinds:
         raise ValueError(
             f"{where}: peft_type must be a kind of adapter such as LORA, got {raw.get('peft_type')!r}")
-    check_number(f"{where}: r", raw.get("r", 1), 1)
+    kind = kinds[raw["peft_type"]]
+    for name, value in raw.items():
+        if name in _fields_of(kind) and name not in ("r", "lora_alpha"): _check_kind(f"{where}: {name}", value, _fields_of(kind)[name])
+    check_number(f"{where}: r", raw.get("r", 1), 0 if raw["peft_type"]=="OFT" else 1)
     check_number(f"{where}: lora_alpha", raw.get("lora_alpha", 1), 0, 10**9, whole=False)
+    for name, whole in (("rank_pattern", True), ("alpha_pattern", False)):
+        for module, value in (raw.get(name) or {}).items():
+            check_number(f"{where}: {name}: {module}", value, int(whole), 10**9, whole=whole)
     modules = raw.get("target_modules")
     listed = isinstance(modules, list) and all(isinstance(m, str) for m in modules)
     if not (listed or isinstance(modules, (str, type(None)))):
         raise ValueError(f"{where}: target_modules must be a list of names, got {modules!r}")
+
+@lru_cache
+def _fields_of(kind): # name -> the types that a field of a configuration may have
+    def types(t):
+        if get_origin(t) in (Union, UnionType): return {x for a in get_args(t) for x in types(a)}
+        return {get_origin(t) or t}
+    return {name: types(t) for name, t in get_type_hints(kind).items()}
+
+def _check_kind(where, value, types): # switches, numbers and objects; what else there is, is peft's to judge
+    if value is None: return
+    if types <= {bool, type(None)} and not isinstance(value, bool):
+        raise ValueError(f"{where} must be true or false, without quotes, got {value!r}")
+    if types <= {int, float, type(None)}: check_number(where, value, -10**9, 10**9, whole=False)
+    if types <= {dict, type(None)} and not isinstance(value, dict):
+        raise ValueError(f"{where} must be an object {{...}}, got {value!r}")
 
 def _base_of_adapter(model, name): # the model that an adapter belongs to
     who = f"adapter {str(model)!r}"
     if not _has("peft"):
         raise ValueError(f"model {model!r} is a LoRA adapter, which needs peft: pip install 'mlcllm[lora]'")
     peft = import_module("peft")
-    if Path(name).is_dir():
-        raw = read_config(who, name, "adapter_config.json")
-        _check_adapter_config(f"{who}: adapter_config.json", raw, [str(t.value) for t in peft.PeftType])
-    config = peft.PeftConfig.from_pretrained(name, **hub_version(name, "adapter_config.json"))
+    version = hub_version(name, "adapter_config.json")
+    place = Path(find_adapter_config_file(name, **version))
+    _check_adapter_config(f"{who}: adapter_config.json", read_config(who, place.parent, place.name))
+    config = peft.PeftConfig.from_pretrained(name, **version)
+    if config.is_prompt_learning:
+        raise ValueError(
+            f"{who}: adapter_config.json: peft_type {config.peft_type.value} puts learned tokens before a "
+            f"prompt, which is not possible here: take an adapter of the model's matrices, such as LORA")
     base = config.base_model_name_or_path
     if not isinstance(base, str) or not base.strip():
         raise ValueError(f"{who}: adapter_config.json does not name its base model (base_model_name_or_path)")
@@ -751,9 +786,15 @@ def _say(model, error): # one line for what the Hub's libraries say in many
 def _blamed(folder, error): # which file or field of it is wrong, as far as can be told
     if bad := damaged_file(folder): return bad
     if "backend tokenizer" in str(error): return "its tokenizer's files are missing or damaged"
+    if "tokeniz" in _places(error):
+        return f"its tokenizer (tokenizer.json, tokenizer_config.json: tokenizer_class): {first_line(error)}"
     config = Path(folder)/"config.json"
     field = blamed_field(read_config("", folder), error) if config.exists() else None
-    return f"config.json: {field}: {first_line(error)}" if field else first_line(error)
+    if field: return f"config.json: {field}: {first_line(error)}"
+    return ("config.json: " if "configuration_" in _places(error) else "") + first_line(error)
+
+def _places(error): # the names of the files of code where it happened
+    return " ".join(os.path.basename(f.f_code.co_filename) for f, _ in traceback.walk_tb(error.__traceback__))
 
 def model_error(
     model:str, # its name
@@ -786,38 +827,92 @@ def rank_limit(
 
 def check_rank(
     model, # a transformers model
-    adapter:str, # folder or Hub id of a LoRA adapter
+    adapter:str, # folder or Hub id of an adapter
 )->None: # raises ValueError
-    "Refuse an adapter that would be larger than the model"
+    "Refuse an adapter that would be far larger than the model; a rank above its width is possible"
     version = hub_version(adapter, "adapter_config.json")
     config = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
-    most = rank_limit(model)
-    ranks = [getattr(config, "r", 1), *(getattr(config, "rank_pattern", None) or {}).values()]
-    what = f"adapter {str(adapter)!r}: adapter_config.json: r, the rank (the model's matrices are {most} wide),"
-    for rank in ranks: check_number(what, rank, 1, most)
+    most = 100*rank_limit(model)
+    ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
+    what = f"adapter {str(adapter)!r}: adapter_config.json: r, the rank,"
+    for rank in ranks:
+        if rank is not None: check_number(what, rank, 0, most)
 
 def put_adapter(
     model, # a transformers model
-    adapter:str, # folder or Hub id of a LoRA adapter
+    adapter:str, # folder or Hub id of an adapter
     base:str, # the model's name, for what is said
-)->None:
-    "Add a LoRA adapter to a model; one of another model is refused, and so is one that was cut off"
-    who = f"adapter {str(adapter)!r} does not fit {base}"
+)->list: # sentences
+    "Add an adapter to a model; one of another model is refused, and so is one that was cut off"
+    who = f"adapter {str(adapter)!r}"
+    said = check_adapter_files(who, adapter)
     check_rank(model, adapter)
     version = hub_version(adapter, "adapter_config.json")
-    try: result = model.load_adapter(adapter, ignore_mismatched_sizes=True, adapter_kwargs=version) # named below
+    kind = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
+    before = set(model.state_dict())
+    put = _put_plain if _is_plain(kind, adapter) else _put_other
+    try: missing, strange, other = put(model, adapter)
     except Exception as error:
         raise ValueError(
-            f"{who}: it was trained on another model, or its file was cut off ({first_line(error, 160)})") from None
-    own = re.compile("lora_|ia3_|hada_|lokr_|oft_|modules_to_save|trainable_tokens")
-    missing = sorted(k for k in getattr(result, "missing_keys", None) or [] if own.search(k))
-    strange = sorted(getattr(result, "unexpected_keys", None) or [])
-    other = sorted(k for k,*_ in getattr(result, "mismatched_keys", None) or [])
-    parts = ((strange, "of its tensors find no place"), (missing, "tensors are not in its file"), (other, "have another shape"))
-    said = [f"{len(keys)} {text}, such as {keys[0]}" for keys, text in parts if keys]
-    if said:
+            f"{who} does not fit {base}: it was trained on another model, its file was cut off, or this kind "
+            f"of adapter ({kind.peft_type.value}) cannot be put on this model: merge it into its model first "
+            f"({first_line(error, 160)})") from None
+    parts = ((strange, "of its tensors find no place"), (missing, "tensors are not in its file"),
+             (other, "have another shape"))
+    wrong = [f"{len(keys)} {text}, such as {keys[0]}" for keys, text in parts if keys]
+    if wrong:
         raise ValueError(
-            f"{who}: it was trained on another model, or its file was cut off ({'; '.join(said)})")
+            f"{who} does not fit {base}: it was trained on another model, or its file was cut off "
+            f"({'; '.join(wrong)})")
+    added = {k: v for k,v in model.state_dict().items() if k not in before}
+    added = {k: v for k,v in added.items() if "base_layer" not in k and "original_module" not in k}
+    return said + check_adapter_values(who, kind, added)
+
+def _is_plain(kind, adapter): # an adapter that transformers can read by itself
+    if Path(adapter).is_dir() and not (Path(adapter)/"adapter_model.safetensors").exists(): return False
+    special = ("use_dora", "trainable_token_indices", "lora_bias")
+    return kind.peft_type.value=="LORA" and not any(getattr(kind, s, None) for s in special)
+
+_OWN = re.compile("lora_|ia3_|hada_|lokr_|oft_|modules_to_save|trainable_tokens")
+
+def _put_plain(model, adapter): # what is missing, strange, and of another shape
+    version = hub_version(adapter, "adapter_config.json")
+    result = model.load_adapter(adapter, ignore_mismatched_sizes=True, adapter_kwargs=version)
+    missing = sorted(k for k in getattr(result, "missing_keys", None) or [] if _OWN.search(k))
+    strange = sorted(getattr(result, "unexpected_keys", None) or [])
+    return missing, strange, sorted(k for k,*_ in getattr(result, "mismatched_keys", None) or [])
+
+def _put_other(model, adapter): # the same with peft, which puts its parts into the model
+    version = hub_version(adapter, "adapter_config.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")            # what is missing is an error here
+        tuned = import_module("peft").PeftModel.from_pretrained(model, adapter, **version)
+        result = tuned.load_adapter(adapter, "default", **version)
+    tuned.eval()
+    return sorted(result.missing_keys), sorted(result.unexpected_keys), []
+
+_LOW_RANK = re.compile(r"\.lora_(embedding_)?[AB]\b.*")
+
+def check_adapter_values(
+    who:str, # the adapter, for the message
+    kind, # its peft configuration
+    tensors:dict, # what it added to the model
+)->list: # sentences
+    "Refuse an adapter with values that are no numbers; say so where it changes nothing"
+    bad = [k for k,v in tensors.items() if v.is_floating_point() and not v.sum(dtype=torch.float32).isfinite()]
+    if bad:
+        raise ValueError(
+            f"{who}: {len(bad)} of its tensors hold values that are no numbers, such as {bad[0]}: its file is "
+            f"damaged")
+    if kind.peft_type.value!="LORA": return []
+    if getattr(kind, "lora_alpha", 1)==0 and not any((kind.alpha_pattern or {}).values()):
+        return [f"{who}: lora_alpha is 0: it changes nothing, and all answers are its base model's"]
+    if any(not _LOW_RANK.search(k) for k in tensors): return []
+    zero = {_LOW_RANK.sub("", k) for k,v in tensors.items() if not v.any()}
+    if not tensors or zero!={_LOW_RANK.sub("", k) for k in tensors}: return []
+    return [
+        f"{who}: its matrices are all zero, as before a training: it changes nothing, and all answers are "
+        f"its base model's"]
 
 # %% ../nbs/00c_engines.ipynb #b1370f28
 HF_OPTIONS = dict(attn_implementation=None, # for prompts that run one at a time; packed ones bring their own
@@ -861,6 +956,10 @@ def check_answers(
     engine, # just loaded
 )->list: # sentences; raises ValueError
     "Refuse a model whose answers do not depend on the prompt, and say when it knows no English"
+    if engine.max_length < 16:
+        raise ValueError(
+            f"{who}: its context holds {engine.max_length} tokens (the least of max_position_embeddings in "
+            f"config.json and model_max_length in tokenizer_config.json): that is too short for any prompt")
     start, other, end = (_draw(engine, n, k) for k,n in enumerate((12, 12, 3)))
     got = engine.score([start + end, other + end, end + start], sorted({*start, *other, *end}))
     values = got.logits - got.logsumexp[:,None]
@@ -900,7 +999,7 @@ def check_reading(
     "Does the model find a plain English sentence likelier than chance?"
     ids, n_rows = engine.tokenizer(PLAIN_TEXT).input_ids, getattr(engine, "n_rows", None) or len(engine.tokenizer)
     decodes_only = getattr(engine, "start", None)      # of an encoder–decoder, which reads a text in its other half
-    if decodes_only or len(ids) < 4 or max(ids) >= n_rows: return []
+    if decodes_only or not 4 <= len(ids) <= engine.max_length or max(ids) >= n_rows: return []
     def shifted(by): return [i if i in engine.tokenizer.all_special_ids else (i + by) % n_rows for i in ids]
     chance, own = -np.log(n_rows), _mean_logprob(engine, ids)
     if not own < chance: return []
@@ -929,6 +1028,10 @@ def load_engine(
     if check_choice("backend", backend, BACKENDS)=="openai": return import_module("mlcllm.openai_engine").load_openai(model, backend_options)
     if backend=="vllm": return import_module("mlcllm.vllm_engine").load_vllm(model, dtype, backend_options)
     options, device = check_options(backend_options, HF_KINDS, HF_OPTIONS), pick_device(gpu)
+    if options["attn_implementation"]=="flex_attention" and device.type=="cpu":
+        raise ValueError(
+            "backend_options: attn_implementation: flex_attention runs on a GPU only, and this is a CPU: leave "
+            "it out or take sdpa")
     kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
     places = "auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}
     how = dict(dtype=kind, device_map=places, **quantized(quantization, kind))
@@ -953,12 +1056,13 @@ def _load_hf(model, options, how, share): # an engine, and every check of what i
     name, adapter, left_out = base_model(model)
     who, trust = f"model {str(model)!r}", options["trust_remote_code"]
     loaded, said = load_weights(who, name, trust, attn_implementation=options["attn_implementation"], **how)
-    if adapter: put_adapter(loaded, adapter, name)
+    if adapter: said += put_adapter(loaded, adapter, name)
     tokenizer = load_tokenizer(model, trust)
     n_rows = loaded.get_input_embeddings().weight.shape[0]
     said += check_tokenizer(who, tokenizer, n_rows, model_configs(name))
     engine = _engine(loaded, tokenizer, share, full_digest(name, adapter))
     engine.n_rows = n_rows
+    engine.eos = {i for i in engine.eos if i < n_rows}      # a class's default may lie beyond
     said += check_answers(who, engine)
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
     engine.limits += tuple(s for s in (left_out, code, *said) if s)
@@ -972,15 +1076,25 @@ def load_weights(
 )->tuple: # a causal model or an encoder–decoder, and sentences on what is left out
     "Load a model and refuse one that is not whole"
     version = hub_version(name)
+    left_out = check_files(who, name)
     config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **version)
     check_architecture(who, config)
+    _check_halves(who, config)
     kind = getattr(transformers, "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM")
     if not trust_remote_code: check_size(who, name, _described(config, kind))
     how |= version | dict(output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code)
     loaded, info = kind.from_pretrained(name, **how)
-    said = check_loaded(who, loaded, info) + check_values(who, loaded)
+    said = left_out + check_loaded(who, loaded, info) + check_values(who, loaded)
     if not config.is_encoder_decoder: check_causal(who, loaded)
     return loaded, said
+
+def _check_halves(who, config): # is a model that calls itself an encoder–decoder one?
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    writes = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if config.is_encoder_decoder and config.model_type in writes and config.model_type not in known:
+        raise ValueError(
+            f"{who}: config.json: is_encoder_decoder is true, but {config.model_type!r} is no "
+            f"encoder–decoder: it must be false or left out")
 
 def _described(config, kind): # how many weights a configuration describes, without making them
     with torch.device("meta"): model = kind.from_config(config, trust_remote_code=False)

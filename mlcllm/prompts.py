@@ -683,7 +683,11 @@ def label_tokens(
 )->LabelTokens: # its tokens there
     "Tokenise `form` where it stands: the same letters are other tokens after a quote, a blank or a newline"
     enc = tokenizer(before + form, add_special_tokens=False, return_offsets_mapping=True)
-    first = next(k for k,(_,e) in enumerate(enc["offset_mapping"]) if e > len(before))
+    first = next((k for k,(_,e) in enumerate(enc["offset_mapping"]) if e > len(before)), None)
+    if first is None:
+        raise ValueError(
+            f"label {form!r} cannot be found in its own tokens behind {before[-20:]!r}: the tokenizer loses "
+            f"characters (its files are damaged, or it does not know them)")
     so_far = tokenizer.decode(enc["input_ids"][:first], clean_up_tokenization_spaces=False)
     return LabelTokens(before[len(so_far):] if before.startswith(so_far) else "", tuple(enc["input_ids"][first:]))
 
@@ -753,5 +757,10 @@ def preview(
     parsed = [] if labels is None else [(a, parse_labels(prompt.text[a:z], labels, label_format)) for a,z in prompt.answers]
     ends = np.maximum.accumulate([0] + [z for _,z in spans]).tolist()
     spans = list(zip(ends, ends[1:]))
-    first = lambda c: next(k for k,(_,e) in enumerate(spans) if e > c)
+    def first(c):
+        found = next((k for k,(_,e) in enumerate(spans) if e > c), None)
+        if found is not None: return found
+        raise ValueError(
+            f"label at {prompt.text[c:c+20]!r} cannot be found in the prompt's own tokens: the tokenizer loses "
+            f"characters (its files are damaged, or it does not know them)")
     return Preview(prompt, tuple(ids), tuple(spans), {first(a+c): n for a,got in parsed for n,c in zip(got.labels, got.starts)})

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PLAIN_TEXT', 'model_files', 'folder_hash', 'hub_revision', 'hub_version', 'hub_file', 'model_digest', 'full_digest',
            'read_config', 'damaged_file', 'blamed_field', 'first_line', 'model_configs', 'check_config',
-           'check_architecture', 'check_size', 'check_loaded', 'loading_error', 'check_values', 'special_ids',
-           'check_tokenizer', 'check_options', 'check_training']
+           'check_architecture', 'check_size', 'check_files', 'check_adapter_files', 'check_loaded', 'loading_error',
+           'check_values', 'special_ids', 'check_tokenizer', 'check_options', 'check_training']
 
 # %% ../nbs/00b_weights.ipynb #c01811e7
 import difflib, hashlib, json, math, os, re, time
@@ -15,6 +15,7 @@ from functools import lru_cache
 from numbers import Real
 from pathlib import Path
 
+import tokenizers
 import torch
 import transformers # its parts are loaded when they are asked for
 
@@ -32,13 +33,38 @@ def model_files(
     "The files of a folder that decide what a model answers; raises ValueError where one is no file"
     folder = Path(folder)
     found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
-    found = sorted(p for p in found if p.suffix in _DECIDES and p.name not in _IGNORED and not p.is_dir())
+    found = {p for p in found if p.suffix in _DECIDES and p.name not in _IGNORED and not p.is_dir()}
+    found = sorted(found | set(_named_weights(folder)))
     odd = next((p for p in found if not p.is_file()), None)
     if odd is not None:
         raise ValueError(
             f"model {str(folder)!r}: {odd.name} is no regular file (a pipe, a device, or a link to "
             f"nothing)")
     return found
+
+def _named_weights(folder): # weight files that config.json or an index names, wherever they lie in the folder
+    own = _as_object(folder/"config.json").get("transformers_weights")
+    chosen = [_inside(folder, "config.json, transformers_weights", own)] if isinstance(own, str) else []
+    indexes = [*sorted(folder.glob("*.index.json")), *(p for p in chosen if p.name.endswith(".index.json"))]
+    shards = [_inside(folder, p.name, f) for p in indexes for f in _shards(p)]
+    return [p for p in (*chosen, *shards) if os.path.lexists(p) and not p.is_dir()]
+
+def _as_object(path): # what a JSON file holds, as far as it can be read; `read_config` says what is wrong
+    if not path.is_file(): return {}
+    try: content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError): return {}
+    return content if isinstance(content, dict) else {}
+
+def _shards(path): # the names in an index, each once
+    names = _as_object(path).get("weight_map")
+    return sorted({f for f in names.values() if isinstance(f, str)}) if isinstance(names, dict) else []
+
+def _inside(folder, where, name): # the path of a file that is named somewhere
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise ValueError(
+            f"model {str(folder)!r}: {where} names {name[:80]!r}, which lies outside the folder: move the "
+            f"file into it")
+    return folder/name
 
 def _read_digest(path):
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
@@ -119,10 +145,15 @@ _COUNTS = re.compile(r"(num_)?(hidden|encoder|decoder)_layers|n(um)?_layers?"
 _MAY_LACK = {"num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions",
              "num_decoder_layers", "intermediate_size"} # null stands for a default
 _FLAGS = {"tie_word_embeddings", "use_cache", "attention_bias", "mlp_bias",
-          "is_decoder", "is_encoder_decoder", "use_sliding_window"}
+          "is_decoder", "is_encoder_decoder", "use_sliding_window", "return_dict", "output_attentions",
+          "output_hidden_states", "torchscript"}
 _POSITIVE = re.compile(r"(rms|layer)_norm_eps(ilon)?|norm_epsilon|rope_theta|(attn|final)_logit_softcapping")
 _SHARES = re.compile(r"\w*dropout(_prob|_rate)?|\w*_pdrop")
-_OBJECTS = {"rope_parameters", "rope_scaling", "quantization_config", "text_config"}
+_OBJECTS = {"rope_parameters", "rope_scaling", "quantization_config", "text_config",
+            "auto_map", "id2label", "label2id"}
+_FACTORS = {"factor", "low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow",
+            "partial_rotary_factor"} # of rotary positions
+_NEEDS_FACTOR = ("linear", "dynamic", "yarn", "llama3")
 _MOST = dict(layers=1_000, heads=100_000)
 
 def read_config(
@@ -141,7 +172,11 @@ def read_config(
 
 def _read_object(path): # the JSON object in a file, or a sentence on why there is none
     if not path.is_file(): return f"{path.name} is no regular file"
-    try: content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("\ufeff"):
+            return f"{path.name} begins with a byte order mark: save it as UTF-8 without BOM"
+        content = json.loads(text)
     except (ValueError, RecursionError, OSError) as error:
         return f"{path.name} cannot be read: {first_line(error)}"
     if isinstance(content, dict): return content
@@ -159,8 +194,8 @@ def blamed_field(
     error, # what a library said
 )->str: # its name, or None
     "The field of a configuration that a library's error is about"
-    named = re.search(r"[Ff]ield '(\w+)'|validate_(\w+)", str(error))
-    if named: return named[1] or named[2]
+    named = re.search(r"[Ff]ield '(\w+)'|validate_(\w+)|property '(\w+)' of", str(error))
+    if named: return named[1] or named[2] or named[3]
     for name, value in config.items():
         inner = blamed_field(value, error) if isinstance(value, dict) else None
         if inner: return f"{name}, {inner}"
@@ -203,6 +238,19 @@ def check_config(
             f"{who}: {file}: num_attention_heads {heads} is no multiple of num_key_value_heads {shared}")
     for part in ("text_config", "encoder", "decoder", "rope_parameters", "rope_scaling"):
         if isinstance(config.get(part), dict): check_config(who, config[part], f"{file}, {part}")
+    for part in ("rope_parameters", "rope_scaling"):
+        if isinstance(config.get(part), dict): _check_rope(f"{who}: {file}: {part}", config[part])
+    for name, code in (config.get("auto_map") or {}).items():
+        if not all(isinstance(c, (str, type(None))) for c in (code if isinstance(code, list) else [code])):
+            raise ValueError(f"{who}: {file}: auto_map: {name} must be the name of a class, got {code!r}")
+
+def _check_rope(where, rope): # of one kind of layers, or of several
+    for name, value in rope.items():
+        if isinstance(value, dict): _check_rope(f"{where}: {name}", value)
+        elif name in _FACTORS and value is not None: _check_positive(f"{where}: {name}", value)
+    kind = rope.get("rope_type", rope.get("type"))
+    if kind in _NEEDS_FACTOR and rope.get("factor") is None:
+        raise ValueError(f"{where}: rope_type {kind!r} needs a factor above 0, such as 8.0, and has none")
 
 def _check_field(where, name, value):
     if _COUNTS.fullmatch(name): _check_count(where, name, value)
@@ -218,8 +266,22 @@ def _check_field(where, name, value):
         raise ValueError(f"{where} must be an object {{...}} or null, got {value!r}")
     elif name in ("dtype", "torch_dtype") and not _is_dtype(value):
         raise ValueError(f"{where} must be a type of PyTorch such as float16, got {value!r}")
+    elif name in ("return_dict", "use_return_dict") and value is False:
+        raise ValueError(f"{where} must be true or left out, got false")
+    elif name=="transformers_weights" and not isinstance(value, (str, type(None))):
+        raise ValueError(f"{where} must be the name of a file, got {value!r}")
+    elif name=="id2label" and not all(str(k).strip().isdecimal() for k in value or {}):
+        raise ValueError(f"{where} must have a number for each label, got {str(list(value))[:60]}")
+    elif name=="quantization_config" and value is not None and _method(value) is None:
+        method = value.get("quant_method")
+        raise ValueError(f"{where}: quant_method must be a name such as bitsandbytes, got {method!r}")
     elif name=="model_type" and not isinstance(value, str):
         raise ValueError(f"{where} must be a name such as llama, got {value!r}")
+
+def _method(given): # what a quantisation calls itself; old files of bitsandbytes say only how many bits
+    name = given.get("quant_method")
+    if name is None and (given.get("load_in_4bit") or given.get("load_in_8bit")): return "bitsandbytes"
+    return name if isinstance(name, str) and name.strip() else None
 
 def _are_names(value): return isinstance(value, list) and all(isinstance(v, str) for v in value)
 
@@ -279,6 +341,110 @@ def check_size(
         raise ValueError(
             f"{who} is a folder, but it holds no model that can be loaded: config.json describes "
             f"{n_weights:,} weights, the weight files hold {size:,} bytes (cut off, or of another model)")
+
+# %% ../nbs/00b_weights.ipynb #705b944c
+_READ_FIRST = ("model.safetensors", "model.safetensors.index.json",
+               "pytorch_model.bin", "pytorch_model.bin.index.json")
+_NO_MODEL = re.compile(r"optimizer|scheduler|scaler|rng_state|training_args|adapter_model")
+_CODES = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"}
+
+def check_files(
+    who:str, # what is loaded, for the message
+    folder, # of a model; a Hub id is not checked
+)->list: # sentences on what is left out
+    "Refuse indexes that name no files and weights that are codes without a key"
+    if not Path(folder).is_dir(): return []
+    model_files(folder)                            # which refuses pipes, before one of them is opened
+    for path in sorted(Path(folder).glob("*.index.json")): _check_index(who, path)
+    _check_added(f"{who}: added_tokens.json", _as_object(Path(folder)/"added_tokens.json"))
+    config = _as_object(Path(folder)/"config.json")
+    read = _files_read(Path(folder), config)
+    _check_codes(who, config.get("quantization_config"), dict(t for p in read for t in _tensor_kinds(p)))
+    return _left_out(who, folder, read)
+
+def check_adapter_files(
+    who:str, # what is loaded, for the message
+    folder, # of an adapter; a Hub id is not checked
+)->list: # sentences on what is left out
+    "Refuse an adapter whose weights are codes"
+    both = (Path(folder)/"adapter_model.safetensors", Path(folder)/"adapter_model.bin")
+    there = [p for p in both if p.exists()]
+    if not there: return []
+    model_files(folder)
+    _check_codes(who, None, dict(_tensor_kinds(there[0])))
+    _check_rank(who, _as_object(Path(folder)/"adapter_config.json"), dict(_tensor_kinds(there[0])))
+    if len(there)==1: return []
+    return [f"{who}: its weights are read from {there[0].name}; {there[1].name} beside it is left out"]
+
+def _check_rank(who, config, tensors): # a rank that no matrix of the file has would fill the memory
+    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    most = max((max(shape) for _, shape in tensors.values() if shape), default=None)
+    if config.get("peft_type")!="LORA" or most is None: return
+    what = f"{who}: adapter_config.json: r, the rank (the largest matrix of its file is {most} wide),"
+    for rank in ranks: check_number(what, rank, 1, most)
+
+def _check_index(who, path):
+    where, content = f"{who}: {path.name}", read_config(who, path.parent, path.name)
+    names = content.get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{where}: weight_map must name the file of every tensor, got {str(names)[:40]}")
+    odd = next(((k, f) for k,f in names.items() if not isinstance(f, str) or not f.strip()), None)
+    if odd: raise ValueError(f"{where}: weight_map: {odd[0]} must be the name of a file, got {odd[1]!r}")
+    if not isinstance(content.get("metadata"), dict):
+        metadata = str(content.get("metadata"))[:40]
+        raise ValueError(f"{where}: metadata must be an object {{...}}, got {metadata}")
+
+def _check_added(where, tokens): # an old file of tokens with their ids
+    for token, number in tokens.items(): check_number(f"{where}: the id of {token[:40]!r}", number, 0)
+
+def _files_read(folder, config): # the weight files that transformers reads
+    own = config.get("transformers_weights")
+    first = own if isinstance(own, str) else next((f for f in _READ_FIRST if (folder/f).exists()), None)
+    if first is None: return []
+    if not first.endswith(".index.json"): return [folder/first]
+    return [folder/first, *(folder/f for f in _shards(folder/first))]
+
+def _left_out(who, folder, read): # a sentence on weights of another format
+    if not read: return []
+    there = [p for p in model_files(folder) if p.suffix in _WEIGHTS or p.name.endswith(".index.json")]
+    other = [p.name for p in there if p not in read and not _NO_MODEL.search(p.name)]
+    if not other: return []
+    return [
+        f"{who}: its weights are read from {read[0].name}; other weight files beside it are left out "
+        f"({_named(other)})"]
+
+def _tensor_kinds(path): # pairs of a name and what a weight file says of it: type, shape
+    if path.suffix==".safetensors": return _of_safetensors(path)
+    if path.suffix!=".bin" or not path.is_file(): return []
+    try: tensors = torch.load(path, map_location="meta", weights_only=True)
+    except Exception: return []                    # a damaged file, which loading names
+    kinds = {torch.int8: "I8", torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64"}
+    tensors = {k: t for k,t in tensors.items() if isinstance(t, torch.Tensor)}
+    return [(k, (kinds.get(t.dtype, str(t.dtype)), tuple(t.shape))) for k,t in tensors.items()]
+
+def _of_safetensors(path): # the header: its length in 8 bytes, then JSON
+    try:
+        with open(path, "rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(min(length, 10**8)))
+        return [(k, (t["dtype"], tuple(t["shape"]))) for k,t in header.items() if k!="__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError): return []
+
+def _check_codes(who, method, tensors):
+    weights = {k: kind for k,(kind, shape) in tensors.items() if k.endswith("weight") and len(shape) > 1}
+    codes = sorted(k for k,kind in weights.items() if kind in _CODES)
+    if codes and not method:
+        raise ValueError(
+            f"{who}: {len(codes)} of its weights are whole numbers ({weights[codes[0]]}: {_named(codes)}), "
+            f"and no quantization_config in config.json says what they stand for")
+    if not isinstance(method, dict) or not weights: return
+    name, packed = _method(method), [k for k in tensors if "qweight" in k]
+    there = dict(bitsandbytes=codes, gptq=packed, awq=packed)
+    if not there.get(name, True):
+        raise ValueError(
+            f"{who}: config.json: quantization_config names {name}, but the files hold plain weights "
+            f"({next(iter(weights.values()))}): take it out of config.json; quantization='4bit' quantises "
+            f"while loading")
 
 # %% ../nbs/00b_weights.ipynb #90c44b69
 _EXTRA = re.compile(r"(?:\w+\.)?(v_head|value_head|medusa_heads?|hydra_heads?|mtp"
@@ -391,7 +557,7 @@ def check_tokenizer(
     vocab = tokenizer.get_vocab()
     if not vocab: raise ValueError(f"{who}: its tokenizer knows no token")
     _check_rows(who, tokenizer, vocab, n_rows)
-    _check_special(who, tokenizer, n_rows, configs)
+    said = _check_special(who, tokenizer, n_rows, configs)
     length = tokenizer.model_max_length
     if not isinstance(length, Real) or isinstance(length, bool) or length < 1:
         raise ValueError(
@@ -400,7 +566,9 @@ def check_tokenizer(
     few = (
         f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: is it "
         f"the model's own?")
-    return [*([few] if max(vocab.values())+1 < .75*n_rows else []), *_round_trip(who, tokenizer)]
+    few = [few] if max(vocab.values())+1 < .75*n_rows else []
+    said += few + _round_trip(who, tokenizer)
+    return said + _check_merges(who, tokenizer) + _as_in_its_file(who, tokenizer)
 
 def _check_rows(who, tokenizer, vocab, n_rows): # tokens beyond the rows; an added one that is never used is no harm
     added = {str(t) for t in tokenizer.added_tokens_decoder.values()}
@@ -415,11 +583,27 @@ def _check_rows(who, tokenizer, vocab, n_rows): # tokens beyond the rows; an add
             f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: it "
             f"is the tokenizer of another model")
 
-def _check_special(who, tokenizer, n_rows, configs): # beginning and end of a text
+def _check_special(who, tokenizer, n_rows, configs): # beginning and end of a text; sentences
+    said = []
     for config in configs:
         for name in ("bos", "eos", "decoder_start"):
             high = max(special_ids(config, name), default=-1)
-            if high >= n_rows: raise ValueError(f"{who}: {name}_token_id is {high:,} and the model has {n_rows:,} rows of embeddings")
+            text = f"{who}: {name}_token_id is {high:,} and the model has {n_rows:,} rows of embeddings"
+            if high < n_rows: continue
+            if high!=_class_default(configs, name): raise ValueError(text)
+            said.append(f"{text}: it is the default of its class, and the tokenizer's own is taken")
+    real = [{k: v for k,v in c.items() if not _beyond(v, n_rows)} for c in configs]
+    _check_pair(who, tokenizer, n_rows, real)
+    return list(dict.fromkeys(said))
+
+def _beyond(value, n_rows): return isinstance(value, int) and value >= n_rows
+
+def _class_default(configs, name): # what a kind of model takes where nobody says anything
+    kind = next((c["model_type"] for c in configs if isinstance(c.get("model_type"), str)), None)
+    if kind not in transformers.CONFIG_MAPPING: return None
+    return getattr(transformers.CONFIG_MAPPING[kind](), f"{name}_token_id", None)
+
+def _check_pair(who, tokenizer, n_rows, configs): # the tokenizer's ids against the model's
     wrong = {}
     for name in ("bos", "eos"):
         own = getattr(tokenizer, f"{name}_token_id")
@@ -438,14 +622,68 @@ def _check_special(who, tokenizer, n_rows, configs): # beginning and end of a te
 def _round_trip(who, tokenizer): # sentences; raises where a text is lost
     ids = tokenizer(PLAIN_TEXT, add_special_tokens=False).input_ids
     back = tokenizer.decode(ids, skip_special_tokens=True)
-    plain = lambda text: re.sub(r"\W+", "", text.lower())
-    if plain(back)==plain(PLAIN_TEXT): return []
-    if difflib.SequenceMatcher(None, plain(back), plain(PLAIN_TEXT)).ratio() < .5:
+    def plain(text): return re.sub(r"\W+", "", text.lower())
+    n_words, n_back = len(PLAIN_TEXT.split()), len(back.split())
+    same = plain(back)==plain(PLAIN_TEXT)
+    if same and n_back >= n_words: return []
+    alike = difflib.SequenceMatcher(None, plain(back), plain(PLAIN_TEXT)).ratio()
+    if same and n_back*2 <= n_words or alike < .5:
         raise ValueError(
             f"{who}: its tokenizer makes {back[:60]!r} of {PLAIN_TEXT[:60]!r} on the way to tokens and "
-            f"back: its files are damaged or belong to another model")
+            f"back: its files are damaged or belong to another model{_class_named(tokenizer)}")
     return [
         f"{who}: its tokenizer does not give a text back as it was: {back[:60]!r} for {PLAIN_TEXT[:60]!r}"]
+
+def _own_file(tokenizer): # tokenizer.json where the tokenizer came from, or None
+    name = str(getattr(tokenizer, "name_or_path", "") or "")
+    if not name: return None
+    try: path = Path(name)/"tokenizer.json" if Path(name).is_dir() else hub_file(name, "tokenizer.json")
+    except (OSError, ValueError): return None
+    return path if path and path.is_file() else None
+
+def _class_named(tokenizer): # the remedy where a class reads tokenizer.json its own way
+    if _own_file(tokenizer) is None: return ""
+    return (f", or tokenizer_config.json names a class, {type(tokenizer).__name__}, that is not the one of "
+            f"tokenizer.json (PreTrainedTokenizerFast takes that file as it is)")
+
+_TEXTS = (PLAIN_TEXT, "In 2024 it cost $1,234.50, didn't it?", "Anger, joy\nsadness: naïve café, 12 °C")
+
+def _as_in_its_file(who, tokenizer): # sentences where the class makes other tokens than tokenizer.json
+    path = _own_file(tokenizer)
+    if path is None or not getattr(tokenizer, "is_fast", False): return []
+    own = tokenizers.Tokenizer.from_file(str(path))
+    own.no_padding()
+    own.no_truncation()
+    for text in _TEXTS:
+        theirs = own.encode(text, add_special_tokens=False).ids
+        if list(tokenizer(text, add_special_tokens=False).input_ids)!=theirs:
+            return [
+                f"{who}: its tokenizer's class, {type(tokenizer).__name__}, makes other tokens of a plain "
+                f"text than tokenizer.json does ({text[:40]!r}): is it the right tokenizer_class in "
+                f"tokenizer_config.json?"]
+    return []
+
+def _check_merges(who, tokenizer): # sentences; raises where words of the vocabulary can no longer be made
+    if not getattr(tokenizer, "is_fast", False): return []
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = state["model"]
+    if model.get("type")!="BPE" or model.get("ignore_merges"): return []
+    lost = _unmade(model, {t["content"] for t in state["added_tokens"]})
+    if not lost: return []
+    text = (
+        f"{who}: tokenizer.json: {len(lost):,} of the tokenizer's {len(model['vocab']):,} tokens, such as "
+        f"{lost[0]!r}, are made by none of its {len(model['merges']):,} merges")
+    if len(lost)*20 > len(model["vocab"]): raise ValueError(f"{text}: merges are missing from its files")
+    return [text]
+
+def _unmade(model, added): # tokens of several symbols that no merge gives
+    prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+    pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
+    made = {a + b.removeprefix(prefix) for a, b in pairs}
+    def is_made(token):
+        symbol = token.removeprefix(prefix).removesuffix(suffix)
+        return len(symbol) < 2 or token in made or re.fullmatch(r"<0x[0-9A-F]{2}>", token)
+    return [t for t in model["vocab"] if t not in added and not is_made(t)]
 
 # %% ../nbs/00b_weights.ipynb #aeb2bf32
 def check_options(

@@ -131,7 +131,11 @@ RIGHT_IN = {("01_stepwise_logits", "ratio"): [[0, .2, 1.]], ("04_demux", "encode
 def test_values_that_people_use_are_taken(started, notebook, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in names_of(started, notebook):
-        for value in RIGHT[name] + RIGHT_IN.get((notebook, name), []): assert answer(started, notebook, **{name: value}) is None, (name, value)
+        right = RIGHT[name] + RIGHT_IN.get((notebook, name), [])
+        if (notebook, name) == ("04a_sft", "dtype"):
+            right = [v for v in right if v != "float16"]  # nothing is trained in it
+        for value in right:
+            assert answer(started, notebook, **{name: value}) is None, (name, value)
 
 
 WRONG = [ # parameter, value, what the line says besides
