@@ -287,7 +287,10 @@ _COUNTED = ("prompts", "tokens_in", "tokens_forwarded", "tokens_sent", "tokens_o
 def _public_digest(value): # of what a run was made; other texts are digested
     if isinstance(value, (list, tuple)): return [_public_digest(v) for v in value]
     known = r"[0-9a-f]{12,64}|[0-9a-f]{40}\+[0-9a-f]{40}|torch\.\w{4,12}|server|auto|\[\]"
-    return value if isinstance(value, str) and re.fullmatch(known, value) else _own(value)
+    if not isinstance(value, str): return _own(value)
+    name, _, split = value.partition(" ") # older runs name their documents so
+    if name in DATASETS and re.fullmatch(r"(train|dev|test)(\+(train|dev|test))*", split): return value
+    return value if re.fullmatch(known, value) else _own(value)
 
 def _public_counts(counts): # numbers, under known names
     known = {k: v for k, v in (counts or {}).items() if _plain(v)}
