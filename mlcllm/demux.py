@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BERT', 'POOLINGS', 'METRICS', 'find_encoder', 'encoder_digest', 'check_encoder', 'load_encoder', 'load_tokenizer',
            'label_pieces', 'intra_loss', 'DemuxConfig', 'Demux', 'make_demux', 'load_demux', 'train_targets', 'predict',
-           'train_demux', 'plot_training', 'model_card', 'upload_model']
+           'train_demux', 'plot_training', 'model_card', 'upload_model', 'check_upload']
 
 # %% ../nbs/04_demux.ipynb #51091c23
 import inspect
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 from scipy.special import expit, softmax
 from torch import nn
 from torch.utils.data import DataLoader
@@ -366,4 +367,18 @@ def upload_model(
     repo:str, # of the Hub, e.g. me/demux-goemotions; made if there is none
 )->None:
     "Put a trained model on the Hub, where the token of `hf auth login` may write"
-    api = HfApi(); api.create_repo(repo, exist_ok=True); api.upload_folder(repo_id=repo, folder_path=folder)
+    api = HfApi()
+    try:
+        api.create_repo(repo, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder)
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        raise ValueError(f"push_to_hub={repo!r}: the model cannot be uploaded ({first_line(error)}); it is kept in {folder}, and `hf upload {repo} {folder}` uploads it later") from None
+
+def check_upload(
+    repo:str, # of the Hub; None: nothing is to be uploaded
+)->None:
+    "Refuse, before anything is trained, an upload that the Hub would not take"
+    if repo is None: return
+    try: HfApi().whoami()
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        raise ValueError(f"push_to_hub={repo!r}: the Hub cannot be reached, or knows no token that may write ({first_line(error)}); log in with `hf auth login`, unset HF_HUB_OFFLINE, or leave push_to_hub out") from None

@@ -11,6 +11,7 @@ import json, re
 from dataclasses import dataclass
 from hashlib import sha256
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from safetensors import safe_open
 from scipy.special import stdtrit
 
 import mlcllm
+from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choice, shown
 from .data import DATASETS
 from .demos import DEMO_LABELS
 from .prompts import TEMPLATES
@@ -179,60 +181,169 @@ def compare_runs(
 _OURS = ("demo", "Boxes")
 KEPT_TABLES = {"01_stepwise_logits": ("docs", "steps", "scores"), "02_alignment": ("dists", "scores", "costs", "pairs"), "03_probing": ("scores", "attention_means", "counts", "across_steps"), "04_demux": ("dists", "history", "scores"),
                "04a_sft": ("docs_base", "steps_base", "docs_sft", "steps_sft", "docs_rl", "steps_rl", "sft_log", "rl_log", "spikiness", "scores")}
-_DROPPED = ("prompt_sha256", "token_ids") # digests of texts, and texts in other words
-_NAMED = ("doc_id", "gold", "predicted", "chosen", "finish_reason", "method", "metric", "label", "against", "other", "target", "part", "model", "model_kind", "step", "statistic", "position", "layer") # columns of names
-_ELSEWHERE = ("data_dir", "output_dir", "backend_options", "gpu") # where, not what
+_INTERVAL = ("value", "lo", "hi", "n_docs")
+_LOG = ("step", "epoch", "loss", "reward", "kl", "lr", "learning_rate", "grad_norm", "seconds", "peak_bytes", "examples_per_second",
+        "dev_loss", "dev_nll", "dev_micro_f1", "dev_example_f1")
+_COLUMNS = { # of each kind of table, by the beginning of its name; the others are left out
+    "docs": ("doc_id", "text", "gold", "predicted", "human", "n_annotators", "output", "finish_reason", "n_prompt_tokens",
+             "found_step", "well_formed"),
+    "steps": ("doc_id", "step", "token_index", "chosen", "is_last", "logits", "logsumexp", "continue_logit", "stop_logit"),
+    "dists": ("doc_id", "method", "label", "prob"),
+    "scores": ("method", "metric", "label", "against", "target", "layer", "position", *_INTERVAL),
+    "costs": ("method", "prompts", "tokens_in", "tokens_forwarded", "covered"),
+    "pairs": ("metric", "method", "other", "against", "difference", "lo", "hi", "p", "p_adjusted", "n_docs"),
+    "attention": ("part", "per_token", "lo", "hi", "share", "tokens"), "counts": ("method", "metric", *_INTERVAL),
+    "across": ("method", "metric", "trained_at", "used_at", *_INTERVAL), "history": _LOG, "sft": _LOG, "rl": _LOG,
+    "spikiness": ("model", "step", "metric", "n_steps", *_INTERVAL)}
+_LABELS = ("gold", "predicted", "chosen", "label") # columns of label names
+_NAMED = ("finish_reason", "method", "metric", "against", "other", "target", "part", "model", "step", "position", "layer") # of short names
+_ELSEWHERE = ("data_dir", "output_dir", "backend_options", "gpu", "push_to_hub") # where, not what
 
-_FILES = dict(demo_labels=DEMO_LABELS, template=tuple(TEMPLATES), traces=(), join=(), trained=(), cot=(), runs=(), probes=(), test_ids=()) # may be files: the words that are none
+def _own(value): # a name for what nobody should know by name
+    return f"own-{sha256(str(value).encode('utf-8', 'replace')).hexdigest()[:8]}"
 
-def _own(value): return f"own-{sha256(str(value).encode('utf-8', 'replace')).hexdigest()[:8]}" # a name for what nobody should know by name
+def _public_name(value, pattern=r"[\w+.:-]{1,60}"): # a short code that holds no blank and no slash
+    text = str(value)
+    return text if re.fullmatch(pattern, text, re.ASCII) else text if re.fullmatch("own-[0-9a-f]{8}", text) else _own(text)
 
-def _public_word(value): # a parameter's value: numbers, and words that can be no path, file or text
-    if isinstance(value, dict): return {k: _public_word(v) for k,v in value.items() if k not in _ASIDE}
-    if isinstance(value, (list, tuple)): return [_public_word(v) for v in value]
-    if not isinstance(value, str) or re.fullmatch(r"([\w+,:;=-]{0,120} ?){0,2}", value) and not Path(value).exists(): return value
-    return value if re.fullmatch(r"-?[\d.]+(e-?\d+)?", value) else _own(value)
+# %% ../nbs/00m_stored_runs.ipynb #2a85b91a
+_WORDS = dict(demo_labels=DEMO_LABELS, template=tuple(TEMPLATES), label_format=("comma", "json", "polysyndeton", "json-label"))
+_OPTIONS = { # of data sets and chats -> words that they may be, besides numbers and flags
+    "annotators": ("aggregate", "annotator", "both"), "preprocess": ("twitter", "reddit"), "clustering": ("none",),
+    "language": ("english", "arabic", "spanish"), "variant": ("both", "in", "out"), "dev": ("train", "test"),
+    "task": ("kinds", "abuse"), "text": ("conversation", "user"), "neutral": ("label", "none"), "after": ("every",),
+    "reasoning_effort": ("low", "medium", "high"), "domain": ("twitter", "reddit"),
+    **dict.fromkeys(("min_annotators", "multilabel", "discard_ambiguous", "n_boxes", "n_operations", "move_contents", "all_contents",
+                     "seed", "n_docs", "enable_thinking", "add_generation_prompt", "thinking", "steps", "without", "category"), ())}
 
-def _public_model(name, part): # a bundled model, or one of the Hub: its folder of runs tells, which holds both parts of an id
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and part in (None, name.replace("/", "--")) and not name.startswith(".") and not Path(name).exists(): return name
-    last = name.rstrip("/").split("/")[-1]
-    return last if re.fullmatch(r"[\w.-]+", last) and not re.search(r"\.(gguf|bin|safetensors|pt|pth)$", last, re.I) else _own(name)
+def _fixed_words(name): # of a parameter; None: not known
+    known = PARAMETERS.get(name) or next((own[name] for own in OWN_PARAMETERS.values() if name in own), None)
+    if known is None: return None
+    return tuple(w for k in known.kinds if isinstance(k, (Word, Names)) for w in k.words or ())
+
+@lru_cache(1)
+def _method_words(): # of which names of methods and calibrations are made
+    words = (*import_module("mlcllm.alignment").METHODS, *import_module("mlcllm.calibration").CALIBRATIONS)
+    return (*words, "logodds", "global", "per_label", "paper")
+
+def _public_names(name, value): # a word, or several joined by "," and "+"
+    words = (*_WORDS.get(name, ()), *(_fixed_words(name) or ()))
+    parts = [p.strip() for p in re.split(r"[,+]", value)]
+    if all(p in words for p in parts): return value
+    if name not in ("methods", "calibrations"): return _own(value)
+    return value if all(p in _method_words() or re.fullmatch(r"order\d{1,4}", p) for p in parts) else _own(value)
+
+def _plain(value): return value is None or isinstance(value, (bool, int, float))
+
+def _public_value(name, value): # of a parameter
+    if _plain(value): return value
+    if isinstance(value, dict): return _public_options(value)
+    if isinstance(value, (list, tuple)): return [_public_value(name, v) for v in value]
+    return _public_names(name, value) if isinstance(value, str) else _own(value)
+
+def _public_options(options): # names of settings are somebody's words too
+    shown = {}
+    for k, v in options.items():
+        if k in _ASIDE: continue
+        words = _OPTIONS.get(k)
+        if isinstance(v, dict): v = _public_options(v)
+        elif isinstance(v, (list, tuple)): v = [x if _plain(x) or x in (words or ()) else _own(x) for x in v]
+        elif not _plain(v) and v not in (words or ()): v = _own(v)
+        shown[k if words is not None else _own(k)] = v
+    return shown
+
+_BUNDLED = ("tiny", "small", "minilm")
+_ENCODER = "sentence-transformers/all-mpnet-base-v2" # that of the paper, the default
+
+def _public_model(name, digest): # bundled, or of the Hub: then its digest is a commit
+    if name in _BUNDLED: return name
+    of_hub = re.fullmatch(r"[0-9a-f]{40}(\+[0-9a-f]{40})?", str(digest or ""))
+    is_id = re.fullmatch(r"\w[\w-]*(\.[\w-]+)*/\w[\w-]*(\.[\w-]+)*", name, re.ASCII)
+    return name if of_hub and is_id and not Path(name).exists() else _own(name)
 
 # %% ../nbs/00m_stored_runs.ipynb #f1862ffa
-def _public_parameters(record, part): # parameters that may be seen; part: of the run's folder, named after the model
-    p, known = record["parameters"], record["parameters"].get("dataset") in (*DATASETS, None)
-    shown = {k: None if k in _ELSEWHERE else _public_word(v) for k,v in p.items()}
-    shown |= {k: p[k] if p[k] is None or p[k] in words else _own(p[k]) for k, words in _FILES.items() if k in p}
-    shown |= {k: _public_model(str(p[k]), part if k=="model" else None) for k in ("model", "encoder") if isinstance(p.get(k), str)}
-    if not known: shown |= dict(dataset=_own(record["fingerprint"].get("docs") or record["fingerprint"].get("test") or p["dataset"])) | ({"options": None} if "options" in p else {})
+def _public_parameters(record): # parameters that may be seen
+    p, fingerprint = record["parameters"], record["fingerprint"]
+    shown = {k if _fixed_words(k) is not None else _own(k): None if k in _ELSEWHERE else _public_value(k, v) for k, v in p.items()}
+    if isinstance(p.get("model"), str): shown["model"] = _public_model(p["model"], fingerprint.get("model") or fingerprint.get("encoder"))
+    if isinstance(p.get("encoder"), str):
+        shown["encoder"] = _ENCODER if p["encoder"]==_ENCODER else _public_model(p["encoder"], fingerprint.get("encoder"))
+    if isinstance(p.get("dataset"), str) and p["dataset"] in DATASETS: shown["dataset"] = p["dataset"]
+    elif "dataset" in p:
+        shown["dataset"] = _own(fingerprint.get("docs") or fingerprint.get("test") or p["dataset"])
+        shown |= {"options": None} if "options" in p else {}
     ids = p.get("test_ids")
     if ids: shown["test_ids"] = "main_test_set.txt" if isinstance(ids, str) and Path(ids).name=="main_test_set.txt" else _own(ids)
     return shown
 
-_RECORD_KEYS = ("schema_version", "status", "notebook", "run", "labels", "n_docs", "started", "finished", "timings", "versions", "git_commit", "counters", "memory")
+_NOTEBOOKS = (*KEPT_TABLES, "00f_tiny", "05_figures", "05a_step_viewer", "05b_scale", "06_sweeps", "06a_interchange")
+_PLAIN_KEYS = ("schema_version", "status", "labels", "n_docs")
+_CODES = dict(started=r"[\d:+.TZ-]{10,40}", finished=r"[\d:+.TZ-]{10,40}", git_commit="[0-9a-f]{40}", run="[0-9a-f]{12}")
+_COUNTED = ("prompts", "tokens_in", "tokens_forwarded", "tokens_sent", "tokens_out", "requests", "cached_answers", "values_cut_off",
+            "values_unknown", "prompts_cut_off", "peak", "total", "generate", "score", "train", "probes", "baselines",
+            "used", "needed", "free", "estimates", "dev", "ask base", "ask sft", "ask rl", "train sft", "train rl",
+            "steps and counts", "states of train", "states of test", "states of dev")
 
-def _public_record(record, part):
-    shown = {k: record[k] for k in _RECORD_KEYS if k in record} | dict(parameters=_public_parameters(record, part))
-    digests = {k: v if isinstance(v, str) and re.fullmatch(r"[0-9a-f]{12,64}|torch\.\w+|\w{1,16}", v) else _own(v) for k,v in record["fingerprint"].items()}
-    device = str(record["device"] or "").split(" ")[0]
-    return shown | dict(fingerprint=digests, device=device, warnings=[], error=None, warnings_left_out=len(record["warnings"]))
+def _public_digest(value): # of what a run was made; other texts are digested
+    if isinstance(value, (list, tuple)): return [_public_digest(v) for v in value]
+    known = r"[0-9a-f]{12,64}|[0-9a-f]{40}\+[0-9a-f]{40}|torch\.\w{4,12}|server|auto|\[\]"
+    if not isinstance(value, str): return _own(value)
+    name, _, split = value.partition(" ") # older runs name their documents so
+    if name in DATASETS and re.fullmatch(r"(train|dev|test)(\+(train|dev|test))*", split): return value
+    return value if re.fullmatch(known, value) else _own(value)
+
+def _public_counts(counts): # numbers, under known names
+    known = {k: v for k, v in (counts or {}).items() if _plain(v)}
+    return {k if k in _COUNTED else _own(k): v for k, v in known.items()}
+
+def _public_record(record):
+    shown = {k: record[k] for k in _PLAIN_KEYS if k in record} | dict(notebook=_public_notebook(record["notebook"]))
+    shown |= {k: record[k] if re.fullmatch(p, str(record[k])) else None for k, p in _CODES.items() if k in record}
+    shown |= {k: _public_counts(record[k]) for k in ("timings", "counters", "memory") if k in record}
+    shown |= dict(versions={k: v for k, v in (record.get("versions") or {}).items() if k in _PACKAGES and re.fullmatch(r"[\w.+]{1,40}", str(v))})
+    digests = {k if re.fullmatch(_DIGESTED, k) else _own(k): _public_digest(v) for k, v in record["fingerprint"].items()}
+    device = re.match(r"cpu|cuda|mps", str(record["device"] or ""))
+    return shown | dict(parameters=_public_parameters(record), fingerprint=digests, device=device[0] if device else "",
+                        warnings=[], error=None, warnings_left_out=len(record["warnings"]))
+
+def _public_notebook(name): return name if name in _NOTEBOOKS else _own(name)
+
+_PACKAGES = ("python", "mlcllm", "torch", "transformers", "numpy", "pandas", "pyarrow", "datasets", "papermill")
+_DIGESTED = "(docs|train|dev|test|demos)(_demos)?|prompts|model|dtype|encoder|joined|traces|weights|probes"
 
 # %% ../nbs/00m_stored_runs.ipynb #7c445e25
-def _public_table(table, ours, secret=None): # without texts, unless they are ours; ids as digests where a secret is given; probabilities to five digits
-    t = table.drop_columns([c for c in _DROPPED if c in table.column_names])
-    put = lambda t, c, values: t.set_column(t.column_names.index(c), c, values)
-    if "output" in t.column_names and not ours: t = put(t, "output", _lists_only(t))
-    for f in t.schema:
-        texts = pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
-        if texts and not ours and f.name not in (*_NAMED, "output"): t = put(t, f.name, pa.nulls(len(t), pa.string()))
-        elif not ours and f.name not in _NAMED and not texts and not _only_numbers(f.type): t = t.drop_columns([f.name])
-    if secret and "doc_id" in t.column_names: t = put(t, "doc_id", pa.array([_own(f"{secret} {i}").removeprefix("own-") for i in t["doc_id"].to_pylist()], pa.string()))
-    if "prob" in t.column_names: t = put(t, "prob", pa.array(t["prob"].to_numpy().round(5), pa.float32()))
-    return pa.Table.from_arrays(t.columns, names=t.column_names)
+def _public_table(table, stem, ours, labels, secret=None): # known columns without texts, unless they are ours; ids as digests where a secret is given
+    known = [c for c in dict.fromkeys(table.column_names) if c in _COLUMNS[stem.split("_")[0]] and table.column_names.count(c)==1]
+    columns = {c: _public_column(table, c, ours, labels, secret) for c in known}
+    return pa.table({c: v for c, v in columns.items() if v is not None})
+
+def _public_column(table, name, ours, labels, secret): # None: left out
+    column = table[name]
+    kind = column.type
+    if name=="doc_id": return pa.array([_public_id(i, secret) for i in column.to_pylist()], pa.string())
+    if name=="output": return column if ours else _lists_only(table)
+    if name=="text": return column if ours else pa.nulls(len(table), pa.string())
+    if name=="prob" and _only_numbers(kind): return pa.array(column.to_numpy().round(5), pa.float32())
+    if _only_numbers(kind): return column
+    if name in _LABELS: return _renamed(column, lambda x: x if x in labels else _own(x))
+    return _renamed(column, _public_name) if name in _NAMED else None
+
+def _public_id(value, secret):
+    if value is None: return None
+    return _public_name(value) if secret is None else _own(f"{secret} {value}").removeprefix("own-")
+
+def _renamed(column, name): # texts, also in lists, under public names; None where it holds something else
+    def one(x):
+        if x is None or isinstance(x, str): return x and name(x)
+        return [one(y) for y in x]
+    kind = column.type
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind): kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)): return None
+    return pa.array([one(x) for x in column.to_pylist()], column.type)
 
 def _only_numbers(kind): # also in lists
     while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind): kind = kind.value_type
-    return pa.types.is_primitive(kind) or pa.types.is_null(kind)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
 
 def _lists_only(table): # answers that are nothing but their labels; the others are null
     if not {"well_formed", "predicted"} <= set(table.column_names): return pa.nulls(len(table), pa.string())
@@ -246,26 +357,54 @@ def _no_more_than(answer, labels): # labels, "none", the word that leads to them
 # %% ../nbs/00m_stored_runs.ipynb #59c19a26
 def publish_runs(
     index:pd.DataFrame, # rows of `index_runs` that are finished
-    target, # a folder
+    target, # a folder, apart from those of the runs
     tables:tuple=None, # which tables; None: those in `KEPT_TABLES`
 )->list: # the new folders
     "Copy runs without texts, states, models, paths and names of one's own"
-    if (bad := index[index.problem.notna()]).size: raise ValueError(f"{bad.folder.iloc[0]}: {bad.problem.iloc[0]}; only finished runs are published")
-    return [_publish(Path(r.folder), Path(target), tables or KEPT_TABLES.get(r.notebook, ())) for r in index.itertuples()]
+    bad = index[index.problem.notna()]
+    if len(bad): raise ValueError(f"{bad.folder.iloc[0]}: {bad.problem.iloc[0]}; only finished runs are published")
+    tables = _chosen_tables(tables)
+    target = _apart(target, [Path(f) for f in index.folder])
+    return [_publish(Path(r.folder), target, KEPT_TABLES.get(r.notebook, ()) if tables is None else tables) for r in index.itertuples()]
+
+def _chosen_tables(tables):
+    if tables is None: return None
+    names = [tables] if isinstance(tables, str) else list(tables)
+    return tuple(check_choice("table", n, dict.fromkeys(t for kept in KEPT_TABLES.values() for t in kept)) for n in names)
+
+def _apart(target, runs): # the target, if it is a folder at none of the runs' own, which would be overwritten
+    Output().check("target", target)
+    to = Path(target).resolve()
+    for source in {run.resolve().parents[3] for run in runs}:
+        if to==source or to in source.parents or source in to.parents:
+            raise ValueError(f"target: {shown(str(target))} is, holds or lies within the folder of the runs themselves ({source}), whose texts would be lost: name a folder apart from it")
+    return Path(target)
 
 def _publish(old, target, tables): # the new folder
     record = read_record(old)
-    shown = _public_record(record, old.parts[-2])
-    p, name, model = record["parameters"], shown["parameters"].get("dataset"), shown["parameters"].get("model")
+    public = _public_record(record)
+    p, name, model = record["parameters"], public["parameters"].get("dataset"), public["parameters"].get("model")
     known = p.get("dataset") in (*DATASETS, None)
-    ours = p.get("dataset") in _OURS and not p.get("data_dir") and shown["parameters"].get("cot") is None
-    new = target/old.parts[-4]/str(name or "none")/str(model or "none").replace("/", "--")/old.parts[-1]
-    new.mkdir(parents=True, exist_ok=True)
-    for path in sorted(old.glob("*.parquet")):
-        if path.stem not in tables: continue
-        read_table(old, path.stem)
-        table = _public_table(pq.read_table(path), ours, None if known else name)
-        atomic_write(new/path.name, lambda to: pq.write_table(table, to, compression="zstd", compression_level=15))
-    text = show_surrogates(json.dumps(shown, indent=1, ensure_ascii=False))
-    atomic_write(new/"run.json", lambda to: to.write_text(text, encoding="utf-8"))
+    ours = p.get("dataset") in _OURS and not p.get("data_dir") and public["parameters"].get("cot") is None
+    run = old.name if re.fullmatch(_CODES["run"], old.name) else _own(old.name)
+    new = target/_public_notebook(old.parts[-4])/str(name or "none")/str(model or "none").replace("/", "--")/run
+    _check_place(new)
+    labels = {str(l) for l in record.get("labels", ())} | {"none"}
+    try:
+        new.mkdir(parents=True, exist_ok=True)
+        for path in sorted(old.glob("*.parquet")):
+            if path.stem in tables: _publish_table(path, new, ours, labels, None if known else name)
+        text = show_surrogates(json.dumps(public, indent=1, ensure_ascii=False))
+        atomic_write(new/"run.json", lambda to: to.write_text(text, encoding="utf-8"))
+    except OSError as error: raise ValueError(f"{new}: the run cannot be written there ({error.strerror or error})") from None
     return new
+
+def _publish_table(path, new, ours, labels, secret):
+    read_table(path.parent, path.stem)
+    table = _public_table(pq.read_table(path), path.stem, ours, labels, secret)
+    atomic_write(new/path.name, lambda to: pq.write_table(table, to, compression="zstd", compression_level=15))
+
+def _check_place(new): # a published run may be replaced, another one never
+    if not new.exists() or new.is_dir() and not any(new.iterdir()): return
+    if new.is_dir() and (new/"run.json").exists() and "warnings_left_out" in read_record(new): return
+    raise ValueError(f"{new}: what is there is no published run, and would be overwritten: name another target, or remove it")

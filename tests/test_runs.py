@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -295,6 +296,7 @@ def test_half_surrogates_are_written_visibly(tmp_path):
     assert "half \\ud83d pair" in (run.folder / "run.log").read_text() and stored["record"]["warnings"] == ["half \\ud83d pair"]
 
 
+ROOT = Path(__file__).resolve().parent.parent
 PRIVATE = ["secret text", "patients-of-clinic", "clinicroom", "/srv/somebody"]
 
 
@@ -324,6 +326,92 @@ def test_our_own_documents_may_be_given_away(tmp_path):
     made(tmp_path / "here")
     new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
     assert read_table(new, "docs").text.tolist() == ["one secret text", "two"]
+
+
+TEXT = "Patient_Schmidt_was_admitted"
+LEAKS = {
+    "a model's folder": dict(model="/srv/somebody/clinicroom"), "a model's name": dict(model="clinicroom/mine"), "up": dict(model=".."),
+    "an encoder's name": dict(encoder="clinicroom/enc"), "an encoder's folder": dict(encoder="/srv/clinicroom"), "a word as encoder": dict(encoder="clinicroom"),
+    "a name of an option": dict(options={"/srv/clinicroom": 1}), "nested": dict(options=dict(preprocess={"clinicroom": [{"clinicroom": 1}, "clinicroom"]})),
+    "an option": dict(options=dict(text="clinicroom notes")), "chat": dict(chat_options=dict(date_string="clinicroom")),
+    "format": dict(label_format="json-clinicroom"), "template": dict(template=dict(task="clinicroom", demo="{text} clinicroom")),
+    "methods": dict(methods="hard,clinicroom+platt"), "unknown parameter": dict(clinicroom="clinicroom"),
+    "words": {k: TEXT for k in ("note", "seed", "shots", "split", "sampling", "quantization", "layers", "start", "trained", "push_to_hub")},
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_own_words_are_published_as_digests(tmp_path, leak):
+    made(tmp_path / "here", "SemEval", **LEAKS[leak])
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    text = str(new.relative_to(tmp_path / "there")) + (new / "run.json").read_text()
+    assert not [w for w in (*PRIVATE, TEXT) if w in text] and new.parts[-3] == "SemEval" and ".." not in new.parts
+
+
+def test_public_words_are_published_as_they_are(tmp_path):
+    p = dict(model="tiny", encoder="sentence-transformers/all-mpnet-base-v2", options=dict(preprocess="twitter", language="english"), label_format="json",
+             methods="hard,max_over_generations+platt,binary+order5", calibrations="platt", template="pipeline", split="dev+test", layers=[0, 1], decoding="free", chat=False, ratio=0.5, cot=None)
+    made(tmp_path / "here", "SemEval", **p)
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    shown = read_record(new)["parameters"]
+    assert {k: shown[k] for k in p} == p
+
+
+@pytest.mark.parametrize("digest, named", [("a" * 40, True), ("a" * 40 + "+" + "b" * 40, True), ("a" * 64, False), ("m", False), ("", False)])
+def test_a_model_of_the_hub_is_named_where_the_record_holds_its_commit(tmp_path, digest, named):
+    run = start_run("01_stepwise_logits", dict(dataset="demo", model="owner/name"), fingerprint=dict(docs="d", model=digest), output_dir=tmp_path / "here")
+    run.done()
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    assert (read_record(new)["parameters"]["model"] == "owner/name") == named and (new.parts[-2] == "owner--name") == named
+
+
+def test_only_known_columns_and_short_ids_are_published(tmp_path):
+    ids = ["/srv/clinicroom/1.txt", "clinicroom was here"]
+    table = dict(doc_id=ids, text=["secret text"] * 2, gold=[["joy"], ["secret text"]], predicted=[["joy"], []], clinicroom_age=[81, 82], clinicroom_note=["x", "y"], codes=[[5, 6], [7, 8]],
+                 output=["joy", "none"], well_formed=[True, True], finish_reason=["stop", "secret text"], logits=[[1.0], [2.0]])
+    made(tmp_path / "here", "SemEval", docs=pd.DataFrame(table))
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    docs = read_table(new, "docs")
+    assert not [w for w in PRIVATE if w in docs.to_json()] and set(docs) == {"doc_id", "text", "gold", "predicted", "output", "well_formed", "finish_reason"}
+    assert docs.doc_id.str.fullmatch("own-[0-9a-f]{8}").all() and docs.doc_id.nunique() == 2 and list(docs.gold[0]) == ["joy"]
+
+
+@pytest.mark.parametrize("place", ["", ".", "inside", "01_stepwise_logits", "..", "link"])
+def test_runs_are_never_published_over_themselves(tmp_path, place):
+    folder = made(tmp_path / "around" / "here", "SemEval")
+    (tmp_path / "around" / "link").symlink_to(tmp_path / "around" / "here")
+    before = {f: f.read_bytes() for f in folder.iterdir() if f.is_file()}
+    with pytest.raises(ValueError, match="texts would be lost") as error:
+        publish_runs(index_runs(tmp_path / "around" / "here"), tmp_path / "around" / "link" if place == "link" else tmp_path / "around" / "here" / place)
+    assert "\n" not in str(error.value) and all(f.read_bytes() == b for f, b in before.items())
+
+
+def test_another_run_at_the_target_is_kept(tmp_path):
+    made(tmp_path / "here")
+    kept = made(tmp_path / "there")
+    with pytest.raises(ValueError, match="no published run"): publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    assert read_table(kept, "docs").output.notna().all()
+    for _ in range(2): publish_runs(index_runs(tmp_path / "here"), tmp_path / "new")
+
+
+def test_a_bad_target_or_table_is_one_line(tmp_path):
+    made(tmp_path / "here")
+    (tmp_path / "file").write_text("x")
+    for target, tables, says in ((tmp_path / "file", None, "is a file"), (tmp_path / "file" / "x", None, "is a file|cannot be looked up"), (" ", None, "blank"), (tmp_path / "new", ["doc"], "did you mean 'docs'"), (tmp_path / "new", "extra", "unknown table")):
+        with pytest.raises(ValueError, match=says) as error: publish_runs(index_runs(tmp_path / "here"), target, tables)
+        assert "\n" not in str(error.value)
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "new", "docs")
+    assert (new / "docs.parquet").exists() and not (new / "steps.parquet").exists()
+
+
+def test_reference_runs_published_again_are_the_same(tmp_path):
+    index = index_runs(ROOT / "outputs" / "reference")
+    again = index_runs(tmp_path) if publish_runs(index, tmp_path) else None
+    assert index[["notebook", "dataset", "docs", "model", "n_docs", "labels", "same_docs"]].equals(again[["notebook", "dataset", "docs", "model", "n_docs", "labels", "same_docs"]])
+    for old, new in zip(index.folder, again.folder):
+        for path in Path(old).glob("*.parquet"): # answers that are more than a list of labels are null now
+            before, after = (pd.read_parquet(p).drop(columns="output", errors="ignore") for p in (path, Path(new) / path.name))
+            pd.testing.assert_frame_equal(before, after)
 
 
 @pytest.mark.parametrize("damage", [fifo, folder_instead, lambda p: p.write_bytes(b"PAR1")], ids=["a pipe", "a folder", "head only"])
