@@ -3,10 +3,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any library that reads it
+
+settings.register_profile("same", derandomize=True)  # the same examples in every run; --hypothesis-profile=default draws others
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
