@@ -7,7 +7,7 @@ __all__ = ['LABEL_FORMATS', 'READINGS', 'DEEPEST', 'THOUGHT_TAGS', 'LabelFormat'
            'ParsedAnswer', 'Value', 'read_value', 'thoughts_end', 'parse_labels']
 
 # %% ../nbs/00b_answers.ipynb #0e6dda2c
-import json, re, unicodedata
+import re, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, takewhile

@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 
 import mlcllm
 from .checks import check_choice, check_number, note_parameters, read_parameters
-from .columns import TABLES, check_string, existing_path, name_cell, read_csv, read_json_lines, read_table, read_text, text_cell
+from .columns import check_string, existing_path, name_cell, read_csv, read_json_lines, read_text, text_cell
 
 # %% ../nbs/00_data.ipynb #66e487b3
 @dataclass(frozen=True)

@@ -463,7 +463,7 @@ def _from_columns(df, o, places):  # one column per label
     return values
 
 # %% ../nbs/00g_tables.ipynb #ce3ac60a
-def _check_single(values, places, rows=None):  # exactly one label where they are known
+def _check_single(values, places):  # exactly one label where they are known
     n = values.sum(1)
     bad = np.flatnonzero(~np.isnan(n) & ~np.isclose(n, 1))
     if len(bad):
