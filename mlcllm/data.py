@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLUSTERS', 'HATE_LABELS', 'TARGETS', 'ANNOTATORS', 'DATASETS', 'SPLITS', 'LabelSet', 'LabelDist', 'AnnotatedDocs',
            'load_goemotions', 'load_semeval', 'load_hatexplain', 'load_hatexplain_targets', 'load_demo',
-           'split_annotators', 'at_least', 'load_docs', 'NoRows', 'cohen_kappa', 'annotation_stats', 'plot_labels',
-           'plot_agreement']
+           'split_annotators', 'at_least', 'plain_text', 'copies', 'leave_out', 'load_docs', 'NoRows', 'cohen_kappa',
+           'annotation_stats', 'plot_labels', 'plot_agreement']
 
 # %% ../nbs/00_data.ipynb #4e7eb7b6
 import html, json, warnings
@@ -419,6 +419,39 @@ def at_least(
     kept = docs.take(np.flatnonzero(docs.n_annotators >= n_annotators))
     if not len(kept): raise ValueError(f"{docs.name} {docs.split}: no document has {n_annotators} annotators; the most is {docs.n_annotators.max()} (option min_annotators)")
     return kept
+
+# %% ../nbs/00_data.ipynb #16db88db
+def plain_text(text:str)->str: # equal for copies of a text
+    "A text without what blanks and line breaks differ in"
+    return " ".join(text.split())
+
+def copies(
+    docs:AnnotatedDocs, # such as all of train
+    scored:AnnotatedDocs, # documents that are scored
+)->np.ndarray: # (n_docs,) bool
+    "Which documents have the id or the text of a scored one"
+    ids = set(scored.ids)
+    texts = {plain_text(t) for t in scored.texts}
+    return np.array([i in ids or plain_text(t) in texts for i, t in zip(docs.ids, docs.texts)], dtype=bool)
+
+def leave_out(
+    docs:AnnotatedDocs, # such as all of dev
+    scored:AnnotatedDocs, # documents that nothing may be fitted to
+    parameter:str="dev_split", # what chose `docs`, for the message
+)->AnnotatedDocs: # the others; a note says how many copies were left out. Raises ValueError where none is left
+    "Documents that may be trained on, or that choices may be made on"
+    out = copies(docs, scored)
+    if not out.any(): return docs
+    if out.all():
+        raise ValueError(f"all {len(docs)} documents of {docs.name} {docs.split} are scored, "
+                         f"which leaves none to choose on: take another {parameter}")
+    rest = docs.take(np.flatnonzero(~out))
+    known = set(scored.ids)
+    copied = [i for i, gone in zip(docs.ids, out) if gone and i not in known]
+    if not copied: return rest
+    note = (f"{len(copied)} of {len(docs):,} documents of {docs.name} {docs.split} have the text of a scored document, "
+            f"such as {copied[0]!r}: they are left out of what is trained or chosen on")
+    return replace(rest, notes=rest.notes + (note,))
 
 # %% ../nbs/00_data.ipynb #ce0223c4
 def _later(module, function): # a loader of a later notebook, imported when it is first called
