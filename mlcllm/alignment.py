@@ -6,7 +6,7 @@
 __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'SET_METRICS', 'Method', 'parse_method', 'choose_methods',
            'served_methods', 'Estimates', 'label_orders', 'estimate', 'prompts_per_doc', 'forecast', 'Estimator',
            'text_docs', 'dists_table', 'with_people', 'read_dists', 'join_dists', 'take_over', 'check_weights',
-           'stored_traces', 'leave_out', 'calibrate_dists', 'threshold_scores']
+           'stored_traces', 'calibrate_dists', 'threshold_scores']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
 import re, warnings
@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from fastcore.basics import patch
 
-from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
+from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, leave_out
 from .runs import read_record, read_table
 from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
 from .stepwise_logits import (Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, kept_warnings, make_reader, once_each,
@@ -377,17 +377,6 @@ def stored_traces(
     record = read_record(folder)
     if record["fingerprint"].get("docs")!=docs.content_hash(): raise ValueError(f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} now (texts, labels or votes differ): run 01 again")
     return read_traces(read_table(folder, "docs"), read_table(folder, "steps"), record["labels"])
-
-# %% ../nbs/02_alignment.ipynb #2b1ec2f3
-def leave_out(
-    docs:AnnotatedDocs, # such as all of dev
-    scored:AnnotatedDocs, # documents that nothing may be fitted to
-)->AnnotatedDocs: # the others
-    "Documents on which choices may be made"
-    known = set(scored.ids)
-    rest = docs.take([k for k,i in enumerate(docs.ids) if i not in known]) if known & set(docs.ids) else docs
-    if not len(rest): raise ValueError(f"all {len(docs)} documents of {docs.name} {docs.split} are scored, which leaves none to choose on: take another dev_split")
-    return rest
 
 # %% ../nbs/02_alignment.ipynb #294fb881
 def calibrate_dists(

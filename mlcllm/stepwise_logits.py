@@ -26,7 +26,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from .data import AnnotatedDocs, LabelSet, check_choice, check_number
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number, copies
 from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
@@ -662,7 +662,10 @@ def score_table(
     "The answers' scores beside those of the baselines"
     methods = {"hard": np.stack([docs.labels.encode(t.predicted) for t in traces])}
     if docs.labels.allows_none: methods["always_none"] = np.zeros_like(docs.gold)
-    if demos is not None: methods |= dict(most_frequent=np.eye(len(docs.labels))[[int(demos.gold.sum(0).argmax())]*len(docs)], tfidf=tfidf_answers(demos, docs))
+    if demos is not None: demos = demos.take(np.flatnonzero(~copies(demos, docs)))       # nothing is learnt from a scored text
+    if demos is not None and len(demos):
+        most = int(demos.gold.sum(0).argmax())
+        methods |= dict(most_frequent=np.eye(len(docs.labels))[[most]*len(docs)], tfidf=tfidf_answers(demos, docs))
     tables = [answer_scores(docs.gold, p, seed=seed).assign(method=m) for m,p in methods.items()]
     shares = dict(well_formed_share=[t.well_formed for t in traces], read_in_part_share=[t.read=="in_part" for t in traces])
     tables.append(pd.DataFrame([dict(metric=k, method="hard") | _share(v) for k,v in shares.items()]))
