@@ -7,8 +7,8 @@ __all__ = ['RECIPES', 'TARGETS', 'probe_pipeline', 'Probe', 'fit_probe', 'save_p
            'document_ends', 'Insides', 'look_inside', 'attention_rows', 'attention_arrow', 'attention_table',
            'lens_rows', 'probe_targets', 'target_scores', 'last_word', 'control_targets', 'seen_types', 'whole_sets',
            'selectivity', 'Split', 'Probed', 'probe_name', 'probe_layers', 'probe_baselines', 'probe_control',
-           'across_steps', 'count_probes', 'words_probs', 'usable_information', 'plot_probes', 'plot_layers',
-           'plot_information', 'plot_lens', 'plot_attention']
+           'across_steps', 'count_probes', 'words_probs', 'usable_information', 'plot_probes', 'plot_information',
+           'plot_lens', 'plot_attention']
 
 # %% ../nbs/03_probing.ipynb #858179b1
 import json, os, re, shutil, struct, warnings
@@ -580,33 +580,25 @@ def plot_probes(
     ax = ax or plt.subplots(figsize=(5.4, 3.2), layout="constrained")[1]; t = scores[scores.metric==metric]
     at = lambda target, method, position=None: t[(t.target==target) & (t.method==method) & (True if position is None else (t.layer==layer) & (t.position==position))]
     bars = [(_NAMES[k], at(k, "probe", 1)) for k in TARGETS] + [("model", at("gold", "model"))]
-    for x, (name, r) in enumerate(bars):
-        if not len(r): continue
-        r = r.iloc[0]; ax.bar(x, r.value, color=".35" if name=="model" else "tab:orange", alpha=.8, width=.62); ax.plot([x, x], [r.lo, r.hi], color="black", lw=1.5); ax.text(x, min(r.hi + .02, 1.02), f"{r.value:.2f}", ha="center", size=8)
+    tops = np.zeros(len(bars))                                                     # what the number above a bar must clear
     marks = dict(bag_of_words=("_", "black"), most_frequent=("_", "tab:blue"), document=("o", ".6"), control=("x", "tab:red"))
     for method, (mark, colour) in marks.items():
-        found = [(x, at(k, "probe", 0) if method=="document" else at(k, method, 1 if method=="control" else None)) for x,k in enumerate(TARGETS)]
-        found = [(x, r.iloc[0].value) for x,r in found if len(r)]
-        if found: ax.scatter(*zip(*found), marker=mark, s=120 if mark=="_" else 28, color=colour, zorder=3, label=_NAMES[method], lw=2)
-    ax.set(xticks=range(len(bars)), xticklabels=[n for n,_ in bars], ylabel=metric.replace("_", "-"), ylim=(0, 1.08)); ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.12)); ax.spines[["top","right"]].set_visible(False)
+        position = dict(document=0, control=1).get(method)
+        found = [(x, at(k, "probe" if method=="document" else method, position)) for x, k in enumerate(TARGETS)]
+        found = [(x, r.iloc[0].value) for x, r in found if len(r)]
+        if not found: continue
+        ax.scatter(*zip(*found), marker=mark, s=120 if mark=="_" else 28, color=colour, zorder=3, label=_NAMES[method], lw=2)
+        for x, value in found: tops[x] = max(tops[x], value)
+    for x, (_, r) in enumerate(bars):
+        if not len(r): continue
+        r = r.iloc[0]
+        ax.bar(x, r.value, color=".35" if x==len(TARGETS) else "tab:orange", alpha=.8, width=.62)
+        ax.plot([x, x], [r.lo, r.hi], color="black", lw=1.5)
+        ax.text(x, min(max(r.hi, tops[x]) + .02, 1.02), f"{r.value:.2f}", ha="center", size=8)
+    ax.set(xticks=range(len(bars)), xticklabels=[n for n, _ in bars], ylabel=metric.replace("_", "-"), ylim=(0, 1.08))
+    ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.12))
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
-
-def plot_layers(
-    scores:pd.DataFrame, # from `probe_layers`
-    metric:str="micro_f1", # which score
-    axes=None, # one per target
-): # the axes
-    "Heat maps of layer × position, one per target"
-    t = scores[(scores.metric==metric) & (scores.method=="probe")]; targets = [k for k in TARGETS if k in set(t.target)]
-    axes = axes if axes is not None else plt.subplots(1, len(targets), figsize=(2.6*len(targets)+.6, .7 + .34*t.layer.nunique()), sharey=True, layout="constrained", squeeze=False)[1][0]
-    for ax, target in zip(axes, targets):
-        rows = t[t.target==target].astype(dict(layer=int, position=int)); n = rows.groupby("position").n_docs.max()
-        grid = rows.pivot(index="layer", columns="position", values="value").sort_index(ascending=False)
-        ax.imshow(grid, vmin=0, vmax=1, cmap="Greys", aspect="auto"); ax.set(xticks=range(grid.shape[1]), xticklabels=[f"{'document' if p==0 else f'step {p}'}\n(n = {n[p]:,})" for p in grid.columns], yticks=range(len(grid)), yticklabels=grid.index); ax.set_title(_NAMES[target], size=9); ax.tick_params(axis="x", labelsize=7)
-        for (i, j), v in np.ndenumerate(grid.to_numpy()):
-            if not np.isnan(v): ax.text(j, i, f"{v:.2f}", ha="center", va="center", size=8, color="white" if v > .55 else "black")
-    axes[0].set_ylabel("layer")
-    return axes
 
 # %% ../nbs/03_probing.ipynb #fba7e788
 def plot_information(
