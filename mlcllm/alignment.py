@@ -320,6 +320,19 @@ def read_dists(
 # %% ../nbs/02_alignment.ipynb #b321f725
 _NOT_JOINED = ("human", "gold", "constant", "prior", "uniform", "annotator", "resampled") # in every file
 
+def _check_estimates(rows, path): # a null would be left out of every group, and of every mean, without a word
+    for column in ("doc_id", "method", "label"):
+        empty = [pd.isna(v) or isinstance(v, str) and not v.strip() for v in rows[column]]
+        if any(empty): raise ValueError(f"{path}, row {empty.index(True)+1}: {column} is empty, a text is expected")
+    odd = next((v for v in rows.method if not isinstance(v, str)), None)
+    if odd is not None: raise ValueError(f"{path}: column 'method' holds {odd!r}, texts are needed")
+
+def _check_probs(rows, path): # of the estimates that are read
+    wrong = rows[~rows.prob.between(0, 1).to_numpy(bool, na_value=False)]
+    if not len(wrong): return
+    row = wrong.iloc[0]
+    raise ValueError(f"{path}, row {row.name+1}: document {row.doc_id!r}, method {row.method!r}, label {row.label!r} has the probability {row.prob}, a number from 0 to 1 is needed")
+
 def join_dists(
     places, # dists.parquet files or runs' folders: a list, or joined by commas
     docs:AnnotatedDocs, # the documents that are scored
@@ -333,9 +346,12 @@ def join_dists(
         try: rows = pd.read_parquet(path)
         except (OSError, ValueError, pa.ArrowException) as error: raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
         if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]: raise ValueError(f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a row for each document, method and label")
-        if not pd.api.types.is_numeric_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
+        if not pd.api.types.is_numeric_dtype(rows.prob) or pd.api.types.is_bool_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
+        rows = rows.reset_index(drop=True)
+        _check_estimates(rows, path)
         rows = rows[~rows.method.isin(_NOT_JOINED)]
         if not rows.doc_id.isin(docs.ids).any(): raise ValueError(f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, such as {docs.ids[0]!r}; it holds {', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}")
+        _check_probs(rows[rows.doc_id.isin(docs.ids)], path)
         try: found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
         except ValueError as error: raise ValueError(f"{path}: {error}") from None
         names = [*taken, *(d.method for d in found)]

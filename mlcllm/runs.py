@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'PLACES', 'SCHEMA', 'pick_device', 'atomic_write', 'file_hash', 'run_id', 'default_output_dir', 'run_folder',
-           'is_table_file', 'keep_secret', 'hide_secrets', 'show_surrogates', 'read_record', 'Run', 'is_held',
-           'start_run', 'read_table', 'read_run', 'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
+           'is_table_file', 'keep_secret', 'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets',
+           'without_secrets', 'hide_in_error', 'is_secret_part', 'public_address', 'show_surrogates', 'read_record',
+           'Run', 'is_held', 'start_run', 'read_table', 'read_run', 'find_runs', 'notebooks_dir', 'read_cells',
+           'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
-import ast, errno, fcntl, hashlib, json, logging, os, platform, re, stat, subprocess, sys, time, warnings
+import ast, errno, fcntl, hashlib, html, json, logging, os, platform, re, stat, subprocess, sys, time, warnings
+from base64 import b64encode
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit
 
 import matplotlib
 import pandas as pd
@@ -109,33 +112,141 @@ def _dataset_part(dataset): # an own file keeps its suffix, so that demo.csv nev
 # %% ../nbs/00a_runs.ipynb #ad2553b8
 SCHEMA = 1
 _KEPT_BACK = set() # secrets that are not in the environment, such as a key of a file .env
+_PLACEHOLDERS = ("none", "null", "empty", "dummy", "test", "local", "ollama") # keys of servers that need none
 
 def keep_secret(
     value:str, # such as a key
 ): # nothing
     "From now on `hide_secrets` blanks this out"
-    if value and len(value) > 3: _KEPT_BACK.update({value, quote(value, safe="")})
+    if value and len(value) > 3 and value.lower() not in _PLACEHOLDERS: _KEPT_BACK.add(value)
 
-_SECRET_NAME = re.compile(r"(KEY|KEYS|TOKEN|SECRET|PASSWORD|PASSWD|PASS|PWD|CREDENTIALS)$", re.I)
-_SECRET_SHAPES = ((re.compile(r"\b(hf_|sk-)[A-Za-z0-9_-]{16,}"), r"\1<hidden>"),
-                  (re.compile(r"(\w+://)[^\s/@'\"]+@"), r"\1<hidden>@"),                                    # user and password of an address
-                  (re.compile(r"(?i)([?&](?:[\w-]*(?:key|token|secret|password|signature)|sig|auth)=)[^\s&#'\"]+"), r"\1<hidden>"),
-                  (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)[^\s'\",}]+"), r"\1<hidden>"),       # headers
-                  (re.compile(r"(?i)(api-key['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+"), r"\1<hidden>"),
-                  (re.compile(r"(?i)\b(bearer\s+)(?=\S*\d)[\w.~+/=-]{12,}"), r"\1<hidden>"))
+_SECRET = "KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|CREDENTIAL"
+_SECRET_NAME = re.compile(rf"({_SECRET})S?(_[A-Z]+)*_?\d*$", re.I)
+_PASSWORD = re.compile(r"\w+://[^\s/?#@]*:([^\s/?#]+)@") # in an address
+
+def is_secret_name(
+    name:str, # of a variable, or of a part of an address
+)->bool:
+    "Is what stands under this name to be kept back?"
+    return bool(_SECRET_NAME.search(name))
+
+def _of_environment(): # secret -> what is shown instead
+    found = {}
+    for name, value in os.environ.items():
+        if len(value) > 7 and is_secret_name(name) and not _is_place(value): found[value] = f"<{name}>"
+        for password in _PASSWORD.findall(value) if "://" in value else (): found[unquote(password)] = f"<{name}>"
+    return {value: shown for value, shown in found.items() if len(value) > 3}
+
+def _is_place(value): return value.startswith("/") and os.path.exists(value) # such as PWD, the current folder
+
+# %% ../nbs/00a_runs.ipynb #5252dcd1
+def _forms(secret): # in which a secret may turn up
+    said = secret.encode("utf-8", "surrogatepass")
+    percent = {quote(said, safe=""), quote(said), quote_plus(said)}
+    escaped = {html.escape(secret), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    forms = {secret} | percent | escaped
+    if len(said) < 8: return forms
+    every = "".join(f"%{b:02X}" for b in said)
+    numbers = (", ".join(map(str, said)), ",".join(map(str, said)))
+    return forms | {every, said.hex(), *numbers} | _base64_forms(said)
+
+def _base64_forms(said): # the characters that depend on these bytes only, wherever they begin
+    forms = set()
+    for before in range(3):
+        encoded = b64encode(b"\0"*before + said).decode()
+        core = encoded[-(-before*8//6):(before + len(said))*8//6]
+        forms |= {core, core.replace("+", "-").replace("/", "_")}
+    return {f for f in forms if len(f) >= 8}
+
+@lru_cache(maxsize=16)
+def _known_pattern(secrets): # (form -> what is shown instead, a pattern of all forms)
+    shown = {form.lower(): label for secret, label in secrets for form in _forms(secret)}
+    longest_first = sorted(shown, key=len, reverse=True)
+    return shown, re.compile("|".join(map(re.escape, longest_first)) or r"(?!)", re.I)
+
+def _known(): # the pattern of the secrets that are known now
+    return _known_pattern(tuple(sorted((dict.fromkeys(_KEPT_BACK, "<hidden>") | _of_environment()).items())))
+
+def holds_secret(
+    text:str, # such as an answer
+)->bool: # a secret of fewer than 8 characters may be a word, and does not count
+    "Does a known secret stand in a text, in one of its forms?"
+    return any(len(found[0]) > 7 for found in _known()[1].finditer(text))
+
+# %% ../nbs/00a_runs.ipynb #8c4f4f18
+_IN_ADDRESS = rf"(?i)([?&](?:[\w.%-]*(?:{_SECRET}|signature|jwt)s?[_-]?\d*|sig|auth|code)=)[^\s&#'\"]+"
+_SECRET_SHAPES = (
+    (re.compile(r"\b(hf_|sk-)[A-Za-z0-9_-]{16,}"), r"\1<hidden>"),
+    (re.compile(r"(\w+://)[^\s/?#'\"]*@"), r"\1<hidden>@"), # user and password of an address
+    (re.compile(_IN_ADDRESS), r"\1<hidden>"),
+    (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)[^\s'\",}]+"), r"\1<hidden>"), # headers
+    (re.compile(r"(?i)(api-key['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+"), r"\1<hidden>"),
+    (re.compile(r"(?i)\b(bearer\s+)(?=\S*\d)[\w.~+/=-]{12,}"), r"\1<hidden>"),
+)
+
+def hide_known(
+    value, # a text, or lists and dicts of texts
+): # the same with known secrets replaced
+    "Blank out the secrets that are known, and nothing that merely looks like one"
+    if isinstance(value, dict): return {hide_known(k): hide_known(v) for k,v in value.items()}
+    if isinstance(value, (list, tuple)): return [hide_known(v) for v in value]
+    if not isinstance(value, str): return value
+    shown, pattern = _known()
+    return pattern.sub(lambda found: shown.get(found[0].lower(), "<hidden>"), value)
 
 def hide_secrets(
     text, # what is about to be written: a text, or lists and dicts of texts
 ): # the same with secret values replaced
-    "Blank out the values of environment variables that are named like secrets, and what looks like a key"
+    "Blank out known secrets (environment variables that are named like one, keys that were read) and what looks like a key"
     if isinstance(text, dict): return {hide_secrets(k): hide_secrets(v) for k,v in text.items()}
     if isinstance(text, (list, tuple)): return [hide_secrets(v) for v in text]
     if not isinstance(text, str): return text
-    for k, v in os.environ.items():
-        if len(v) > 7 and _SECRET_NAME.search(k): text = text.replace(v, f"<{k}>")
-    for v in sorted(_KEPT_BACK, key=len, reverse=True): text = text.replace(v, "<hidden>")
+    text = hide_known(text)
     for shape, shown in _SECRET_SHAPES: text = shape.sub(shown, text)
     return show_surrogates(text)
+
+# %% ../nbs/00a_runs.ipynb #c2b6373a
+@contextmanager
+def without_secrets():
+    "Errors raised inside, and those that led to them, say no secret"
+    try: yield
+    except BaseException as error:
+        hide_in_error(error)
+        raise
+
+def hide_in_error(
+    error:BaseException, # its message may hold a secret
+): # nothing
+    "Blank out secrets in an error's message, and in those of the errors that led to it"
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.args = tuple(hide_secrets(a) if isinstance(a, str) else a for a in error.args)
+        error = error.__cause__ or error.__context__
+
+def is_secret_part(
+    name:str, # of a value behind "?" in an address
+    value:str,
+)->bool: # long values may be keys, whatever they are called
+    "Is this part of an address to be kept back?"
+    return len(value) >= 16 or bool(re.search(_IN_ADDRESS, f"?{name}=x"))
+
+def public_address(
+    address:str, # perhaps with user, password and keys
+)->str: # without them; any other text as it is
+    "What may be stored of an address"
+    try: parts = urlsplit(address)
+    except ValueError: return address
+    if not parts.scheme or not parts.netloc: return address
+    asked = parse_qsl(parts.query, keep_blank_values=True)
+    kept, host = [(k, v) for k,v in asked if not is_secret_part(k, v)], parts.netloc.rpartition("@")[-1]
+    if kept==asked and host==parts.netloc: return address
+    return parts._replace(netloc=host, query=urlencode(kept), fragment="").geturl()
+
+def _public(value): # parameters as they are stored
+    if isinstance(value, dict): return {k: _public(v) for k,v in value.items()}
+    if isinstance(value, (list, tuple)): return [_public(v) for v in value]
+    return public_address(value) if isinstance(value, str) and "://" in value[:20] else value
 
 def show_surrogates(
     text:str, # perhaps with half a surrogate pair, as JSON can hold
@@ -195,6 +306,9 @@ def _writable(value): # also within lists
     if isinstance(value, str): return show_surrogates(value)
     return [_writable(v) for v in value] if isinstance(value, (list, tuple)) else value
 
+
+def _as_text(value): return hide_secrets(str(value)) # what JSON has no form for
+
 # %% ../nbs/00a_runs.ipynb #dd714f40
 class Run:
     "One run's folder and record; made by `start_run`"
@@ -210,7 +324,7 @@ class Run:
     def __repr__(self): return f"Run({self.folder}, {self.status})"
 
     def _save(self):
-        text = json.dumps(hide_secrets(self.record), indent=1, default=str, ensure_ascii=False)
+        text = json.dumps(hide_secrets(self.record), indent=1, default=_as_text, ensure_ascii=False)
         atomic_write(self.folder/"run.json", lambda p: p.write_text(text, encoding="utf-8"))
 
     def _spent(self, name, seconds): # added to what earlier sessions of this run took
@@ -253,7 +367,10 @@ def timed(self:Run, name:str):
     began = time.time(); self.log(f"{name}: begins")
     try: yield
     except BaseException as error: # Ctrl-C too, which is no failure: the run has only been stopped
-        self.record.update(status="started" if isinstance(error, KeyboardInterrupt) else "failed", error=f"{type(error).__name__}: {error}"); self._log.error(hide_secrets(f"{name}: {self.record['error']}"))
+        hide_in_error(error)                                           # it goes on into the notebook
+        status = "started" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.record.update(status=status, error=hide_secrets(f"{type(error).__name__}: {error}"))
+        self._log.error(f"{name}: {self.record['error']}")
         try: self._save()
         except OSError: pass
         raise
@@ -344,9 +461,9 @@ def start_run(
     for p in folder.rglob(".*.part*"): # half-written by a process that was killed: the lock says that no other one is writing
         if (m := re.fullmatch(r"\..*\.(\d+)\.part(\.\w+)?", p.name)) and int(m[1])!=os.getpid() and p.is_file(): p.unlink(missing_ok=True)
     old = _old_record(folder)
-    record = dict(schema_version=SCHEMA, status="done" if old.get("status")=="done" else "started", notebook=notebook, run=folder.name, parameters=params, fingerprint=fingerprint or {}, labels=list(labels), n_docs=None if docs is None else len(docs),
+    record = dict(schema_version=SCHEMA, status="done" if old.get("status")=="done" else "started", notebook=notebook, run=folder.name, parameters=_public(params), fingerprint=fingerprint or {}, labels=list(labels), n_docs=None if docs is None else len(docs),
                   started=old.get("started") or _now(), finished=old.get("finished"), timings=old.get("timings", {}), versions=_versions(), git_commit=_commit(), device=device, counters=old.get("counters", {}), warnings=old.get("warnings", []), error=None)
-    run = Run(folder, record); run._save(); run.log(f"{notebook} on {device}: {json.dumps(params, default=str)}")
+    run = Run(folder, record); run._save(); run.log(f"{notebook} on {device}: {json.dumps(run.params, default=str)}")
     for note in dict.fromkeys(n for d in (docs, *others) for n in getattr(d, "notes", ())): run.warn(note)
     if (to := os.environ.get("MLCLLM_RUNS_TO")):      # whoever started the notebook wants to know (06_sweeps)
         with open(to, "a", encoding="utf-8") as f: f.write(f"{folder}\n")
