@@ -100,9 +100,8 @@ def _dataset_file(value, params, fingerprint): # a file may lie in data_dir
 
 def _model_files(value, params, fingerprint): # a digest of the weights stands in the fingerprint, unless a server has them
     if params.get("trained"): return {}
-    folder = Path(str(value))
-    bundled = Path(mlcllm.__file__).parent/"models"/str(value)
-    if not folder.is_dir() or bundled.is_dir(): return None
+    folder, bundled = Path(str(value)), Path(mlcllm.__file__).parent/"models"
+    if not folder.is_dir() or str(value)==folder.name and (bundled/folder.name).is_dir(): return None
     if params.get("backend")!="openai" and {"model", "encoder"} & set(fingerprint): return {}
     return _files_below(folder)
 
