@@ -78,37 +78,39 @@ def files_hash(
 def _in_order(paths): return {str(k): p for k, p in enumerate(paths)} # files whose names do not matter
 
 def _files_below(folder): # all but hidden files and what is only read by people
-    found = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix.lower() not in (".md", ".log")]
+    found = [p for p in sorted(folder.rglob("*")) if os.path.isfile(p) and p.suffix.lower() not in (".md", ".log")]
     names = {p.relative_to(folder).as_posix(): p for p in found}
     return {name: p for name, p in names.items() if not re.search(r"(^|/)\.", name)}
 
 def _tables_of_run(folder, *tables): # those that are there, of a run that another one reads
     paths = {name: Path(folder)/f"{name}.parquet" for name in tables}
-    return {name: p for name, p in paths.items() if p.is_file()}
+    return {name: p for name, p in paths.items() if os.path.isfile(p)}
 
 # %% ../nbs/00a_runs.ipynb #9db95f27
 def _plain_file(value, params, fingerprint): # a path; of a folder the documents' digest holds what matters
     if not isinstance(value, (str, os.PathLike)): return None
     path = Path(value)
-    if path.is_file(): return _in_order([path])
-    return {} if path.is_dir() else None
+    if os.path.isfile(path): return _in_order([path])
+    return {} if os.path.isdir(path) else None
 
 def _dataset_file(value, params, fingerprint): # a file may lie in data_dir
     if str(value) in DATASETS: return None
     path = Path(params.get("data_dir") or ".")/str(value)
-    return _in_order([path]) if path.is_file() else _plain_file(value, params, fingerprint)
+    return _in_order([path]) if os.path.isfile(path) else _plain_file(value, params, fingerprint)
+
+def _is_trained(params, fingerprint): return params.get("trained") is not None and "model" in fingerprint # its encoder is only a name
 
 def _model_files(value, params, fingerprint): # a digest of the weights stands in the fingerprint, unless a server has them
-    if params.get("trained"): return {}
+    if _is_trained(params, fingerprint): return {}
     folder, bundled = Path(str(value)), Path(mlcllm.__file__).parent/"models"
-    if not folder.is_dir() or str(value)==folder.name and (bundled/folder.name).is_dir(): return None
+    if not os.path.isdir(folder) or str(value)==folder.name and os.path.isdir(bundled/folder.name): return None
     if params.get("backend")!="openai" and {"model", "encoder"} & set(fingerprint): return {}
     return _files_below(folder)
 
 def _encoder_files(value, params, fingerprint):
-    if params.get("trained"): return {}
+    if _is_trained(params, fingerprint): return {}
     folder = Path(str(value))
-    if not folder.is_dir(): return None
+    if not os.path.isdir(folder): return None
     return {} if "encoder" in fingerprint else _files_below(folder)
 
 # %% ../nbs/00a_runs.ipynb #029851e1
@@ -116,22 +118,22 @@ def _template_files(value, params, fingerprint): # a YAML file and the texts tha
     words, folder, first = value, Path("."), {}
     if not isinstance(value, dict):
         path = Path(str(value))
-        if path.suffix not in (".yaml", ".yml") or not path.is_file(): return None
+        if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path): return None
         words, folder, first = yaml.safe_load(path.read_text(encoding="utf-8-sig")), path.parent, {"": path}
     if not isinstance(words, dict): return first or None
     named = {str(k): folder/v for k, v in words.items() if isinstance(v, str) and v.endswith(".txt") and "\n" not in v}
-    return first | {k: path for k, path in named.items() if path.is_file()} or None
+    return first | {k: path for k, path in named.items() if os.path.isfile(path)} or None
 
 def _joined_files(value, params, fingerprint): # several, joined by commas: tables, or folders of runs
     places = [Path(part.strip()) for part in str(value).split(",")]
-    paths = [place/"dists.parquet" if place.is_dir() else place for place in places]
-    return _in_order(paths) if all(p.is_file() for p in paths) else None
+    paths = [place/"dists.parquet" if os.path.isdir(place) else place for place in places]
+    return _in_order(paths) if all(os.path.isfile(p) for p in paths) else None
 
 def _answers(value, params, fingerprint): # of a run of 01
-    return _tables_of_run(value, "docs", "steps") if Path(str(value)).is_dir() else None
+    return _tables_of_run(value, "docs", "steps") if os.path.isdir(Path(str(value))) else None
 
 def _predictions(value, params, fingerprint): # of a run of 01
-    return _tables_of_run(value, "docs") if Path(str(value)).is_dir() else None
+    return _tables_of_run(value, "docs") if os.path.isdir(Path(str(value))) else None
 
 NAMED_FILES = dict( # parameter -> a function of its value, all parameters and the fingerprint: the files by name
     dataset=_dataset_file, test_ids=_plain_file, model=_model_files, trained=_model_files, start=_model_files,
@@ -143,10 +145,12 @@ PLACES = ("gpu", "data_dir", "output_dir", "backend_options") # where, not what:
 _IN_OPTIONS = ("splits", "clustering") # options of data sets that may name files
 _IN_BACKEND = ("tokenizer", "quantization") # what changes answers
 
-def _named_in(table, key, params, fingerprint): # as a function in `NAMED_FILES`
-    value = table.get(key)
-    if key=="tokenizer" and isinstance(value, str) and Path(value).is_dir(): return _files_below(Path(value))
-    return None if value in (None, "none", "clusters") else _plain_file(value, params, fingerprint)
+def _files_in(options, backend): # name of a setting -> the files that it names, or None
+    def is_word(value): return not isinstance(value, str) or value in ("none", "clusters")
+    found = {k: None if is_word(options[k]) else _plain_file(options[k], {}, {}) for k in _IN_OPTIONS if k in options}
+    place = backend.get("tokenizer")
+    if place is not None: found["tokenizer"] = _files_below(Path(place)) if os.path.isdir(place) else None
+    return found
 
 def _without(table, keys): return {k: v for k, v in table.items() if k not in keys}
 
@@ -158,7 +162,7 @@ def identity(
     own, backend = (params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options"))
     backend = {k: backend[k] for k in _IN_BACKEND if backend.get(k) is not None}
     found = {k: NAMED_FILES[k](v, params, fingerprint) for k, v in params.items() if k in NAMED_FILES and v is not None}
-    inside = {k: _named_in(t, k, params, fingerprint) for t in (own, backend) for k in (*_IN_OPTIONS, *_IN_BACKEND) if k in t}
+    inside = _files_in(own, backend)
     kept = _without(params, {*PLACES, *(k for k, files in found.items() if files is not None)})
     if isinstance(params.get("template"), dict): kept["template"] = _without(params["template"], found["template"] or ())
     named = [k for k, files in inside.items() if files is not None]

@@ -17,9 +17,8 @@ from papermill.parameterize import parameterize_notebook
 
 import mlcllm
 from mlcllm import demux, engines, runs
-from mlcllm.checks import BACKEND_OPTIONS, OWN_PARAMETERS, PARAMETERS, Place, Table
+from mlcllm.checks import OWN_PARAMETERS, PARAMETERS, Place, Table
 from mlcllm.data import load_docs
-from mlcllm.demos import DEMO_LABELS
 from mlcllm.runs import NAMED_FILES, identity, run_id
 from mlcllm.sweeps import without_examples
 from notebooks import run_short
@@ -33,6 +32,9 @@ FEW = {
     "04a_sft": dict(n_docs=3, n_train=3, shots=2),
     "04_demux": dict(n_docs=3, n_train=20),
 }
+
+
+START = runs.start_run
 
 
 class Started(Exception): pass
@@ -320,3 +322,89 @@ def test_other_content_is_another_run_and_another_path_is_not(tools, folder_of, 
     assert first().name != before.name
     shutil.rmtree(here)
     assert folder(here)() == before
+
+
+BASE = dict(dataset="demo", model="tiny", backend="openai")
+WHERE = dict(base_url="http://localhost:8000/v1", timeout=3, retries=1, concurrency=2, cache=False, max_tokens=9, price_in=1.5)
+
+
+def test_of_a_backends_options_only_what_changes_answers_counts(tmp_path):
+    def of(**options): return run_id(BASE | dict(backend_options=options or None), {})
+    for k, v in WHERE.items(): assert of(**{k: v}) == of(), k
+    assert len({of(), of(quantization="fp8"), of(tokenizer="owner/name"), of(tokenizer="owner/other")}) == 4
+    for name in ("one", "two"): write(tmp_path / name / "tokenizer.json", "{}")
+    same = of(tokenizer=str(tmp_path / "one"))
+    assert same == of(tokenizer=str(tmp_path / "two")) != of()
+    write(tmp_path / "one" / "tokenizer.json", "{ }")
+    assert of(tokenizer=str(tmp_path / "one")) != same
+    (tmp_path / "two" / "tokenizer.json").unlink()
+    assert of(tokenizer=str(tmp_path / "two")) != same
+
+
+def test_a_folder_that_gives_a_server_its_tokenizer_counts(tmp_path):
+    for name in ("one", "two"): write(tmp_path / name / "tokenizer.json", "{}")
+    def of(name): return run_id(BASE | dict(model=str(tmp_path / name)), dict(model="as the server says"))
+    assert of("one") == of("two")
+    write(tmp_path / "one" / "tokenizer.json", "{ }")
+    assert of("one") != of("two")
+
+
+def test_names_are_names_whatever_lies_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = dict(dataset="demo", model="tiny", template="pipeline", options=dict(clustering="none", text="text"), test_ids=["a"], cot=None, join=None)
+    before = identity(params, dict(docs="d"))
+    assert before == dict(parameters=params, fingerprint=dict(docs="d"))
+    for name in ("demo", "tiny", "pipeline", "none", "text", "a"): write(tmp_path / name / "config.json", "{}")
+    assert identity(params, dict(docs="d")) == before
+
+
+def test_a_record_leads_back_to_its_folder(tmp_path):
+    cot = write(tmp_path / "cot.csv", "id,cot\n1,a\n")
+    run = START("test", dict(dataset="demo", model="none", cot=str(cot)), fingerprint=dict(docs="d"), output_dir=tmp_path / "runs")
+    assert run.record["fingerprint"]["files"].keys() == {"cot"} and run.record["parameters"]["cot"] == str(cot)
+    again = START("test", run.record["parameters"], fingerprint=run.record["fingerprint"], output_dir=tmp_path / "runs")
+    assert again.folder == run.folder
+
+
+@pytest.mark.parametrize("bad", ["\0", "x" * 5000, "~", "/dev/null", "", " ", "a,,b", "a\nb"], ids=["zero", "long", "home", "device", "empty", "blank", "commas", "lines"])
+def test_odd_paths_are_left_to_those_who_read_them(bad):
+    for name in NAMED_FILES: run_id({"dataset": "demo", name: bad}, {})
+    run_id(dict(options=dict(splits=bad, clustering=bad), backend_options=dict(tokenizer=bad)), {})
+
+
+def test_answers_to_other_prompts_are_not_taken_over(tmp_path):
+    template = yaml_template(tmp_path, {})["template"]
+    asked = dict(n_docs=3, shots=2, gpu="cpu", template=template)
+    run_short("01_stepwise_logits", tmp_path, **asked)
+    answers = next((tmp_path / "runs").glob("01*/*/*/*"))
+    replace_in(template, "Text:", "Words:")
+    with pytest.raises(ValueError, match="are to other prompts than those of now") as error:
+        run_short("02_alignment", tmp_path, traces=answers, n_dev=5, methods="hard", thresholds=None)
+    assert str(answers) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_states_that_changed_on_disk_are_computed_again(tmp_path):
+    asked = dict(n_docs=24, n_train=60, shots=2, gpu="cpu", layers="last", attention=False)
+    run_short("03_probing", tmp_path, **asked)
+    folder = next((tmp_path / "runs").glob("03*/*/*/*"))
+    before = pd.read_parquet(folder / "scores.parquet")
+    for name in ("hidden.safetensors", "hidden_train.safetensors"):
+        states = bytearray((folder / name).read_bytes())
+        middle = len(states) // 2
+        states[middle:middle + 3000] = bytes(3000)
+        (folder / name).write_bytes(states)
+    run_short("03_probing", tmp_path, **asked)
+    assert next((tmp_path / "runs").glob("03*/*/*/*")) == folder
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "scores.parquet"), before)
+    said = runs.read_record(folder)["warnings"]
+    assert len([w for w in said if "does not hold what was written" in w]) == 2
+
+
+def test_the_step_viewer_shows_what_a_run_holds_now(tools, tmp_path):
+    shutil.copytree(tools["answers"], tmp_path / "answers")
+    run_short("05a_step_viewer", tmp_path, traces=tmp_path / "answers")
+    docs = pd.read_parquet(tmp_path / "answers" / "docs.parquet")
+    docs.assign(text="quite another text").to_parquet(tmp_path / "answers" / "docs.parquet")
+    run_short("05a_step_viewer", tmp_path, traces=tmp_path / "answers")
+    page = next((tmp_path / "runs").glob("05a*/*/*/*/viewer.html"))
+    assert page.read_text(encoding="utf-8").count("quite another text") == len(docs)
