@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'SET_METRICS', 'Method', 'parse_method', 'choose_methods',
            'served_methods', 'Estimates', 'label_orders', 'estimate', 'prompts_per_doc', 'forecast', 'Estimator',
-           'text_docs', 'dists_table', 'with_people', 'read_dists', 'join_dists', 'take_over', 'check_weights',
-           'stored_traces', 'calibrate_dists', 'threshold_scores']
+           'text_docs', 'dists_table', 'with_people', 'read_dists', 'join_dists', 'dist_hash', 'take_over',
+           'check_weights', 'check_prompts', 'stored_traces', 'calibrate_dists', 'threshold_scores']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
-import re, warnings
+import hashlib, json, re, warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
@@ -358,6 +358,14 @@ def join_dists(
         if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f"{path}: a method {twice[0]!r} is there already; rename one of the two in its file")
     return found
 
+def dist_hash(
+    dist:LabelDist, # such as one that is joined
+)->str: # hex digest
+    "Digest of all probabilities, and of what they are about"
+    about = json.dumps([dist.method, dist.ids, dist.labels.names])
+    values = np.ascontiguousarray(dist.probs, dtype=np.float64)
+    return hashlib.sha256(about.encode() + values.tobytes()).hexdigest()
+
 # %% ../nbs/02_alignment.ipynb #a32731fa
 _OF_TRACES = ("dataset", "data_dir", "options", "split", "demo_split", "test_ids", "n_docs", "model", "backend", "backend_options", "quantization", "dtype", *(f.name for f in fields(Asking)))
 
@@ -384,6 +392,16 @@ def check_weights(
     for k, v in weights.items():
         if v!=theirs[k]: raise ValueError(f"traces: the answers in {folder} are of other weights ({k} {theirs[k]}, now {v}): run 01 again, or with the same gpu and dtype")
     return theirs
+
+def check_prompts(
+    folder, # of a finished run of 01
+    digest:str, # of the prompts that are asked now about the same documents
+)->None: # raises ValueError
+    "The answers of a run must be to the prompts with which the rest is asked"
+    theirs = read_record(folder)["fingerprint"].get("prompts")
+    if theirs in (None, digest): return
+    raise ValueError(f"traces: the answers in {folder} are to other prompts than those of now (the template, the "
+                     "chains of thought or the demonstrations have changed): run 01 again")
 
 def stored_traces(
     folder, # of a finished run of 01

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'TARGETS', 'probe_pipeline', 'Probe', 'fit_probe', 'save_probes', 'load_probes', 'StateFile',
-           'document_ends', 'Insides', 'look_inside', 'attention_rows', 'attention_arrow', 'attention_table',
-           'lens_rows', 'probe_targets', 'target_scores', 'last_word', 'control_targets', 'seen_types', 'whole_sets',
-           'selectivity', 'Split', 'Probed', 'probe_name', 'probe_layers', 'probe_baselines', 'probe_control',
-           'across_steps', 'count_probes', 'words_probs', 'usable_information', 'plot_probes', 'plot_information',
-           'plot_lens', 'plot_attention']
+           'states_table', 'forget_changed', 'document_ends', 'Insides', 'look_inside', 'attention_rows',
+           'attention_arrow', 'attention_table', 'lens_rows', 'probe_targets', 'target_scores', 'last_word',
+           'control_targets', 'seen_types', 'whole_sets', 'selectivity', 'Split', 'Probed', 'probe_name',
+           'probe_layers', 'probe_baselines', 'probe_control', 'across_steps', 'count_probes', 'words_probs',
+           'usable_information', 'plot_probes', 'plot_information', 'plot_lens', 'plot_attention']
 
 # %% ../nbs/03_probing.ipynb #858179b1
-import json, os, re, shutil, struct, warnings
+import hashlib, json, os, re, shutil, struct, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -186,6 +187,35 @@ class StateFile:
     def write(self, rows, states): # states (len(rows), n_layers, width)
         for j, k in enumerate(self.layers):
             out = self.layer(k, "r+"); out[rows] = states[:, j]; out.flush()
+
+    def digest(self, rows): # of what stands in these rows
+        h = hashlib.sha256()
+        for k in self.layers: h.update(np.ascontiguousarray(self.layer(k)[rows]).tobytes())
+        return h.hexdigest()
+
+# %% ../nbs/03_probing.ipynb #c6ea2419
+def states_table(
+    file:StateFile, # of the run
+    rows, # that a chunk has written
+)->pa.Table: # one row
+    "What is stored of a chunk's states, to know them again"
+    return pa.table(dict(sha256=[file.digest(rows)]))
+
+def forget_changed(
+    folder, # of a run's chunks
+    name:str, # of the work
+    file:StateFile, # of the run
+)->list: # names of the chunks that are to be computed again
+    "Drop the chunks whose states are no longer those that were written"
+    changed = [p for p in sorted(Path(folder).glob(f"{name}-*.json")) if not _are_theirs(p, file)]
+    for p in changed: p.unlink()
+    return [p.stem for p in changed]
+
+def _are_theirs(manifest, file): # does the file hold the states of this chunk?
+    try: rows, noted = (pq.read_table(manifest.with_suffix(f".{k}.parquet")) for k in ("index", "states"))
+    except (OSError, pa.ArrowException): return False
+    try: return file.digest(rows["row"].to_numpy())==noted["sha256"][0].as_py()
+    except (KeyError, IndexError, ValueError): return False
 
 # %% ../nbs/03_probing.ipynb #cfdd495f
 def document_ends(

@@ -26,7 +26,7 @@ from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choic
 from .data import DATASETS
 from .demos import DEMO_LABELS
 from .prompts import TEMPLATES
-from .runs import PLACES, atomic_write, default_output_dir, is_table_file, read_record, read_table, show_surrogates
+from .runs import NAMED_FILES, PLACES, atomic_write, default_output_dir, is_table_file, read_record, read_table, show_surrogates
 
 # %% ../nbs/00m_stored_runs.ipynb #b91ec64d
 _ASIDE = ("splits",)   # options that say where a file lies
@@ -286,6 +286,7 @@ _COUNTED = ("prompts", "tokens_in", "tokens_forwarded", "tokens_sent", "tokens_o
 
 def _public_digest(value): # of what a run was made; other texts are digested
     if isinstance(value, (list, tuple)): return [_public_digest(v) for v in value]
+    if isinstance(value, dict): return {k if k in _FILES else _own(k): _public_digest(v) for k, v in value.items()}
     known = r"[0-9a-f]{12,64}|[0-9a-f]{40}\+[0-9a-f]{40}|torch\.\w{4,12}|server|auto|\[\]"
     if not isinstance(value, str): return _own(value)
     name, _, split = value.partition(" ") # older runs name their documents so
@@ -309,7 +310,8 @@ def _public_record(record):
 def _public_notebook(name): return name if name in _NOTEBOOKS else _own(name)
 
 _PACKAGES = ("python", "mlcllm", "torch", "transformers", "numpy", "pandas", "pyarrow", "datasets", "papermill")
-_DIGESTED = "(docs|train|dev|test|demos)(_demos)?|prompts|model|dtype|encoder|joined|traces|weights|probes"
+_DIGESTED = "(docs|train|dev|test|demos)(_demos)?|prompts|model|dtype|encoder|joined|traces|weights|probes|files"
+_FILES = (*NAMED_FILES, "splits", "clustering", "tokenizer") # what is known by the digest of its file
 
 # %% ../nbs/00m_stored_runs.ipynb #7c445e25
 def _public_table(table, stem, ours, labels, secret=None): # known columns without texts, unless they are ours; ids as digests where a secret is given
