@@ -368,7 +368,7 @@ def chunks(
     source:str="", # what the chunks depend on besides the run's identity, such as the digest of a model that it trained
 )->dict: # name -> pyarrow table over all chunks
     "Compute chunk by chunk, storing each; chunks of an earlier, interrupted run are not computed again"
-    parts, reused = [], 0
+    parts, reused, stats = [], 0, {} if stats is None else stats
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules            # a log file gets a line every half minute, not ten a second
     with tqdm(total=n_items, desc=desc or name, unit="doc", mininterval=.5 if watched else 30) as bar:
         for start in range(0, n_items, chunk_size):
@@ -376,7 +376,7 @@ def chunks(
             stem = f"{name}-{start:07d}-{stop:07d}"
             chunk = _load_chunk(self.folder/"chunks", stem, self.folder.name, source)
             fits = chunk is not None and (not parts or chunk.tables.keys()==parts[0].keys())
-            if not fits: chunk = self._new_chunk(stem, lambda: compute(start, stop), stats or {}, source)
+            if not fits: chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source)
             reused += fits
             self._counts.add(chunk, not fits)
             self._counts.put(self.record["counters"])
