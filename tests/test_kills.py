@@ -271,3 +271,80 @@ def test_what_was_trained_from_another_model_is_trained_again(tmp_path):
     calls = []
     for source in ("a", "a", "b"): train(tmp_path, calls, source)
     assert len(calls) == 2
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory): # a BERT of two small layers
+    place, tokenizer = tmp_path_factory.mktemp("models") / "encoder", load_tokenizer("minilm")
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    AutoModel.from_config(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return str(place)
+
+
+ANSWERS = dict(n_docs=4, shots=2, max_new_tokens=12)
+SFT = ANSWERS | dict(n_train=16, epochs=2, lora_r=2, batch_size=8, accumulate=1)
+
+
+def run_once(notebook, tmp_path, **params): # its folder
+    run_short(notebook, tmp_path, **params)
+    folder, = find_runs(tmp_path / "runs", notebook)
+    return folder
+
+
+def test_01_goes_on_without_its_record(tmp_path):
+    with watched(tmp_path, "chunks/.*json") as seen: folder = run_once("01_stepwise_logits", tmp_path, **ANSWERS)
+    tables, record = tables_of(folder), read_record(folder)
+    for name in seen.kept:                                         # killed right behind its only chunk, the record cut off
+        seen.put_back(name, lambda path: cut(path.parent.parent / "run.json"))
+        check_same(run_once("01_stepwise_logits", tmp_path, **ANSWERS), tables, record)
+    assert record["counters"]["tokens_in"] > 0 and len(seen.kept) == 1
+
+
+def test_02_with_a_single_method_ends(tmp_path):
+    folder = run_once("02_alignment", tmp_path, n_docs=4, n_dev=6, shots=2, methods="unary")
+    assert read_record(folder)["status"] == "done" and "pairs" not in read_run(folder)
+
+
+def test_04_killed_in_a_checkpoint_then_damaged_ends_the_same(tmp_path, encoder):
+    params = dict(n_docs=4, n_train=16, encoder=encoder, epochs=2, batch_size=8)
+    with watched(tmp_path, r"checkpoints/checkpoint-4/(optimizer.pt|trainer_state.json)") as seen: folder = run_once("04_demux", tmp_path, **params)
+    tables, record = tables_of(folder), read_record(folder)
+    assert len(seen.kept) == 2
+    for name, damage in zip(seen.kept, (empty, cut)):
+        seen.put_back(name, damage)
+        check_same(run_once("04_demux", tmp_path, **params), tables, record)
+    (folder / "model" / "tokenizer.json").unlink()
+    check_same(run_once("04_demux", tmp_path, **params), tables, record)
+    says, = read_record(folder)["warnings"]
+    assert "tokenizer.json is damaged or gone: it is trained again" in says
+
+
+def test_04a_killed_in_a_checkpoint_then_damaged_ends_the_same(tmp_path):
+    with watched(tmp_path, r"model_sft_checkpoints/checkpoint-4/optimizer.pt") as seen: folder = run_once("04a_sft", tmp_path, **SFT)
+    tables, record = tables_of(folder), read_record(folder)
+    for name in seen.kept:
+        seen.put_back(name, cut)
+        check_same(run_once("04a_sft", tmp_path, **SFT), tables, record)
+    cut(folder / "model_sft" / "adapter_model.safetensors")
+    again = run_once("04a_sft", tmp_path, **SFT)
+    check_same(again, tables, record)
+    assert len(seen.kept) == 1 and "adapter_model.safetensors is damaged or gone" in read_record(again)["warnings"][0]
+
+
+def test_a_full_disk_in_a_checkpoint_is_one_line_and_the_training_goes_on_later(tmp_path, encoder, monkeypatch):
+    params = dict(n_docs=4, n_train=16, encoder=encoder, epochs=2, batch_size=8)
+    def full(*args, **kwargs): raise RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed writing file data/0: file write failed")
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=FULL) as error: run_short("04_demux", tmp_path, **params)
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    assert read_record(run_once("04_demux", tmp_path, **params))["status"] == "done"
+
+
+def test_04a_without_a_label_in_any_answer_ends(tmp_path):
+    folder = run_once("04a_sft", tmp_path, **SFT | dict(max_new_tokens=1, epochs=1))
+    warnings = read_record(folder)["warnings"]
+    assert [w.split(" holds")[0] for w in warnings] == ["none of the 4 answers of base", "none of the 4 answers of sft"]
+    assert read_table(folder, "spikiness").empty
