@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from .data import AnnotatedDocs, LabelDist, check_choice
 from .internals import attention_masses, hidden_states, lens_logits
 from .metrics import bootstrap_weights, score
-from .runs import atomic_write
+from .runs import atomic_write, tell_full_disk
 from .stepwise_logits import (Asking, answer_room, count_readings, encode_prompts, kept_warnings, label_logits, label_probs, step_contexts,
                                     step_leads, tfidf_answers, trace_docs, warn_of_parts)
 
@@ -176,7 +176,7 @@ class StateFile:
     def create(self): # takes all room at once, so that a disk cannot fill up later
         need = len(self.opening) + self.size*len(self.layers); self.path.parent.mkdir(parents=True, exist_ok=True); free = shutil.disk_usage(self.path.parent).free
         if need > free: raise OSError(f"the hidden states need {need/1e9:,.1f} GB, {free/1e9:,.1f} are free at {self.path.parent}: keep fewer layers (layers), steps (n_steps) or documents (n_train), or half precision (half)")
-        with open(self.path, "wb") as f:
+        with tell_full_disk(self.path), open(self.path, "wb") as f:
             f.write(self.opening)
             if hasattr(os, "posix_fallocate"): os.posix_fallocate(f.fileno(), 0, need)
             else: f.truncate(need)

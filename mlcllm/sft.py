@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers.trainer_utils import get_last_checkpoint
 
 from .checks import check_choice, check_number
 from .data import AnnotatedDocs
+from .demux import CheckpointManifests, last_checkpoint
 from .engines import QUANTIZATIONS, base_model, check_rank, load_tokenizer, load_weights
 from .engines import model_error, quantized, rank_limit
 from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
+from .runs import tell_full_disk
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
 from .weights import check_adapter_files, check_training, check_values, first_line, hub_version
 
@@ -141,10 +142,12 @@ def _memory(error, batch_size): # the line for a training that does not fit
     return error
 
 def _store(trainer, tokenizer, folder, model): # weights or adapter, tokenizer, and the base model's name as it was given
-    trainer.save_model(str(folder)); tokenizer.save_pretrained(folder)
-    for old in Path(folder).glob("*.bin"): old.unlink()                            # the trainer's arguments, pickled
-    if (place := Path(folder)/"adapter_config.json").exists():
-        place.write_text(json.dumps(json.loads(place.read_text()) | dict(base_model_name_or_path=_base_name(model)), indent=1))
+    with tell_full_disk(folder):
+        trainer.save_model(str(folder))
+        tokenizer.save_pretrained(folder)
+        for old in Path(folder).glob("*.bin"): old.unlink()                        # the trainer's arguments, pickled
+        if (place := Path(folder)/"adapter_config.json").exists():
+            place.write_text(json.dumps(json.loads(place.read_text()) | dict(base_model_name_or_path=_base_name(model)), indent=1))
 
 def _base_name(model): # as it was given, so that an adapter of a bundled model is one elsewhere, too
     adapter = Path(str(model))/"adapter_config.json"
@@ -184,10 +187,12 @@ def train_sft(
     loaded = load_trainable(model, quantization, dtype, device)
     adapters = _new_adapter(loaded, lora) if tuning=="lora" else None
     torch.manual_seed(seed)
-    trainer = SFTTrainer(loaded, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapters)
-    try: trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    trainer = SFTTrainer(loaded, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapters, callbacks=[CheckpointManifests()])
+    try:
+        with tell_full_disk(f"a checkpoint in {checkpoints}"): trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     except RuntimeError as error: raise _memory(error, batch_size) from None
-    _store(trainer, tokenizer, folder, model); shutil.rmtree(checkpoints, ignore_errors=True)
+    _store(trainer, tokenizer, folder, model)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     log = pd.DataFrame(trainer.state.log_history)
     return log[log["loss"].notna()][["step", "epoch", "loss"]].reset_index(drop=True)
 
