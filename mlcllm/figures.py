@@ -433,7 +433,9 @@ def methods_table(
     scores:pd.DataFrame, # from `alignment_scores`
 )->pd.DataFrame: # rows: model, method; columns: dataset × (ours, 95 %), with published rows of the paper's models below, marked as such
     "Methods by datasets, ours and published (paper, Tables 2 and 5)"
-    s = scores[scores.metric.isin(TABLE_METRICS)]; s = s.assign(source="ours", text=s.value.map("{:.2f}".format) + np.where(s.lo.notna(), " [" + s.lo.map("{:.2f}".format) + ", " + s.hi.map("{:.2f}".format) + "]", ""))
+    s = scores[scores.metric.isin(TABLE_METRICS)]
+    if not len(s): raise Missing(f"no run of 02 with {', '.join(TABLE_METRICS)}")
+    s = s.assign(source="ours", text=s.value.map("{:.2f}".format) + np.where(s.lo.notna(), " [" + s.lo.map("{:.2f}".format) + ", " + s.hi.map("{:.2f}".format) + "]", ""))
     p = published_scores(); p = p[p.dataset.isin(set(s.dataset))]; p = p.assign(source="published, " + p.source, text=p.value.map("{:.2f}".format), model=p.model.str.split("/").str[-1])
     both = pd.concat([s, p]); both["metric"] = pd.Categorical(both.metric, TABLE_METRICS)
     order = list(dict.fromkeys(zip(both.source, both.model, both.method)))
@@ -563,7 +565,9 @@ def dists_of(
     rows = comparable(usable(shelf.index, "02_alignment")).table; rows = rows[(rows.dataset==dataset) & (rows.model==model)]
     if not len(rows): raise Missing(f"no run of 02 on {dataset} with {model}")
     d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method", values="prob").reset_index()
-    return d.assign(people=d.human if "human" in d and d.human.notna().any() else d.gold)
+    known = [c for c in ("human", "gold") if c in d and d[c].notna().any()]
+    if not known: raise Missing(f"the run of 02 on {dataset} with {model} holds neither votes nor gold labels")
+    return d.assign(people=d[known[0]])
 
 STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
 
