@@ -28,7 +28,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as hf_logging
 
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, markdown_text
 from .data import AnnotatedDocs, LabelDist, LabelSet
 from .metrics import score
 from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_training
@@ -358,9 +358,9 @@ def model_card(
     rows = scores[scores.label.isna() & scores.metric.isin(("micro_f1", "macro_f1", "example_f1", "nll", "l1"))]
     text = rows.value.map("{:.3f}".format) + " [" + rows.lo.map("{:.3f}".format) + ", " + rows.hi.map("{:.3f}".format) + "]"
     table = rows.assign(text=text).pivot(index="method", columns="metric", values="text").reindex(rows.method.unique())
-    lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([m, *r.fillna("")]) + " |" for m, r in table.iterrows()]
+    lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([markdown_text(m), *r.fillna("")]) + " |" for m, r in table.iterrows()]
     header = ["---", "library_name: mlcllm", *([f"base_model: {base}"] if base.count("/")==1 and not Path(base).exists() else []), "---"]
-    return "\n".join([*header, f"# {title}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
+    return "\n".join([*header, f"# {markdown_text(title)}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
 
 def upload_model(
     folder, # of a trained model: weights, tokenizer and card

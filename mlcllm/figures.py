@@ -24,7 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .calibration import CALIBRATIONS
-from .checks import legend_text, plain_text
+from .checks import legend_text, markdown_text, plain_text
 from .comparisons import REFERENCES, _plain_ticks, published_scores, published_steps
 from .data import LabelSet, check_choice
 from .metrics import METRICS, reliability
@@ -225,7 +225,7 @@ def say(
     "What our runs say about a claim"
     own = [r for r in rows if r[0]==claim]
     if not own: return f"**Claim {claim}** ({CLAIMS[claim]}): nothing was run that could tell."
-    text = lambda v: "; ".join(f"{r[1]}, {r[2]}: {r[3]:+.2f} [{r[4]:+.2f}, {r[5]:+.2f}]" for r in own if r[7]==v)
+    text = lambda v: "; ".join(f"{markdown_text(r[1])}, {markdown_text(r[2])}: {r[3]:+.2f} [{r[4]:+.2f}, {r[5]:+.2f}]" for r in own if r[7]==v)
     return f"**Claim {claim}** ({CLAIMS[claim]}). " + " ".join(f"*{name}*: {t}." for v, name in (("holds", "Holds"), ("does not", "Does not"), ("open", "Open")) if (t := text(v)))
 
 # %% ../nbs/05_figures.ipynb #4cbca116
