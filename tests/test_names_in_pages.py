@@ -57,7 +57,8 @@ def test_documents_draw_themselves():
 
 
 def test_a_prompt_draws_itself():
-    for prompt in build_prompts(DOCS.take(range(3)), DOCS.take(range(3, 12)), shots=2, label_format="json", ratio=0):
+    docs = replace(DOCS, labels=LabelSet((ATTACK, "<svg/onload=alert(6)>", "</pre>", "<b>", "&lt;b&gt;")))
+    for prompt in build_prompts(docs.take(range(3)), docs.take(range(3, 12)), shots=2, label_format="json", ratio=0):
         assert_text_only(preview(prompt, load_tokenizer("tiny"))._repr_html_(), shown=prompt.text[:60])
     assert {f for f in vars(Preview) if f.startswith("_repr_") and f != "_repr_html_"} == set()
 
