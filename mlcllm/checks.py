@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARAMETERS', 'BACKEND_OPTIONS', 'OWN_PARAMETERS', 'shown', 'plain_text', 'legend_text', 'markdown_text', 'styled',
-           'check_choice', 'check_number', 'Number', 'Flag', 'Word', 'Text', 'Names', 'Place', 'Output', 'read_text',
-           'read_object', 'check_nesting', 'Table', 'Many', 'Parameter', 'check_parameter', 'note_parameters',
-           'read_parameters', 'CommandParser']
+           'check_choice', 'check_number', 'Number', 'Flag', 'Word', 'Text', 'Names', 'check_path', 'Place', 'Output',
+           'read_text', 'decoded', 'read_object', 'check_nesting', 'Table', 'Many', 'Parameter', 'check_parameter',
+           'note_parameters', 'read_parameters', 'CommandParser']
 
 # %% ../nbs/00_checks.ipynb #df36464e
 import argparse, difflib, html, json, math, os, re, reprlib, stat
@@ -202,6 +202,14 @@ def _look_up(name, value): # what lies at a path, or None
     except (FileNotFoundError, NotADirectoryError): return None
     except (OSError, ValueError) as error: raise ValueError(f"{name}: {shown(os.fspath(value))} cannot be looked up ({getattr(error, 'strerror', None) or error})") from None
 
+def check_path(
+    what:str, # is given, for the message
+    value, # a text or a Path
+): # the value
+    "Refuse what is no path"
+    if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str): return value
+    raise ValueError(f"{what} must be a path (text), got {shown(value)}")
+
 @dataclass(frozen=True)
 class Place:
     "A file or a folder that is read, or a name that is not one"
@@ -242,13 +250,23 @@ def read_text(
     path, # a file
 )->str: # all of it
     "Read a regular file in UTF-8 (a pipe would be waited for without end); a fault in one line"
-    found = _look_up("file", path)
+    found = _look_up("file", check_path("file", path))
     if found is None: raise ValueError(f"{path} cannot be read: there is no such file")
     if stat.S_ISDIR(found.st_mode): raise ValueError(f"{path} cannot be read: it is a folder")
     if not stat.S_ISREG(found.st_mode): raise ValueError(f"{path} cannot be read: it is no regular file")
-    try: return Path(path).read_text(encoding="utf-8")
+    try: data = Path(path).read_bytes()
     except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError: raise ValueError(f"{path} cannot be read: it is not written in UTF-8") from None
+    return decoded(path, data)
+
+def decoded(
+    path, # of the file, for the message
+    data:bytes, # what it holds
+)->str: # its text, without a byte order mark
+    "Text in UTF-8; the line where it is something else"
+    try: return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8") from None
 
 def read_object(
     path, # a JSON file

@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from matplotlib.axes import Axes
 
 import mlcllm
-from .checks import check_choice, check_number, note_parameters, plain_text, read_parameters
+from .checks import check_choice, check_number, note_parameters, plain_text, read_parameters, shown
 from .columns import check_string, existing_path, name_cell, read_csv, read_json_lines, read_text, text_cell
 
 # %% ../nbs/00_data.ipynb #66e487b3
@@ -37,6 +37,8 @@ class LabelSet:
 
     def __post_init__(self):
         if not self.names: raise ValueError("a label set needs at least one name")
+        is_list = isinstance(self.names, (tuple, list))
+        if not is_list or not all(isinstance(n, str) for n in self.names): raise ValueError(f"the names of labels are a tuple of texts, got {shown(self.names)}")
         twice = {n for n in self.names if self.names.count(n) > 1}
         if twice: raise ValueError(f"label names repeat: {sorted(twice)}")
         for n in self.names: check_string(n, "a label's name")
@@ -184,7 +186,8 @@ def _clustering(choice, data_dir, names): # cluster -> emotions
     if choice=="none": return {n: (n,) for n in names}
     path = existing_path(choice, "option clustering") if choice not in (None, "clusters") else own if choice is None and own and own.exists() else None
     if path is None: return CLUSTERS
-    try: clusters = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    text = read_text(path)
+    try: clusters = json.loads(text)
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not (isinstance(clusters, dict) and clusters and all(isinstance(es, list) and es for es in clusters.values())): raise ValueError(f"{path}: a clustering is an object that gives each cluster its list of emotions, such as {{\"joy\": [\"love\", \"joy\"]}}")
     for emotion in (e for es in clusters.values() for e in es): check_choice(f"emotion in {path}", emotion, names)

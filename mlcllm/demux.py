@@ -31,7 +31,7 @@ from transformers.utils import logging as hf_logging
 from .checks import check_choice, check_number, markdown_text
 from .data import AnnotatedDocs, LabelDist, LabelSet
 from .metrics import score
-from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_training
+from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_trained, check_training
 from .weights import check_values, first_line, hub_revision, loading_error, model_digest, read_config
 
 # %% ../nbs/04_demux.ipynb #c2da1bdc
@@ -329,6 +329,7 @@ def train_demux(
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate" not in str(error).lower(): raise
         raise MemoryError(f"training does not fit into memory with batch_size={batch_size} and max_length={model.config.longest}: lower one of them") from None
+    check_trained(trainer.model, learning_rate)
     log = pd.DataFrame(trainer.state.log_history); losses = log[log["loss"].notna()].groupby("epoch").loss.last() if "loss" in log else pd.Series(dtype=float)
     dev_rows = log[log["eval_loss"].notna()][["epoch", "eval_loss", *(f"eval_{m}" for m in METRICS)]].rename(columns=lambda c: c.replace("eval_", "dev_"))
     return dev_rows.assign(loss=dev_rows.epoch.map(losses)).reset_index(drop=True)

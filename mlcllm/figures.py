@@ -24,7 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .calibration import CALIBRATIONS
-from .checks import legend_text, markdown_text, plain_text
+from .checks import legend_text, markdown_text, plain_text, shown
 from .comparisons import REFERENCES, _plain_ticks, published_scores, published_steps
 from .data import LabelSet, check_choice
 from .metrics import METRICS, reliability
@@ -52,6 +52,8 @@ def open_shelf(
     models:list=None, # only these
 )->Shelf:
     "Find the runs that figures can be drawn of"
+    for what, names in (("datasets", datasets), ("models", models)):
+        if names is not None and not isinstance(names, (list, tuple)): raise ValueError(f"{what} must be a list of names, got {shown(names)}")
     index = index_runs(folders)
     for column, wanted in (("dataset", datasets), ("model", models)):
         if wanted: index = index[index[column].isin([check_choice(f"{column} of these runs", w, list(dict.fromkeys(index[column]))) for w in wanted])]

@@ -25,7 +25,7 @@ from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
-from .weights import check_adapter_files, check_training, check_values, first_line, hub_version
+from .weights import check_adapter_files, check_trained, check_training, check_values, first_line, hub_version
 
 # %% ../nbs/04a_sft.ipynb #78496582
 def sft_examples(
@@ -181,6 +181,7 @@ def train_sft(
     trainer = SFTTrainer(loaded, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapters)
     try: trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     except RuntimeError as error: raise _memory(error, batch_size) from None
+    check_trained(trainer.model, learning_rate)
     _store(trainer, tokenizer, folder, model); shutil.rmtree(checkpoints, ignore_errors=True)
     log = pd.DataFrame(trainer.state.log_history)
     return log[log["loss"].notna()][["step", "epoch", "loss"]].reset_index(drop=True)
@@ -228,6 +229,7 @@ def train_grpo(
     trainer = GRPOTrainer(loaded, reward, args, train_dataset=data, processing_class=tokenizer, peft_config=adapters)
     try: trainer.train()
     except RuntimeError as error: raise _memory(error, 4*group) from None
+    check_trained(trainer.model, learning_rate)
     _store(trainer, tokenizer, folder, model); shutil.rmtree(f"{folder}_checkpoints", ignore_errors=True)
     log = pd.DataFrame(trainer.state.log_history)
     return log[log["reward"].notna()][["step", "reward", *(c for c in ("reward_std", "kl") if c in log)]].reset_index(drop=True)

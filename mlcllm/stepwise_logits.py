@@ -8,8 +8,8 @@ __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tok
            'first_slot', 'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar',
            'answer_room', 'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader',
            'choose_scoring', 'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels',
-           'answer_scores', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts',
-           'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'answer_scores', 'word_counts', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings',
+           'warn_of_parts', 'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re, warnings
@@ -628,13 +628,22 @@ def answer_scores(
     return pd.DataFrame([(k, v[0], *interval(v)) for k,v in values.items()], columns=["metric","value","lo","hi"])
 
 # %% ../nbs/01_stepwise_logits.ipynb #686f4e2d
+def word_counts(
+    texts, # to learn the words from
+    min_df:int=1, # in so many texts a word must stand
+)->TfidfVectorizer: # fitted
+    "TF-IDF of words and pairs; where no word of two letters is left, of everything between blanks, in however few texts"
+    how = dict(ngram_range=(1,2), sublinear_tf=True)
+    try: return TfidfVectorizer(min_df=min_df, **how).fit(texts)
+    except ValueError: return TfidfVectorizer(token_pattern=r"\S+", **how).fit(texts)
+
 def tfidf_probs(
     train:AnnotatedDocs, # labelled documents
     docs:AnnotatedDocs, # documents to estimate
 )->tuple: # probabilities of the training documents from cross-validation (n_train, n_labels), and of the documents (n_docs, n_labels)
     "TF-IDF and a logistic regression per label"
-    words = TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
-    x, y = words.fit_transform(train.texts), train.gold > 0
+    words = word_counts(train.texts, 2 if len(train) > 1000 else 1)
+    x, y = words.transform(train.texts), train.gold > 0
     held, probs = np.zeros(y.shape), np.zeros((len(docs), y.shape[1]))
     for k in np.flatnonzero((y.sum(0) > 2) & ((~y).sum(0) > 2)): # a label with too few examples is never answered
         model = LogisticRegression(C=5., max_iter=1000)
