@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from fastcore.basics import patch
 
+from .checks import shown
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, leave_out
 from .runs import read_record, read_table
 from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
@@ -50,11 +51,12 @@ def parse_method(
     name:str, # such as unary+order5+platt
 )->Method: # its parts
     "Take a method's name apart"
+    if not isinstance(name, str): raise ValueError(f"a method is a name such as unary+order5, got {shown(name)}")
     base, *suffixes = name.split("+"); orders, log_odds, calibration = 0, False, None
     check_choice("method", base, METHODS)
     for s in suffixes:
         if calibration: raise ValueError(f"method {name!r}: a calibration is the last suffix, +{s} cannot follow it")
-        if m := re.fullmatch(r"order(\d+)", s): orders = check_number("the number of label orders", int(m[1]), 1)
+        if m := re.fullmatch(r"order(\d{1,9})", s): orders = check_number("the number of label orders", int(m[1]), 1, 1000)
         elif s=="logodds": log_odds = True
         else: calibration = check_choice(f"suffix of {base}", s, ("order5", "logodds", *CALIBRATIONS))
     if log_odds and base!="unary": raise ValueError(f"method {name!r}: logodds is a variant of unary only")
@@ -79,8 +81,9 @@ def choose_methods(
 )->list: # of Method
     "Which methods a run computes"
     if methods in (None, "paper"): return [m for m in map(parse_method, PAPER_METHODS if methods else METHODS) if _refuses(m, labels, asking) is None and (labels.multi or m.base not in _SAME_IN_ONE_STEP)]
+    if not isinstance(methods, (str, list, tuple)): raise ValueError(f"methods must be names joined by ',' or a list of them, got {shown(methods)}")
     names = [n.strip() for n in methods.split(",")] if isinstance(methods, str) else list(methods)
-    chosen = [n if isinstance(n, Method) else parse_method(n) for n in dict.fromkeys(names) if n]
+    chosen = list(dict.fromkeys(n if isinstance(n, Method) else parse_method(n) for n in names if n!=""))
     if not chosen: raise ValueError(f"methods is empty: name at least one of {', '.join(METHODS)}")
     for m in chosen:
         if why := _refuses(m, labels, asking): raise ValueError(why)

@@ -28,11 +28,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithP
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as hf_logging
 
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, markdown_text
 from .data import AnnotatedDocs, LabelDist, LabelSet
 from .metrics import score
+from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_trained, check_training
 from .runs import manifest_fault, remove_folder, tell_full_disk, write_manifest
-from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_training
 from .weights import check_values, first_line, hub_revision, loading_error, model_digest, read_config
 
 # %% ../nbs/04_demux.ipynb #c2da1bdc
@@ -353,6 +353,7 @@ def train_demux(
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate" not in str(error).lower(): raise
         raise MemoryError(f"training does not fit into memory with batch_size={batch_size} and max_length={model.config.longest}: lower one of them") from None
+    check_trained(trainer.model, learning_rate)
     log = pd.DataFrame(trainer.state.log_history); losses = log[log["loss"].notna()].groupby("epoch").loss.last() if "loss" in log else pd.Series(dtype=float)
     dev_rows = log[log["eval_loss"].notna()][["epoch", "eval_loss", *(f"eval_{m}" for m in METRICS)]].rename(columns=lambda c: c.replace("eval_", "dev_"))
     return dev_rows.assign(loss=dev_rows.epoch.map(losses)).reset_index(drop=True)
@@ -382,9 +383,9 @@ def model_card(
     rows = scores[scores.label.isna() & scores.metric.isin(("micro_f1", "macro_f1", "example_f1", "nll", "l1"))]
     text = rows.value.map("{:.3f}".format) + " [" + rows.lo.map("{:.3f}".format) + ", " + rows.hi.map("{:.3f}".format) + "]"
     table = rows.assign(text=text).pivot(index="method", columns="metric", values="text").reindex(rows.method.unique())
-    lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([m, *r.fillna("")]) + " |" for m, r in table.iterrows()]
+    lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([markdown_text(m), *r.fillna("")]) + " |" for m, r in table.iterrows()]
     header = ["---", "library_name: mlcllm", *([f"base_model: {base}"] if base.count("/")==1 and not Path(base).exists() else []), "---"]
-    return "\n".join([*header, f"# {title}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
+    return "\n".join([*header, f"# {markdown_text(title)}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
 
 def upload_model(
     folder, # of a trained model: weights, tokenizer and card

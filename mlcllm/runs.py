@@ -30,6 +30,7 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 import mlcllm
+from .checks import check_path, decoded, shown
 from .data import DATASETS, AnnotatedDocs, check_choice
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
@@ -411,10 +412,12 @@ def read_record(
     folder, # a run's folder
 )->dict: # what run.json holds
     "The record of a run; raises FileNotFoundError where there is none, ValueError in one line where it cannot be read"
-    path, again = Path(folder)/"run.json", "delete the folder and run it again"
+    path, again = Path(check_path("the folder of a run", folder))/"run.json", "delete the folder and run it again"
     if not os.path.lexists(path): raise FileNotFoundError(f"no run in {folder}: it has no run.json; name the folder of a run, such as outputs/01_stepwise_logits/<dataset>/<model>/<run>")
     try: text = _file_of_run(folder, "run.json").read_bytes()
     except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror}): ask for the right to read it") from None
+    try: decoded(path, text)
+    except ValueError as error: raise ValueError(f"{error}; {again}") from None
     try: record = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError): raise ValueError(f"{path} cannot be read: it is {'damaged or cut off' if text.strip() else 'empty'}; {again}") from None
     if not isinstance(record, dict): raise ValueError(f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}")
@@ -727,6 +730,8 @@ def start_run(
     others:tuple=(), # further documents that the run uses, such as demonstrations: what loading left out of them is recorded too
 )->Run: # started; an interrupted run of the same identity goes on
     "Make or reopen the folder of a run; one that was finished stays finished until something is computed anew"
+    if not isinstance(notebook, str): raise ValueError(f"notebook must be a name, got {shown(notebook)}")
+    if output_dir is not None: check_path("output_dir", output_dir)
     fingerprint = identity(params, fingerprint or {})["fingerprint"]
     folder = run_folder(notebook, params, fingerprint, output_dir).resolve()
     device = str(pick_device(params.get("gpu"))) if "gpu" in params else "cpu"
@@ -759,7 +764,7 @@ def read_table(
     columns:tuple=(), # columns that it must have
 )->pd.DataFrame: # its rows; raises ValueError where it is absent or damaged
     "One table of one run"
-    path = Path(folder)/f"{table}.parquet"
+    path = Path(check_path("the folder of a run", folder))/f"{table}.parquet"
     if not os.path.lexists(path): raise ValueError(f"{path}: the run has no such table; run it again")
     try: found = pd.read_parquet(_file_of_run(folder, path.name))
     except (OSError, KeyError, TypeError, pa.ArrowException) as error: raise ValueError(f"{path} cannot be read ({_first_line(error)}); delete the run's folder and run it again") from None
@@ -773,7 +778,7 @@ def read_run(
     folder, # a run's folder
 )->dict: # record, and a DataFrame for each parquet file by its name
     "The record and the tables of a run"
-    folder = Path(folder)
+    folder = Path(check_path("the folder of a run", folder))
     return dict(record=read_record(folder)) | {p.stem: read_table(folder, p.stem) for p in sorted(folder.glob("*.parquet"))}
 
 def find_runs(
@@ -783,7 +788,7 @@ def find_runs(
 )->list: # folders, the latest finished last
     "Folders of stored runs"
     found = []
-    for p in Path(output_dir).glob(f"{notebook or '*'}/*/*/*/run.json"):
+    for p in Path(check_path("output_dir", output_dir)).glob(f"{notebook or '*'}/*/*/*/run.json"):
         try: record = read_record(p.parent)
         except (OSError, ValueError) as error: warnings.warn(f"{error}; it is passed over"); continue
         if status is None or record["status"]==status: found.append((str(record["finished"] or ""), p.parent))

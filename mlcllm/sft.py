@@ -26,7 +26,7 @@ from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .runs import tell_full_disk
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
-from .weights import check_adapter_files, check_training, check_values, first_line, hub_version
+from .weights import check_adapter_files, check_trained, check_training, check_values, first_line, hub_version
 
 # %% ../nbs/04a_sft.ipynb #78496582
 def sft_examples(
@@ -191,6 +191,7 @@ def train_sft(
     try:
         with tell_full_disk(f"a checkpoint in {checkpoints}"): trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     except RuntimeError as error: raise _memory(error, batch_size) from None
+    check_trained(trainer.model, learning_rate)
     _store(trainer, tokenizer, folder, model)
     shutil.rmtree(checkpoints, ignore_errors=True)
     log = pd.DataFrame(trainer.state.log_history)
@@ -239,6 +240,7 @@ def train_grpo(
     trainer = GRPOTrainer(loaded, reward, args, train_dataset=data, processing_class=tokenizer, peft_config=adapters)
     try: trainer.train()
     except RuntimeError as error: raise _memory(error, 4*group) from None
+    check_trained(trainer.model, learning_rate)
     _store(trainer, tokenizer, folder, model); shutil.rmtree(f"{folder}_checkpoints", ignore_errors=True)
     log = pd.DataFrame(trainer.state.log_history)
     return log[log["reward"].notna()][["step", "reward", *(c for c in ("reward_std", "kl") if c in log)]].reset_index(drop=True)

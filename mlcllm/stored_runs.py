@@ -22,7 +22,7 @@ from safetensors import safe_open
 from scipy.special import stdtrit
 
 import mlcllm
-from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choice, shown
+from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choice, check_path, shown
 from .data import DATASETS
 from .demos import DEMO_LABELS
 from .prompts import TEMPLATES
@@ -64,9 +64,9 @@ def index_runs(
     folders, # a folder of runs such as outputs/, or a list of them
 )->pd.DataFrame: # notebook, dataset, docs, model, n_docs, labels, finished, what was asked, same_docs (digest of the documents), problem, folder; the latest last
     "List the runs below folders"
-    folders = [folders] if isinstance(folders, (str, Path)) else list(folders)
+    folders = list(folders) if isinstance(folders, (list, tuple)) else [folders]
     for f in folders:
-        if not Path(f).is_dir(): raise ValueError(f"{f}: there is no such folder of runs")
+        if not Path(check_path("a folder of runs", f)).is_dir(): raise ValueError(f"{f}: there is no such folder of runs")
     rows = [_row(p) for f in folders for p in sorted(Path(f).glob("*/*/*/*/run.json"))]
     if not rows: return pd.DataFrame(columns=["notebook", "dataset", "docs", "model", "n_docs", "labels", "finished", *_KEPT, "same_docs", "problem", "folder"])
     return pd.DataFrame(rows).sort_values("finished", kind="stable", ignore_index=True)
