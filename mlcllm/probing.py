@@ -8,7 +8,7 @@ __all__ = ['RECIPES', 'TARGETS', 'probe_pipeline', 'Probe', 'fit_probe', 'save_p
            'attention_arrow', 'attention_table', 'lens_rows', 'probe_targets', 'target_scores', 'last_word',
            'control_targets', 'seen_types', 'whole_sets', 'selectivity', 'Split', 'Probed', 'probe_name',
            'probe_layers', 'probe_baselines', 'probe_control', 'across_steps', 'count_probes', 'words_probs',
-           'usable_information', 'plot_probes', 'plot_information', 'plot_lens', 'plot_attention']
+           'usable_information', 'plot_probes', 'plot_layers', 'plot_information', 'plot_lens', 'plot_attention']
 
 # %% ../nbs/03_probing.ipynb #858179b1
 import hashlib, json, os, re, shutil, struct, warnings
@@ -629,6 +629,24 @@ def plot_probes(
     ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.12))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+# %% ../nbs/03_probing.ipynb #d2b20934
+def plot_layers(
+    scores:pd.DataFrame, # from `probe_layers`
+    metric:str="micro_f1", # which score
+    axes=None, # one per target
+): # the axes
+    "Heat maps of layer × position, one per target"
+    t = scores[(scores.metric==metric) & (scores.method=="probe")]; targets = [k for k in TARGETS if k in set(t.target)]
+    axes = axes if axes is not None else plt.subplots(1, len(targets), figsize=(2.6*len(targets)+.6, .7 + .34*t.layer.nunique()), sharey=True, layout="constrained", squeeze=False)[1][0]
+    for ax, target in zip(axes, targets):
+        rows = t[t.target==target].astype(dict(layer=int, position=int)); n = rows.groupby("position").n_docs.max()
+        grid = rows.pivot(index="layer", columns="position", values="value").sort_index(ascending=False)
+        ax.imshow(grid, vmin=0, vmax=1, cmap="Greys", aspect="auto"); ax.set(xticks=range(grid.shape[1]), xticklabels=[f"{'document' if p==0 else f'step {p}'}\n(n = {n[p]:,})" for p in grid.columns], yticks=range(len(grid)), yticklabels=grid.index); ax.set_title(_NAMES[target], size=9); ax.tick_params(axis="x", labelsize=7)
+        for (i, j), v in np.ndenumerate(grid.to_numpy()):
+            if not np.isnan(v): ax.text(j, i, f"{v:.2f}", ha="center", va="center", size=8, color="white" if v > .55 else "black")
+    axes[0].set_ylabel("layer")
+    return axes
 
 # %% ../nbs/03_probing.ipynb #fba7e788
 def plot_information(
