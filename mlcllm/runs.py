@@ -174,7 +174,7 @@ def identity(
     found, (own, backend) = named_files(params, fingerprint), _settings(params)
     kept = _without(params, {*PLACES, *found})
     if isinstance(params.get("template"), dict): kept["template"] = _without(params["template"], found.get("template", ()))
-    if own: kept["options"] = _without(own, found)
+    if own: kept["options"] = _without(own, set(_IN_OPTIONS) & set(found))
     if backend: kept["backend_options"] = _without(backend, found)
     files = {k: files_hash(f) for k, f in found.items() if f}
     return dict(parameters=kept, fingerprint=fingerprint | (dict(files=files) if files else {}))
