@@ -230,3 +230,24 @@ def test_an_answer_that_spells_the_key_is_not_used(tmp_path, monkeypatch):
     answer = dict(choices=[dict(message=dict(content=f" {LEAKED}"), logprobs=dict(content=steps), finish_reason="stop")])
     with served(lambda n: (200, GOOD if n == 1 else answer)) as server: said = asks_and_stores(f"http://127.0.0.1:{server.server_address[1]}/v1", tmp_path)
     assert "ValueError" in said and LEAKED not in said + stored_under(tmp_path)
+
+
+def test_a_notebook_that_a_sweep_keeps_says_no_password(tmp_path):
+    from mlcllm.sweeps import _hide
+    path, address = tmp_path / "n.ipynb", f"http://me:{quote(LEAKED, safe='')}@host/v1?api_key={quote(LEAKED, safe='')}"
+    said = repr(dict(backend_options=dict(base_url=address)))
+    book = dict(cells=[dict(cell_type="code", source=said, outputs=[dict(text=[said])])], metadata=dict(papermill=dict(parameters=dict(base_url=address))))
+    path.write_text(json.dumps(book))
+    _hide(path)
+    shown = json.loads(path.read_text())
+    assert quote(LEAKED, safe="") not in path.read_text() and "@host/v1" in shown["metadata"]["papermill"]["parameters"]["base_url"]
+    for odd in (tmp_path / "none", tmp_path): _hide(odd)
+
+
+@pytest.mark.parametrize("address", ["htp://me:s3cret@host/v1", "me:s3cret@host:80/v1", "ftp://h?key=s3cret", "s3cret://s3cret@h", "http://me:s3cret@h /v1"])
+def test_messages_about_addresses_show_no_password(address):
+    from mlcllm.checks import check_parameter
+    with pytest.raises(ValueError, match="base_url must be an address") as error: check_parameter("backend_options", dict(base_url=address))
+    assert "s3cret" not in str(error.value).replace("s3cret://", "")
+    with pytest.raises(ValueError) as error: load_openai("tiny", dict(base_url=address, tokenizer="tiny", retries=0, cache=False))
+    assert "s3cret" not in str(error.value)
