@@ -16,6 +16,8 @@ from pathlib import Path
 
 # %% ../nbs/00_checks.ipynb #2ead599d
 _LONGEST = 160 # characters of a value in a message
+_USER_PART = re.compile(r"(\w+://|(?=[^\s/?#'\"]*:))[^\s/?#'\"]+@") # user and password of an address, which no message shows
+_KEY_PART = re.compile(r"(?i)([?&][\w.%-]*(?:key|token|secret|pass\w*|pwd|sig\w*|auth|code)=)[^\s&#'\"]+")
 
 def shown(
     value, # anything
@@ -23,7 +25,7 @@ def shown(
     "A value as it stands in a message"
     try: text = _short(value)
     except (ValueError, RecursionError): return f"a {type(value).__name__} that is too long to be shown"
-    text = " ".join(text.split())
+    text = _KEY_PART.sub(r"\1…", _USER_PART.sub(r"\1…@", " ".join(text.split())))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST-20]}… ({len(text):,} characters)"
 
 

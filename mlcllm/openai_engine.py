@@ -877,7 +877,8 @@ def _not_understood(self:OpenAIEngine, steps):
 @patch(as_prop=True)
 def _said_bytes(self:OpenAIEngine): # what each token adds to a text
     special = set(self.tokenizer.all_special_ids) | self.eos
-    return lambda i: b"" if i in special else self.names.bytes[i]
+    known = self.names.bytes
+    return lambda i: b"" if i in special else known[i] if i < len(known) else None
 
 def _spellings(choices, text, written): # after each step, the ways to write the text so far with one of the ids of each step; the last ones write it to its end
     ways, last = [((), b"")], len(choices)

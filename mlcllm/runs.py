@@ -309,7 +309,7 @@ def holds_secret(
     text:str, # such as an answer
 )->bool: # a secret of fewer than 8 characters may be a word, and does not count
     "Does a known secret stand in a text, in one of its forms?"
-    return any(len(found[0]) > 7 for found in _known()[1].finditer(text))
+    return any(len(form) > 7 and form in text.lower() for form in _known()[0])
 
 # %% ../nbs/00a_runs.ipynb #8c4f4f18
 _IN_ADDRESS = rf"(?i)([?&](?:[\w.%-]*(?:{_SECRET}|signature|jwt)s?[_-]?\d*|sig|auth|code)=)[^\s&#'\"]+"
@@ -330,6 +330,8 @@ def hide_known(
     if isinstance(value, (list, tuple)): return [hide_known(v) for v in value]
     if not isinstance(value, str): return value
     shown, pattern = _known()
+    lower = value.lower()
+    if not any(form in lower for form in shown): return value # much faster than the pattern
     return pattern.sub(lambda found: shown.get(found[0].lower(), "<hidden>"), value)
 
 def hide_secrets(

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .checks import CommandParser, check_choice, check_nesting, check_number, check_parameter, read_object, read_text, shown
-from .runs import PLACES, ROOT, atomic_write, default_output_dir, is_held, named_files, notebook_parameters, notebooks_dir, read_cells
+from .runs import PLACES, ROOT, atomic_write, default_output_dir, hide_secrets, is_held, named_files, notebook_parameters, notebooks_dir, read_cells
 from .stored_runs import compare_runs, index_runs, model_size
 
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
@@ -358,7 +358,14 @@ def _execute(job, output_dir, parameters): # the executed notebook and the folde
     return executed, Path(folder)
 
 # %% ../nbs/06_sweeps.ipynb #1afc49bd
+def _hide(path): # papermill writes parameters into a notebook, with user and password of a server's address
+    try: book = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError): return
+    shown = hide_secrets(book)
+    if shown!=book: atomic_write(path, lambda p: p.write_text(json.dumps(shown, indent=1, ensure_ascii=False), encoding="utf-8"))
+
 def _keep(executed, kept, name, why): # a failed notebook, with what ended it where no cell says so
+    _hide(executed)
     try: os.replace(executed, kept); book = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError): kept.unlink(missing_ok=True); book = dict(cells=[], metadata={}, nbformat=4, nbformat_minor=5) # none was written, or half of one on a full disk, which this makes room on
     if book["cells"] and _error_of(kept)!="no error was kept": return
@@ -382,6 +389,7 @@ def run_job(
             except Exception as error:          # an error in a cell, or a kernel that died, a full disk
                 kept, name, why = _failed(output_dir, job_id), getattr(error, "ename", type(error).__name__), ' '.join(str(getattr(error, "evalue", error)).split())[:300]; kept.parent.mkdir(exist_ok=True)
                 _keep(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept, name, why); raise RuntimeError(f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})") from None
+        _hide(executed)
         os.replace(executed, folder/"notebook.ipynb")
         files = read_object(sweep_dir(output_dir)/"plan.json").get("files", {}).get(job_id, {})       # as they were before it ran
         record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus, files=files)

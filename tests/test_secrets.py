@@ -1,15 +1,17 @@
 "A secret stands in nothing that is stored or said, whatever its source and form."
 import base64
 import json
-import logging
 import os
 import traceback
 from urllib.parse import quote, quote_plus
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from mlcllm.openai_engine import load_openai
 from mlcllm.runs import find_runs, hide_known, hide_secrets, holds_secret, keep_secret, public_address, read_record, start_run
+from test_server_faults import GOOD, served
 
 KEY = "a/b+c=&9 \"q'<é>-Xk77"
 
@@ -127,3 +129,125 @@ def test_a_run_keeps_no_secret(tmp_path, capfd, monkeypatch):
     assert "<MY_API_KEY>" in stored[0] and "<MY_API_KEY>" in said
     run.done()
     assert find_runs(tmp_path, "01") == [run.folder]
+
+
+# ---- a server that repeats the key in every field ----
+
+LEAKED = "sk_live-Zz9/+=8877665544"
+
+
+def every_form(): return [f for f in forms(LEAKED) if "\n" not in f]
+
+
+def echo(where, form):
+    "An answer in which the key stands in one field, or in all"
+    said = {k: form if where in (k, "all") else v for k, v in dict(id="x", model="tiny", fingerprint="f", reason="length", content=" joy", token=" joy", other=" fear", usage=3, logprob=-.1, error=None, more="y").items()}
+    one = dict(token=said["token"], logprob=said["logprob"], bytes=list(form.encode()) if where in ("bytes", "all") else None, top_logprobs=[dict(token=said["token"], logprob=-.1), dict(token=said["other"], logprob=-3.)])
+    choice = dict(message=dict(content=said["content"]), logprobs=dict(content=[one]), finish_reason=said["reason"])
+    answer = {"id": said["id"], "model": said["model"], "system_fingerprint": said["fingerprint"], "choices": [choice], "usage": dict(prompt_tokens=said["usage"], completion_tokens=1), said["more"]: said["more"]}
+    return answer | (dict(error=dict(message=form, code=form)) if where == "error" else {})
+
+
+FIELDS = ["id", "model", "fingerprint", "reason", "content", "token", "other", "bytes", "usage", "logprob", "error", "more", "all"]
+
+
+@pytest.fixture
+def source(request, tmp_path, monkeypatch):
+    "Where the key comes from; the options that lead to it"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    address = "http://{}/v1"
+    if request.param == "environment": monkeypatch.setenv("OPENAI_API_KEY", LEAKED)
+    if request.param == ".env": (tmp_path / ".env").write_text(f'# keys\nexport OPENAI_API_KEY = "{LEAKED}"\n')
+    if request.param == "password": address = f"http://me:{quote(LEAKED, safe='')}@{{}}/v1"
+    if request.param == "query": address = f"http://{{}}/v1?api_key={quote(LEAKED, safe='')}"
+    return lambda server: address.format(f"127.0.0.1:{server.server_address[1]}")
+
+
+def stored_under(folder):
+    "All bytes of all files, but for .env"
+    return b"\n".join(f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != ".env").decode("utf-8", "replace")
+
+
+def asks_and_stores(base_url, folder):
+    "What a notebook does: it loads, asks, and keeps what was said"
+    options = dict(base_url=base_url, tokenizer="tiny", cache=str(folder / "kept.sqlite"), retries=0, api="chat")
+    run = start_run("01", dict(dataset="demo", model="tiny", backend_options=options), output_dir=folder / "runs")
+    try:
+        with run.timed("work"):
+            engine = load_openai("tiny", options)
+            got, = engine.generate([engine.encode("Say:")], 1)
+            for limit in engine.limits: run.warn(limit)
+            run.save_table("docs", pd.DataFrame(dict(output=[got.text], model=[engine.model_hash])))
+            run.done()
+            return repr(engine) + repr(got)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        return "".join(traceback.format_exception(error)) + repr(error)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("source, where", [(".env", f) for f in FIELDS] + [(s, "all") for s in ("environment", "password", "query")], indirect=["source"])
+def test_a_server_that_repeats_the_key_leaves_it_nowhere(source, tmp_path, where, caplog, capfd):
+    caplog.set_level("DEBUG")
+    many = [LEAKED] if where != "all" else [LEAKED, quote(LEAKED, safe=""), base64.b64encode(f"me:{LEAKED}".encode()).decode()]
+    shown = []
+    for form in many:
+        with served(200, echo(where, form), models=dict(data=[dict(id="tiny", root=form, owned_by=form)])) as server: shown.append(asks_and_stores(source(server), tmp_path))
+    text = "\n".join([*shown, caplog.text, *capfd.readouterr(), stored_under(tmp_path)])
+    for form in every_form(): assert form not in text, form
+
+
+@pytest.mark.parametrize("source", [".env"], indirect=True)
+@pytest.mark.parametrize("status", [302, 400, 401, 402, 404, 429, 503])
+def test_errors_and_headers_that_repeat_the_key(source, tmp_path, status, caplog, capfd):
+    caplog.set_level("DEBUG")
+    shown = []
+    for form in (quote(LEAKED, safe=""), "a" * 290 + LEAKED):
+        body = dict(error=dict(message=f"Bearer {form}", type=form, param=form, code=form, **{form: form}))
+        headers = [("Location", f"http://host/{quote(form)}?key={quote(form)}"), ("Retry-After", quote(form)), ("X-Key", quote(form)), ("WWW-Authenticate", quote(form))]
+        with served(status, body, headers) as server: shown.append(asks_and_stores(source(server), tmp_path))
+        with served(status, form.encode(), headers) as server: shown.append(asks_and_stores(source(server), tmp_path))
+    text = "\n".join([*shown, caplog.text, *capfd.readouterr(), stored_under(tmp_path)])
+    assert "http://127.0.0.1" in text
+    for form in (*every_form(), LEAKED[:12]): assert form not in text, form
+
+
+def test_a_key_is_no_option(tmp_path):
+    for name in ("api_key", "key", "token", "openai_api_key", "password"):
+        with pytest.raises(ValueError, match="is no backend option.*set OPENAI_API_KEY") as error: load_openai("tiny", dict(tokenizer="tiny", **{name: LEAKED + name}))
+        assert LEAKED not in str(error.value)
+        assert hide_secrets(f"is {LEAKED}{name}") == "is <hidden>"
+
+
+def test_an_answer_that_spells_the_key_is_not_used(tmp_path, monkeypatch):
+    from mlcllm.engines import load_engine
+    tiny = load_engine("tiny", gpu="cpu")
+    monkeypatch.setenv("OPENAI_API_KEY", LEAKED)
+    ids = tiny.tokenizer(f" {LEAKED}", add_special_tokens=False).input_ids
+    names = [tiny.tokenizer.decode([i]) for i in ids]
+    steps = [dict(token=n, logprob=-.1, top_logprobs=[dict(token=n, logprob=-.1)]) for n in names]
+    answer = dict(choices=[dict(message=dict(content=f" {LEAKED}"), logprobs=dict(content=steps), finish_reason="stop")])
+    with served(lambda n: (200, GOOD if n == 1 else answer)) as server: said = asks_and_stores(f"http://127.0.0.1:{server.server_address[1]}/v1", tmp_path)
+    assert "ValueError" in said and LEAKED not in said + stored_under(tmp_path)
+
+
+def test_a_notebook_that_a_sweep_keeps_says_no_password(tmp_path):
+    from mlcllm.sweeps import _hide
+    path, address = tmp_path / "n.ipynb", f"http://me:{quote(LEAKED, safe='')}@host/v1?api_key={quote(LEAKED, safe='')}"
+    said = repr(dict(backend_options=dict(base_url=address)))
+    book = dict(cells=[dict(cell_type="code", source=said, outputs=[dict(text=[said])])], metadata=dict(papermill=dict(parameters=dict(base_url=address))))
+    path.write_text(json.dumps(book))
+    _hide(path)
+    shown = json.loads(path.read_text())
+    assert quote(LEAKED, safe="") not in path.read_text() and "@host/v1" in shown["metadata"]["papermill"]["parameters"]["base_url"]
+    for odd in (tmp_path / "none", tmp_path): _hide(odd)
+
+
+@pytest.mark.parametrize("address", ["htp://me:s3cret@host/v1", "me:s3cret@host:80/v1", "ftp://h?key=s3cret", "s3cret://s3cret@h", "http://me:s3cret@h /v1"])
+def test_messages_about_addresses_show_no_password(address):
+    from mlcllm.checks import check_parameter
+    with pytest.raises(ValueError, match="base_url must be an address") as error: check_parameter("backend_options", dict(base_url=address))
+    assert "s3cret" not in str(error.value).replace("s3cret://", "")
+    with pytest.raises(ValueError) as error: load_openai("tiny", dict(base_url=address, tokenizer="tiny", retries=0, cache=False))
+    assert "s3cret" not in str(error.value)
