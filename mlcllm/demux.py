@@ -287,17 +287,11 @@ def predict(
     return LabelDist(expit(z.astype(float)) if docs.labels.multi else softmax(z.astype(float), axis=1), docs.labels, docs.ids, model.config.method, not docs.labels.multi)
 
 # %% ../nbs/04_demux.ipynb #ba5442bc
-def _dev_scores(docs, multi): # what is computed on dev after each epoch
-    def scores(got):
-        z = got.predictions.astype(float); p = expit(z) if multi else softmax(z, axis=1)
-        t = score([LabelDist(p, docs.labels, docs.ids, "demux", not multi)], docs, list(METRICS), 0)
-        return t[t.label.isna()].set_index("metric").value.to_dict()
-    return scores
-
 class CheckpointManifests(TrainerCallback):
     "Notes the files of every checkpoint when all of them are written"
     def on_save(self, args, state, control, **others):
-        if state.is_world_process_zero: write_manifest(Path(args.output_dir)/f"checkpoint-{state.global_step}")
+        place = Path(args.output_dir)/f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero: write_manifest(place)
 
 def last_checkpoint(
     folder, # of checkpoints; it need not be there
@@ -313,9 +307,18 @@ def last_checkpoint(
     for other in found: remove_folder(other)
 
 def _needed(checkpoint): # itself, and the checkpoint of the best epoch
-    try: best = json.loads((checkpoint/"trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
+    place = checkpoint/"trainer_state.json"
+    try: best = json.loads(place.read_text(encoding="utf-8"))["best_model_checkpoint"]
     except (OSError, ValueError, KeyError, TypeError): best = None
     return [checkpoint] if best is None else [checkpoint, Path(best)]
+
+# %% ../nbs/04_demux.ipynb #49ff9b0c
+def _dev_scores(docs, multi): # what is computed on dev after each epoch
+    def scores(got):
+        z = got.predictions.astype(float); p = expit(z) if multi else softmax(z, axis=1)
+        t = score([LabelDist(p, docs.labels, docs.ids, "demux", not multi)], docs, list(METRICS), 0)
+        return t[t.label.isna()].set_index("metric").value.to_dict()
+    return scores
 
 class _Trainer(Trainer):
     def get_eval_dataloader(self, eval_dataset=None): # in the documents' order, which the sampling by length would not keep
@@ -349,7 +352,8 @@ def train_demux(
     dev = dev.take(np.argsort([len(t) for t in dev.texts], kind="stable"))      # alike long ones in a batch
     trainer = _Trainer(model, args, train_dataset=_Inputs(train, tokenizer, model, y), eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)), data_collator=DataCollatorWithPadding(tokenizer), compute_metrics=_dev_scores(dev, train.labels.multi), callbacks=[CheckpointManifests(), *([] if save_steps else [EarlyStoppingCallback(patience)])])
     try:
-        with _quietly(), tell_full_disk(f"a checkpoint in {folder}"): trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        with _quietly(), tell_full_disk(f"a checkpoint in {folder}"):
+            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate" not in str(error).lower(): raise
         raise MemoryError(f"training does not fit into memory with batch_size={batch_size} and max_length={model.config.longest}: lower one of them") from None

@@ -561,7 +561,8 @@ def _load_chunk(folder, stem, run, source): # None if it is absent, damaged, or 
         if any(file_hash(paths[k])!=digest for k,digest in manifest["tables"].items()): return None
         tables = {k: pq.read_table(path) for k,path in paths.items()}
         return _Chunk(tables, _numbers(manifest.get("counters"))) if tables else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException): return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
+        return None
 
 def _numbers(counters): # as they were stored; None where there are none
     if counters is None: return None
@@ -569,8 +570,12 @@ def _numbers(counters): # as they were stored; None where there are none
     return counters
 
 def _store_chunk(folder, stem, run, source, chunk):
-    digests = {k: file_hash(atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))) for k,t in chunk.tables.items()}
-    text = json.dumps(dict(run=run, source=source, tables=digests, counters=chunk.counters), default=lambda v: v.item())
+    digests = {}
+    for k, t in chunk.tables.items():
+        place = atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))
+        digests[k] = file_hash(place)
+    manifest = dict(run=run, source=source, tables=digests, counters=chunk.counters)
+    text = json.dumps(manifest, default=lambda v: v.item())      # counters may be numbers of NumPy
     atomic_write(folder/f"{stem}.json", lambda p: p.write_text(text))
 
 class _ChunkCounters:
@@ -583,7 +588,7 @@ class _ChunkCounters:
         for sums in (self.total, self.grown) if computed else (self.total,):
             for k, v in (chunk.counters or {}).items(): sums[k] = sums.get(k, 0) + v
 
-    def put(self, counters): # where a chunk does not say what it cost, the earlier record must; else nobody knows
+    def put(self, counters): # where a chunk does not say its cost, the earlier record must; else nobody knows
         for k in self.total:
             if self.known: counters[k] = self.total[k]
             elif k in self.earlier: counters[k] = self.earlier[k] + self.grown.get(k, 0)
@@ -641,7 +646,8 @@ def write_manifest(
 )->Path: # of the manifest, beside the folder
     "Note what a folder holds, so that damage is noticed; its README.md may change"
     folder = Path(folder)
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name!="README.md"] + [Path(p) for p in more]
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name!="README.md"]
+    files += [Path(p) for p in more]
     digests = {p.relative_to(folder.parent).as_posix(): file_hash(p) for p in files}
     text = json.dumps(dict(source=source, files=digests))
     return atomic_write(_manifest(folder), lambda p: p.write_text(text, encoding="utf-8"))
@@ -694,7 +700,7 @@ def train_once(
     return read_table(self.folder, table)
 
 @patch
-def _training_fault(self:Run, folder, table, load, source): # None: it is there; "": it was never finished; else what is wrong
+def _training_fault(self:Run, folder, table, load, source): # None: there; "": never finished; else what is wrong
     said = manifest_fault(folder, source)
     if said is not None: return said or None
     if not os.path.lexists(self.folder/f"{table}.parquet"): return ""
