@@ -358,11 +358,16 @@ def join_dists(
         if not pd.api.types.is_numeric_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
         rows = rows[~rows.method.isin(_NOT_JOINED)]
         if not rows.doc_id.isin(docs.ids).any(): raise ValueError(f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, such as {docs.ids[0]!r}; it holds {', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}")
-        try: found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
+        try: found += _new_ones(read_dists(rows[rows.doc_id.isin(docs.ids)], docs), found)
         except ValueError as error: raise ValueError(f"{path}: {error}") from None
         names = [*taken, *(d.method for d in found)]
         if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f"{path}: a method {twice[0]!r} is there already; rename one of the two in its file")
     return found
+
+
+def _new_ones(dists, found): # without those that another file holds already, the same to the last digit, such as one TF-IDF of two runs
+    known = {d.method: d.probs for d in found}
+    return [d for d in dists if d.method not in known or not np.array_equal(d.probs, known[d.method], equal_nan=True)]
 
 # %% ../nbs/02_alignment.ipynb #a32731fa
 _OF_TRACES = ("dataset", "data_dir", "options", "split", "demo_split", "test_ids", "n_docs", "model", "backend", "backend_options", "quantization", "dtype", *(f.name for f in fields(Asking)))
