@@ -356,18 +356,18 @@ def join_dists(
         except (OSError, ValueError, pa.ArrowException) as error: raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
         if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]: raise ValueError(f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a row for each document, method and label")
         if not pd.api.types.is_numeric_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
-        rows = rows[~rows.method.isin(_NOT_JOINED)]
+        rows = _joinable(rows)
         if not rows.doc_id.isin(docs.ids).any(): raise ValueError(f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, such as {docs.ids[0]!r}; it holds {', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}")
-        try: found += _new_ones(read_dists(rows[rows.doc_id.isin(docs.ids)], docs), found)
+        try: found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
         except ValueError as error: raise ValueError(f"{path}: {error}") from None
         names = [*taken, *(d.method for d in found)]
         if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f"{path}: a method {twice[0]!r} is there already; rename one of the two in its file")
     return found
 
 
-def _new_ones(dists, found): # without those that another file holds already, the same to the last digit, such as one TF-IDF of two runs
-    known = {d.method: d.probs for d in found}
-    return [d for d in dists if d.method not in known or not np.array_equal(d.probs, known[d.method], equal_nan=True)]
+def _joinable(rows): # not what is in every file, nor the words counted beside an encoder in a run of 04
+    beside = rows.method.astype(str).str.startswith("demux").any()
+    return rows[~rows.method.isin((*_NOT_JOINED, "tfidf") if beside else _NOT_JOINED)]
 
 # %% ../nbs/02_alignment.ipynb #a32731fa
 _OF_TRACES = ("dataset", "data_dir", "options", "split", "demo_split", "test_ids", "n_docs", "model", "backend", "backend_options", "quantization", "dtype", *(f.name for f in fields(Asking)))

@@ -626,14 +626,35 @@ def plot_scores_table(
     if table.duplicated(["method", "metric"]).any(): raise ValueError("the scores hold a method's metric twice (against all votes and without one person?): choose the rows of one truth")
     for m in metrics: check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
     axes = axes if axes is not None else plt.subplots(1, len(metrics), figsize=(1.2 + 1.75*len(metrics), .9 + .27*len(methods)), sharey=True, layout="constrained", squeeze=False)[1][0]
-    for ax, m in zip(axes, metrics):
-        rows = table[table.metric==m].set_index("method").reindex(methods); own = rows.value[~rows.index.isin(_PEOPLE)]; best = {"low": own.min(), "high": own.max()}.get(METRICS[m].best)
-        for y, r in enumerate(rows.itertuples()):
-            ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2); ax.plot(r.value, y, "o", color="tab:orange" if r.value==best and r.Index not in _PEOPLE else "white", mec="black", ms=5)
-        if METRICS[m].best=="low" and rows.value.min() > 0 and rows.value.max() > 8*rows.value.min(): ax.set_xscale("log"); ax.xaxis.set_major_formatter("{x:g}"); ax.xaxis.set_minor_formatter(""); ax.grid(axis="x", which="minor", color=".95")
-        ax.set_title(METRICS[m].name + _ARROWS[METRICS[m].best], size=9); ax.set(ylim=(len(methods)-.5, -.5), xlabel=f"{'' if rows.against.iloc[0]=='none' else 'against '+rows.against.iloc[0]}\nn = {_span(rows.n_docs)}")
-        ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.margins(x=.12); ax.grid(axis="y", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
+    for ax, m in zip(axes, metrics): _plot_metric(ax, m, table[table.metric==m].set_index("method").reindex(methods))
     axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])
     return axes
+
+def _plot_metric(ax, m, rows): # a panel
+    own = rows.value[~rows.index.isin(_PEOPLE)]
+    best = {"low": own.min(), "high": own.max()}.get(METRICS[m].best)
+    for y, r in enumerate(rows.itertuples()):
+        filled = r.value==best and r.Index not in _PEOPLE
+        ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2)
+        ax.plot(r.value, y, "o", color="tab:orange" if filled else "white", mec="black", ms=5)
+    if METRICS[m].best=="low" and rows.value.min() > 1e-6 and rows.value.max() > 8*rows.value.min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
+        ax.grid(axis="x", which="minor", color=".95")
+    ax.set_title(METRICS[m].name + _ARROWS[METRICS[m].best], size=9)
+    ax.set(ylim=(len(rows)-.5, -.5), xlabel=f"{_held_against(rows)}\nn = {_span(rows.n_docs)}")
+    ax.xaxis.label.set_size(8)
+    ax.tick_params(labelsize=8)
+    ax.margins(x=.12)
+    ax.grid(axis="y", color=".92")
+    ax.set_axisbelow(True)
+    ax.spines[["top","right"]].set_visible(False)
+
+def _held_against(rows): # of one metric
+    against = rows.against.dropna().iloc[0]
+    if against=="none": return ""
+    without = "truth" in rows and (rows.truth.dropna()==TRUTHS[2]).all()
+    return f"against {against}" + (", one person left out" if without else "")
 
 def _span(n): return f"{n.min():,.0f}" if n.min()==n.max() else f"{n.min():,.0f} to {n.max():,.0f}"
