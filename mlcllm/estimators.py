@@ -95,7 +95,7 @@ def dist_from_pairs(
     "Estimates from comparisons of pairs"
     check_choice("method", method, ("binary", "binary_outcome"))
     if method=="binary_outcome": p = np.where(np.isnan(p), np.nan, (p > .5) + .5*(p==.5))
-    s = bradley_terry(p, ridge)
+    s = bradley_terry(p, ridge).round(7)                               # equal strengths are equal, whatever the last digits of the solver
     probs = expit(s[:,:-1] - s[:,-1:]) if labels.multi and labels.allows_none else softmax(s, 1)
     return LabelDist(probs, labels, tuple(ids), method, not labels.multi)
 

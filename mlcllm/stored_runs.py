@@ -350,8 +350,8 @@ def _public_column(table, name, ours, labels, secret): # None: left out
 def _enough_digits(probs): # 24 binary digits of p and of 1 - p, so that logs of both keep theirs, in bytes that compress
     p = np.asarray(probs, np.float64)
     digits, power = np.frexp(np.minimum(p, 1-p))
-    least = np.ldexp(np.trunc(digits*2**24)/2**24, power)              # towards 0 and 1: nothing crosses one half
-    return np.where(p < .5, least, 1-least)
+    short = np.ldexp(np.round(digits*2**24)/2**24, power)
+    return np.where(p >= .5, 1-short, np.where(short < .5, short, p))  # nothing crosses one half
 
 def _public_id(value, secret):
     if value is None: return None

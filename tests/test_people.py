@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from mlcllm.alignment import dists_table, read_dists, reading, stored_estimates, thresholds_table, with_people
 from mlcllm.data import AnnotatedDocs, LabelDist, LabelSet, load_docs
-from mlcllm.estimators import (GOLD_RULES, PEOPLE_METRICS, dist_from_traces, gold_rule, leave_one_out, one_against_rest, reference_dists,
+from mlcllm.estimators import (GOLD_RULES, PEOPLE_METRICS, dist_from_pairs, dist_from_traces, gold_rule, leave_one_out, one_against_rest, reference_dists,
                                resampling_floor, score_without_one, scored_prior)
 from mlcllm.metrics import METRICS, TRUTHS, brier, brier_parts, kl, l1, nll, plot_by_eps, plot_scores_table, score, scores_by_eps, spearman, wasserstein
 from mlcllm.runs import read_record, read_table, start_run
@@ -385,3 +385,14 @@ def slow_most(low, high, h, loss):
 def test_thresholds_are_kept_with_a_run():
     assert "thresholds" in KEPT_TABLES["02_alignment"]
     assert thresholds_table([], ["global"]).columns.tolist() == ["method", "label", "threshold"]
+
+
+def test_labels_that_did_equally_well_are_level():
+    "Whatever the last digits of the solver: pairs won by rank, with labels that stand in for one another"
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        rank = rng.integers(0, 3, 7)                                               # the last is none
+        won = (rank[:, None] > rank) + .5*(rank[:, None] == rank)
+        p = dist_from_pairs(won[None], LabelSet(tuple("abcdef")), ("d",), "binary_outcome").probs[0]
+        for a in range(6):
+            assert all(p[a] == p[b] for b in range(6) if rank[a] == rank[b]) and (rank[a] != rank[6] or p[a] == .5)
