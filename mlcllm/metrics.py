@@ -22,6 +22,7 @@ from scipy.special import entr, rel_entr, xlogy
 from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
+from .checks import plain_text
 from .data import AnnotatedDocs, LabelDist, check_choice, check_number
 
 # %% ../nbs/01a_metrics.ipynb #0acdf164
@@ -541,7 +542,7 @@ def plot_by_eps(
     for k, (method, row) in enumerate(lines.iterrows()):
         style = dict(color=("tab:orange", "tab:blue", ".2", ".6")[k%4], ls=("-", "--", ":")[k//4%3], marker="o", ms=4)
         ax.plot(range(len(columns)), row, **style)
-        ax.text(len(columns)-.8, row.iloc[-1], method.replace("_", " "), va="center", size=8)
+        ax.text(len(columns)-.8, row.iloc[-1], plain_text(method.replace("_", " ")), va="center", size=8)
     metric = METRICS[table.metric.iloc[0]].name
     ax.set_xticks(range(len(columns)), ["Brier" if e!=e else f"{e:g}" for e in columns])
     ax.set(xlabel=f"ε of the {metric}; at the right the Brier score, which has none", ylabel="rank, 1 is best")
@@ -607,7 +608,7 @@ def plot_reliability(
     ax.vlines(r.mean_prob, *np.sort([r.mean_prob, r.mean_vote], 0), color=".6", lw=1.5)
     ax.scatter(r.mean_prob, r.mean_vote, s=12 + 200*r.n/r.n.sum(), color="tab:orange", edgecolor="black", lw=.6, zorder=3, clip_on=False)
     ax.text(.03, .97, f"ECE {ece(b.probs[0], b.soft, n_bins, bins):.3f}\n{r.n.sum():,} pairs", va="top", size=8, transform=ax.transAxes)
-    ax.set(xlabel="mean probability", ylabel=f"mean share of {'votes' if b.against=='votes' else 'gold labels'}", xlim=(-.04, 1.04), ylim=(-.04, 1.04), xticks=np.arange(0, 1.1, .25), yticks=np.arange(0, 1.1, .25), aspect="equal"); ax.set_title(dist.method.replace("_", " "), size=9)
+    ax.set(xlabel="mean probability", ylabel=f"mean share of {'votes' if b.against=='votes' else 'gold labels'}", xlim=(-.04, 1.04), ylim=(-.04, 1.04), xticks=np.arange(0, 1.1, .25), yticks=np.arange(0, 1.1, .25), aspect="equal"); ax.set_title(plain_text(dist.method.replace("_", " ")), size=9)
     ax.spines[["top","right"]].set_visible(False)
     return ax
 
@@ -627,7 +628,7 @@ def plot_scores_table(
     for m in metrics: check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
     axes = axes if axes is not None else plt.subplots(1, len(metrics), figsize=(1.2 + 1.75*len(metrics), .9 + .27*len(methods)), sharey=True, layout="constrained", squeeze=False)[1][0]
     for ax, m in zip(axes, metrics): _plot_metric(ax, m, table[table.metric==m].set_index("method").reindex(methods))
-    axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])
+    axes[0].set_yticks(range(len(methods)), [plain_text(m.replace("_", " ")) for m in methods])
     return axes
 
 def _plot_metric(ax, m, rows): # a panel

@@ -37,10 +37,10 @@ _JOB_KINDS = (("parameters", dict, "a table of parameters"), ("vary", dict, "a t
 def _named(value, what): # a list of names, or names with their settings, as the latter
     if isinstance(value, dict) and value and all(v is None or isinstance(v, dict) for v in value.values()): return {str(k): dict(v or {}) for k,v in value.items()}
     if isinstance(value, (list, tuple)) and value: return {str(k): {} for k in value}
-    raise ValueError(f"{what} must be a list of names, or names with their parameters, got {value!r}")
+    raise ValueError(f"{what} must be a list of names, or names with their parameters, got {shown(value)}")
 
 def _known_keys(what, mapping, known):
-    if not isinstance(mapping, dict): raise ValueError(f"{what} must be a table of settings, got {mapping!r}")
+    if not isinstance(mapping, dict): raise ValueError(f"{what} must be a table of settings, got {shown(mapping)}")
     for k in mapping: check_choice(f"setting of {what}", str(k), known)
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def read_grid(
     if not isinstance(found.get("parameters") or {}, dict): raise ValueError(f"{path}: parameters must be a table of settings (name: value), got {shown(found['parameters'])}")
     check_parameter("output_dir", found.get("output_dir"))
     if not found.get("jobs"): raise ValueError(f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}")
-    if not isinstance(found["jobs"], dict): raise ValueError(f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got {found['jobs']!r}")
+    if not isinstance(found["jobs"], dict): raise ValueError(f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got {shown(found['jobs'])}")
     for name, job in found["jobs"].items():
-        if job is not None and not isinstance(job, dict): raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {job!r}")
+        if job is not None and not isinstance(job, dict): raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {shown(job)}")
     jobs = {str(k): dict(v or {}) for k,v in found["jobs"].items()}
     for name, job in jobs.items():
         for key, kind, what in _JOB_KINDS:
-            if key in job and not isinstance(job[key], kind): raise ValueError(f"job {name} of {path}: {key} must be {what}, got {job[key]!r}")
+            if key in job and not isinstance(job[key], kind): raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
         _known_keys(f"job {name} of {path}", job, JOB_KEYS)
         check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
         for f in job.get("files", ()):
@@ -90,7 +90,7 @@ def read_grid(
         notebook_parameters(job.get("notebook", name))
         for other in job.get("join", ()): check_choice(f"job that {name} joins", other, tuple(jobs))
     seeds = found.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {seeds!r}")
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
     grid = Grid(_named(found.get("datasets", ["demo"]), "datasets"), _named(found.get("models", ["tiny"]), "models"), tuple(seeds), dict(found.get("parameters") or {}), jobs, found.get("output_dir"))
     known = set().union(*(notebook_parameters(j.get("notebook", n)) for n,j in jobs.items()))
     for what, given in ((str(path), grid.parameters), *((f"dataset {n} of {path}", v) for n,v in grid.datasets.items()), *((f"model {n} of {path}", {k: x for k,x in v.items() if k!="gpus"}) for n,v in grid.models.items())):
@@ -150,7 +150,7 @@ def _combinations(grid, name, job): # (dataset, model, seed, what varies)
     vary = job.get("vary") or {}; seeds = [None] if "seed" not in known or "seed" in vary else job.get("seeds") or grid.seeds
     for k, values in vary.items():
         check_choice(f"parameter of {notebook} (job {name})", k, tuple(p for p in known if p not in PLACES))
-        if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {values!r}")
+        if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {shown(values)}")
     return [(*c[:3], dict(zip(vary, c[3:]))) for c in itertools.product(datasets, models, seeds, *vary.values())]
 
 # %% ../nbs/06_sweeps.ipynb #39ba3610
@@ -167,10 +167,9 @@ def _with_takes(job, done, join): # with the jobs that it takes results from
     if job.notebook=="05_figures": takes["after"] = tuple(o.id for o in done)
     return Job(**{**asdict(job), "takes": takes})
 
-def _check_values(name, notebook, parameters): # all of them, before anything runs
-    for k, v in parameters.items():
-        try: check_parameter(k, v, notebook)
-        except ValueError as error: raise ValueError(f"job {name}: {error}") from None
+def _checked(name, notebook, parameters): # all of them, before anything runs
+    try: return {k: check_parameter(k, v, notebook) for k, v in parameters.items()}
+    except ValueError as error: raise ValueError(f"job {name}: {error}") from None
 
 ORDER = ("01_stepwise_logits", "03_probing", "04_demux", "04a_sft", "02_alignment", "05_figures", "05a_step_viewer")
 
@@ -185,7 +184,7 @@ def plan(
     for name, job in sorted(grid.jobs.items(), key=rank):
         for dataset, model, seed, varied in _combinations(grid, name, job):
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
-            _check_values(name, job.get("notebook", name), p)
+            p = _checked(name, job.get("notebook", name), p)
             gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") or p.get("backend")=="openai" else 1))
             made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
     for name, job in grid.jobs.items():
@@ -529,7 +528,9 @@ def main(args=None)->int: # exit status
         if a.command=="run": return run_grid(a.grid, a.output_dir, a.data, a.cores, a.executor, a.partition)
         if a.command=="plan": print_plan(a.grid, a.output_dir, a.data, a.gpu)
         if a.command=="status": print_status(a.output_dir)
-        if a.command=="clean-failed": print(*(f"deleted {os.path.relpath(p)}" for p in clean_failed(a.output_dir)) or ("nothing had failed",), sep="\n")
+        if a.command=="clean-failed":
+            deleted = [f"deleted {os.path.relpath(p)}" for p in clean_failed(a.output_dir)]
+            print("\n".join(deleted) or "nothing had failed")
         if a.command=="compare": d = compare_runs(a.run, a.other); print(d.to_string(index=False, max_colwidth=60) if len(d) else "nothing differs")
         if a.command=="job": print(run_job(a.output_dir, a.id))
         return 0
