@@ -343,7 +343,7 @@ def _public_column(table, name, ours, labels, secret): # None: left out
     if name=="doc_id": return pa.array([_public_id(i, secret) for i in column.to_pylist()], pa.string())
     if name=="output": return column if ours else _lists_only(table)
     if name=="text": return column if ours else pa.nulls(len(table), pa.string())
-    if name=="prob" and (pa.types.is_floating(kind) or pa.types.is_integer(kind)): return pa.array(_enough_digits(column.to_numpy()), pa.float64())
+    if name=="prob" and (pa.types.is_float64(kind) or pa.types.is_integer(kind)): return pa.array(_enough_digits(column.to_numpy()), pa.float64())
     if name=="truth": return _renamed(column, lambda x: x if x==WITHOUT_ONE else _public_name(x))
     if _only_numbers(kind): return column
     if name in _LABELS: return _renamed(column, lambda x: x if x in labels else _own(x))
