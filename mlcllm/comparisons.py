@@ -137,7 +137,7 @@ def with_published(
     return pd.concat(blocks, axis=1)
 
 # %% ../nbs/01e_comparisons.ipynb #5a4186fc
-REFERENCES = ("constant", "prior", "uniform", "annotator", "resampled")
+REFERENCES = ("constant", "prior", "prior_scored", "uniform", "annotator", "resampled", "true_shares", "another_panel")
 
 def _check_counts(what, tokens, methods): # method -> a number above 0
     if not isinstance(tokens, (dict, pd.Series)): raise ValueError(f"{what} must be a dict or a Series, method -> tokens per document, got {type(tokens).__name__}")
