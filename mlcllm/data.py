@@ -409,12 +409,17 @@ def split_annotators(
     both = replace(_join([replace(docs, annotator=(None,)*len(docs)), single]), split=docs.split)
     return both.take(np.argsort(np.concatenate([np.arange(len(docs)), doc]), kind="stable"))
 
+def _whole(doc_id, who): # the id of the document that an annotator's reading, or one ratio's copy of it, is of
+    without_ratio = doc_id.rsplit("_ratio_", 1)[0]
+    reading = doc_id if doc_id.endswith(f"__{who}") else without_ratio
+    return reading.removesuffix(f"__{who}") if reading.endswith(f"__{who}") else doc_id
+
 def same_document(
     docs:AnnotatedDocs, # documents, or single annotators' readings of them
 )->np.ndarray: # (n_docs,) whole numbers from 0; rows that are readings of one document have the same
     "Which document each row is a reading of: readings of one document are not independent, so they are drawn together"
     who = docs.annotator or (None,)*len(docs)
-    whole = [i if w is None else i.removesuffix(f"__{w}") for i, w in zip(docs.ids, who)]
+    whole = [i if w is None else _whole(i, w) for i, w in zip(docs.ids, who)]
     return pd.factorize(np.array(whole, dtype=object))[0]
 
 def at_least(
