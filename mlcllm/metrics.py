@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from scipy.sparse import csr_array
 from scipy.special import entr, rel_entr, xlogy
 from scipy.stats import rankdata
-from statsmodels.stats.multitest import multipletests
 
 from .data import AnnotatedDocs, LabelDist, check_choice, check_number, same_document
 
@@ -488,6 +487,11 @@ def _by_document(d, of): # (n_pairs, n_rows) -> (n_pairs, n_documents) sums over
     known = ~np.isnan(d) @ rows
     return np.where(known > 0, np.nan_to_num(d) @ rows, np.nan)
 
+def _holm(p): # adjusted p (n_pairs,): the smallest times n, the next times n - 1, …, never falling
+    order = np.argsort(p, kind="stable")
+    rising = np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1))
+    return np.minimum(rising, 1)[np.argsort(order, kind="stable")]
+
 def _comparable(metric, values, methods): # differences of all pairs (n_pairs, n_docs), and the pairs
     pairs = np.array(list(combinations(range(len(values)), 2)))
     d = values[pairs[:,0]] - values[pairs[:,1]]
@@ -522,7 +526,7 @@ def compare(
     lo, hi = _interval(draws.T)
     against = b.against if METRICS[metric].against=="soft" else METRICS[metric].against
     return pd.DataFrame(dict(metric=metric, method=[b.methods[i] for i in pairs[:,0]], other=[b.methods[j] for j in pairs[:,1]], difference=draws[0], lo=lo, hi=hi,
-                             p=p, p_adjusted=multipletests(p, method="holm")[1], n_docs=(~np.isnan(d)).sum(1), against=against))
+                             p=p, p_adjusted=_holm(p), n_docs=(~np.isnan(d)).sum(1), against=against))
 
 # %% ../nbs/01a_metrics.ipynb #a61a13c4
 def plot_reliability(
