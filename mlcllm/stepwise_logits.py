@@ -8,8 +8,8 @@ __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tok
            'first_slot', 'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar',
            'answer_room', 'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader',
            'choose_scoring', 'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels',
-           'answer_scores', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts',
-           'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'answer_scores', 'word_counts', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings',
+           'warn_of_parts', 'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re, warnings
@@ -27,7 +27,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from statsmodels.stats.proportion import proportion_confint
 
-from .data import AnnotatedDocs, LabelSet, check_choice, check_number, same_document
+from .checks import plain_text
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number, copies, same_document
 from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
@@ -536,7 +537,7 @@ def plot_steps(
     for step, name in enumerate(trace.chosen): ax.add_patch(plt.Rectangle((step-.5, trace.names.index(name)-.5), 1, 1, fill=False, ec="tab:orange", lw=2.5, clip_on=False, zorder=3))
     for (label, step), p in np.ndenumerate(trace.probs.T):
         if p >= .005: ax.text(step, label, f"{p:.2f}", ha="center", va="center", size=8, color="white" if p > .55 else "black")
-    ax.set_yticks(range(len(trace.names)), [f"● {n}" if n in gold else n for n in trace.names]); ax.set_xticks([])
+    ax.set_yticks(range(len(trace.names)), [plain_text(f"● {n}" if n in gold else n) for n in trace.names]); ax.set_xticks([])
     ax.set_title("P(label) at each label step", size=9, loc="left")
     _plot_stop(below, trace); _plot_text(side, trace, text, gold)
     return fig
@@ -550,11 +551,10 @@ def _plot_stop(ax, trace):
 
 def _plot_text(ax, trace, text, gold):
     import textwrap
-    plain = lambda s: s.replace("$", r"\$")
     body = "\n".join(textwrap.wrap(text, 38)[:12])
     note = "" if trace.found_step else "\n(no label: first slot forced)"
     ax.axis("off")
-    ax.text(0, 1, plain(f"{body}\n\nanswer: {trace.output.strip()[:80]}{note}\ngold (●): {', '.join(gold) or 'none'}"), va="top", ha="left", size=8.5, wrap=True)
+    ax.text(0, 1, plain_text(f"{body}\n\nanswer: {trace.output.strip()[:80]}{note}\ngold (●): {', '.join(gold) or 'none'}"), va="top", ha="left", size=8.5, wrap=True)
 
 # %% ../nbs/01_stepwise_logits.ipynb #296d009e
 def step_summary(
@@ -634,13 +634,22 @@ def answer_scores(
     return pd.DataFrame([(k, v[0], *interval(v)) for k,v in values.items()], columns=["metric","value","lo","hi"])
 
 # %% ../nbs/01_stepwise_logits.ipynb #686f4e2d
+def word_counts(
+    texts, # to learn the words from
+    min_df:int=1, # in so many texts a word must stand
+)->TfidfVectorizer: # fitted
+    "TF-IDF of words and pairs; where no word of two letters is left, of everything between blanks, in however few texts"
+    how = dict(ngram_range=(1,2), sublinear_tf=True)
+    try: return TfidfVectorizer(min_df=min_df, **how).fit(texts)
+    except ValueError: return TfidfVectorizer(token_pattern=r"\S+", **how).fit(texts)
+
 def tfidf_probs(
     train:AnnotatedDocs, # labelled documents
     docs:AnnotatedDocs, # documents to estimate
 )->tuple: # probabilities of the training documents from cross-validation (n_train, n_labels), and of the documents (n_docs, n_labels)
     "TF-IDF and a logistic regression per label"
-    words = TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
-    x, y = words.fit_transform(train.texts), train.gold > 0
+    words = word_counts(train.texts, 2 if len(train) > 1000 else 1)
+    x, y = words.transform(train.texts), train.gold > 0
     held, probs = np.zeros(y.shape), np.zeros((len(docs), y.shape[1]))
     for k in np.flatnonzero((y.sum(0) > 2) & ((~y).sum(0) > 2)): # a label with too few examples is never answered
         model = LogisticRegression(C=5., max_iter=1000)
@@ -668,7 +677,10 @@ def score_table(
     "The answers' scores beside those of the baselines"
     methods = {"hard": np.stack([docs.labels.encode(t.predicted) for t in traces])}
     if docs.labels.allows_none: methods["always_none"] = np.zeros_like(docs.gold)
-    if demos is not None: methods |= dict(most_frequent=np.eye(len(docs.labels))[[int(demos.gold.sum(0).argmax())]*len(docs)], tfidf=tfidf_answers(demos, docs))
+    if demos is not None: demos = demos.take(np.flatnonzero(~copies(demos, docs)))       # nothing is learnt from a scored text
+    if demos is not None and len(demos):
+        most = int(demos.gold.sum(0).argmax())
+        methods |= dict(most_frequent=np.eye(len(docs.labels))[[most]*len(docs)], tfidf=tfidf_answers(demos, docs))
     of = same_document(docs)
     tables = [answer_scores(docs.gold, p, seed=seed, of=of).assign(method=m) for m,p in methods.items()]
     shares = dict(well_formed_share=[t.well_formed for t in traces], read_in_part_share=[t.read=="in_part" for t in traces])
@@ -749,7 +761,7 @@ def plot_scores(
             if n not in g.index: continue
             r = g.loc[n]; colour = "tab:orange" if n in ("small", "tiny") else ".35"
             ax.plot([r.lo, r.hi], [y, y], color=colour, lw=2.5, alpha=.5); ax.plot(r.value, y, "o" if colour!=".35" else "s", color=colour); ax.text(min(r.hi+.02, .9), y, f"{r.value:.2f}", va="center", size=8)
-        ax.set(yticks=range(len(names)), yticklabels=names[::-1], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})", size=9)
+        ax.set(yticks=range(len(names)), yticklabels=[plain_text(name) for name in names[::-1]], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(plain_text(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})"), size=9)
         ax.spines[["top","right"]].set_visible(False)
     return axes
 
