@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'EXTRA_METHODS', 'SET_TREES', 'SET_METRICS', 'Method', 'parse_method',
            'choose_methods', 'served_methods', 'Estimates', 'label_orders', 'estimate', 'prompts_per_doc', 'forecast',
-           'Estimator', 'text_docs', 'dists_table', 'with_people', 'read_dists', 'join_dists', 'dist_hash', 'take_over',
-           'check_weights', 'check_prompts', 'stored_traces', 'calibrate_dists', 'threshold_scores']
+           'Estimator', 'text_docs', 'dists_table', 'with_people', 'read_dists', 'stored_estimates', 'join_dists',
+           'dist_hash', 'take_over', 'check_weights', 'check_prompts', 'stored_traces', 'calibrate_dists',
+           'threshold_scores', 'thresholds_table', 'unread_rule', 'reading']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
 import hashlib, json, re, warnings
@@ -108,7 +109,7 @@ def served_methods(
 class Estimates:
     "What some methods say of some documents, and what it cost to ask"
     dists: list         # a LabelDist a method
-    costs: pd.DataFrame # method, prompts, tokens_in, tokens_forwarded, covered (set_marginals: probability of the lists found), off_grammar (set_marginals_global: of everything else): sums over the documents
+    costs: pd.DataFrame # method, prompts, tokens_in, tokens_forwarded, covered (set_marginals: probability of the lists found), unread (answers that named no label), off_grammar (set_marginals_global: probability of what is no list): sums over the documents
 
 def _costing(engine, ask, *args): # what ask gives, and how the engine's counters grew
     before = dict(engine.stats); found = ask(*args)
@@ -135,10 +136,13 @@ def _alone(engine, docs, demos, asking): # (n_docs, n)
     return unary_matrix(questions, answer_probs(engine, questions), docs.labels)
 
 # %% ../nbs/02_alignment.ipynb #6e26bb0f
+_NOTHING = pd.Series(dict(prompts=0, tokens_in=0, tokens_forwarded=0)) # what answers cost that were there already
+
 def _ask_once(engine, docs, demos, wanted, asking, mass, traces): # (base, log_odds) -> LabelDist and its cost, under one label order
     bases, found, labels, ids = {b for b,_ in wanted}, {}, docs.labels, docs.ids
     if steps := [b for b in STEP_METHODS if b in bases]:
-        answers, cost = (traces, None) if traces is not None else _costing(engine, _traces, engine, docs, demos, asking)
+        answers, cost = (traces, _NOTHING) if traces is not None else _costing(engine, _traces, engine, docs, demos, asking)
+        cost = pd.concat([cost, pd.Series(dict(unread=sum(not t.found_step for t in answers)))])
         found |= {(b, False): (dist_from_traces(answers, labels, b), cost) for b in steps}
     for base in (b for b in SET_TREES if b in bases):
         sets, cost = _costing(engine, _sets, engine, docs, demos, asking, mass, base)
@@ -187,14 +191,17 @@ def estimate(
         if not n: found[0] = [_ask_once(engine, docs, demos, wanted, asking, mass, traces)]
         else: found[n] = [_ask_once(engine, _in_order(docs, o), _in_order(demos, o), wanted, replace(asking, label_order="file"), mass, None) for o in label_orders(docs.labels, n, asking.seed)]
     done = {m.asked: _mean([f[m.base, m.log_odds] for f in found[_orders(m)]], docs.labels, m.asked) for m in chosen}
-    return Estimates([d for d,_ in done.values()], pd.DataFrame([c for _,c in done.values()]).assign(method=list(done)).reset_index(drop=True).reindex(columns=["method", "prompts", "tokens_in", "tokens_forwarded", "covered", *(["off_grammar"] if "set_marginals_global" in {m.base for m in chosen} else [])]))
+    table = pd.DataFrame([c for _,c in done.values()]).assign(method=list(done)).reset_index(drop=True)
+    columns = ["method", "prompts", "tokens_in", "tokens_forwarded", "covered", "unread"] + ["off_grammar"]*("off_grammar" in table)
+    return Estimates([d for d,_ in done.values()], table.reindex(columns=columns))
 
 def _orders(m): return m.orders if m.base!="unary" else 0 # a question about one label lists no labels
 
 def _mean(parts, labels, name): # estimates under several label orders and their costs -> their mean and the sum
-    dists, costs = [d for d,_ in parts], [c for _,c in parts if c is not None]
-    cost = pd.DataFrame(costs or [dict(prompts=0, tokens_in=0, tokens_forwarded=0)]).sum()       # nothing for answers that were there already
-    for share in {"covered", "off_grammar"} & set(cost.index): cost[share] /= len(costs)
+    dists, costs = [d for d,_ in parts], [c for _,c in parts]
+    cost = pd.DataFrame(costs).sum()
+    for share in ("covered", "unread", "off_grammar"):
+        if share in cost: cost[share] /= len(costs)
     return replace(dists[0], labels=labels, probs=np.mean([d.probs for d in dists], 0), method=name), cost
 
 # %% ../nbs/02_alignment.ipynb #ae657e14
@@ -325,8 +332,25 @@ def read_dists(
         return LabelDist(part.pivot(index="doc_id", columns="label", values="prob").loc[list(docs.ids), list(docs.labels.names)].to_numpy(), docs.labels, docs.ids, method, not docs.labels.multi and method!="hard")
     return [one(m, part) for m, part in rows.groupby("method", sort=False)]
 
+
+def stored_estimates(
+    folder, # of a finished run of 02 or 04
+    multi:bool=None, # several labels at once? None: unless every document has exactly one label, and none is no answer
+)->tuple: # its LabelDists, and the documents as far as they are stored: no texts, and the votes' shares as one vote each
+    "Everything that a run's scores can be computed from again"
+    rows, names = read_table(folder, "dists"), tuple(read_record(folder)["labels"])
+    names, allows_none = tuple(n for n in names if n!="none"), "none" in names
+    ids = tuple(dict.fromkeys(rows.doc_id))
+    def table(method): return rows[rows.method==method].pivot(index="doc_id", columns="label", values="prob").loc[list(ids), list(names)].to_numpy()
+    gold = table("gold")
+    if multi is None: multi = allows_none or not (gold.sum(1)==1).all()
+    votes = table("human") if (rows.method=="human").any() else gold[:0]
+    known = np.flatnonzero(~np.isnan(votes).any(1))
+    docs = AnnotatedDocs("stored", "test", LabelSet(names, allows_none, multi), ids, ids, gold.astype(np.float32), votes[known], known, np.full(len(known), "all"))
+    return read_dists(rows[~rows.method.isin(("human", "gold"))], docs), docs
+
 # %% ../nbs/02_alignment.ipynb #b321f725
-_NOT_JOINED = ("human", "gold", "constant", "prior", "uniform", "annotator", "resampled") # in every file
+_NOT_JOINED = ("human", "gold", "constant", "prior", "prior_scored", "uniform", "annotator", "resampled", "true_shares", "another_panel") # in every file
 
 def _check_estimates(rows, path): # a null would be left out of every group, and of every mean, without a word
     for column in ("doc_id", "method", "label"):
@@ -357,7 +381,7 @@ def join_dists(
         if not pd.api.types.is_numeric_dtype(rows.prob) or pd.api.types.is_bool_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
         rows = rows.reset_index(drop=True)
         _check_estimates(rows, path)
-        rows = rows[~rows.method.isin(_NOT_JOINED)]
+        rows = _joinable(rows)
         if not rows.doc_id.isin(docs.ids).any(): raise ValueError(f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, such as {docs.ids[0]!r}; it holds {', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}")
         _check_probs(rows[rows.doc_id.isin(docs.ids)], path)
         try: found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
@@ -373,6 +397,11 @@ def dist_hash(
     about = json.dumps([dist.method, dist.ids, dist.labels.names])
     values = np.ascontiguousarray(dist.probs, dtype=np.float64)
     return hashlib.sha256(about.encode() + values.tobytes()).hexdigest()
+
+
+def _joinable(rows): # not what is in every file, nor the words counted beside an encoder in a run of 04
+    beside = rows.method.astype(str).str.startswith("demux").any()
+    return rows[~rows.method.isin((*_NOT_JOINED, "tfidf") if beside else _NOT_JOINED)]
 
 # %% ../nbs/02_alignment.ipynb #a32731fa
 _OF_TRACES = ("dataset", "data_dir", "options", "split", "demo_split", "test_ids", "n_docs", "model", "backend", "backend_options", "quantization", "dtype", *(f.name for f in fields(Asking)))
@@ -450,3 +479,39 @@ def threshold_scores(
             t = fit_thresholds(on_dev[d.method], dev, "macro_f1" if kind=="per_label" else "example_f1", kind=="per_label"); fitted.append(t)
             rows.append(score([d], docs, SET_METRICS, seed=seed, threshold=t.values).assign(method=f"{d.method}+{kind}"))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(), fitted
+
+
+def thresholds_table(
+    fitted:list, # of Thresholds, from `threshold_scores`
+    kinds:list, # global, per_label or both, as there
+)->pd.DataFrame: # method, label, threshold
+    "Thresholds as rows: with them and the estimates the scores of label sets can be computed again"
+    rows = []
+    for t, kind in zip(fitted, np.repeat(kinds, len(fitted)//max(len(kinds), 1))):
+        values = np.broadcast_to(t.values, len(t.labels))
+        rows += [(f"{t.method}+{kind}", label, v) for label, v in zip(t.labels, values)]
+    return pd.DataFrame(rows, columns=["method", "label", "threshold"])
+
+# %% ../nbs/02_alignment.ipynb #7c497671
+def unread_rule(
+    labels:LabelSet, # the task's labels
+)->str: # a sentence
+    "How an answer without a label counts"
+    hard = "for no label at all, as if the answer were \"none\"" if labels.allows_none else "for no label at all, which is never right"
+    return f"In hard they count {hard}; the other methods that read answers take the values at the first label slot, with the format's opening forced."
+
+def reading(
+    scores:pd.DataFrame, # of a run, against all votes
+    methods:list, # names of its methods
+)->str: # two or three sentences
+    "What the scores of a run say about estimates that know nothing of the text"
+    table = scores[scores.label.isna()].pivot(index="method", columns="metric", values="value")
+    own = table.loc[[m for m in methods if m in table.index]]
+    said = []
+    for metric, name in (("brier", "Brier score"), ("l1", "L1")):
+        best, constant = own[metric].idxmin(), table.loc["constant", metric]
+        ahead = int((own[metric] < constant).sum())
+        said.append(f"By {name} {ahead} of {len(own)} methods come nearer to people than one constant for all labels ({constant:.2f}); the nearest is `{best}` ({own[metric].min():.2f}).")
+    two = table.brier[["prior", "prior_scored"]]
+    said.append(f"The prior of other documents has a Brier score of {two.iloc[0]:.3f}, that of the scored documents themselves {two.iloc[1]:.3f}.")
+    return " ".join(said)

@@ -138,7 +138,7 @@ def with_published(
     return pd.concat(blocks, axis=1)
 
 # %% ../nbs/01e_comparisons.ipynb #5a4186fc
-REFERENCES = ("constant", "prior", "uniform", "annotator", "resampled")
+REFERENCES = ("constant", "prior", "prior_scored", "uniform", "annotator", "resampled", "true_shares", "another_panel")
 
 def _asked(method): # the name of what the model is asked: a calibration asks nothing more
     asked, _, how = method.rpartition("+")
