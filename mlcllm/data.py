@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLUSTERS', 'HATE_LABELS', 'TARGETS', 'ANNOTATORS', 'DATASETS', 'SPLITS', 'LabelSet', 'LabelDist', 'AnnotatedDocs',
            'load_goemotions', 'load_semeval', 'load_hatexplain', 'load_hatexplain_targets', 'load_demo',
-           'split_annotators', 'at_least', 'text_key', 'copies', 'leave_out', 'load_docs', 'NoRows', 'cohen_kappa',
-           'annotation_stats', 'plot_labels', 'plot_agreement']
+           'split_annotators', 'same_document', 'at_least', 'text_key', 'copies', 'leave_out', 'load_docs', 'NoRows',
+           'cohen_kappa', 'annotation_stats', 'plot_labels', 'plot_agreement']
 
 # %% ../nbs/00_data.ipynb #4e7eb7b6
 import html, json, warnings
@@ -411,6 +411,19 @@ def split_annotators(
     if not keep_aggregate: return single
     both = replace(_join([replace(docs, annotator=(None,)*len(docs)), single]), split=docs.split)
     return both.take(np.argsort(np.concatenate([np.arange(len(docs)), doc]), kind="stable"))
+
+def _whole(doc_id, who): # the id of the document that an annotator's reading, or one ratio's copy of it, is of
+    without_ratio = doc_id.rsplit("_ratio_", 1)[0]
+    reading = doc_id if doc_id.endswith(f"__{who}") else without_ratio
+    return reading.removesuffix(f"__{who}") if reading.endswith(f"__{who}") else doc_id
+
+def same_document(
+    docs:AnnotatedDocs, # documents, or single annotators' readings of them
+)->np.ndarray: # (n_docs,) whole numbers from 0; rows that are readings of one document have the same
+    "Which document each row is a reading of: readings of one document are not independent, so they are drawn together"
+    who = docs.annotator or (None,)*len(docs)
+    whole = [i if w is None else _whole(i, w) for i, w in zip(docs.ids, who)]
+    return pd.factorize(np.array(whole, dtype=object))[0]
 
 def at_least(
     docs:AnnotatedDocs, # documents with votes

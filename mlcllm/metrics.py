@@ -20,10 +20,9 @@ from matplotlib.axes import Axes
 from scipy.sparse import csr_array
 from scipy.special import entr, rel_entr, xlogy
 from scipy.stats import rankdata
-from statsmodels.stats.multitest import multipletests
 
 from .checks import plain_text
-from .data import AnnotatedDocs, LabelDist, check_choice, check_number
+from .data import AnnotatedDocs, LabelDist, check_choice, check_number, same_document
 
 # %% ../nbs/01a_metrics.ipynb #0acdf164
 def _checked(what, x): # float64 in [0, 1]; a document with an unknown label is unknown as a whole
@@ -267,10 +266,13 @@ def bootstrap_weights(
     n_docs:int, # documents
     n_boot:int, # draws
     seed:int=0, # of the draws
+    of:np.ndarray=None, # (n_docs,) which document each row is a reading of, from `same_document`; they are drawn together. None: each row is one
 )->np.ndarray: # (1+n_boot, n_docs) how often each document counts; the first row is all ones
     "Bootstrap draws as weights, behind the data as it is"
     check_number("n_boot", n_boot, 0)
-    return np.vstack([np.ones(n_docs), _rng(seed, 0).multinomial(n_docs, np.full(n_docs, 1/n_docs), size=n_boot)])
+    of = np.arange(n_docs) if of is None else np.asarray(of)
+    n = len(np.unique(of))
+    return np.vstack([np.ones(n_docs), _rng(seed, 0).multinomial(n, np.full(n, 1/n), size=n_boot)[:, of]])
 
 def _over(top, bottom, empty=np.nan): return np.where(bottom > 0, top/np.where(bottom > 0, bottom, 1), empty)
 
@@ -492,7 +494,8 @@ def score(
     check_number("n_bins", n_bins, 1)
     group = _check_group(mean_over, docs)
     b = _batch(dists, docs, threshold, eps, positions, similarity, group)
-    wanted, weights = _wanted(metrics, b), bootstrap_weights(len(docs) if group is None else group.max()+1, n_boot, seed)
+    wanted = _wanted(metrics, b)
+    weights = bootstrap_weights(len(docs), n_boot, seed, same_document(docs)) if group is None else bootstrap_weights(group.max()+1, n_boot, seed)
     rows = weights if group is None else weights[:, group]/np.bincount(group)[group]
     families = (_means(b, weights, wanted), _f1s(b, rows, wanted), _rankings(b, rows, wanted),
                 _calibrations(b, rows, wanted, n_bins), _briers(b, rows, wanted, n_bins))
@@ -553,23 +556,99 @@ def plot_by_eps(
 
 # %% ../nbs/01a_metrics.ipynb #51c60713
 def _signs(n_docs, n_perm, seed, block=500): # blocks (n, n_docs) of -1 and 1; every way where there are no more than n_perm
-    if 2**n_docs <= n_perm: yield np.array(list(product((1, -1), repeat=n_docs)), float); return
+    if 2**n_docs <= n_perm:
+        yield np.array(list(product((1, -1), repeat=n_docs)), float)
+        return
     rng = _rng(seed, 1)
-    for start in range(0, n_perm, block): yield rng.integers(0, 2, (min(block, n_perm-start), n_docs), dtype=np.int8)*2. - 1
+    for start in range(0, n_perm, block):
+        yield rng.integers(0, 2, (min(block, n_perm-start), n_docs), dtype=np.int8)*2. - 1
+
+def _hall(sums, squares, cubes, n): # Hall's statistic of n differences, from the sums of their powers
+    mean, square = sums/n, squares/n
+    variance = square - mean**2
+    level = variance <= 1e-9*square                                    # all the same: no skewness
+    variance = np.maximum(variance, 1e-9*square) + (square==0)
+    skew = np.where(level, 0, (cubes/n - 3*mean*square + 2*mean**3)/variance**1.5)
+    w = mean/np.sqrt(variance)
+    return np.sqrt(n)*(w + skew*w**2/3 + skew**2*w**3/27) + skew/(6*np.sqrt(n))
+
+def _reached(seen): return seen - 1e-9*(1 + seen) # what is equal but for rounding is as large
+
+# %% ../nbs/01a_metrics.ipynb #e728e96a
+_FAR, _VERY_FAR = 3., 8. # statistics that few fair flips reach, or none ever will
+_FAR_DRAWS, _FAR_BLOCK = {_FAR: 1000, _VERY_FAR: 200}, 100 # unfair draws, where it is not close and where nobody asks how small; at once
+
+def _tilt(d): # of the signs' odds: their expected sum is the one seen, or nearly the largest, where that is seen
+    wanted = min(d.sum(), .999*np.abs(d).sum())
+    expected = lambda tilt: (d*np.tanh(tilt*d)).sum()
+    low, high = 0., 1.
+    while expected(high) < wanted:
+        high *= 2
+    for _ in range(40):
+        middle = (low+high)/2
+        low, high = (middle, high) if expected(middle) < wanted else (low, middle)
+    return high
+
+def _far_p(d, seen, n, uniform): # two-sided p of differences (n_docs,) whose statistic `seen` is far above 0; uniform: (n_draws, n_docs)
+    tilt, powers, square = _tilt(d), np.stack([d, d**3], 1), (d**2).sum()
+    keep = 1/(1 + np.exp(-2*tilt*d))
+    log_fair = (np.logaddexp(tilt*d, -tilt*d) - log(2)).sum()          # log of the mean of exp(tilt·sum) under fair coins
+    total = np.exp(log_fair - tilt*d.sum())                            # the data themselves
+    for block in np.split(uniform, range(_FAR_BLOCK, len(uniform), _FAR_BLOCK)):
+        sums, cubes = (((block < keep)*2. - 1) @ powers).T
+        total += np.exp(log_fair - tilt*sums[_hall(sums, square, cubes, n) >= _reached(seen)]).sum()
+    return min(1, max(2*total/(len(uniform)+1), np.finfo(float).tiny))
+
+# %% ../nbs/01a_metrics.ipynb #3ac65ca2
+def _fair_p(d, seen, n, n_perm, seed): # p of differences (n_pairs, n_docs) from fair flips
+    square, cube = (d**2).sum(1), (d**3).T
+    as_large = sum((np.abs(_hall(s @ d.T, square, s @ cube, n)) >= _reached(seen)).sum(0) for s in _signs(d.shape[1], n_perm, seed))
+    ways = 2**d.shape[1]
+    return as_large/ways if ways <= n_perm else (as_large+1)/(n_perm+1)
 
 def sign_flip_p(
     differences:np.ndarray, # (n_pairs, n_docs); nan = unknown for one of the two
     n_perm:int=10000, # random ways; fewer documents than log2 of it: all ways
     seed:int=0, # of the ways
-)->np.ndarray: # (n_pairs,) two-sided p
-    "Paired permutation tests of mean differences, all pairs on the same signs"
-    check_number("n_perm", n_perm, 1); d = np.nan_to_num(differences)
-    near = 1e-12*np.abs(d).sum(1)                                      # equal but for rounding
-    seen, n = np.abs(d.sum(1)) - near, d.shape[1]
-    as_large = sum((np.abs(s @ d.T) >= seen).sum(0) for s in _signs(n, n_perm, seed))
-    return as_large/2**n if 2**n <= n_perm else (as_large+1)/(n_perm+1)
+)->np.ndarray: # (n_pairs,) two-sided p, above 0
+    "Paired permutation tests of mean differences with a studentised statistic that allows for skewness"
+    check_number("n_perm", n_perm, 1)
+    x = np.asarray(differences, float)
+    n, d = np.maximum((~np.isnan(x)).sum(1), 1), np.nan_to_num(x)
+    d = d/np.maximum(np.abs(d).max(1, keepdims=True, initial=0), np.finfo(float).tiny) # the scale does not matter; cubes of tiny numbers would
+    seen = _hall(d.sum(1), (d**2).sum(1), (d**3).sum(1), n)
+    far = (np.abs(seen) > _FAR) & (2**d.shape[1] > n_perm)
+    p, size, uniform = np.ones(len(d)), np.abs(seen), _rng(seed, 2).random((max(_FAR_DRAWS.values())*far.any(), d.shape[1]))
+    if not far.all():
+        p[~far] = _fair_p(d[~far], size[~far], n[~far], n_perm, seed)
+    for k in np.flatnonzero(far):
+        n_draws = _FAR_DRAWS[_VERY_FAR if size[k] > _VERY_FAR else _FAR]
+        p[k] = _far_p(np.sign(seen[k])*d[k], size[k], n[k], uniform[:n_draws])
+    return p
 
-# %% ../nbs/01a_metrics.ipynb #3ac65ca2
+# %% ../nbs/01a_metrics.ipynb #9a10e0d4
+def _by_document(d, of): # (n_pairs, n_rows) -> (n_pairs, n_documents) sums over the known rows; nan where none is
+    n_documents = of.max()+1
+    if n_documents==d.shape[1]:
+        return d
+    rows = csr_array((np.ones(len(of)), (np.arange(len(of)), of)), shape=(len(of), n_documents))
+    known = ~np.isnan(d) @ rows
+    return np.where(known > 0, np.nan_to_num(d) @ rows, np.nan)
+
+def _holm(p): # adjusted p (n_pairs,): the smallest times n, the next times n - 1, …, never falling
+    order = np.argsort(p, kind="stable")
+    rising = np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1))
+    return np.minimum(rising, 1)[np.argsort(order, kind="stable")]
+
+def _comparable(metric, values, methods): # differences of all pairs (n_pairs, n_docs), and the pairs
+    pairs = np.array(list(combinations(range(len(values)), 2)))
+    d = values[pairs[:,0]] - values[pairs[:,1]]
+    empty = np.isnan(d).all(1)
+    if empty.any():
+        i, j = pairs[empty.argmax()]
+        raise ValueError(f"{metric}: {methods[i]} and {methods[j]} know no document in common")
+    return d, pairs
+
 def compare(
     dists:list, # of LabelDist, at least two, with the ids and labels of `docs`
     docs:AnnotatedDocs, # the documents
@@ -584,14 +663,18 @@ def compare(
 )->pd.DataFrame: # a row a pair: metric, method, other, difference (method less other), lo, hi, p, p_adjusted, n_docs, against
     "Paired tests between all methods on the documents that both know, with Holm's correction"
     check_choice("metric", metric, METRICS)
-    if not METRICS[metric].per_doc: raise ValueError(f"{metric} is no mean over documents, so pairs of documents cannot be compared; choose one of: {', '.join(_PER_DOC)}")
-    b = _batch(dists, docs, threshold, eps, positions, similarity); values = _PER_DOC[_wanted([metric], b)[0]](b)
-    if len(values) < 2: raise ValueError(f"compare needs at least two methods, got {', '.join(b.methods)} only")
-    pairs = np.array(list(combinations(range(len(values)), 2))); d = values[pairs[:,0]] - values[pairs[:,1]]; n = (~np.isnan(d)).sum(1)
-    if not n.all(): i, j = pairs[(n==0).argmax()]; raise ValueError(f"{metric}: {b.methods[i]} and {b.methods[j]} know no document in common")
-    draws, p = _mean_draws(d, bootstrap_weights(len(docs), n_boot, seed)), sign_flip_p(d, n_perm, seed); lo, hi = _interval(draws.T)
-    return pd.DataFrame(dict(metric=metric, method=[b.methods[i] for i in pairs[:,0]], other=[b.methods[j] for j in pairs[:,1]], difference=draws[0], lo=lo, hi=hi, p=p, p_adjusted=multipletests(p, method="holm")[1],
-                             n_docs=n, against={"soft": b.against}.get(METRICS[metric].against, METRICS[metric].against)))
+    if not METRICS[metric].per_doc:
+        raise ValueError(f"{metric} is no mean over documents, so pairs of documents cannot be compared; choose one of: {', '.join(_PER_DOC)}")
+    b, of = _batch(dists, docs, threshold, eps, positions, similarity), same_document(docs)
+    if len(b.methods) < 2:
+        raise ValueError(f"compare needs at least two methods, got {', '.join(b.methods)} only")
+    d, pairs = _comparable(metric, _PER_DOC[_wanted([metric], b)[0]](b), b.methods)
+    draws = _mean_draws(d, bootstrap_weights(len(docs), n_boot, seed, of))
+    p = sign_flip_p(_by_document(d, of), n_perm, seed)
+    lo, hi = _interval(draws.T)
+    against = b.against if METRICS[metric].against=="soft" else METRICS[metric].against
+    return pd.DataFrame(dict(metric=metric, method=[b.methods[i] for i in pairs[:,0]], other=[b.methods[j] for j in pairs[:,1]], difference=draws[0], lo=lo, hi=hi,
+                             p=p, p_adjusted=_holm(p), n_docs=(~np.isnan(d)).sum(1), against=against))
 
 # %% ../nbs/01a_metrics.ipynb #a61a13c4
 def plot_reliability(

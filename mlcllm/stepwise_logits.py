@@ -25,9 +25,10 @@ from matplotlib.axes import Axes
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
+from statsmodels.stats.proportion import proportion_confint
 
 from .checks import plain_text
-from .data import AnnotatedDocs, LabelSet, check_choice, check_number, copies
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number, copies, same_document
 from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
@@ -617,13 +618,18 @@ def answer_scores(
     predicted:np.ndarray, # (n_docs, n_labels) 0/1
     n_boot:int=1000, # bootstrap resamples; 0: no interval
     seed:int=0, # of the resampling
+    of:np.ndarray=None, # (n_docs,) which document each row is a reading of (`same_document`); they are drawn together. None: each row is one
 )->pd.DataFrame: # metric, value, lo, hi (95 % interval over documents)
     "Micro-F1, example-F1 and share of multi-label answers"
     g, p = np.asarray(gold) > 0, np.asarray(predicted) > 0
     tp, n = (g & p).sum(1), g.sum(1) + p.sum(1)
     example = np.where(n > 0, 2*tp/np.maximum(n, 1), 1.)
-    weights = np.vstack([np.ones(len(g)), np.random.default_rng(seed).multinomial(len(g), np.full(len(g), 1/len(g)), size=n_boot)])
-    values = {"micro_f1": 2*(weights@tp)/np.maximum(weights@n, 1), "example_f1": weights@example/len(g), "multilabel_share": weights@(p.sum(1) > 1)/len(g)}
+    of = np.arange(len(g)) if of is None else np.asarray(of)
+    n_drawn = len(np.unique(of))
+    drawn = np.random.default_rng(seed).multinomial(n_drawn, np.full(n_drawn, 1/n_drawn), size=n_boot)
+    weights = np.vstack([np.ones(len(g)), drawn[:, of]])
+    total = weights.sum(1)
+    values = {"micro_f1": 2*(weights@tp)/np.maximum(weights@n, 1), "example_f1": weights@example/total, "multilabel_share": weights@(p.sum(1) > 1)/total}
     interval = lambda v: np.quantile(v[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
     return pd.DataFrame([(k, v[0], *interval(v)) for k,v in values.items()], columns=["metric","value","lo","hi"])
 
@@ -675,15 +681,16 @@ def score_table(
     if demos is not None and len(demos):
         most = int(demos.gold.sum(0).argmax())
         methods |= dict(most_frequent=np.eye(len(docs.labels))[[most]*len(docs)], tfidf=tfidf_answers(demos, docs))
-    tables = [answer_scores(docs.gold, p, seed=seed).assign(method=m) for m,p in methods.items()]
+    of = same_document(docs)
+    tables = [answer_scores(docs.gold, p, seed=seed, of=of).assign(method=m) for m,p in methods.items()]
     shares = dict(well_formed_share=[t.well_formed for t in traces], read_in_part_share=[t.read=="in_part" for t in traces])
-    tables.append(pd.DataFrame([dict(metric=k, method="hard") | _share(v) for k,v in shares.items()]))
+    tables.append(pd.DataFrame([dict(metric=k, method="hard") | _share(v, of) for k,v in shares.items()]))
     return pd.concat(tables).assign(label=None, n_docs=len(docs))[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
 
-def _share(values): # of true ones, with a 95 % interval
-    p = float(np.mean(values))
-    half = 1.96*np.sqrt(p*(1-p)/len(values))
-    return dict(value=p, lo=max(0, p-half), hi=min(1, p+half))
+def _share(values, of): # of true ones, with a 95 % interval (Wilson) over documents
+    p, n = float(np.mean(values)), len(np.unique(of))
+    lo, hi = proportion_confint(p*n, n, method="wilson")
+    return dict(value=p, lo=max(0, lo), hi=min(1, hi))
 
 # %% ../nbs/01_stepwise_logits.ipynb #02376340
 def count_readings(
@@ -716,7 +723,10 @@ def sweep_scores(
 )->pd.DataFrame: # method (hard+ratio0.4), metric, label, value, lo, hi, n_docs
     "Scores of the answers for each ratio of a sweep"
     n, answers = len(docs)//len(ratios), np.stack([docs.labels.encode(t.predicted) for t in traces])
-    parts = [answer_scores(docs.gold[j*n:(j+1)*n], answers[j*n:(j+1)*n], seed=seed).assign(method=f"hard+ratio{r:g}") for j,r in enumerate(ratios)]
+    of, parts = same_document(docs), []
+    for j, r in enumerate(ratios):
+        rows = slice(j*n, (j+1)*n)
+        parts.append(answer_scores(docs.gold[rows], answers[rows], seed=seed, of=pd.factorize(of[rows])[0]).assign(method=f"hard+ratio{r:g}"))
     return pd.concat(parts).assign(label=None, n_docs=n)[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
 
 def plot_sweep(

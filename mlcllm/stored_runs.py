@@ -207,7 +207,7 @@ _COLUMNS = { # of each kind of table, by the beginning of its name; the others a
     "steps": ("doc_id", "step", "token_index", "chosen", "is_last", "logits", "logsumexp", "continue_logit", "stop_logit"),
     "dists": ("doc_id", "method", "label", "prob"),
     "scores": ("method", "metric", "label", "against", "truth", "target", "layer", "position", *_INTERVAL),
-    "costs": ("method", "prompts", "tokens_in", "tokens_forwarded", "covered", "unread"),
+    "costs": ("method", "prompts", "tokens_in", "tokens_forwarded", "covered", "unread", "off_grammar"),
     "thresholds": ("method", "label", "threshold"),
     "pairs": ("metric", "method", "other", "against", "difference", "lo", "hi", "p", "p_adjusted", "n_docs"),
     "attention": ("part", "per_token", "lo", "hi", "share", "tokens"), "counts": ("method", "metric", *_INTERVAL),
@@ -241,7 +241,8 @@ def _fixed_words(name): # of a parameter; None: not known
 
 @lru_cache(1)
 def _method_words(): # of which names of methods and calibrations are made
-    words = (*import_module("mlcllm.alignment").METHODS, *import_module("mlcllm.calibration").CALIBRATIONS)
+    alignment = import_module("mlcllm.alignment")
+    words = (*alignment.METHODS, *alignment.EXTRA_METHODS, *import_module("mlcllm.calibration").CALIBRATIONS)
     return (*words, "logodds", "global", "per_label", "paper")
 
 def _public_names(name, value): # a word, or several joined by "," and "+"
