@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
+from .checks import plain_text
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
 from .runs import atomic_write
 from .metrics import plot_reliability, score, to_labels
@@ -215,7 +216,7 @@ def plot_calibration(
     if calibrator.multi: # in a single-label task a label's estimate depends on the others', and there is no curve
         p = np.linspace(.002, .998, 200); every = _bend(np.tile(p[:,None], len(calibrator.labels)), calibrator)
         axes[0].plot(p, every if "per_label" in calibrator.how else every[:,0], color="black", lw=1, alpha=.7)
-    axes[0].set_title(dist.method.replace("_", " "), size=9); axes[1].set_title(f"+ {calibrator.how.replace('_', ' ')}, fitted to {len(calibrator.ids):,} other documents", size=9)
+    axes[0].set_title(plain_text(dist.method.replace("_", " ")), size=9); axes[1].set_title(f"+ {calibrator.how.replace('_', ' ')}, fitted to {len(calibrator.ids):,} other documents", size=9)
     return axes
 
 def plot_threshold(

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from .checks import legend_text, plain_text
 from .data import AnnotatedDocs, LabelDist, check_choice, check_number
 from .metrics import METRICS, _batch, _interval, _mean_draws, _over, _span, bootstrap_weights
 
@@ -187,7 +188,7 @@ def _place_names(ax, x, y, names, lines): # each beside its dot, off dots and ot
     thin = [Bbox([np.min(ends, 0)-1, np.max(ends, 0)+1]) for ends in map(ax.transData.transform, lines)]
     gap = lambda b, d: np.hypot(*np.maximum(np.maximum(b.min-d, d-b.max), 0))                  # from a box to a dot
     for dot, xy, name in zip(dots, zip(x, y), names):
-        text = ax.annotate(name, xy, (0, 0), textcoords="offset points", size=7.5, zorder=5); text.set_in_layout(False)
+        text = ax.annotate(plain_text(name), xy, (0, 0), textcoords="offset points", size=7.5, zorder=5); text.set_in_layout(False)
         def cost(at):
             b = _move(text, at); out = b.x0 < frame.x0 or b.x1 > frame.x1 or b.y0 < frame.y0 or b.y1 > frame.y1
             astray = any(gap(b, d) < gap(b, dot) + 4 for d in dots if d is not dot and (d!=dot).any())    # nearer to another dot than to its own
@@ -204,7 +205,7 @@ def _pushed(y, gap): # the same heights, moved up until they lie `gap` apart
 def _name_lines(ax, heights, names): # at the right edge
     ax.figure.canvas.figure.draw_without_rendering()
     pixels = ax.transData.transform(np.column_stack([np.full(len(heights), ax.get_xlim()[1]), heights]))[:,1]; at = _pushed(pixels, 9*ax.figure.dpi/72)
-    for name, h, move in zip(names, heights, (at-pixels)*72/ax.figure.dpi): ax.annotate(name, (1, h), (4, move), xycoords=ax.get_yaxis_transform(), textcoords="offset points", size=7.5, va="center", annotation_clip=False)
+    for name, h, move in zip(names, heights, (at-pixels)*72/ax.figure.dpi): ax.annotate(plain_text(name), (1, h), (4, move), xycoords=ax.get_yaxis_transform(), textcoords="offset points", size=7.5, va="center", annotation_clip=False)
 
 def _plain_ticks(axis): # of a logarithmic axis: 100, 1,000; within two decades 10, 20, 50; within one more of them
     lo, hi = axis.get_view_interval(); axis.set_major_locator(LogLocator(subs=(1,) if hi > 100*lo else (1, 2, 5) if hi > 10*lo else (1, 1.5, 2, 3, 4, 5, 7)))
@@ -325,8 +326,8 @@ def plot_label_bars(
     for k, (ax, m) in enumerate(zip(axes, methods), 1):
         ax.barh(y, mean[0, order], height=.75, color=".82"); ax.hlines(y-.22, lo[0, order], hi[0, order], color=".45", lw=1.2)
         ax.hlines(y, lo[k, order], hi[k, order], color="black", lw=1.2); ax.plot(mean[k, order], y, "o", color="tab:orange", mec="black", mew=.7, ms=4.5, clip_on=False, zorder=3)
-        ax.set(ylim=(len(y)-.4, -.6), xlim=(0, right)); ax.set_title(fill(m.replace("_", " "), 18), size=8.5); ax.tick_params(labelsize=8); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
-    axes[0].set_yticks(y, [docs.labels.names[l] for l in order]); axes[0].set_xlabel(f"mean (bar: {'votes' if against=='votes' else 'gold labels'})\nn = {n_docs:,}", size=8)
+        ax.set(ylim=(len(y)-.4, -.6), xlim=(0, right)); ax.set_title(plain_text(fill(m.replace("_", " "), 18)), size=8.5); ax.tick_params(labelsize=8); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
+    axes[0].set_yticks(y, [plain_text(docs.labels.names[l]) for l in order]); axes[0].set_xlabel(f"mean (bar: {'votes' if against=='votes' else 'gold labels'})\nn = {n_docs:,}", size=8)
     return axes
 
 # %% ../nbs/01e_comparisons.ipynb #1485c372
@@ -358,7 +359,7 @@ def plot_votes_scatter(
     ax.boxplot([probs[which==k] for k in range(len(x))], positions=x, widths=wide, whis=(5, 95), showfliers=False, manage_ticks=False, boxprops=dict(lw=.9), medianprops=dict(color="black"), whiskerprops=dict(lw=.9))
     ax.vlines(x, lo, hi, color="black", lw=2, zorder=4); ax.plot(x, mean, "o", color="tab:orange", mec="black", ms=5, zorder=5, clip_on=False)
     for k, at in enumerate(x): ax.text(at, 1.06, f"{(which==k).sum():,}", ha="center", size=6, rotation=45 if len(x) > 6 else 0)
-    ax.set(xlabel=f"share of {'votes' if b.against=='votes' else 'gold labels'}", ylabel="probability", xlim=(-.1, 1.1), ylim=(-.04, 1.04)); ax.set_title(dist.method.replace("_", " "), size=9, pad=18 if len(x) > 6 else 14)
+    ax.set(xlabel=f"share of {'votes' if b.against=='votes' else 'gold labels'}", ylabel="probability", xlim=(-.1, 1.1), ylim=(-.04, 1.04)); ax.set_title(plain_text(dist.method.replace("_", " ")), size=9, pad=18 if len(x) > 6 else 14)
     ax.spines[["top","right"]].set_visible(False)
     return ax
 
@@ -436,7 +437,7 @@ def plot_outcome_pairs(
     for m, shift, colour, marker, name in (("binary", -.14, "tab:orange", "o", "probabilities"), ("binary_outcome", .14, "white", "s", "outcomes")):
         r = parts[m].loc[groups]; ax.hlines(y+shift, r.lo, r.hi, color=".55", lw=2); ax.plot(r.value, y+shift, marker, color=colour, mec="black", ms=6, label=name, zorder=3)
     ahead = int((_losses(parts["binary"].loc[groups].value, metric) < _losses(parts["binary_outcome"].loc[groups].value, metric)).sum())
-    ax.set_yticks(y, groups); ax.set(ylim=(len(y)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good"); ax.set_title(f"probabilities ahead in {ahead} of {len(groups)}", size=9)
+    ax.set_yticks(y, [plain_text(g) for g in groups]); ax.set(ylim=(len(y)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good"); ax.set_title(f"probabilities ahead in {ahead} of {len(groups)}", size=9)
     ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False); ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
@@ -458,12 +459,12 @@ def plot_runs(
             for v in here.value[here.method==name].head(1): ax.axvline(v, color=".35", ls=style, lw=1, label="label prior" if name=="prior" else "one person")
         for k, (model, (marker, colour)) in enumerate(styles.items()):
             rows = here[here.model==model].set_index("method").reindex(methods); y = np.arange(len(methods)) + .26*(k - (len(models)-1)/2)
-            ax.hlines(y, rows.lo, rows.hi, color=".6", lw=1.5); ax.plot(rows.value, y, marker, color=colour, mec="black", ms=4.5, label=model)
+            ax.hlines(y, rows.lo, rows.hi, color=".6", lw=1.5); ax.plot(rows.value, y, marker, color=colour, mec="black", ms=4.5, label=legend_text(model))
         values = here[here.method.isin(methods)].value
         if METRICS[metric].best=="low" and values.min() > 0 and values.max() > 4*values.min(): ax.set_xscale("log"); _plain_ticks(ax.xaxis)
-        ax.set(ylim=(len(methods)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good\nn = {_span(here.n_docs)}"); ax.set_title(dataset, size=9)
+        ax.set(ylim=(len(methods)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good\nn = {_span(here.n_docs)}"); ax.set_title(plain_text(dataset), size=9)
         ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.grid(axis="y", color=".93"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
-    axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])
+    axes[0].set_yticks(range(len(methods)), [plain_text(m.replace("_", " ")) for m in methods])
     marks = {name: mark for ax in axes for mark, name in zip(*ax.get_legend_handles_labels())}
     axes[-1].legend(marks.values(), marks, frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, .5))
     return axes

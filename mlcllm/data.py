@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from matplotlib.axes import Axes
 
 import mlcllm
-from .checks import check_choice, check_number, note_parameters, read_parameters
+from .checks import check_choice, check_number, note_parameters, plain_text, read_parameters
 from .columns import check_string, existing_path, name_cell, read_csv, read_json_lines, read_text, text_cell
 
 # %% ../nbs/00_data.ipynb #66e487b3
@@ -544,7 +544,7 @@ def plot_labels(
     order = np.argsort(docs.gold.mean(0)); y = np.arange(len(order))
     ax.barh(y, docs.gold.mean(0)[order], color=".7", label="gold")
     if docs.has_votes: ax.plot(np.nanmean(docs.human().probs, 0)[order], y, "o", color="tab:orange", label="votes")
-    ax.set_yticks(y, [docs.labels.names[k] for k in order]); ax.set_xlabel("share of documents (gold), of votes"); ax.legend(frameon=False); ax.spines[["top","right"]].set_visible(False)
+    ax.set_yticks(y, [plain_text(docs.labels.names[k]) for k in order]); ax.set_xlabel("share of documents (gold), of votes"); ax.legend(frameon=False); ax.spines[["top","right"]].set_visible(False)
     return ax
 
 def plot_agreement(

@@ -8,9 +8,10 @@ __all__ = ['GREY', 'ORANGE', 'BLUE', 'PALE', 'TRAINED', 'CLAIMS', 'MEASURES', 'P
            'traced_runs', 'load_traced', 'traces_of', 'run_command', 'verdict', 'step_claims', 'run_claims', 'say',
            'Measure', 'plot_steps_wall', 'plot_first_ranks', 'position_table', 'plot_lines', 'plot_positions',
            'sweep_table', 'ratio_effect', 'plot_sweeps', 'probe_table', 'plot_probe_wall', 'plot_later_ranks',
-           'alignment_scores', 'methods_table', 'tuned_table', 'plot_tuned', 'text_of', 'votes_table', 'never_table',
-           'attention_means', 'order_table', 'plot_slopes', 'dists_of', 'plot_votes_wall', 'plot_label_reliability',
-           'cost_table', 'plot_costs', 'scale_table', 'plot_scale', 'claims_table', 'plot_claims']
+           'alignment_scores', 'methods_table', 'outcome_pairs', 'tuned_table', 'plot_tuned', 'text_of', 'votes_table',
+           'never_table', 'attention_means', 'order_table', 'plot_slopes', 'dists_of', 'plot_votes_wall',
+           'plot_label_reliability', 'cost_table', 'plot_costs', 'scale_table', 'plot_scale', 'claims_table',
+           'plot_claims']
 
 # %% ../nbs/05_figures.ipynb #c8f68c1f
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .calibration import CALIBRATIONS
+from .checks import legend_text, plain_text
 from .comparisons import REFERENCES, _plain_ticks, published_scores, published_steps
 from .data import LabelSet, check_choice
 from .metrics import METRICS, reliability
@@ -67,10 +69,11 @@ def panels(
     width:float=2.5, height:float=2.1, # inches of a panel
     sharey=True,
 ): # figure, axes (n_rows, n_columns)
-    "Empty panels with names at the left and above"
+    "Empty panels with names at the left and above; `Missing` where there would be none"
+    if not len(rows) or not len(columns): raise Missing("no run holds what this would show")
     fig, axes = plt.subplots(len(rows), len(columns), figsize=(max(3.4, 1.1 + width*len(columns)), .7 + height*len(rows)), sharey=sharey, squeeze=False, layout="constrained")
-    for ax, name in zip(axes[0], columns): ax.set_title(name, size=9)
-    for line, name in zip(axes, rows): line[-1].annotate(name, (1.02, .5), xycoords="axes fraction", rotation=-90, va="center", size=9)
+    for ax, name in zip(axes[0], columns): ax.set_title(plain_text(name), size=9)
+    for line, name in zip(axes, rows): line[-1].annotate(plain_text(name), (1.02, .5), xycoords="axes fraction", rotation=-90, va="center", size=9)
     for ax in axes.ravel(): ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=7)
     return fig, axes
 
@@ -80,7 +83,7 @@ def no_run(
 )->Axes:
     "Draw a panel as missing"
     ax.add_patch(plt.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=".85", hatch="//", lw=0)); ax.set_xticks([])
-    ax.text(.5, .5, why, transform=ax.transAxes, ha="center", va="center", size=8, color=".4", bbox=dict(fc="white", ec="none")); return ax
+    ax.text(.5, .5, plain_text(why), transform=ax.transAxes, ha="center", va="center", size=8, color=".4", bbox=dict(fc="white", ec="none")); return ax
 
 def draw_spread(
     ax:Axes,
@@ -302,7 +305,7 @@ def position_table(
 def plot_lines(
     table:pd.DataFrame, # dataset, model, x, value, lo, hi; a row a point
     x:str, # the column below
-    names:Callable=str, # model, its rows -> its name in the legend
+    names:Callable=None, # model, its rows -> its name in the legend; None: the model
     apart:float=0, # how far models stand beside each other
 ): # figure, axes (n_datasets,)
     "A panel a dataset, a line a model, with intervals"
@@ -310,7 +313,7 @@ def plot_lines(
     for ax, dataset in zip(axes[0], datasets):
         for k, model in enumerate(models):
             g = table[(table.dataset==dataset) & (table.model==model)].sort_values(x); at = g[x] + apart*(k-(len(models)-1)/2)
-            ax.errorbar(at, g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black"][k%4], mfc="white" if k%2 else None, capsize=2, ms=4.5, label=names(model, g))
+            ax.errorbar(at, g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black"][k%4], mfc="white" if k%2 else None, capsize=2, ms=4.5, label=legend_text(names(model, g) if names else model))
         ax.legend(frameon=False, fontsize=6.5)
     return fig, axes[0]
 
@@ -436,6 +439,17 @@ def methods_table(
     order = list(dict.fromkeys(zip(both.source, both.model, both.method)))
     return both.pivot_table(index=["source", "model", "method"], columns=["dataset", "metric"], values="text", aggfunc="last", observed=True).reindex(order).fillna("")
 
+def outcome_pairs(
+    scores:pd.DataFrame, # from `alignment_scores`
+    metric:str="nll", # a name in `METRICS`
+)->pd.DataFrame: # rows of those datasets and models that were asked for both
+    "Scores of `binary` and `binary_outcome` side by side (paper, Figure 8)"
+    both = ("binary", "binary_outcome")
+    rows = scores[scores.method.isin(both) & (scores.metric==metric) & scores.value.notna()]
+    found = rows.groupby(["dataset", "model"], sort=False).method.transform("nunique")
+    if not (found==2).any(): raise Missing("no run of 02 with both binary and binary_outcome")
+    return rows[found==2]
+
 TUNED = {"Llama-3.1-8B": "Llama-3.1-8B-Instruct", "Llama-3.1-70B": "Llama-3.3-70B-Instruct", "Llama-2-70b-hf": "Llama-2-70b-chat-hf", "Qwen2.5-7B": "Qwen2.5-7B-Instruct", "Qwen2.5-72B": "Qwen2.5-72B-Instruct"}
 
 def tuned_table(
@@ -457,7 +471,7 @@ def plot_tuned(
     for line, metric in zip(axes, ("example_f1", "nll")):
         for ax, group in zip(line, groups):
             g = table[(table.dataset + "\n" + table.base==group) & (table.metric==metric)].reset_index(drop=True)
-            for k, r in g.iterrows(): ax.plot([0, 1], [r.before, r.after], "o-", color=[GREY, ORANGE, BLUE, "black", ".7", "tab:brown"][k%6], ms=4, label=r.method.replace("_", " ")); ax.vlines([0, 1], [r.before_lo, r.after_lo], [r.before_hi, r.after_hi], color=".7", lw=1.5, zorder=0)
+            for k, r in g.iterrows(): ax.plot([0, 1], [r.before, r.after], "o-", color=[GREY, ORANGE, BLUE, "black", ".7", "tab:brown"][k%6], ms=4, label=legend_text(r.method.replace("_", " "))); ax.vlines([0, 1], [r.before_lo, r.after_lo], [r.before_hi, r.after_hi], color=".7", lw=1.5, zorder=0)
             ax.set(xticks=[0, 1], xlim=(-.3, 1.3)); ax.set_xticklabels(["base", "tuned"], size=7); ax.legend(frameon=False, fontsize=6.5)
         line[0].set_ylabel(METRICS[metric].name, size=8)
     return fig
@@ -534,9 +548,9 @@ def plot_slopes(
         for name, style in (("prior", "--"), ("annotator", ":")):
             for v in scores.value[(scores.dataset==dataset) & (scores.method==name) & (scores.metric==metric)].head(1): ax.axhline(v, color="black", ls=style, lw=.9)
         if METRICS[metric].best=="low" and len(v := s.value[s.dataset==dataset]) and v.min() > 0 and v.max() > 6*v.min(): ax.set_yscale("log"); _plain_ticks(ax.yaxis)
-        ax.set(xticks=range(len(models)), xlim=(-.3, len(models)-.7)); ax.set_xticklabels(models, size=7.5)
+        ax.set(xticks=range(len(models)), xlim=(-.3, len(models)-.7)); ax.set_xticklabels([plain_text(m) for m in models], size=7.5)
     axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    handles = [plt.Line2D([], [], color=plt.cm.tab20(k%20), marker="o", ms=4, label=m.replace("_", " ")) for k,m in enumerate(methods)] + [plt.Line2D([], [], color="black", ls="--", label="label prior"), plt.Line2D([], [], color="black", ls=":", label="one person")]
+    handles = [plt.Line2D([], [], color=plt.cm.tab20(k%20), marker="o", ms=4, label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] + [plt.Line2D([], [], color="black", ls="--", label="label prior"), plt.Line2D([], [], color="black", ls=":", label="one person")]
     fig.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=7)
     return fig
 
@@ -550,8 +564,6 @@ def dists_of(
     if not len(rows): raise Missing(f"no run of 02 on {dataset} with {model}")
     d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method", values="prob").reset_index()
     return d.assign(people=d.human if "human" in d and d.human.notna().any() else d.gold)
-
-STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
 
 STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
 
@@ -575,14 +587,16 @@ def plot_label_reliability(
     methods:tuple=("compare_to_none", "max_over_generations", "unary"), # which, where they were run
 ): # the figure
     "Mean estimate minus mean share of votes, label by label: right of zero a label is overestimated"
-    methods = [m for m in methods if any(m in d for d in dists.values())]; n = max(d.label.nunique() for d in dists.values()); fig, axes = plt.subplots(1, len(dists), figsize=(1 + 2.7*len(dists), .9 + .23*n), squeeze=False, layout="constrained")
+    methods = [m for m in methods if any(m in d for d in dists.values())]
+    if not methods: raise Missing("no run of 02 with one of its methods")
+    n = max(d.label.nunique() for d in dists.values()); fig, axes = plt.subplots(1, len(dists), figsize=(1 + 2.7*len(dists), .9 + .23*n), squeeze=False, layout="constrained")
     for ax, (dataset, d) in zip(axes[0], dists.items()):
         labels = sorted(d.label.unique()); y = np.arange(len(labels)); ax.axvline(0, color="black", lw=.8)
         for k, m in enumerate(methods):
             if m not in d: continue
             rows = [mean_interval((g[m]-g.people).to_numpy(float), g.doc_id.to_numpy()) for _, g in d.groupby("label")]; v, lo, hi = np.array(rows).T; at = y + .24*(k-(len(methods)-1)/2)
-            ax.hlines(at, lo, hi, color=".7", lw=2); ax.plot(v, at, "o", color=[GREY, ORANGE, BLUE][k%3], ms=4, label=m.replace("_", " "))
-        ax.xaxis.set_major_locator(plt.MaxNLocator(4)); ax.set(yticks=y, ylim=(len(y)-.5, -.5)); ax.set_yticklabels(labels, size=7.5); ax.set_title(dataset, size=9); ax.set_xlabel(f"estimate − votes (n = {d.doc_id.nunique():,})", size=8); ax.tick_params(axis="x", labelsize=7); ax.spines[["top", "right"]].set_visible(False)
+            ax.hlines(at, lo, hi, color=".7", lw=2); ax.plot(v, at, "o", color=[GREY, ORANGE, BLUE][k%3], ms=4, label=legend_text(m.replace("_", " ")))
+        ax.xaxis.set_major_locator(plt.MaxNLocator(4)); ax.set(yticks=y, ylim=(len(y)-.5, -.5)); ax.set_yticklabels([plain_text(name) for name in labels], size=7.5); ax.set_title(plain_text(dataset), size=9); ax.set_xlabel(f"estimate − votes (n = {d.doc_id.nunique():,})", size=8); ax.tick_params(axis="x", labelsize=7); ax.spines[["top", "right"]].set_visible(False)
     handles, names = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[1])); fig.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=7.5)
     return fig
 
@@ -608,7 +622,7 @@ def plot_costs(
         for r in table[table.dataset==dataset].itertuples(): ax.vlines(r.tokens, r.lo, r.hi, color=".75", lw=1.5); ax.plot(r.tokens, r.value, marks[models.index(r.model)%5], color=plt.cm.tab20(methods.index(r.method)%20), mec="black", ms=6)
         ax.set_xscale("log"); ax.set_yscale("log"); _plain_ticks(ax.xaxis); _plain_ticks(ax.yaxis); ax.set_xlabel("tokens computed per document", size=8)
     axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    fig.legend(handles=[plt.Line2D([], [], ls="", marker="o", color=plt.cm.tab20(k%20), mec="black", label=m.replace("_", " ")) for k,m in enumerate(methods)] + [plt.Line2D([], [], ls="", marker=marks[k%5], color="white", mec="black", label=m) for k,m in enumerate(models)], loc="outside right upper", frameon=False, fontsize=7)
+    fig.legend(handles=[plt.Line2D([], [], ls="", marker="o", color=plt.cm.tab20(k%20), mec="black", label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] + [plt.Line2D([], [], ls="", marker=marks[k%5], color="white", mec="black", label=legend_text(m)) for k,m in enumerate(models)], loc="outside right upper", frameon=False, fontsize=7)
     return fig
 
 # %% ../nbs/05_figures.ipynb #4d665745
@@ -634,8 +648,8 @@ def plot_scale(
     for ax, name in zip(axes[0], names):
         for k, dataset in enumerate(datasets):
             g = known[(known.dataset==dataset) & (known.statistic==name)].sort_values("size")
-            if len(g): ax.errorbar(g["size"], g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black", ".7"][k%5], capsize=2, ms=4, label=dataset)
-        sizes = known.drop_duplicates("model").set_index("model")["size"]; ax.set_xscale("log"); ax.set_xticks(sizes, [f"{m}\n{_count(n)}" for m,n in sizes.items()], size=7); ax.set_xticks([], minor=True); ax.set_xlabel("parameters", size=8); ax.set_ylim(bottom=0)
+            if len(g): ax.errorbar(g["size"], g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black", ".7"][k%5], capsize=2, ms=4, label=legend_text(dataset))
+        sizes = known.drop_duplicates("model").set_index("model")["size"]; ax.set_xscale("log"); ax.set_xticks(sizes, [plain_text(f"{m}\n{_count(n)}") for m,n in sizes.items()], size=7); ax.set_xticks([], minor=True); ax.set_xlabel("parameters", size=8); ax.set_ylim(bottom=0)
     fig.legend(*axes[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(datasets), frameon=False, fontsize=7.5)
     return fig
 
@@ -654,6 +668,6 @@ def plot_claims(
     table = table.assign(where=table.dataset + "\n" + table.model); columns = list(dict.fromkeys(table["where"])); ax = plt.subplots(figsize=(4.2 + .8*len(columns), .9 + .33*len(CLAIMS)), layout="constrained")[1]
     styles = {"holds": ("o", ORANGE), "does not": ("X", GREY), "open": ("o", "white")}
     for r in table.itertuples(): mark, colour = styles[r.verdict]; ax.plot(columns.index(r.where), r.claim, mark, color=colour, mec="black", ms=9)
-    ax.set(xticks=range(len(columns)), yticks=list(CLAIMS), ylim=(10.6, .4), xlim=(-.5, len(columns)-.5)); ax.set_xticklabels(columns, size=7, rotation=45, ha="right"); ax.set_yticklabels([f"{k}  {v}" for k,v in CLAIMS.items()], size=8); ax.grid(color=".93"); ax.set_axisbelow(True); ax.spines[["top", "right"]].set_visible(False)
+    ax.set(xticks=range(len(columns)), yticks=list(CLAIMS), ylim=(10.6, .4), xlim=(-.5, len(columns)-.5)); ax.set_xticklabels([plain_text(c) for c in columns], size=7, rotation=45, ha="right"); ax.set_yticklabels([f"{k}  {v}" for k,v in CLAIMS.items()], size=8); ax.grid(color=".93"); ax.set_axisbelow(True); ax.spines[["top", "right"]].set_visible(False)
     ax.legend(handles=[plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=8, label=k) for k,(m,c) in styles.items()] + [plt.Line2D([], [], ls="", label="no mark: not run")], frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return ax

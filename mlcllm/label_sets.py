@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax, softmax
 
+from .checks import legend_text, plain_text
 from .data import AnnotatedDocs, LabelDist, check_number
 from .prompts import build_prompts, get_format, label_tokens, order_labels
 from .engines import fill_bound
@@ -91,11 +92,11 @@ def plot_sets(
     if doc_id not in marginals.dist.ids: raise ValueError(f"no document {doc_id!r} among the {len(marginals.dist)} documents")
     k, names = marginals.dist.ids.index(doc_id), marginals.dist.labels.names; sets = marginals.sets[k][:n]
     axes = axes if axes is not None else plt.subplots(1, 2, figsize=(8.6, .9 + .27*max(len(sets), len(names))), layout="constrained")[1]
-    axes[0].barh(range(len(sets)), [p for _,p in sets], color=".75"); axes[0].set_yticks(range(len(sets)), [", ".join(s) or "none" for s,_ in sets])
+    axes[0].barh(range(len(sets)), [p for _,p in sets], color=".75"); axes[0].set_yticks(range(len(sets)), [plain_text(", ".join(s) or "none") for s,_ in sets])
     axes[0].set(xlabel=f"P(label set); all found: {marginals.covered[k]:.3f}", ylim=(len(sets)-.4, -.6), xlim=(0, None))
     for name, p, style in [("set marginals", marginals.dist.probs[k], dict(marker="o", color="tab:orange", mec="black")), *((m, p, dict(marker=s, color="white", mec="black")) for (m,p),s in zip((others or {}).items(), "s^dv"))]:
-        axes[1].plot(p, range(len(names)), ls="", ms=6, clip_on=False, label=name, **style)
-    axes[1].set_yticks(range(len(names)), names); axes[1].set(xlabel="P(label)", ylim=(len(names)-.4, -.6), xlim=(0, 1)); axes[1].grid(axis="y", color=".92"); axes[1].set_axisbelow(True)
+        axes[1].plot(p, range(len(names)), ls="", ms=6, clip_on=False, label=legend_text(name), **style)
+    axes[1].set_yticks(range(len(names)), [plain_text(name) for name in names]); axes[1].set(xlabel="P(label)", ylim=(len(names)-.4, -.6), xlim=(0, 1)); axes[1].grid(axis="y", color=".92"); axes[1].set_axisbelow(True)
     axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
     for ax in axes: ax.spines[["top","right"]].set_visible(False)
     return axes
@@ -222,7 +223,7 @@ def plot_forced_first(
     axes=None, # two axes
 ): # the axes
     "What follows each first label, and how far that is from the first step's own proportions; means over documents"
-    names, n = forced.names[:forced.n_labels], forced.n_labels
+    names, n = [plain_text(name) for name in forced.names[:forced.n_labels]], forced.n_labels
     axes = axes if axes is not None else plt.subplots(1, 2, figsize=(3.2 + .95*n, 1.4 + .42*n), layout="constrained")[1]
     after, effect = forced.after.mean(0), forced.effect; mean, half = effect.mean(0), 1.96*effect.std(0, ddof=1)/np.sqrt(len(effect)) if len(effect) > 1 else np.full((n, n), np.inf)
     axes[0].imshow(after, cmap="Greys", vmin=0, vmax=1); axes[1].imshow(np.abs(mean), cmap="Greys", vmin=0, vmax=max(.3, np.nanmax(np.abs(mean))))

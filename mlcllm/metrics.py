@@ -21,6 +21,7 @@ from scipy.special import entr, rel_entr, xlogy
 from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
+from .checks import plain_text
 from .data import AnnotatedDocs, LabelDist, check_choice, check_number
 
 # %% ../nbs/01a_metrics.ipynb #0acdf164
@@ -461,7 +462,7 @@ def plot_reliability(
     ax.vlines(r.mean_prob, *np.sort([r.mean_prob, r.mean_vote], 0), color=".6", lw=1.5)
     ax.scatter(r.mean_prob, r.mean_vote, s=12 + 200*r.n/r.n.sum(), color="tab:orange", edgecolor="black", lw=.6, zorder=3, clip_on=False)
     ax.text(.03, .97, f"ECE {ece(b.probs[0], b.soft, n_bins, bins):.3f}\n{r.n.sum():,} pairs", va="top", size=8, transform=ax.transAxes)
-    ax.set(xlabel="mean probability", ylabel=f"mean share of {'votes' if b.against=='votes' else 'gold labels'}", xlim=(-.04, 1.04), ylim=(-.04, 1.04), xticks=np.arange(0, 1.1, .25), yticks=np.arange(0, 1.1, .25), aspect="equal"); ax.set_title(dist.method.replace("_", " "), size=9)
+    ax.set(xlabel="mean probability", ylabel=f"mean share of {'votes' if b.against=='votes' else 'gold labels'}", xlim=(-.04, 1.04), ylim=(-.04, 1.04), xticks=np.arange(0, 1.1, .25), yticks=np.arange(0, 1.1, .25), aspect="equal"); ax.set_title(plain_text(dist.method.replace("_", " ")), size=9)
     ax.spines[["top","right"]].set_visible(False)
     return ax
 
@@ -484,7 +485,7 @@ def plot_scores_table(
         if METRICS[m].best=="low" and rows.value.min() > 0 and rows.value.max() > 8*rows.value.min(): ax.set_xscale("log"); ax.xaxis.set_major_formatter("{x:g}"); ax.xaxis.set_minor_formatter(""); ax.grid(axis="x", which="minor", color=".95")
         ax.set_title(METRICS[m].name + _ARROWS[METRICS[m].best], size=9); ax.set(ylim=(len(methods)-.5, -.5), xlabel=f"{'' if rows.against.iloc[0]=='none' else 'against '+rows.against.iloc[0]}\nn = {_span(rows.n_docs)}")
         ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.margins(x=.12); ax.grid(axis="y", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
-    axes[0].set_yticks(range(len(methods)), [m.replace("_", " ") for m in methods])
+    axes[0].set_yticks(range(len(methods)), [plain_text(m.replace("_", " ")) for m in methods])
     return axes
 
 def _span(n): return f"{n.min():,.0f}" if n.min()==n.max() else f"{n.min():,.0f} to {n.max():,.0f}"

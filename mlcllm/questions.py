@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
+from .checks import plain_text
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .demos import same_rows, sample_demos
 from .prompts import BINARY, UNARY, Template, check_names, fill, format_labels, label_tokens, order_labels, query_text, surface_forms
@@ -303,6 +304,7 @@ def plot_pairs(
     if np.shape(matrix)!=(len(names), len(names)): raise ValueError(f"a matrix of {len(names)} rows and columns is expected for {', '.join(names)}, got shape {np.shape(matrix)}")
     ax = ax or plt.subplots(figsize=(1.5 + .5*len(names), .8 + .45*len(names)), layout="constrained")[1]
     image = ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1)
+    names = [plain_text(name) for name in names]
     for k in np.flatnonzero(np.isnan(np.diag(matrix))): ax.add_patch(plt.Rectangle((k-.5, k-.5), 1, 1, fill=False, hatch="////", ec=".7", lw=0))
     for (i, j), p in np.ndenumerate(matrix):
         if not np.isnan(p): ax.text(j, i, f"{p:.2f}".lstrip("0"), ha="center", va="center", fontsize=8, color="white" if p > .6 else "black")

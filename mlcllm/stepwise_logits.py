@@ -26,6 +26,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
+from .checks import plain_text
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
@@ -535,7 +536,7 @@ def plot_steps(
     for step, name in enumerate(trace.chosen): ax.add_patch(plt.Rectangle((step-.5, trace.names.index(name)-.5), 1, 1, fill=False, ec="tab:orange", lw=2.5, clip_on=False, zorder=3))
     for (label, step), p in np.ndenumerate(trace.probs.T):
         if p >= .005: ax.text(step, label, f"{p:.2f}", ha="center", va="center", size=8, color="white" if p > .55 else "black")
-    ax.set_yticks(range(len(trace.names)), [f"● {n}" if n in gold else n for n in trace.names]); ax.set_xticks([])
+    ax.set_yticks(range(len(trace.names)), [plain_text(f"● {n}" if n in gold else n) for n in trace.names]); ax.set_xticks([])
     ax.set_title("P(label) at each label step", size=9, loc="left")
     _plot_stop(below, trace); _plot_text(side, trace, text, gold)
     return fig
@@ -549,11 +550,10 @@ def _plot_stop(ax, trace):
 
 def _plot_text(ax, trace, text, gold):
     import textwrap
-    plain = lambda s: s.replace("$", r"\$")
     body = "\n".join(textwrap.wrap(text, 38)[:12])
     note = "" if trace.found_step else "\n(no label: first slot forced)"
     ax.axis("off")
-    ax.text(0, 1, plain(f"{body}\n\nanswer: {trace.output.strip()[:80]}{note}\ngold (●): {', '.join(gold) or 'none'}"), va="top", ha="left", size=8.5, wrap=True)
+    ax.text(0, 1, plain_text(f"{body}\n\nanswer: {trace.output.strip()[:80]}{note}\ngold (●): {', '.join(gold) or 'none'}"), va="top", ha="left", size=8.5, wrap=True)
 
 # %% ../nbs/01_stepwise_logits.ipynb #296d009e
 def step_summary(
@@ -739,7 +739,7 @@ def plot_scores(
             if n not in g.index: continue
             r = g.loc[n]; colour = "tab:orange" if n in ("small", "tiny") else ".35"
             ax.plot([r.lo, r.hi], [y, y], color=colour, lw=2.5, alpha=.5); ax.plot(r.value, y, "o" if colour!=".35" else "s", color=colour); ax.text(min(r.hi+.02, .9), y, f"{r.value:.2f}", va="center", size=8)
-        ax.set(yticks=range(len(names)), yticklabels=names[::-1], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})", size=9)
+        ax.set(yticks=range(len(names)), yticklabels=[plain_text(name) for name in names[::-1]], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(plain_text(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})"), size=9)
         ax.spines[["top","right"]].set_visible(False)
     return axes
 

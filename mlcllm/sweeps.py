@@ -167,10 +167,9 @@ def _with_takes(job, done, join): # with the jobs that it takes results from
     if job.notebook=="05_figures": takes["after"] = tuple(o.id for o in done)
     return Job(**{**asdict(job), "takes": takes})
 
-def _check_values(name, notebook, parameters): # all of them, before anything runs
-    for k, v in parameters.items():
-        try: check_parameter(k, v, notebook)
-        except ValueError as error: raise ValueError(f"job {name}: {error}") from None
+def _checked(name, notebook, parameters): # all of them, before anything runs
+    try: return {k: check_parameter(k, v, notebook) for k, v in parameters.items()}
+    except ValueError as error: raise ValueError(f"job {name}: {error}") from None
 
 ORDER = ("01_stepwise_logits", "03_probing", "04_demux", "04a_sft", "02_alignment", "05_figures", "05a_step_viewer")
 
@@ -185,7 +184,7 @@ def plan(
     for name, job in sorted(grid.jobs.items(), key=rank):
         for dataset, model, seed, varied in _combinations(grid, name, job):
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
-            _check_values(name, job.get("notebook", name), p)
+            p = _checked(name, job.get("notebook", name), p)
             gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") or p.get("backend")=="openai" else 1))
             made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
     for name, job in grid.jobs.items():

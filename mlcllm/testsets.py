@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from .checks import plain_text
 from .data import AnnotatedDocs, check_number, cohen_kappa
 from .runs import atomic_write
 
@@ -180,5 +181,5 @@ def plot_strata(
         share = counts[column]/max(counts[column].sum(), 1)
         bars = ax.barh(y + shift, share, .38, color=color, label=f"{column} ({counts[column].sum():,} documents)")
         ax.bar_label(bars, [f"{n:,}" for n in counts[column]], padding=3, fontsize=8)
-    ax.set_yticks(y, counts.index); ax.set_xlabel("share of documents"); ax.margins(x=.12); ax.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1)); ax.spines[["top","right"]].set_visible(False)
+    ax.set_yticks(y, [plain_text(name) for name in counts.index]); ax.set_xlabel("share of documents"); ax.margins(x=.12); ax.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1)); ax.spines[["top","right"]].set_visible(False)
     return ax

@@ -9,9 +9,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from hypothesis import given, settings, strategies as st
+from papermill.cli import _resolve_type
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from mlcllm import data, demos, demux, engines, openai_engine, probing, prompts, sft, stepwise_logits, tiny, vllm_engine
-from mlcllm.checks import BACKEND_OPTIONS, OWN_PARAMETERS, PARAMETERS, check_parameter
+from mlcllm.checks import BACKEND_OPTIONS, OWN_PARAMETERS, PARAMETERS, Flag, check_parameter
+from mlcllm.sweeps import plan, read_grid
 from notebooks import ROOT, refusal, run_short
 
 SOON = {"chat_options"} # in the table before a notebook has it
@@ -94,6 +98,67 @@ def test_what_can_be_none_of_a_parameters_kinds_is_refused(started, notebook, tm
         for value in never: assert answer(started, notebook, **{name: value}), (name, value)
 
 
+BOOLEANS = sorted(name for name, p in PARAMETERS.items() if any(isinstance(kind, Flag) for kind in p.kinds))
+YES_AND_NO = {"true": True, "yes": True, "false": False, "no": False}
+
+
+def any_case(word): return [word, word.upper(), word.capitalize(), word[0] + word[1:].upper()]
+
+
+def test_booleans_are_those_of_the_parameters_cells(started):
+    "A parameter whose default is True or False is a boolean in the table, in every notebook"
+    found = {name for space, _ in started.values() for name in space["noted"]["parameters"] if isinstance(space[name], bool)}
+    assert found == set(BOOLEANS) == {"attention", "chat", "forced_first", "half", "packing", "votes"}
+
+
+@pytest.mark.parametrize("notebook", BOOKS)
+def test_every_boolean_of_every_notebook_means_what_it_says(started, notebook):
+    space, check = started[notebook]
+    for name in set(names_of(started, notebook)) & set(BOOLEANS):
+        for word, meant in YES_AND_NO.items():
+            for given in (*any_case(word), meant):
+                after = space | {name: given}
+                exec(check, after)
+                assert after[name] is meant and after["parameters"][name] is meant, (name, given)
+
+
+@pytest.mark.parametrize("notebook", BOOKS)
+def test_what_is_no_boolean_is_refused(started, notebook):
+    wrong = [0, 1, 0., 1., "0", "1", "on", "off", "t", "f", "y", "n", "none", "None", None, "", "tru", "true ", "truefalse", "not true", "falſe", [], [False], {}, float("nan")]
+    for name in set(names_of(started, notebook)) & set(BOOLEANS):
+        for value in wrong:
+            said = answer(started, notebook, **{name: value})
+            assert said and said.startswith(f"{name} must be True or False, got "), (name, value, said)
+
+
+@pytest.mark.parametrize("word, meant", [("false", False), ("No", False), ("FALSE", False), ("true", True), ("yes", True)])
+def test_papermill_passes_texts_and_they_mean_what_they_say(word, meant):
+    "As `papermill -p votes false` and `-r votes false` build the cell that is run"
+    for value in (_resolve_type(word), word):
+        book = parameterize_notebook(load_notebook_node(str(ROOT / "nbs" / "04_demux.ipynb")), dict(votes=value))
+        before, check = cells_to_the_check(book)
+        space = {"__name__": "__main__"}
+        for source in (*before, check): exec(compile(source, "04_demux", "exec"), space)
+        assert space["votes"] is meant and space["parameters"]["votes"] is meant
+
+
+def test_booleans_of_backends_are_no_texts():
+    for name, kinds in BACKEND_OPTIONS.items():
+        if not any(isinstance(kind, Flag) for kind in kinds.kinds): continue
+        for word in YES_AND_NO:
+            with pytest.raises(ValueError, match=f"^backend_options: {name} must be True or False, got '{word}'$"): check_parameter("backend_options", {name: word})
+
+
+def test_a_sweep_plans_the_same_jobs_for_false_and_its_text(tmp_path):
+    ids = []
+    for votes in ("false", "'No'", "'FALSE'"):
+        (tmp_path / "grid.yaml").write_text(f"jobs: {{04_demux: {{parameters: {{votes: {votes}}}}}}}")
+        job, = plan(read_grid(tmp_path / "grid.yaml"))
+        assert job.parameters["votes"] is False
+        ids.append(job.id)
+    assert len(set(ids)) == 1
+
+
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())) | st.sampled_from(["last", "3", "cpu", "hard", "dev+test", "a,b", "+order5", "json", "/dev/zero", "/", "~", "https://x"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers() | st.sampled_from(["trust_remote_code", "base_url", "preprocess", "max_length"]), inner, max_size=4), max_leaves=12)
@@ -102,7 +167,7 @@ ANY = st.recursive(
 @settings(max_examples=1500, deadline=None)
 @given(st.sampled_from(sorted(PARAMETERS)), st.sampled_from([None, *BOOKS]), ANY)
 def test_nothing_but_one_line_whatever_is_given(name, notebook, value):
-    try: assert check_parameter(name, value, notebook) is value
+    try: assert check_parameter(name, value, notebook) is value or name in BOOLEANS and str(value).lower() in YES_AND_NO
     except ValueError as error: assert name in str(error) and len(str(error).splitlines()) == 1 and len(str(error)) < 700
 
 
@@ -148,7 +213,7 @@ WRONG = [ # parameter, value, what the line says besides
     ("learning_rate", "fast", "a number above 0 or None, got 'fast'"), ("learning_rate", 0, "above 0, got 0"), ("learning_rate", 5., "from 0 to 1"), ("warmup", None, "a number from 0 to 1, got None"),
     ("seed", "x", "a whole number of at least 0, got 'x'"), ("seed", 2**32, "at most 4,294,967,295"), ("max_length", 512., "got 512.0"), ("lora_r", 10**6, "at most 8,192"), ("lora_r", 0, "at least 1, got 0"),
     ("shots", 10**9, "at most 10,000"), ("shots", 2.5, "a whole number of at least 0, got 2.5"), ("ratio", [.5, 2], "got [0.5, 2]"), ("split", "dev+trian", "did you mean 'train'?"), ("demo_split", "tran", "unknown demo_split 'tran'; did you mean 'train'?"),
-    ("dtype", "flaot16", "unknown dtype 'flaot16'; did you mean 'float16'?"), ("quantization", 4, "one of 4bit, 8bit or None, got 4"), ("chat", "false", "True or False, got 'false'"), ("votes", 1, "True or False, got 1"),
+    ("dtype", "flaot16", "unknown dtype 'flaot16'; did you mean 'float16'?"), ("quantization", 4, "one of 4bit, 8bit or None, got 4"), ("chat", "off", "True or False, got 'off'"), ("votes", 1, "True or False, got 1"),
     ("methods", "unary+order5+order3", "has two numbers of label orders"), ("thresholds", "global,global", "names something twice"), ("split", "dev+dev", "names something twice"),
     *(("backend_options", {"trust_remote_code": v}, f"backend_options: trust_remote_code must be True or False, got {v!r}") for v in ("false", "no", "False", 0, 1, None, [])),
     ("backend_options", {"base_url": 3}, "an address such as http://localhost:8000/v1 or None, got 3"), ("backend_options", {"base_url": "localhost:8000"}, "an address such as"), ("backend_options", {"timeout": "60"}, "timeout must be a number above 0, got '60'"),
