@@ -45,8 +45,10 @@ class Effect:
     def freedom(self): return 1e6 if np.isnan(self.n) else max(self.n-1, 1)
 
     def interval(self, level=.95): # lo, hi
+        if not self.n > 1 and not np.isnan(self.n): return np.nan, np.nan
         half = stdtrit(self.freedom, (1+level)/2)*self.se
-        return self.value-half, self.value+half
+        least, most = (0, 1) if self.share else (-np.inf, np.inf)
+        return max(self.value-half, least), min(self.value+half, most)
 
     def p_above(self, border): # of seeing this much where the effect is not above the border
         if np.isnan(self.se): return np.nan
@@ -131,6 +133,7 @@ class Part:
     statement: str   # what is claimed
     measures: str    # the effect
     rule: str        # what decides, and what would have changed it
+    needs: str       # what there must be
     show: Callable = float # from the effect to the number that is shown
 
 @dataclass(frozen=True)
@@ -165,11 +168,11 @@ def decide(
     "Do all conditions hold?"
     known = PARTS[check_choice("part of a claim", part, tuple(PARTS))]
     about = dict(part=part, claim=known.claim, statement=known.statement, dataset=dataset, model=model, detail=detail, rule=known.rule, note=note)
-    if not conditions: return Verdict(**about, **_NO_NUMBER, reason="nothing was run that could tell")
+    if not conditions: return Verdict(**about, **_NO_NUMBER, reason=f"there is not one case: it needs {known.needs}")
     weakest = min(conditions, key=lambda c: c.room if np.isnan(c.p_true) else -c.p_true)
     about |= _numbers(known, weakest.effect)
     few = min((c.effect.n for c in conditions if not np.isnan(c.effect.n)), default=LEAST_DOCS)
-    if few < LEAST_DOCS: return Verdict(**about | _UNDECIDED, reason=f"{int(few)} documents: there is a verdict from {LEAST_DOCS} on")
+    if few < LEAST_DOCS: return Verdict(**about | _UNDECIDED, reason=f"{int(few)} document{'s' if few!=1 else ''}: there is a verdict from {LEAST_DOCS} on")
     return _judged(about, conditions, weakest)
 
 _UNDECIDED = dict(p=np.nan, p_adjusted=np.nan, verdict="cannot tell", leaning="cannot tell")
@@ -186,16 +189,17 @@ def _judged(about, conditions, weakest):
     holds, fails = true.max(), min(1, len(true)*(1-true).min())
     leaning = VERDICTS[0] if holds < fails else VERDICTS[1]
     p = min(1, 2*min(holds, fails))
-    return _settled(Verdict(**about, p=p, p_adjusted=p, verdict=leaning, leaning=leaning, reason=_side(weakest)))
+    return _settled(Verdict(**about, p=p, p_adjusted=p, verdict=leaning, leaning=leaning, reason=_side(weakest, about["part"])))
 
 def _by_value(about, conditions, weakest): # published numbers
     verdict = VERDICTS[0] if weakest.room > ROUNDING else VERDICTS[1] if weakest.room < -ROUNDING else VERDICTS[2]
-    reason = f"{_side(weakest)}, by its value alone" if verdict!=VERDICTS[2] else f"{weakest.what}: the published numbers are the same".lstrip(": ")
+    reason = f"{_side(weakest, about['part'])}, by its value alone" if verdict!=VERDICTS[2] else f"{weakest.what}: the published numbers are the same".lstrip(": ")
     return Verdict(**about, p=np.nan, p_adjusted=np.nan, verdict=verdict, leaning=verdict, reason=reason)
 
-def _side(c): # where the effect lies
+def _side(c, part): # where the effect lies
     which = f"{c.what}: " if c.what else ""
-    return f"{which}it lies {'above' if c.effect.value > c.border else 'below'} {c.border:.3g}"
+    side = "at" if c.effect.value==c.border else "above" if c.effect.value > c.border else "below"
+    return f"{which}it lies {side} {PARTS[part].show(c.border):.3g}"
 
 def _settled(v): # by its corrected p value
     if v.p_adjusted < LEVEL: return replace(v, verdict=v.leaning)
@@ -215,34 +219,64 @@ def adjust(
 
 # %% ../nbs/04c_claims.ipynb #36d74929
 PARTS = {
-    "1a": Part(1, "label steps are spikier than chance", "top probability − that of a random distribution", "above 0; the mean top of a flat Dirichlet distribution is chance"),
-    "1b": Part(1, "label steps are spikier than people's votes", "top probability − people's top share, same documents", "above 0; at or below it people are as sure as the model"),
-    "1c": Part(1, "a larger model is spikier", "top probability, larger − smaller, same documents", "top probability above 0 and entropy below 0"),
-    "1d": Part(1, "a finetuned model is spikier", "top probability, finetuned − base, same documents", "top probability above 0 and entropy below 0"),
-    "2a": Part(2, "the second step is as spiky as the first", "top probability, second − first step, same documents", "above −0.05; below it the second step is flatter"),
-    "2b": Part(2, "third and later steps are as spiky as the first", "top probability, third and later − first step, same documents", "above −0.05; below it they are flatter"),
-    "2c": Part(2, "later steps pile up on another label", "share of later steps whose top label was not yet written", "above .9; below it a label is proposed again in more than one step of ten"),
-    "3": Part(3, "label distributions do not tell the coming stop", "AUC of top probability or entropy for the last step, step by step", "between .4 and .6 at every step and for both; one outside refutes it"),
+    "1a": Part(1, "label steps are spikier than chance", "top probability − that of a random distribution",
+        "above 0; the mean top of a flat Dirichlet distribution is chance", "a label step"),
+    "1b": Part(1, "label steps are spikier than people's votes", "top probability − people's top share, same documents",
+        "above 0; at or below it people are as sure as the model", "votes of two people or more on a document"),
+    "1c": Part(1, "a larger model is spikier", "top probability, larger − smaller, same documents",
+        "top probability above 0 and entropy below 0", "two models of one family that differ in size"),
+    "1d": Part(1, "a finetuned model is spikier", "top probability, finetuned − base, same documents",
+        "top probability above 0 and entropy below 0", "a finetuned model and its base"),
+    "2a": Part(2, "the second step is as spiky as the first", "top probability, second − first step, same documents",
+        "above −0.05; below it the second step is flatter", "an answer with two labels"),
+    "2b": Part(2, "third and later steps are as spiky as the first",
+        "top probability, third and later − first step, same documents",
+        "above −0.05; below it they are flatter", "an answer with three labels"),
+    "2c": Part(2, "later steps pile up on another label", "share of later steps whose top label was not yet written",
+        "above .9; below it a label is proposed again in more than one step of ten", "an answer with two labels"),
+    "3": Part(3, "label distributions do not tell the coming stop",
+        "AUC of top probability or entropy for the last step, step by step",
+        "between .4 and .6 at every step and for both; one outside refutes it", "a step that is the last one in 15 answers and not in 15 others"),
 }
 PARTS |= {
-    "4a": Part(4, "the second label is often not the next", "share of steps whose second label is not written next", "above .1; below it the second label is a plan"),
-    "4b": Part(4, "a second label that is not next is mostly never written", "share never written − half of what a random order would give", "above 0; below it, it is nearer to a plan than to a random order"),
-    "4c": Part(4, "a second label that is not next is forgotten", "its probability at the next step − 1/number of labels", "below 0; above it the model still has it in mind"),
-    "4d": Part(4, "where the second is not next, the ranks say little", "place of the next label among the others (0 first, 1 last) − ¼", "above 0: nearer to a random order (½) than to a plan (0)"),
-    "5": Part(5, "the first label is right more often than the second", "share of gold labels, first − second, same document", "above 0; below it the second is the better one"),
-    "6a": Part(6, "more multi-label demonstrations, more multi-label answers", "slope of the share of multi-label answers", "above .1, a tenth of copying; below it demonstrations do not decide"),
-    "6b": Part(6, "the number of labels follows the prompt, not the documents", "squared distance of the curve from the diagonal − from the gold level", "below 0; above it the documents decide"),
-    "7a": Part(7, "the order of the labels in the prompt matters", "answers in alphabetical order, listed so − listed otherwise", "above 0 against every other order; 0 where order does not matter"),
-    "7b": Part(7, "answers follow the order of the prompt", "answers in the prompt's order − what chance gives", "above 0 for every order that was run; below it for one of them they follow something else"),
-    "8a": Part(8, "labels get ten times the attention of the input", "attention per token, labels ÷ input", "above 10; below it they do not", np.exp),
-    "8b": Part(8, "labels get more than other answer tokens as near", "attention per token, labels ÷ other tokens of the answer", "above 1; at or below it nearness explains claim 8", np.exp),
+    "4a": Part(4, "the second label is often not the next", "share of steps whose second label is not written next",
+        "above .1; below it the second label is a plan", "an answer with two labels"),
+    "4b": Part(4, "a second label that is not next is mostly never written",
+        "share never written − half of what a random order would give",
+        "above 0; below it, it is nearer to a plan than to a random order", "a step whose second label is not next"),
+    "4c": Part(4, "a second label that is not next is forgotten", "its probability at the next step − 1/number of labels",
+        "below 0; above it the model still has it in mind", "a step whose second label is not next"),
+    "4d": Part(4, "where the second is not next, the ranks say little",
+        "place of the next label among the others (0 first, 1 last) − ¼",
+        "above 0: nearer to a random order (½) than to a plan (0)", "a step whose second label is not next, with three labels left"),
+    "5": Part(5, "the first label is right more often than the second", "share of gold labels, first − second, same document",
+        "above 0; below it the second is the better one", "an answer with two labels to a document with two gold labels"),
+    "6a": Part(6, "more multi-label demonstrations, more multi-label answers", "slope of the share of multi-label answers",
+        "above .1, a tenth of copying; below it demonstrations do not decide", "answers of the same documents with several shares of multi-label demonstrations"),
+    "6b": Part(6, "the number of labels follows the prompt, not the documents",
+        "squared distance of the curve from the diagonal − from the gold level",
+        "below 0; above it the documents decide", "answers of the same documents with several shares of multi-label demonstrations"),
+    "7a": Part(7, "the order of the labels in the prompt matters", "answers in alphabetical order, listed so − listed otherwise",
+        "above 0 against every other order; 0 where order does not matter", "answers with two labels, listed alphabetically and otherwise"),
+    "7b": Part(7, "answers follow the order of the prompt", "answers in the prompt's order − what chance gives",
+        "above 0 for every order that was run; below it for one of them they follow something else", "answers with two labels, listed alphabetically and otherwise"),
+    "8a": Part(8, "labels get ten times the attention of the input", "attention per token, labels ÷ input",
+        "above 10; below it they do not", "attention on labels and on the input", np.exp),
+    "8b": Part(8, "labels get more than other answer tokens as near", "attention per token, labels ÷ other tokens of the answer",
+        "above 1; at or below it nearness explains claim 8", "attention on labels and on other tokens of the answer", np.exp),
 }
 PARTS |= {
-    "9a": Part(9, "the first state knows the first label", "F1 for the first label, state − bag of words", "above 0; at 0 the words alone tell it"),
-    "9b": Part(9, "the first state does not know the rest", "F1 for the other labels, state − bag of words", "below .05; above it the state knows more of the rest than the words do"),
-    "10a": Part(10, "a test-time method beats both baselines", "loss of the better baseline − of the method", "above 0 against both; below 0 against one refutes it"),
-    "10b": Part(10, "a supervised method beats both baselines", "loss of the better baseline − of the method", "above 0 against both; below 0 against one refutes it"),
-    "10c": Part(10, "max-over-generations is the best zero-shot method or close", "loss of the best other method − of the maximum", "above −margin against all (a tenth of the better baseline's loss; .05 of F1)"),
+    "9a": Part(9, "the first state knows the first label", "F1 for the first label, state − bag of words",
+        "above 0; at 0 the words alone tell it", "a probe and a bag of words for the first label"),
+    "9b": Part(9, "the first state does not know the rest", "F1 for the other labels, state − bag of words",
+        "below .05; above it the state knows more of the rest than the words do", "a probe and a bag of words for the labels behind the first"),
+    "10a": Part(10, "a test-time method beats both baselines", "loss of the better baseline − of the method",
+        "above 0 against both; below 0 against one refutes it", "a baseline"),
+    "10b": Part(10, "a supervised method beats both baselines", "loss of the better baseline − of the method",
+        "above 0 against both; below 0 against one refutes it", "a baseline"),
+    "10c": Part(10, "max-over-generations is the best zero-shot method or close",
+        "loss of the best other method − of the maximum",
+        "above −margin against all (a tenth of the better baseline's loss; .05 of F1)", "max-over-generations"),
 }
 
 # %% ../nbs/04c_claims.ipynb #4966ae1d

@@ -359,13 +359,18 @@ def order_answers(
 )->pd.DataFrame: # dataset, model, order (such as "random, seed 1"), label_order, doc_id, alphabet, prompt (does the answer follow it?), chance
     "Answers with several labels of every stored listing of the labels"
     asked = rows_that(usable(shelf.index, "01_stepwise_logits"), lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", "random", "reverse"))
-    runs, found = comparable(asked, ("dataset", "model", "label_order", "seed")).table, []
+    runs, found = comparable(_most_orders(asked), ("model", "label_order", "seed")).table, []
     for r in runs.itertuples():
         try: found.append(_ordered(r))
         except UNREADABLE as error: shelf.lacks("table7", r.dataset, r.model, _why(error), run_command("01_stepwise_logits", r.dataset, r.model, f"-p label_order {r.label_order}"))
     hits = pd.concat([f for f in found if len(f)], ignore_index=True) if any(map(len, found)) else pd.DataFrame(columns=["label_order"])
     if not (hits.label_order!="alphabetical").any(): raise Missing("no run of 01 with another label order and answers of several labels")
     return hits
+
+def _most_orders(runs): # of each dataset the documents that were asked with most listings
+    counts = runs.groupby(["dataset", "same_docs"])[["label_order", "seed"]].apply(lambda g: len(g.drop_duplicates()))
+    most = {d: c.droplevel("dataset").idxmax() for d, c in counts.groupby("dataset")} if len(runs) else {}
+    return rows_that(runs, lambda r: r.same_docs==most[r.dataset])
 
 def _ordered(run): # answers of one run
     docs, names, seed = read_table(run.folder, "docs"), tuple(n for n in run.labels if n!="none"), int(run.seed or 0)
