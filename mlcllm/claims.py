@@ -669,17 +669,20 @@ def claim_text(
         lines.append(f"* *{part} {these[0].statement}* ({PARTS[part].measures}; {PARTS[part].rule}). {_sentences(these)}")
     return "\n".join(lines)
 
-def _sentences(verdicts): # a list for each verdict
+def _sentences(verdicts): # a list for each verdict; places that cannot tell for one reason stand together
     out = []
-    for word in VERDICTS:
+    for word in VERDICTS[:2]:
         these = [v for v in verdicts if v.verdict==word]
-        if these: out.append(f"{word.capitalize()}: {'; '.join(_one(v) for v in these)}.")
-    return " ".join(out)
+        if these: out.append(f"{word.capitalize()}: {'; '.join(map(_one, these))}.")
+    unsure = [v for v in verdicts if v.verdict==VERDICTS[2]]
+    shared = {r: [v for v in unsure if v.reason==r and np.isnan(v.value)] for r in dict.fromkeys(v.reason for v in unsure)}
+    each = [f"{'; '.join(map(_where, group))} ({reason})" for reason, group in shared.items() if group]
+    each += [f"{_one(v)} ({v.reason})" for v in unsure if not np.isnan(v.value)]
+    return " ".join(out + [f"Cannot tell: {'; '.join(each)}."]*bool(each))
 
-def _one(v): # a place, its number, and why one cannot tell
-    number = number_text(v)
-    why = v.reason if v.verdict=="cannot tell" or not number else ""
-    return _where(v) + (f": {number}" if number else "") + (f" ({why})" if why else "") + (f" [{v.note}]" if v.note else "")
+def _one(v): # a place and its number
+    which = f" ({v.reason.split(': ')[0]})" if ": " in v.reason and v.verdict!=VERDICTS[2] else ""
+    return f"{_where(v)}: {number_text(v)}{which}" + (f" [{v.note}]" if v.note else "")
 
 def conclusions(
     verdicts:list, # of Verdict, adjusted

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GREY', 'ORANGE', 'BLUE', 'PALE', 'MEASURES', 'STEP_METHODS_SHOWN', 'panels', 'no_run', 'draw_spread', 'Measure',
            'plot_steps_wall', 'plot_first_ranks', 'plot_lines', 'plot_positions', 'plot_sweeps', 'plot_probe_wall',
-           'plot_later_ranks', 'plot_tuned', 'plot_slopes', 'plot_votes_wall', 'plot_label_reliability', 'plot_costs',
+           'plot_later_ranks', 'plot_tuned', 'plot_slopes', 'plot_costs', 'plot_votes_wall', 'plot_label_reliability',
            'plot_scale']
 
 # %% ../nbs/05_figures.ipynb #c8f68c1f
@@ -236,7 +236,7 @@ def _draw_tuned(ax, rows, shown): # a line for each method
     ax.set(xticks=[0, 1], xlim=(-.3, 1.3))
     ax.set_xticklabels(["base", "tuned"], size=7)
 
-# %% ../nbs/05_figures.ipynb #82a97a27
+# %% ../nbs/05_figures.ipynb #037e6c80
 def plot_slopes(
     scores:pd.DataFrame, # from `alignment_scores`
     metric:str="kl", # a name in `METRICS`
@@ -257,6 +257,19 @@ def plot_slopes(
     axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
     handles = [plt.Line2D([], [], color=plt.cm.tab20(k%20), marker="o", ms=4, label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] + [plt.Line2D([], [], color="black", ls="--", label="label prior"), plt.Line2D([], [], color="black", ls=":", label="one person")]
     fig.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=7)
+    return fig
+
+def plot_costs(
+    table:pd.DataFrame, # from `cost_table`
+    metric:str="kl", # what `value` is
+): # the figure
+    "Tokens that a model had to compute for a document, against alignment"
+    datasets, models = list(dict.fromkeys(table.dataset)), by_size(table.model); methods = list(dict.fromkeys(table.method)); fig, axes = panels([""], datasets, 2.9, 3., sharey=False); marks = "os^Dv"
+    for ax, dataset in zip(axes[0], datasets):
+        for r in table[table.dataset==dataset].itertuples(): ax.vlines(r.tokens, r.lo, r.hi, color=".75", lw=1.5); ax.plot(r.tokens, r.value, marks[models.index(r.model)%5], color=plt.cm.tab20(methods.index(r.method)%20), mec="black", ms=6)
+        ax.set_xscale("log"); ax.set_yscale("log"); _plain_ticks(ax.xaxis); _plain_ticks(ax.yaxis); ax.set_xlabel("tokens computed per document", size=8)
+    axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
+    fig.legend(handles=[plt.Line2D([], [], ls="", marker="o", color=plt.cm.tab20(k%20), mec="black", label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] + [plt.Line2D([], [], ls="", marker=marks[k%5], color="white", mec="black", label=legend_text(m)) for k,m in enumerate(models)], loc="outside right upper", frameon=False, fontsize=7)
     return fig
 
 # %% ../nbs/05_figures.ipynb #84391677
@@ -293,20 +306,6 @@ def plot_label_reliability(
             ax.hlines(at, lo, hi, color=".7", lw=2); ax.plot(v, at, "o", color=[GREY, ORANGE, BLUE][k%3], ms=4, label=legend_text(m.replace("_", " ")))
         ax.xaxis.set_major_locator(plt.MaxNLocator(4)); ax.set(yticks=y, ylim=(len(y)-.5, -.5)); ax.set_yticklabels([plain_text(name) for name in labels], size=7.5); ax.set_title(plain_text(dataset), size=9); ax.set_xlabel(f"estimate − votes (n = {d.doc_id.nunique():,})", size=8); ax.tick_params(axis="x", labelsize=7); ax.spines[["top", "right"]].set_visible(False)
     handles, names = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[1])); fig.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=7.5)
-    return fig
-
-# %% ../nbs/05_figures.ipynb #f46d2b90
-def plot_costs(
-    table:pd.DataFrame, # from `cost_table`
-    metric:str="kl", # what `value` is
-): # the figure
-    "Tokens that a model had to compute for a document, against alignment"
-    datasets, models = list(dict.fromkeys(table.dataset)), by_size(table.model); methods = list(dict.fromkeys(table.method)); fig, axes = panels([""], datasets, 2.9, 3., sharey=False); marks = "os^Dv"
-    for ax, dataset in zip(axes[0], datasets):
-        for r in table[table.dataset==dataset].itertuples(): ax.vlines(r.tokens, r.lo, r.hi, color=".75", lw=1.5); ax.plot(r.tokens, r.value, marks[models.index(r.model)%5], color=plt.cm.tab20(methods.index(r.method)%20), mec="black", ms=6)
-        ax.set_xscale("log"); ax.set_yscale("log"); _plain_ticks(ax.xaxis); _plain_ticks(ax.yaxis); ax.set_xlabel("tokens computed per document", size=8)
-    axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    fig.legend(handles=[plt.Line2D([], [], ls="", marker="o", color=plt.cm.tab20(k%20), mec="black", label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] + [plt.Line2D([], [], ls="", marker=marks[k%5], color="white", mec="black", label=legend_text(m)) for k,m in enumerate(models)], loc="outside right upper", frameon=False, fontsize=7)
     return fig
 
 # %% ../nbs/05_figures.ipynb #4d665745
