@@ -598,7 +598,12 @@ def table_verdicts(
 )->list: # of Verdict
     "Verdicts of a claim for every dataset and model of a table"
     if table is None or not len(table): return []
-    return [decide(k, c, d, m, note=note(g)) for (d, m), g in table.groupby(["dataset", "model"], sort=False) for k, c in claim(g).items()]
+    out = []
+    for (dataset, model), rows in table.groupby(["dataset", "model"], sort=False):
+        found = claim(rows)
+        notes = {next(iter(found)): note(rows)} # with the first statement
+        out += [decide(k, c, dataset, model, note=notes.get(k, "")) for k, c in found.items()]
+    return out
 
 def order_note(
     hits:pd.DataFrame, # of one dataset and model, as `order_matters` takes them
