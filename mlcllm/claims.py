@@ -167,12 +167,14 @@ def decide(
 )->Verdict: # before any correction
     "Do all conditions hold?"
     known = PARTS[check_choice("part of a claim", part, tuple(PARTS))]
-    about = dict(part=part, claim=known.claim, statement=known.statement, dataset=dataset, model=model, detail=detail, rule=known.rule, note=note)
+    about = dict(part=part, claim=known.claim, statement=known.statement, dataset=dataset, model=model,
+        detail=detail, rule=known.rule, note=note)
     if not conditions: return Verdict(**about, **_NO_NUMBER, reason=f"there is not one case: it needs {known.needs}")
     weakest = min(conditions, key=lambda c: c.room if np.isnan(c.p_true) else -c.p_true)
     about |= _numbers(known, weakest.effect)
     few = min((c.effect.n for c in conditions if not np.isnan(c.effect.n)), default=LEAST_DOCS)
-    if few < LEAST_DOCS: return Verdict(**about | _UNDECIDED, reason=f"{int(few)} document{'s' if few!=1 else ''}: there is a verdict from {LEAST_DOCS} on")
+    if few < LEAST_DOCS: return Verdict(**about | _UNDECIDED,
+        reason=f"{int(few)} document{'s' if few!=1 else ''}: there is a verdict from {LEAST_DOCS} on")
     return _judged(about, conditions, weakest)
 
 _UNDECIDED = dict(p=np.nan, p_adjusted=np.nan, verdict="cannot tell", leaning="cannot tell")
@@ -182,14 +184,14 @@ def _numbers(part, effect): # as they are shown
     value, lo, hi = (float(part.show(v)) for v in (effect.value, *effect.interval()))
     return dict(value=value, lo=lo, hi=hi, n=effect.n)
 
-# %% ../nbs/04c_claims.ipynb #5b78dadd
 def _judged(about, conditions, weakest):
     true = np.array([c.p_true for c in conditions])
     if np.isnan(true).any(): return _by_value(about, conditions, weakest)
     holds, fails = true.max(), min(1, len(true)*(1-true).min())
     leaning = VERDICTS[0] if holds < fails else VERDICTS[1]
     p = min(1, 2*min(holds, fails))
-    return _settled(Verdict(**about, p=p, p_adjusted=p, verdict=leaning, leaning=leaning, reason=_side(weakest, about["part"])))
+    return _settled(Verdict(**about, p=p, p_adjusted=p, verdict=leaning, leaning=leaning,
+        reason=_side(weakest, about["part"])))
 
 def _by_value(about, conditions, weakest): # published numbers
     verdict = VERDICTS[0] if weakest.room > ROUNDING else VERDICTS[1] if weakest.room < -ROUNDING else VERDICTS[2]
@@ -221,13 +223,15 @@ def adjust(
 PARTS = {
     "1a": Part(1, "label steps are spikier than chance", "top probability − that of a random distribution",
         "above 0; the mean top of a flat Dirichlet distribution is chance", "a label step"),
-    "1b": Part(1, "label steps are spikier than people's votes", "top probability − people's top share, same documents",
+    "1b": Part(1, "label steps are spikier than people's votes",
+        "top probability − people's top share, same documents",
         "above 0; at or below it people are as sure as the model", "votes of two people or more on a document"),
     "1c": Part(1, "a larger model is spikier", "top probability, larger − smaller, same documents",
         "top probability above 0 and entropy below 0", "two models of one family that differ in size"),
     "1d": Part(1, "a finetuned model is spikier", "top probability, finetuned − base, same documents",
         "top probability above 0 and entropy below 0", "a finetuned model and its base"),
-    "2a": Part(2, "the second step is as spiky as the first", "top probability, second − first step, same documents",
+    "2a": Part(2, "the second step is as spiky as the first",
+        "top probability, second − first step, same documents",
         "above −0.05; below it the second step is flatter", "an answer with two labels"),
     "2b": Part(2, "third and later steps are as spiky as the first",
         "top probability, third and later − first step, same documents",
@@ -244,25 +248,30 @@ PARTS |= {
     "4b": Part(4, "a second label that is not next is mostly never written",
         "share never written − half of what a random order would give",
         "above 0; below it, it is nearer to a plan than to a random order", "a step whose second label is not next"),
-    "4c": Part(4, "a second label that is not next is forgotten", "its probability at the next step − 1/number of labels",
+    "4c": Part(4, "a second label that is not next is forgotten",
+        "its probability at the next step − 1/number of labels",
         "below 0; above it the model still has it in mind", "a step whose second label is not next"),
     "4d": Part(4, "where the second is not next, the ranks say little",
         "place of the next label among the others (0 first, 1 last) − ¼",
         "above 0: nearer to a random order (½) than to a plan (0)", "a step whose second label is not next, with three labels left"),
-    "5": Part(5, "the first label is right more often than the second", "share of gold labels, first − second, same document",
+    "5": Part(5, "the first label is right more often than the second",
+        "share of gold labels, first − second, same document",
         "above 0; below it the second is the better one", "an answer with two labels to a document with two gold labels"),
-    "6a": Part(6, "more multi-label demonstrations, more multi-label answers", "slope of the share of multi-label answers",
+    "6a": Part(6, "more multi-label demonstrations, more multi-label answers",
+        "slope of the share of multi-label answers",
         "above .1, a tenth of copying; below it demonstrations do not decide", "answers of the same documents with several shares of multi-label demonstrations"),
     "6b": Part(6, "the number of labels follows the prompt, not the documents",
         "squared distance of the curve from the diagonal − from the gold level",
         "below 0; above it the documents decide", "answers of the same documents with several shares of multi-label demonstrations"),
-    "7a": Part(7, "the order of the labels in the prompt matters", "answers in alphabetical order, listed so − listed otherwise",
+    "7a": Part(7, "the order of the labels in the prompt matters",
+        "answers in alphabetical order, listed so − listed otherwise",
         "above 0 against every other order; 0 where order does not matter", "answers with two labels, listed alphabetically and otherwise"),
     "7b": Part(7, "answers follow the order of the prompt", "answers in the prompt's order − what chance gives",
         "above 0 for every order that was run; below it for one of them they follow something else", "answers with two labels, listed alphabetically and otherwise"),
     "8a": Part(8, "labels get ten times the attention of the input", "attention per token, labels ÷ input",
         "above 10; below it they do not", "attention on labels and on the input", np.exp),
-    "8b": Part(8, "labels get more than other answer tokens as near", "attention per token, labels ÷ other tokens of the answer",
+    "8b": Part(8, "labels get more than other answer tokens as near",
+        "attention per token, labels ÷ other tokens of the answer",
         "above 1; at or below it nearness explains claim 8", "attention on labels and on other tokens of the answer", np.exp),
 }
 PARTS |= {
@@ -291,7 +300,8 @@ def people_tops(
 )->pd.Series: # doc_id -> top share, of documents with votes of two people or more
     "How much people pile up on one label"
     voted = docs[docs.human.map(lambda h: h is not None and np.ndim(h)==1) & (docs.n_annotators > 1)]
-    return pd.Series({d: _top_share(np.asarray(h, float)) for d, h in zip(voted.doc_id, voted.human)}, dtype=float)
+    return pd.Series({d: _top_share(np.asarray(h, float)) for d, h in zip(voted.doc_id, voted.human)},
+        dtype=float)
 
 def _top_share(votes): # "none" is what the votes lack of 1
     none = max(0., 1-votes.sum())
@@ -322,7 +332,8 @@ def spikier_than_other(
     return [Condition(top, what="top probability"), Condition(entropy, above=False, what="entropy")]
 
 # %% ../nbs/04c_claims.ipynb #3b54481d
-TUNED = {"Llama-3.1-8B": "Llama-3.1-8B-Instruct", "Llama-3.1-70B": "Llama-3.3-70B-Instruct", "Llama-2-70b-hf": "Llama-2-70b-chat-hf",
+TUNED = {"Llama-3.1-8B": "Llama-3.1-8B-Instruct", "Llama-3.1-70B": "Llama-3.3-70B-Instruct",
+    "Llama-2-70b-hf": "Llama-2-70b-chat-hf",
          "Qwen2.5-7B": "Qwen2.5-7B-Instruct", "Qwen2.5-72B": "Qwen2.5-72B-Instruct"}
 
 def short_name(model): return model.split("/")[-1]
@@ -341,7 +352,8 @@ def larger_pairs(
 )->list: # (larger, smaller), neighbours in size
     "Models of one family that differ in size"
     plain = [m for m in dict.fromkeys(models) if ", " not in m and not np.isnan(model_size(m))]
-    families = {f: sorted((m for m in plain if model_family(m)==f), key=model_size) for f in dict.fromkeys(map(model_family, plain))}
+    families = {f: sorted((m for m in plain if model_family(m)==f), key=model_size)
+        for f in dict.fromkeys(map(model_family, plain))}
     pairs = [(large, small) for row in families.values() for small, large in zip(row, row[1:])]
     return [(a, b) for a, b in pairs if model_size(a) > model_size(b)]
 
@@ -368,7 +380,8 @@ def moves_on(
     steps:pd.DataFrame, # from `step_table`
 )->list: # of Condition
     "Claim 2c"
-    return [Condition(over_documents(steps.top_is_new, steps.doc_id), 1-OFTEN)] if steps.top_is_new.notna().any() else []
+    return [Condition(over_documents(steps.top_is_new, steps.doc_id),
+        1-OFTEN)] if steps.top_is_new.notna().any() else []
 
 # %% ../nbs/04c_claims.ipynb #e3b1ede2
 AUC_NEAR = .1   # an AUC within .5 ± this tells nothing
@@ -398,7 +411,8 @@ def stop_is_hidden(
     for step, last, others in _last_by_step(steps):
         for name in ("top", "entropy"):
             found, what = auc_effect(last[name], others[name]), f"step {step+1}, {name}"
-            out += [Condition(found, .5-AUC_NEAR, what=what), Condition(found, .5+AUC_NEAR, above=False, what=what)]
+            out += [Condition(found, .5-AUC_NEAR, what=what),
+                Condition(found, .5+AUC_NEAR, above=False, what=what)]
     return out
 
 def stop_note(
@@ -448,7 +462,8 @@ def follows_demonstrations(
     centred = r-r.mean()
     slope = y.to_numpy()@centred/(centred**2).sum()
     gap = ((r-gold)*(r+gold-2*y.to_numpy())).mean(1)
-    return {"6a": [Condition(over_documents(slope, y.index), OFTEN)], "6b": [Condition(over_documents(gap, y.index), above=False)]}
+    return {"6a": [Condition(over_documents(slope, y.index), OFTEN)],
+        "6b": [Condition(over_documents(gap, y.index), above=False)]}
 
 def order_matters(
     hits:pd.DataFrame, # doc_id, order (name of the listing), alphabet, prompt: does the answer follow it?, chance
@@ -457,8 +472,10 @@ def order_matters(
     each = {k: g for k, g in hits.groupby("order", sort=False)}
     plain = each.get("alphabetical")
     others = {k: g for k, g in each.items() if k!="alphabetical"} if plain is not None else {}
-    listed = [Condition(between(plain.alphabet, plain.doc_id, g.alphabet, g.doc_id), what=f"than {k}") for k, g in others.items()]
-    followed = [Condition(over_documents(g.prompt.astype(float)-g.chance, g.doc_id), what=k) for k, g in each.items()]
+    listed = [Condition(between(plain.alphabet, plain.doc_id, g.alphabet, g.doc_id), what=f"than {k}") for k,
+        g in others.items()]
+    followed = [Condition(over_documents(g.prompt.astype(float)-g.chance, g.doc_id), what=k) for k,
+        g in each.items()]
     return {"7a": listed, "7b": followed if len(each) > 1 else []}
 
 # %% ../nbs/04c_claims.ipynb #0b7c9108
@@ -476,7 +493,8 @@ def attention_to_labels(
     if not {"input", "labels"} <= set(rows.index): return {"8a": [], "8b": []}
     of = {k: _from_interval(*rows.loc[k, ["value", "lo", "hi"]].astype(float)) for k in rows.index}
     others = _other_tokens(rows, of)
-    return {"8a": [Condition(_ratio(of["labels"], of["input"]), np.log(10))], "8b": [Condition(_ratio(of["labels"], others))] if others else []}
+    return {"8a": [Condition(_ratio(of["labels"], of["input"]), np.log(10))],
+        "8b": [Condition(_ratio(of["labels"], others))] if others else []}
 
 def _other_tokens(rows, of): # of the answer; a published mean of all its tokens stands for them
     if "answer" not in of: return None
@@ -495,10 +513,12 @@ def states_know(
     rows = probes.drop_duplicates(["target", "method"]).set_index(["target", "method"])
     def gain(target):
         if not {(target, "probe"), (target, "bag_of_words")} <= set(rows.index): return None
-        a, b = (_from_interval(*rows.loc[(target, m), ["value", "lo", "hi", "n_docs"]].astype(float)) for m in ("probe", "bag_of_words"))
+        a, b = (_from_interval(*rows.loc[(target, m), ["value", "lo", "hi", "n_docs"]].astype(float))
+            for m in ("probe", "bag_of_words"))
         return Effect(a.value-b.value, a.se+b.se, min(a.n, b.n))
     first, rest = gain("first"), gain("pred_2plus")
-    return {"9a": [Condition(first)] if first else [], "9b": [Condition(rest, NEAR, above=False)] if rest else []}
+    return {"9a": [Condition(first)] if first else [], "9b": [Condition(rest, NEAR, above=False)]
+        if rest else []}
 
 # %% ../nbs/04c_claims.ipynb #d4d3386d
 BASELINES = ("compare_to_none", "hard")
@@ -511,7 +531,8 @@ def doc_losses(
     methods=(*BASELINES, *TEST_TIME, *SUPERVISED), # which, where they are there
 )->tuple: # measure -> table (documents × methods), of documents that all methods know; the truth of Brier and L1
     "Losses without an ε, document by document"
-    tables = {m: rows[rows.method==m].pivot(index="doc_id", columns="label", values="prob") for m in (*methods, "human", "gold") if (rows.method==m).any()}
+    tables = {m: rows[rows.method==m].pivot(index="doc_id", columns="label", values="prob")
+        for m in (*methods, "human", "gold") if (rows.method==m).any()}
     gold = tables.pop("gold")
     human = tables.pop("human", None)
     against = "gold" if human is None or human.isna().all(axis=None) else "votes"
@@ -522,14 +543,16 @@ def doc_losses(
     ways = {"Brier": lambda p: brier(p, soft.to_numpy()), "L1": lambda p: l1(p, soft.to_numpy()),
             "F1": lambda p: 1-example_f1(to_labels(p, multi), sets.to_numpy())}
     each = {m: t.reindex_like(gold)[known].to_numpy() for m, t in tables.items()}
-    return {k: pd.DataFrame({m: loss(p) for m, p in each.items()}, index=sets.index) for k, loss in ways.items()}, against
+    return {k: pd.DataFrame({m: loss(p) for m, p in each.items()}, index=sets.index) for k,
+        loss in ways.items()}, against
 
 def helps(
     losses:pd.DataFrame, # documents × methods; or one row of published means
     method:str, # a column
 )->list: # of Condition: one for each baseline
     "Claims 10a and 10b"
-    return [Condition(_improvement(losses, method, b), what=f"than {b}") for b in BASELINES if b in losses and method in losses]
+    return [Condition(_improvement(losses, method, b), what=f"than {b}") for b in BASELINES if b in losses
+        and method in losses]
 
 def close_to_best(
     losses:pd.DataFrame, # documents × methods; or one row of published means
@@ -537,7 +560,8 @@ def close_to_best(
 )->list: # of Condition: one for each other zero-shot method
     "Claim 10c"
     if _MAX not in losses: return []
-    return [Condition(_improvement(losses, _MAX, m), -margin, what=f"than {m}") for m in (*BASELINES, *TEST_TIME) if m in losses and m!=_MAX]
+    return [Condition(_improvement(losses, _MAX, m), -margin, what=f"than {m}")
+        for m in (*BASELINES, *TEST_TIME) if m in losses and m!=_MAX]
 
 def _improvement(losses, method, other): # of a mean loss over another one
     values = (losses[other]-losses[method]).to_numpy(float)
@@ -556,11 +580,14 @@ def alignment_verdicts(
         against = "gold" if measure=="F1" else truth
         for part, methods in (("10a", TEST_TIME), ("10b", SUPERVISED)):
             for m in methods:
-                if found := helps(table, m): out.append(decide(part, found, dataset, model, f"{m.replace('_', ' ')}, {measure}, {against}"))
-        if found := close_to_best(table, _margin(table, measure)): out.append(decide("10c", found, dataset, model, f"{measure}, {against}"))
+                if found := helps(table, m): out.append(decide(part, found, dataset, model,
+                    f"{m.replace('_', ' ')}, {measure}, {against}"))
+        if found := close_to_best(table, _margin(table, measure)): out.append(decide("10c", found, dataset,
+            model, f"{measure}, {against}"))
     return out
 
-def _margin(losses, measure): return NEAR if measure=="F1" else float(losses[[b for b in BASELINES if b in losses]].mean().min())/10
+def _margin(losses, measure): return NEAR if measure=="F1" else float(losses[[b for b in BASELINES
+    if b in losses]].mean().min())/10
 
 # %% ../nbs/04c_claims.ipynb #2be695fb
 def step_verdicts(
@@ -571,13 +598,16 @@ def step_verdicts(
     for (dataset, model), t in traced.items():
         found = {"1a": spikier_than_chance(t.steps, len(t.names)), "1b": spikier_than_people(t.steps, t.docs)}
         if t.several: found |= _later_steps(t)
-        notes = {"1a": f"{100*(t.steps.top > .9).mean():.0f} % of the tops are above .9", "1b": _people_note(t), "3": stop_note(t.steps)}
+        notes = {"1a": f"{100*(t.steps.top > .9).mean():.0f} % of the tops are above .9",
+            "1b": _people_note(t), "3": stop_note(t.steps)}
         out += [decide(k, c, dataset, model, note=notes.get(k, "")) for k, c in found.items()]
     return out + _pair_verdicts(traced)
 
 def _later_steps(t): # of a task in which a document may have several labels
-    found = {"2a": later_against_first(t.steps, lambda s: s==1), "2b": later_against_first(t.steps, lambda s: s > 1), "2c": moves_on(t.steps)}
-    return found | {"3": stop_is_hidden(t.steps)} | poor_ranking(t.steps, len(t.names)) | {"5": first_is_right(t.docs)}
+    found = {"2a": later_against_first(t.steps, lambda s: s==1),
+        "2b": later_against_first(t.steps, lambda s: s > 1), "2c": moves_on(t.steps)}
+    return found | {"3": stop_is_hidden(t.steps)} | poor_ranking(t.steps,
+        len(t.names)) | {"5": first_is_right(t.docs)}
 
 def _people_note(t): # how often people pile up
     people = people_tops(t.docs)
@@ -588,7 +618,8 @@ def _pair_verdicts(traced): # of larger and finetuned models
     for dataset in dict.fromkeys(d for d, _ in traced):
         models = [m for d, m in traced if d==dataset]
         for part, pairs in (("1c", larger_pairs(models)), ("1d", tuned_pairs(models))):
-            for a, b in pairs: out.append(decide(part, spikier_than_other(traced[dataset, a].steps, traced[dataset, b].steps), dataset, a, f"than {short_name(b)}"))
+            for a, b in pairs: out.append(decide(part, spikier_than_other(traced[dataset, a].steps,
+                traced[dataset, b].steps), dataset, a, f"than {short_name(b)}"))
     return out
 
 def table_verdicts(
@@ -618,7 +649,10 @@ def _value(x): return Effect(float(x), np.nan, np.nan)
 
 def published_verdicts()->list: # of Verdict
     "The rules fed with the paper's Tables 2, 4, 5, 6 and 7"
-    out = [decide("4a", [Condition(_value(v), OFTEN)], d, f"{which} of its models") for d, ends in NOT_NEXT.items() for which, v in zip(("least", "most"), ends)]
+    out = []
+    for dataset, ends in NOT_NEXT.items():
+        for which, share in zip(("least", "most"), ends):
+            out.append(decide("4a", [Condition(_value(share), OFTEN)], dataset, f"{which} of its models"))
     for model, row in published_steps("Table 4").iterrows():
         out += [decide("4b", [Condition(_value(v/100 - .5))], d, model) for d, v in row.dropna().items()]
     return out + _published_orders() + _published_attention() + _published_alignment()
@@ -626,28 +660,33 @@ def published_verdicts()->list: # of Verdict
 def _published_orders(): # Table 7; its prompt order of the alphabetical listing is the alphabet
     table = published_steps("Table 7").astype(float)/100
     table["prompt"] = table.prompt.fillna(table.alphabet)
-    listed = [Condition(_value(table.alphabet["alphabetical"]-table.alphabet[k]), what=f"than {k}") for k in ("random", "reverse")]
+    listed = [Condition(_value(table.alphabet["alphabetical"]-table.alphabet[k]), what=f"than {k}")
+        for k in ("random", "reverse")]
     out = [decide("7a", listed, "(mean over datasets)", "published")]
     for k, share in table.prompt.items():
         found = decide("7b", [Condition(_value(share-.5), what=k)], "(mean over datasets)", "published", k)
-        if found.verdict==VERDICTS[1]: found = replace(found, verdict=VERDICTS[2], reason="how long the answers are is not published: chance lies below one half")
+        if found.verdict==VERDICTS[1]: found = replace(found, verdict=VERDICTS[2],
+            reason="how long the answers are is not published: chance lies below one half")
         out.append(found)
     return out
 
 def _published_attention(): # Table 6
     out = []
     for dataset, column in published_steps("Table 6").items():
-        parts = pd.DataFrame([(*k.split(", "), v, v, v) for k, v in column.items()], columns=["model", "part", "value", "lo", "hi"])
+        parts = pd.DataFrame([(*k.split(", "), v, v, v) for k, v in column.items()],
+            columns=["model", "part", "value", "lo", "hi"])
         for model, g in parts.groupby("model", sort=False):
             found = attention_to_labels(g)
-            out += [decide(k, [replace(c, effect=_value(c.effect.value)) for c in conditions], dataset, model) for k, conditions in found.items()]
+            out += [decide(k, [replace(c, effect=_value(c.effect.value)) for c in conditions], dataset,
+                model) for k, conditions in found.items()]
     return out
 
 def _published_alignment(): # Tables 2 and 5
     out, names = [], dict(nll="NLL", l1="L1", example_f1="F1")
     for (dataset, model), g in published_scores().groupby(["dataset", "model"], sort=False):
         wide = g.pivot(index="metric", columns="method", values="value")
-        losses = {names[m]: (1-wide.loc[[m]] if m=="example_f1" else wide.loc[[m]]).dropna(axis=1) for m in names}
+        losses = {names[m]: (1-wide.loc[[m]] if m=="example_f1" else wide.loc[[m]]).dropna(axis=1)
+            for m in names}
         out += alignment_verdicts(losses, "votes", dataset, short_name(model))
     return out
 
@@ -680,7 +719,8 @@ def _sentences(verdicts): # a list for each verdict; places that cannot tell for
         these = [v for v in verdicts if v.verdict==word]
         if these: out.append(f"{word.capitalize()}: {'; '.join(map(_one, these))}.")
     unsure = [v for v in verdicts if v.verdict==VERDICTS[2]]
-    shared = {r: [v for v in unsure if v.reason==r and np.isnan(v.value)] for r in dict.fromkeys(v.reason for v in unsure)}
+    shared = {r: [v for v in unsure if v.reason==r and np.isnan(v.value)]
+        for r in dict.fromkeys(v.reason for v in unsure)}
     each = [f"{'; '.join(map(_where, group))} ({reason})" for reason, group in shared.items() if group]
     each += [f"{_one(v)} ({v.reason})" for v in unsure if not np.isnan(v.value)]
     return " ".join(out + [f"Cannot tell: {'; '.join(each)}."]*bool(each))
@@ -697,7 +737,8 @@ def conclusions(
     lines = []
     for claim in sorted({v.claim for v in verdicts}):
         parts = dict.fromkeys(v.part for v in verdicts if v.claim==claim)
-        lines.append(f"* **{claim}** " + "; ".join(_count(p, [v for v in verdicts if v.part==p]) for p in parts) + ".")
+        lines.append(f"* **{claim}** " + "; ".join(_count(p, [v for v in verdicts if v.part==p])
+            for p in parts) + ".")
     tested = [v for v in verdicts if not np.isnan(v.p)]
     drawn = sum(v.verdict!="cannot tell" for v in tested)
     return "\n".join(lines) + f"\n\nOf {len(verdicts)} verdicts {len(tested)} have a p value and {drawn} remain after Benjamini and Hochberg's correction at {LEVEL}."
@@ -707,7 +748,6 @@ def _count(part, verdicts): # 1a …: holds in 5 of 6, …
     said = ", ".join(f"{w} in {n}" for w, n in counts.items() if n)
     return f"{part} {PARTS[part].statement}: {said} of {len(verdicts)}"
 
-# %% ../nbs/04c_claims.ipynb #ea7c54b6
 def claims_table(
     verdicts:list, # of Verdict, adjusted
 )->pd.DataFrame: # a row a verdict
@@ -725,15 +765,19 @@ def plot_claims(
     parts = [p for p in PARTS if any(v.part==p for v in verdicts)]
     ax = plt.subplots(figsize=(5.4 + .75*len(places), 1.3 + .28*len(parts)), layout="constrained")[1]
     for y, part in enumerate(parts):
-        for x, place in enumerate(places): _draw_marks(ax, x, y, [v for v in verdicts if v.part==part and f"{v.dataset}\n{v.model}"==place])
-    ax.set(xticks=range(len(places)), yticks=range(len(parts)), ylim=(len(parts)-.4, -.6), xlim=(-.5, len(places)-.5))
+        for x, place in enumerate(places): _draw_marks(ax, x, y,
+            [v for v in verdicts if v.part==part and f"{v.dataset}\n{v.model}"==place])
+    ax.set(xticks=range(len(places)), yticks=range(len(parts)), ylim=(len(parts)-.4, -.6),
+        xlim=(-.5, len(places)-.5))
     ax.set_xticklabels([plain_text(p) for p in places], size=7, rotation=45, ha="right")
     ax.set_yticklabels([f"{p}  {PARTS[p].statement}" for p in parts], size=7.5)
     ax.grid(axis="y", color=".93")
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    handles = [plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=7, label=k) for k, (m, c) in _MARKS.items()]
-    ax.legend(handles=[*handles, plt.Line2D([], [], ls="", label="no mark: not run")], frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    handles = [plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=7, label=k) for k,
+        (m, c) in _MARKS.items()]
+    ax.legend(handles=[*handles, plt.Line2D([], [], ls="", label="no mark: not run")], frameon=False,
+        fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 def _draw_marks(ax, x, y, verdicts): # side by side, those that hold first
@@ -741,4 +785,5 @@ def _draw_marks(ax, x, y, verdicts): # side by side, those that hold first
     gap = min(.12, .84/max(len(ordered), 1))
     for k, v in enumerate(ordered):
         mark, colour = _MARKS[v.verdict]
-        ax.plot(x + gap*(k-(len(ordered)-1)/2), y, mark, color=colour, mec="black", mew=.6, ms=6 if len(ordered) < 4 else 4)
+        ax.plot(x + gap*(k-(len(ordered)-1)/2), y, mark, color=colour, mec="black", mew=.6, ms=6
+            if len(ordered) < 4 else 4)

@@ -46,7 +46,8 @@ def open_shelf(
     index = index_runs(folders)
     for column, wanted in (("dataset", datasets), ("model", models)):
         known = list(dict.fromkeys(index[column]))
-        if wanted: index = index[index[column].isin([check_choice(f"{column} of these runs", w, known) for w in wanted])]
+        if wanted: index = index[index[column].isin([check_choice(f"{column} of these runs", w, known)
+            for w in wanted])]
     return Shelf(index.reset_index(drop=True))
 
 class Missing(Exception):
@@ -56,7 +57,8 @@ def by_size(
     models, # names
 )->list: # without repeats; those whose size is not known last
     "Models from small to large; a finetuned one behind its base"
-    return sorted(dict.fromkeys(models), key=lambda m: (np.nan_to_num(model_size(m), nan=np.inf), short_name(m).split(", ")[0], ", " in m))
+    return sorted(dict.fromkeys(models), key=lambda m: (np.nan_to_num(model_size(m), nan=np.inf),
+        short_name(m).split(", ")[0], ", " in m))
 
 def run_command(
     notebook:str, # name
@@ -98,7 +100,8 @@ def load_traced(
     "Read one stepwise run, or what a finetuned model answered in a run of 04a"
     docs, stored = read_table(row.folder, "docs"+suffix), read_table(row.folder, "steps"+suffix)
     docs = docs.assign(gold=docs.gold.map(list), predicted=docs.predicted.map(list))
-    return Traced(row.dataset, name or row.model, row.docs, tuple(row.labels), docs, stored, step_table(docs, stored, row.labels))
+    return Traced(row.dataset, name or row.model, row.docs, tuple(row.labels), docs, stored,
+        step_table(docs, stored, row.labels))
 
 TRAINED = dict(_sft="finetuned", _rl="reinforced")   # tables of 04a -> how their model is called
 UNREADABLE = (ValueError, KeyError, AttributeError, TypeError, IndexError) # of a table that lacks a column or holds something else
@@ -110,7 +113,8 @@ def traces_of(
     found = {}
     for row, name, suffix, notebook in _stepwise_jobs(shelf):
         try: found[row.dataset, name] = load_traced(row, name, suffix)
-        except UNREADABLE as error: shelf.lacks("steps", row.dataset, name, _why(error), run_command(notebook, row.dataset, row.model))
+        except UNREADABLE as error: shelf.lacks("steps", row.dataset, name, _why(error),
+            run_command(notebook, row.dataset, row.model))
     sizes = by_size(m for _, m in found)
     return dict(sorted(found.items(), key=lambda kv: (shelf.datasets.index(kv[0][0]), sizes.index(kv[0][1]))))
 
@@ -118,8 +122,10 @@ def _stepwise_jobs(shelf): # row of the index, name of the model, suffix of its 
     plain = traced_runs(shelf).table
     same = dict(zip(plain.dataset, plain.same_docs)) if len(plain) else {}
     jobs = [(r, r.model, "", "01_stepwise_logits") for r in plain.itertuples()]
-    tuned = comparable(rows_that(usable(shelf.index, "04a_sft"), lambda r: same.get(r.dataset)==r.same_docs)).table
-    there = [(r, s) for r in tuned.itertuples() for s in TRAINED if (Path(r.folder)/f"docs{s}.parquet").exists()]
+    tuned = comparable(rows_that(usable(shelf.index, "04a_sft"),
+        lambda r: same.get(r.dataset)==r.same_docs)).table
+    there = [(r, s) for r in tuned.itertuples() for s in TRAINED
+        if (Path(r.folder)/f"docs{s}.parquet").exists()]
     return jobs + [(r, f"{r.model}, {TRAINED[s]}", s, "04a_sft") for r, s in there]
 
 def _why(error): return str(error) if isinstance(error, ValueError) else f"a table of this run cannot be read ({type(error).__name__}: {error})"
@@ -133,13 +139,15 @@ def position_table(
     parts = []
     for (dataset, model), t in traced.items():
         hits = position_hits(t.docs)
-        if len(hits): parts.append(means(hits[hits.position <= n_positions], ["hit"], ["position"]).assign(dataset=dataset, model=model))
+        if len(hits): parts.append(means(hits[hits.position <= n_positions], ["hit"],
+            ["position"]).assign(dataset=dataset, model=model))
     if not parts: raise Missing("no answer of several labels to a document with several gold labels")
     table = pd.concat(parts, ignore_index=True).query("n > 10")
     if not len(table): raise Missing("no more than ten answers of several labels to documents with several gold labels")
     return table[["dataset", "model", "position", "value", "lo", "hi", "n", "n_docs"]]
 
-def _sweeps(shelf): return comparable(rows_that(usable(shelf.index, "01_stepwise_logits"), lambda r: isinstance(r.ratio, (list, tuple)))).table
+def _sweeps(shelf): return comparable(rows_that(usable(shelf.index, "01_stepwise_logits"),
+    lambda r: isinstance(r.ratio, (list, tuple)))).table
 
 def sweep_table(
     shelf:Shelf,
@@ -151,7 +159,8 @@ def sweep_table(
     rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric=="multilabel_share")]
     rows = rows.assign(ratio=rows.method.str.removeprefix("hard+ratio").astype(float))
     gold = docs.assign(many=docs.gold.map(len) > 1).groupby(["dataset", "model"]).many.mean().rename("gold")
-    return rows.merge(gold, on=["dataset", "model"])[["dataset", "model", "ratio", "value", "lo", "hi", "n_docs", "gold"]]
+    return rows.merge(gold, on=["dataset", "model"])[["dataset", "model", "ratio", "value", "lo", "hi",
+        "n_docs", "gold"]]
 
 def sweep_answers(
     shelf:Shelf,
@@ -164,7 +173,8 @@ def sweep_answers(
     return table.assign(many=docs.predicted.map(len) > 1, gold_many=docs.gold.map(len) > 1)
 
 # %% ../nbs/04d_figure_tables.ipynb #cd2934d9
-PROBES = {("gold", "probe"): "gold", ("pred", "probe"): "answer", ("pred_2plus", "probe"): "all but the first", ("first", "probe"): "the first",
+PROBES = {("gold", "probe"): "gold", ("pred", "probe"): "answer",
+    ("pred_2plus", "probe"): "all but the first", ("first", "probe"): "the first",
           ("gold", "model"): "the model", ("gold", "bag_of_words"): "bag of words"}
 
 def probe_rows(
@@ -191,7 +201,8 @@ TABLE_METRICS = ("nll", "l1", "example_f1")
 _SUPERVISED = {"04_demux": ("demux",), "04a_sft": ("base_", "sft_", "rl_")} # notebook -> how its rows begin
 
 def _variant(run): # how an encoder's training differs from the paper's
-    told = (["votes"] if getattr(run, "votes", None) is True else []) + (["no intra loss"] if getattr(run, "intra", None)==0 else [])
+    told = (["votes"] if getattr(run, "votes", None) is True else []) + (["no intra loss"]
+        if getattr(run, "intra", None)==0 else [])
     return f" ({', '.join(told)})" if told else ""
 
 def _supervised(shelf, shown, table): # a table of supervised runs on the documents shown, and notes of those on others
@@ -204,7 +215,8 @@ def _supervised(shelf, shown, table): # a table of supervised runs on the docume
         for run in runs[runs.same_docs.isin(shown)].itertuples():
             got = gather(runs[runs.folder==run.folder], table)
             notes += got.notes
-            if len(got.table): parts.append(_renamed(got.table[got.table.method.str.startswith(prefix)], run).assign(same_docs=run.same_docs))
+            if len(got.table): parts.append(_renamed(got.table[got.table.method.str.startswith(prefix)],
+                run).assign(same_docs=run.same_docs))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), notes
 
 def _renamed(rows, run):
@@ -220,7 +232,8 @@ def alignment_scores(
     if not len(got.table): raise Missing("no run of 02")
     more, notes = _supervised(shelf, set(chosen.table.same_docs), "scores")
     table = pd.concat([got.table, more.drop(columns="same_docs", errors="ignore")], ignore_index=True)
-    table = table[table.label.isna()].drop_duplicates(["dataset", "model", "method", "metric"], keep="last", ignore_index=True)
+    table = table[table.label.isna()].drop_duplicates(["dataset", "model", "method", "metric"], keep="last",
+        ignore_index=True)
     return Rows(table, [*chosen.notes, *got.notes, *notes])
 
 # %% ../nbs/04d_figure_tables.ipynb #c5e3f6f1
@@ -235,7 +248,8 @@ def stored_losses(
         if not (Path(run.folder)/"dists.parquet").exists(): continue
         rows = read_table(run.folder, "dists")
         fits = more[more.same_docs==run.same_docs] if len(more) else more
-        if len(fits): rows = pd.concat([rows, fits[fits.method=="demux"][["doc_id", "method", "label", "prob"]]], ignore_index=True)
+        if len(fits): rows = pd.concat([rows, fits[fits.method=="demux"][["doc_id", "method", "label",
+            "prob"]]], ignore_index=True)
         found.append((run.dataset, run.model, *doc_losses(rows)))
     if not found: raise Missing("no run of 02 with its estimates")
     return found
@@ -246,16 +260,19 @@ def methods_table(
 )->pd.DataFrame: # rows: source, model, method; columns: dataset × (against, NLL, L1, example-F1 with 95 %)
     "Methods by datasets, ours and published (paper, Tables 2 and 5)"
     ours = scores[scores.metric.isin(TABLE_METRICS)]
-    ours = ours.assign(source="ours", text=[text_of(r.value, r.lo, r.hi, digits=2) for r in ours.itertuples()])
+    ours = ours.assign(source="ours", text=[text_of(r.value, r.lo, r.hi, digits=2)
+        for r in ours.itertuples()])
     theirs = published_scores()
     theirs = theirs[theirs.dataset.isin(set(ours.dataset))]
-    theirs = theirs.assign(source="published, " + theirs.source, text=theirs.value.map("{:.2f}".format), model=theirs.model.map(short_name), against="votes")
+    theirs = theirs.assign(source="published, " + theirs.source, text=theirs.value.map("{:.2f}".format),
+        model=theirs.model.map(short_name), against="votes")
     both = pd.concat([ours, theirs])
     truth = both[both.metric!="example_f1"].assign(metric="against", text=lambda d: d.against)
     both = pd.concat([both, truth.drop_duplicates(["source", "model", "method", "dataset"])])
     both["metric"] = pd.Categorical(both.metric, ("against", *TABLE_METRICS))
     order = list(dict.fromkeys(zip(both.source, both.model, both.method)))
-    wide = both.pivot_table(index=["source", "model", "method"], columns=["dataset", "metric"], values="text", aggfunc="last", observed=True)
+    wide = both.pivot_table(index=["source", "model", "method"], columns=["dataset", "metric"],
+        values="text", aggfunc="last", observed=True)
     return wide.reindex(order).fillna("")
 
 def text_of(value, lo, hi, n=None, digits=1): # a cell: 12.3 [10.0, 14.6], n = 99
@@ -280,14 +297,18 @@ def tuned_table(
     "Base models beside their tuned versions, method by method (paper, Figure 12): the paper's pairs, and models finetuned by 04a"
     s = scores[scores.metric.isin(("nll", "example_f1"))]
     at = {(r.dataset, r.model, r.method, r.metric): (r.value, r.lo, r.hi) for r in s.itertuples()}
-    pairs = [(k, (k[0], m, *k[2:]), short_name(k[1])) for k in at for m in s.model.unique() if TUNED.get(short_name(k[1]))==short_name(m)]
-    pairs += [(k, (k[0], k[1], k[2].replace("base_", "sft_"), k[3]), f"{k[1]}, finetuned here") for k in at if k[2].startswith("base_")]
+    pairs = [(k, (k[0], m, *k[2:]), short_name(k[1])) for k in at for m in s.model.unique()
+        if TUNED.get(short_name(k[1]))==short_name(m)]
+    pairs += [(k, (k[0], k[1], k[2].replace("base_", "sft_"), k[3]), f"{k[1]}, finetuned here") for k in at
+        if k[2].startswith("base_")]
     rows = [(a[0], name, a[2].removeprefix("base_"), a[3], *at[a], *at[b]) for a, b, name in pairs if b in at]
     if not rows: raise Missing("no base model with its tuned version on the same documents, and no run of 04a on documents of 02")
-    return pd.DataFrame(rows, columns=["dataset", "base", "method", "metric", "before", "before_lo", "before_hi", "after", "after_lo", "after_hi"])
+    return pd.DataFrame(rows, columns=["dataset", "base", "method", "metric", "before", "before_lo",
+        "before_hi", "after", "after_lo", "after_hi"])
 
 # %% ../nbs/04d_figure_tables.ipynb #b8a32efc
-_PUBLISHED_VOTES = {"GoEmotions": ("81 (3.58)", "0.27 (Cohen)", "29 %", "62 %", "8 %", "1 %"), "MFRC": ("6 (2.99)", "0.21 (Cohen)", "78 %", "18 %", "3 %", "<1 %"),
+_PUBLISHED_VOTES = {"GoEmotions": ("81 (3.58)", "0.27 (Cohen)", "29 %", "62 %", "8 %", "1 %"),
+    "MFRC": ("6 (2.99)", "0.21 (Cohen)", "78 %", "18 %", "3 %", "<1 %"),
                     "SemEval": ("–", "–", "1 %", "13 %", "40 %", "46 %")} # Table 1
 
 def vote_kappa(
@@ -312,14 +333,17 @@ def votes_table(
     rows = {}
     for (dataset, _), t in traced.items():
         if (dataset, "ours") not in rows: rows[dataset, "ours"] = _votes_row(t)
-        if dataset in _PUBLISHED_VOTES: rows[dataset, "published"] = ("whole corpus", *_PUBLISHED_VOTES[dataset])
+        if dataset in _PUBLISHED_VOTES: rows[dataset, "published"] = ("whole corpus",
+            *_PUBLISHED_VOTES[dataset])
     names = ["documents", "annotators (per document)", "κ", *(f"{k} labels" for k in ("0", "1", "2", "3+"))]
-    return pd.DataFrame.from_dict({k: dict(zip(names, v)) for k, v in rows.items()}, orient="index").rename_axis(["dataset", "source"])
+    return pd.DataFrame.from_dict({k: dict(zip(names, v)) for k, v in rows.items()},
+        orient="index").rename_axis(["dataset", "source"])
 
 def _votes_row(t):
     n, voted, kappa = np.minimum(t.docs.gold.map(len), 3), t.docs.n_annotators[t.docs.n_annotators > 0], vote_kappa(t.docs)
     people = f"not stored ({voted.mean():.2f})" if len(voted) else "–"
-    return (f"{t.docs_name} (n = {len(n):,})", people, "–" if np.isnan(kappa) else f"{kappa:.2f} (Fleiss)", *(f"{100*(n==k).mean():.0f} %" for k in range(4)))
+    return (f"{t.docs_name} (n = {len(n):,})", people, "–" if np.isnan(kappa) else f"{kappa:.2f} (Fleiss)",
+        *(f"{100*(n==k).mean():.0f} %" for k in range(4)))
 
 # %% ../nbs/04d_figure_tables.ipynb #3dee31bd
 def never_table(
@@ -333,7 +357,8 @@ def never_table(
         rows.append((dataset, model, *found, int(never.notna().sum()), "ours"))
     theirs = published_steps("Table 4")
     for d in dict.fromkeys(d for d, _ in traced):
-        if d in theirs: rows += [(d, m, v, np.nan, np.nan, np.nan, "published") for m, v in theirs[d].dropna().items()]
+        if d in theirs: rows += [(d, m, v, np.nan, np.nan, np.nan, "published") for m,
+            v in theirs[d].dropna().items()]
     return pd.DataFrame(rows, columns=["dataset", "model", "value", "lo", "hi", "n", "source"])
 
 def attention_rows(
@@ -348,36 +373,46 @@ def attention_means(
     shelf:Shelf,
 )->pd.DataFrame: # dataset, model, part, value, lo, hi (% per token), source
     "Attention per token of later labels, ours and published (paper, Table 6)"
-    got = attention_rows(shelf).assign(source="ours")[["dataset", "model", "part", "value", "lo", "hi", "source"]]
+    got = attention_rows(shelf).assign(source="ours")[["dataset", "model", "part", "value", "lo", "hi",
+        "source"]]
     theirs = published_steps("Table 6")
-    published = [(d, *row.split(", "), v, np.nan, np.nan, "published") for d in got.dataset.unique() if d in theirs for row, v in theirs[d].items()]
-    return pd.concat([got, pd.DataFrame(published, columns=got.columns)], ignore_index=True) if published else got
+    published = [(d, *row.split(", "), v, np.nan, np.nan, "published") for d in got.dataset.unique()
+        if d in theirs for row, v in theirs[d].items()]
+    return pd.concat([got, pd.DataFrame(published, columns=got.columns)],
+        ignore_index=True) if published else got
 
 # %% ../nbs/04d_figure_tables.ipynb #e680613f
 def order_answers(
     shelf:Shelf,
 )->pd.DataFrame: # dataset, model, order (such as "random, seed 1"), label_order, doc_id, alphabet, prompt (does the answer follow it?), chance
     "Answers with several labels of every stored listing of the labels"
-    asked = rows_that(usable(shelf.index, "01_stepwise_logits"), lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", "random", "reverse"))
+    asked = rows_that(usable(shelf.index, "01_stepwise_logits"),
+        lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", "random",
+        "reverse"))
     runs, found = comparable(_most_orders(asked), ("model", "label_order", "seed")).table, []
     for r in runs.itertuples():
         try: found.append(_ordered(r))
-        except UNREADABLE as error: shelf.lacks("table7", r.dataset, r.model, _why(error), run_command("01_stepwise_logits", r.dataset, r.model, f"-p label_order {r.label_order}"))
-    hits = pd.concat([f for f in found if len(f)], ignore_index=True) if any(map(len, found)) else pd.DataFrame(columns=["label_order"])
+        except UNREADABLE as error: shelf.lacks("table7", r.dataset, r.model, _why(error),
+            run_command("01_stepwise_logits", r.dataset, r.model, f"-p label_order {r.label_order}"))
+    hits = pd.concat([f for f in found if len(f)], ignore_index=True) if any(map(len,
+        found)) else pd.DataFrame(columns=["label_order"])
     if not (hits.label_order!="alphabetical").any(): raise Missing("no run of 01 with another label order and answers of several labels")
     return hits
 
 def _most_orders(runs): # of each dataset the documents that were asked with most listings
-    counts = runs.groupby(["dataset", "same_docs"])[["label_order", "seed"]].apply(lambda g: len(g.drop_duplicates()))
+    counts = runs.groupby(["dataset", "same_docs"])[["label_order",
+        "seed"]].apply(lambda g: len(g.drop_duplicates()))
     most = {d: c.droplevel("dataset").idxmax() for d, c in counts.groupby("dataset")} if len(runs) else {}
     return rows_that(runs, lambda r: r.same_docs==most[r.dataset])
 
 def _ordered(run): # answers of one run
-    docs, names, seed = read_table(run.folder, "docs"), tuple(n for n in run.labels if n!="none"), int(run.seed or 0)
+    docs, names, seed = read_table(run.folder, "docs"), tuple(n for n in run.labels
+        if n!="none"), int(run.seed or 0)
     listed = order_hits(docs, order_labels(LabelSet(names), run.label_order, seed))
     order = f"random, seed {seed}" if run.label_order=="random" else run.label_order
     alphabet = order_hits(docs, sorted(names)).follows
-    return listed.rename(columns=dict(follows="prompt")).assign(alphabet=alphabet, dataset=run.dataset, model=run.model, order=order, label_order=run.label_order)
+    return listed.rename(columns=dict(follows="prompt")).assign(alphabet=alphabet, dataset=run.dataset,
+        model=run.model, order=order, label_order=run.label_order)
 
 def order_table(
     shelf:Shelf,
@@ -385,11 +420,14 @@ def order_table(
     "How many answers follow the alphabet, and how many the prompt (paper, Table 7)"
     rows = []
     for key, g in order_answers(shelf).groupby(["dataset", "model", "order"], sort=False):
-        alphabet, prompt = (100*np.array(mean_interval(g[c], g.doc_id, kind="share")) for c in ("alphabet", "prompt"))
+        alphabet, prompt = (100*np.array(mean_interval(g[c], g.doc_id, kind="share"))
+            for c in ("alphabet", "prompt"))
         rows.append((*key, *alphabet, *prompt, 100*g.chance.mean(), len(g), "ours"))
     nothing = (np.nan, np.nan)
-    rows += [("(mean over datasets)", "published", k, a, *nothing, p, *nothing, *nothing, "published") for k, a, p in published_steps("Table 7").itertuples()]
-    return pd.DataFrame(rows, columns=["dataset", "model", "order", "alphabet", "alphabet_lo", "alphabet_hi", "prompt", "prompt_lo", "prompt_hi", "chance", "n", "source"])
+    rows += [("(mean over datasets)", "published", k, a, *nothing, p, *nothing, *nothing, "published") for k,
+        a, p in published_steps("Table 7").itertuples()]
+    return pd.DataFrame(rows, columns=["dataset", "model", "order", "alphabet", "alphabet_lo", "alphabet_hi",
+        "prompt", "prompt_lo", "prompt_hi", "chance", "n", "source"])
 
 # %% ../nbs/04d_figure_tables.ipynb #9abfe02a
 def dists_of(
@@ -400,7 +438,8 @@ def dists_of(
     rows = comparable(usable(shelf.index, "02_alignment")).table
     rows = rows[(rows.dataset==dataset) & (rows.model==model)]
     if not len(rows): raise Missing(f"no run of 02 on {dataset} with {model}")
-    d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method", values="prob").reset_index()
+    d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method",
+        values="prob").reset_index()
     return d.assign(people=d.human if "human" in d and d.human.notna().any() else d.gold)
 
 def cost_table(
@@ -412,10 +451,14 @@ def cost_table(
     costs = gather(comparable(usable(shelf.index, "02_alignment")).table, "costs").table
     if not len(costs): raise Missing("no run of 02")
     s = scores[scores.metric==metric].drop(columns="docs", errors="ignore")
-    both = s.merge(costs[["dataset", "model", "method", "tokens_forwarded"]], on=["dataset", "model", "method"]).rename(columns=dict(tokens_forwarded="tokens"))
-    return both[["dataset", "model", "method", "tokens", "value", "lo", "hi"]].query("tokens > 0").reset_index(drop=True)
+    both = s.merge(costs[["dataset", "model", "method", "tokens_forwarded"]],
+        on=["dataset", "model", "method"]).rename(columns=dict(tokens_forwarded="tokens"))
+    return both[["dataset", "model", "method", "tokens", "value", "lo",
+        "hi"]].query("tokens > 0").reset_index(drop=True)
 
-SCALED = {"top probability, first step": ("top", True, "share"), "entropy (bits), first step": ("entropy", True, "mean"), "second is next": ("second_is_next", False, "share")}
+SCALED = {"top probability, first step": ("top", True, "share"),
+    "entropy (bits), first step": ("entropy", True, "mean"), "second is next": ("second_is_next", False,
+    "share")}
 
 def scale_table(
     traced:dict, # (dataset, model) -> Traced
@@ -426,5 +469,6 @@ def scale_table(
         if ", " in model: continue       # a finetuned one is as large as it was
         for name, (column, first, kind) in SCALED.items():
             s = t.steps[t.steps.step==0] if first else t.steps
-            rows.append((dataset, model, model_size(model), name, *mean_interval(s[column], s.doc_id, kind=kind), int(s[column].notna().sum())))
+            rows.append((dataset, model, model_size(model), name,
+                *mean_interval(s[column], s.doc_id, kind=kind), int(s[column].notna().sum())))
     return pd.DataFrame(rows, columns=["dataset", "model", "size", "statistic", "value", "lo", "hi", "n"])

@@ -23,7 +23,8 @@ from .checks import legend_text, plain_text
 from .claims import claims_table, plot_claims
 from .comparisons import REFERENCES, _plain_ticks
 from .data import check_choice
-from .figure_tables import (PROBES, Missing, Shelf, Traced, alignment_scores, attention_means, by_size, cost_table, dists_of, load_traced, methods_table, never_table,
+from .figure_tables import (PROBES, Missing, Shelf, Traced, alignment_scores, attention_means, by_size,
+    cost_table, dists_of, load_traced, methods_table, never_table,
                                   open_shelf, order_table, outcome_pairs, position_table, probe_table, run_command, scale_table, sweep_table, text_of, traced_runs, traces_of,
                                   tuned_table, votes_table)
 from .metrics import METRICS, reliability
@@ -223,8 +224,10 @@ def plot_tuned(
     for line, metric in zip(axes, ("example_f1", "nll")):
         for ax, group in zip(line, groups): _draw_tuned(ax, table[(table.group==group) & (table.metric==metric)], shown)
         line[0].set_ylabel(METRICS[metric].name, size=8)
-    handles = [plt.Line2D([], [], color=_TUNED_COLOURS[k%6], marker="o", ms=4, label=legend_text(m.replace("_", " "))) for k, m in enumerate(shown)]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=7.5)
+    handles = [plt.Line2D([], [], color=_TUNED_COLOURS[k%6], marker="o", ms=4,
+        label=legend_text(m.replace("_", " "))) for k, m in enumerate(shown)]
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False,
+        fontsize=7.5)
     return fig
 
 _TUNED_COLOURS = (GREY, ORANGE, BLUE, "black", ".7", "tab:brown")
