@@ -258,7 +258,9 @@ def plot_slopes(
         if METRICS[metric].best=="low" and len(v := s.value[s.dataset==dataset]) and v.min() > 0 and v.max() > 6*v.min(): ax.set_yscale("log"); _plain_ticks(ax.yaxis)
         ax.set(xticks=range(len(models)), xlim=(-.3, len(models)-.7)); ax.set_xticklabels([plain_text(m) for m in models], size=7.5)
     axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    handles = [plt.Line2D([], [], color=plt.cm.tab20(k%20), marker="o", ms=4, label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] + [plt.Line2D([], [], color="black", ls="--", label="label prior"), plt.Line2D([], [], color="black", ls=":", label="one person")]
+    handles = [plt.Line2D([], [], color=plt.cm.tab20(k%20), marker="o", ms=4, label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] 
+    lines = {"prior": ("--", "label prior"), "annotator": (":", "one person")}
+    handles += [plt.Line2D([], [], color="black", ls=style, label=name) for m, (style, name) in lines.items() if (scores.method==m).any()]
     fig.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=7)
     return fig
 

@@ -8,7 +8,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from mlcllm.claims import (LEAST_DOCS, PARTS, Condition, Effect, adjust, alignment_verdicts, attention_to_labels, auc_effect, claim_text, claims_table, conclusions, decide,
-                           doc_losses, follows_demonstrations, larger_pairs, model_family, over_documents, published_verdicts, table_verdicts, tuned_pairs)
+                           close_to_best, doc_losses, follows_demonstrations, larger_pairs, model_family, moves_on, order_matters, over_documents, poor_ranking,
+                           published_verdicts, spikier_than_people, states_know, table_verdicts, tuned_pairs)
 from mlcllm.runs import read_table
 from mlcllm.step_statistics import step_table
 from mlcllm.stepwise_logits import label_probs
@@ -144,3 +145,61 @@ def test_losses_are_those_of_plain_loops_and_of_one_set_of_documents():
     wide = table.pivot(index=["doc_id", "label"], columns="method", values="prob")
     for d in ("d0", "d17"): assert losses["Brier"].unary[d] == pytest.approx(((wide.loc[d].unary - wide.loc[d].human) ** 2).sum())
     assert {v.detail.split(", ")[-1] for v in alignment_verdicts(losses, truth, "A", "m")} == {"votes", "gold"}
+
+
+# data made with a known truth: an effect of 0 lies on the border of the statement, one of 1 well on its side
+def people_made(rng, effect, n=150):
+    votes = rng.multinomial(4, [.5, .3, .2], n) / 4
+    docs = pd.DataFrame(dict(doc_id=range(n), human=list(votes), n_annotators=4))
+    steps = pd.DataFrame(dict(doc_id=np.repeat(range(n), 2), top=np.repeat(votes.max(1), 2) + rng.normal(0, .2, 2 * n) + .1 * effect))
+    return spikier_than_people(steps, docs)
+
+
+def steps_made(rng, effect, n=200):
+    missed = pd.DataFrame(dict(doc_id=range(n), is_last=False, second_is_next=0., never_by_chance=.9, n_left=6., second_never=rng.random(n) < .45 + .3 * effect,
+                               second_then=rng.random(n) * (.25 - .1 * effect), next_rank=np.where(rng.random(n) < .25 + .2 * effect, 6., 2.), top_is_new=rng.random(n) < .9 + .09 * effect))
+    return missed.astype({"second_never": float, "top_is_new": float})
+
+
+def curve_made(rng, effect, n=120, ratios=(0, .2, .4, .6, .8, 1)):
+    rows = pd.DataFrame(dict(doc_id=np.repeat(range(n), 6), ratio=np.tile(ratios, n), gold_many=np.repeat(np.arange(n) < .8 * n, 6)))
+    level = np.mean(np.square(ratios) - .64) / (2 * np.mean(np.array(ratios) - .8))
+    return follows_demonstrations(rows.assign(many=rng.random(6 * n) < level - .15 * effect))["6b"]
+
+
+def listings_made(rng, effect, n=100):
+    each = [pd.DataFrame(dict(doc_id=range(n), order=k, alphabet=True, prompt=rng.random(n) < p, chance=.5)) for k, p in (("alphabetical", .95), ("reverse", .5 + .25 * effect))]
+    return order_matters(pd.concat(each))["7b"]
+
+
+def stored_means(rng, truths, se): # name -> mean with its interval, as a run stores them
+    drawn = {k: v + rng.normal(0, se) for k, v in truths.items()}
+    return [(*k, v, v - 1.96 * se, v + 1.96 * se) for k, v in drawn.items()]
+
+
+def attention_made(rng, effect, part):
+    labels = (10 if part == "8a" else 2) * (1 + .5 * effect)
+    rows = stored_means(rng, {("input",): 1., ("answer",): 2., ("labels",): labels}, .05)
+    return attention_to_labels(pd.DataFrame(rows, columns=["part", "value", "lo", "hi"]))[part]
+
+
+def probes_made(rng, effect):
+    rows = stored_means(rng, {("pred_2plus", "probe"): .45 - .1 * effect, ("pred_2plus", "bag_of_words"): .4}, .01)
+    return states_know(pd.DataFrame(rows, columns=["target", "method", "value", "lo", "hi"]).assign(n_docs=500))["9b"]
+
+
+def losses_made(rng, effect, n=150):
+    return close_to_best(pd.DataFrame(dict(unary=rng.exponential(1, n), max_over_generations=rng.exponential(1.1 - .3 * effect, n))), .1)
+
+
+MADE = {"1b": people_made, "2c": lambda rng, e: moves_on(steps_made(rng, e)), "6b": curve_made, "7b": listings_made, "8a": lambda rng, e: attention_made(rng, e, "8a"),
+        "8b": lambda rng, e: attention_made(rng, e, "8b"), "9b": probes_made, "10c": losses_made}
+MADE |= {k: lambda rng, e, k=k: poor_ranking(steps_made(rng, e), 8)[k] for k in ("4b", "4c", "4d")}
+
+
+@pytest.mark.parametrize("part", sorted(MADE))
+def test_an_effect_is_found_and_none_is_not(part):
+    rng = np.random.default_rng(2)
+    none, some = ([decide(part, MADE[part](rng, e)).verdict for _ in range(n)] for e, n in ((0, 200), (1, 60)))
+    assert np.mean([v != "cannot tell" for v in none]) <= .1
+    assert np.mean([v == "holds" for v in some]) > .8 and "does not hold" not in some
