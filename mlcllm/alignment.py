@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'SET_METRICS', 'Method', 'parse_method', 'choose_methods',
            'served_methods', 'Estimates', 'label_orders', 'estimate', 'prompts_per_doc', 'forecast', 'Estimator',
-           'text_docs', 'dists_table', 'with_people', 'read_dists', 'join_dists', 'take_over', 'check_weights',
-           'stored_traces', 'leave_out', 'calibrate_dists', 'threshold_scores']
+           'text_docs', 'dists_table', 'with_people', 'read_dists', 'join_dists', 'dist_hash', 'take_over',
+           'check_weights', 'check_prompts', 'stored_traces', 'calibrate_dists', 'threshold_scores']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
-import re, warnings
+import hashlib, json, re, warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +19,8 @@ import pandas as pd
 import pyarrow as pa
 from fastcore.basics import patch
 
-from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
+from .checks import shown
+from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, leave_out
 from .runs import read_record, read_table
 from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
 from .stepwise_logits import (Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, kept_warnings, make_reader, once_each,
@@ -50,11 +51,12 @@ def parse_method(
     name:str, # such as unary+order5+platt
 )->Method: # its parts
     "Take a method's name apart"
+    if not isinstance(name, str): raise ValueError(f"a method is a name such as unary+order5, got {shown(name)}")
     base, *suffixes = name.split("+"); orders, log_odds, calibration = 0, False, None
     check_choice("method", base, METHODS)
     for s in suffixes:
         if calibration: raise ValueError(f"method {name!r}: a calibration is the last suffix, +{s} cannot follow it")
-        if m := re.fullmatch(r"order(\d+)", s): orders = check_number("the number of label orders", int(m[1]), 1)
+        if m := re.fullmatch(r"order(\d{1,9})", s): orders = check_number("the number of label orders", int(m[1]), 1, 1000)
         elif s=="logodds": log_odds = True
         else: calibration = check_choice(f"suffix of {base}", s, ("order5", "logodds", *CALIBRATIONS))
     if log_odds and base!="unary": raise ValueError(f"method {name!r}: logodds is a variant of unary only")
@@ -79,8 +81,9 @@ def choose_methods(
 )->list: # of Method
     "Which methods a run computes"
     if methods in (None, "paper"): return [m for m in map(parse_method, PAPER_METHODS if methods else METHODS) if _refuses(m, labels, asking) is None and (labels.multi or m.base not in _SAME_IN_ONE_STEP)]
+    if not isinstance(methods, (str, list, tuple)): raise ValueError(f"methods must be names joined by ',' or a list of them, got {shown(methods)}")
     names = [n.strip() for n in methods.split(",")] if isinstance(methods, str) else list(methods)
-    chosen = [n if isinstance(n, Method) else parse_method(n) for n in dict.fromkeys(names) if n]
+    chosen = list(dict.fromkeys(n if isinstance(n, Method) else parse_method(n) for n in names if n!=""))
     if not chosen: raise ValueError(f"methods is empty: name at least one of {', '.join(METHODS)}")
     for m in chosen:
         if why := _refuses(m, labels, asking): raise ValueError(why)
@@ -320,6 +323,19 @@ def read_dists(
 # %% ../nbs/02_alignment.ipynb #b321f725
 _NOT_JOINED = ("human", "gold", "constant", "prior", "uniform", "annotator", "resampled") # in every file
 
+def _check_estimates(rows, path): # a null would be left out of every group, and of every mean, without a word
+    for column in ("doc_id", "method", "label"):
+        empty = [pd.isna(v) or isinstance(v, str) and not v.strip() for v in rows[column]]
+        if any(empty): raise ValueError(f"{path}, row {empty.index(True)+1}: {column} is empty, a text is expected")
+    odd = next((v for v in rows.method if not isinstance(v, str)), None)
+    if odd is not None: raise ValueError(f"{path}: column 'method' holds {odd!r}, texts are needed")
+
+def _check_probs(rows, path): # of the estimates that are read
+    wrong = rows[~rows.prob.between(0, 1).to_numpy(bool, na_value=False)]
+    if not len(wrong): return
+    row = wrong.iloc[0]
+    raise ValueError(f"{path}, row {row.name+1}: document {row.doc_id!r}, method {row.method!r}, label {row.label!r} has the probability {row.prob}, a number from 0 to 1 is needed")
+
 def join_dists(
     places, # dists.parquet files or runs' folders: a list, or joined by commas
     docs:AnnotatedDocs, # the documents that are scored
@@ -333,14 +349,25 @@ def join_dists(
         try: rows = pd.read_parquet(path)
         except (OSError, ValueError, pa.ArrowException) as error: raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
         if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]: raise ValueError(f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a row for each document, method and label")
-        if not pd.api.types.is_numeric_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
+        if not pd.api.types.is_numeric_dtype(rows.prob) or pd.api.types.is_bool_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
+        rows = rows.reset_index(drop=True)
+        _check_estimates(rows, path)
         rows = rows[~rows.method.isin(_NOT_JOINED)]
         if not rows.doc_id.isin(docs.ids).any(): raise ValueError(f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, such as {docs.ids[0]!r}; it holds {', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}")
+        _check_probs(rows[rows.doc_id.isin(docs.ids)], path)
         try: found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
         except ValueError as error: raise ValueError(f"{path}: {error}") from None
         names = [*taken, *(d.method for d in found)]
         if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f"{path}: a method {twice[0]!r} is there already; rename one of the two in its file")
     return found
+
+def dist_hash(
+    dist:LabelDist, # such as one that is joined
+)->str: # hex digest
+    "Digest of all probabilities, and of what they are about"
+    about = json.dumps([dist.method, dist.ids, dist.labels.names])
+    values = np.ascontiguousarray(dist.probs, dtype=np.float64)
+    return hashlib.sha256(about.encode() + values.tobytes()).hexdigest()
 
 # %% ../nbs/02_alignment.ipynb #a32731fa
 _OF_TRACES = ("dataset", "data_dir", "options", "split", "demo_split", "test_ids", "n_docs", "model", "backend", "backend_options", "quantization", "dtype", *(f.name for f in fields(Asking)))
@@ -369,6 +396,16 @@ def check_weights(
         if v!=theirs[k]: raise ValueError(f"traces: the answers in {folder} are of other weights ({k} {theirs[k]}, now {v}): run 01 again, or with the same gpu and dtype")
     return theirs
 
+def check_prompts(
+    folder, # of a finished run of 01
+    digest:str, # of the prompts that are asked now about the same documents
+)->None: # raises ValueError
+    "The answers of a run must be to the prompts with which the rest is asked"
+    theirs = read_record(folder)["fingerprint"].get("prompts")
+    if theirs in (None, digest): return
+    raise ValueError(f"traces: the answers in {folder} are to other prompts than those of now (the template, the "
+                     "chains of thought or the demonstrations have changed): run 01 again")
+
 def stored_traces(
     folder, # of a finished run of 01
     docs:AnnotatedDocs, # the documents that are scored: those of the run
@@ -377,17 +414,6 @@ def stored_traces(
     record = read_record(folder)
     if record["fingerprint"].get("docs")!=docs.content_hash(): raise ValueError(f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} now (texts, labels or votes differ): run 01 again")
     return read_traces(read_table(folder, "docs"), read_table(folder, "steps"), record["labels"])
-
-# %% ../nbs/02_alignment.ipynb #2b1ec2f3
-def leave_out(
-    docs:AnnotatedDocs, # such as all of dev
-    scored:AnnotatedDocs, # documents that nothing may be fitted to
-)->AnnotatedDocs: # the others
-    "Documents on which choices may be made"
-    known = set(scored.ids)
-    rest = docs.take([k for k,i in enumerate(docs.ids) if i not in known]) if known & set(docs.ids) else docs
-    if not len(rest): raise ValueError(f"all {len(docs)} documents of {docs.name} {docs.split} are scored, which leaves none to choose on: take another dev_split")
-    return rest
 
 # %% ../nbs/02_alignment.ipynb #294fb881
 def calibrate_dists(

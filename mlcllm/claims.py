@@ -26,7 +26,7 @@ from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
 from .comparisons import published_scores, published_steps
-from .checks import plain_text
+from .checks import markdown_text, plain_text
 from .data import check_choice
 from .metrics import brier, example_f1, l1, to_labels
 from .step_statistics import LEAST_DOCS, position_hits
@@ -533,6 +533,7 @@ def doc_losses(
     "Losses without an ε, document by document"
     tables = {m: rows[rows.method==m].pivot(index="doc_id", columns="label", values="prob")
         for m in (*methods, "human", "gold") if (rows.method==m).any()}
+    if "gold" not in tables: raise ValueError("the estimates hold no gold labels to be held against")
     gold = tables.pop("gold")
     human = tables.pop("human", None)
     against = "gold" if human is None or human.isna().all(axis=None) else "votes"
@@ -559,7 +560,7 @@ def close_to_best(
     margin:float, # that the maximum may lose
 )->list: # of Condition: one for each other zero-shot method
     "Claim 10c"
-    if _MAX not in losses: return []
+    if _MAX not in losses or np.isnan(margin): return [] # there is no baseline
     return [Condition(_improvement(losses, _MAX, m), -margin, what=f"than {m}")
         for m in (*BASELINES, *TEST_TIME) if m in losses and m!=_MAX]
 
@@ -698,7 +699,9 @@ def number_text(v): # effect with interval
     p = "" if np.isnan(v.p_adjusted) else f", p = {v.p_adjusted:.3f}" if v.p_adjusted >= .001 else ", p < .001"
     return f"{v.value:+.2f}{span}{n}{p}"
 
-def _where(v): return f"{v.dataset}, {v.model}" + (f" ({v.detail})" if v.detail else "")
+def _where(v): # a place, as text of a page
+    where = f"{markdown_text(v.dataset)}, {markdown_text(v.model)}"
+    return where + (f" ({markdown_text(v.detail)})" if v.detail else "")
 
 def claim_text(
     verdicts:list, # of Verdict, adjusted

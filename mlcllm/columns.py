@@ -468,8 +468,24 @@ def from_arrow(
     "A table of pyarrow as plain Python values"
     names = check_columns(table.column_names, source)
     return pd.DataFrame(
-        {n: pd.Series(table.column(k).to_pylist(), dtype=object) for k, n in enumerate(names)}
+        {n: pd.Series(_cells(table.column(k), n, source), dtype=object) for k, n in enumerate(names)}
     )
+
+
+def _cells(column, name, source):  # of a column; text that is not UTF-8 is named by its row
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        row = next(k for k in range(len(column)) if not _is_utf8(column[k]))
+        raise ValueError(f"{source}, row {row + 1}, column {name!r}: the text is not UTF-8") from None
+
+
+def _is_utf8(cell):
+    try:
+        cell.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_parquet(path):

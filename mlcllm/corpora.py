@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from .columns import TABLES, existing_path, read_table
+from .checks import check_nesting
+from .columns import TABLES, existing_path, read_table, read_text
 from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _one_vote_each, _options, _plain
 
 # %% ../nbs/00g_corpora.ipynb #48011307
@@ -88,8 +89,10 @@ def _splits_file(data_dir, splits): # path of the paper's splits.yaml
     raise FileNotFoundError(f"MFRC: {f'no splits.yaml in {folders[0]}' if folders else 'splits.yaml is needed'}; it comes with the authors' repository (configs/MFRC/splits.yaml): put it into data_dir, or give options={{'splits': that file or the folder of a checkout}}")
 
 def _read_splits(path): # {split: {text: id}}
-    try: found = yaml.load(path.read_text(encoding="utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    text = read_text(path)
+    try: found = check_nesting(str(path), yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ValueError(f"{path}{f', line {mark.line+1}' if mark else ''}: not valid YAML ({getattr(error, 'problem', None) or str(error).splitlines()[0]})") from None
     ok = isinstance(found, dict) and found and all(isinstance(texts, dict) and texts for texts in found.values())
@@ -233,7 +236,8 @@ def _lex_judgements(where): # of all annotators
 # %% ../nbs/00g_corpora.ipynb #46b1e794
 def _lex_ids(path, split): # ids of a split
     if not existing_path(path, "QueerReclaimLex").is_file(): raise ValueError(f"{path} is no regular file")
-    try: splits = json.loads(path.read_text(encoding="utf-8-sig"))
+    text = read_text(path)
+    try: splits = json.loads(text)
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not (isinstance(splits, dict) and all(isinstance(ids, list) for ids in splits.values())): raise ValueError(f"{path}: a list of ids for each split is expected, such as {{\"train\": [\"1-queer\"], \"test\": []}}")
     odd = next((i for ids in splits.values() for i in ids if not _is_name(i)), "")

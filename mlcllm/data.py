@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLUSTERS', 'HATE_LABELS', 'TARGETS', 'ANNOTATORS', 'DATASETS', 'SPLITS', 'LabelSet', 'LabelDist', 'AnnotatedDocs',
            'load_goemotions', 'load_semeval', 'load_hatexplain', 'load_hatexplain_targets', 'load_demo',
-           'split_annotators', 'at_least', 'load_docs', 'NoRows', 'cohen_kappa', 'annotation_stats', 'plot_labels',
-           'plot_agreement']
+           'split_annotators', 'at_least', 'text_key', 'copies', 'leave_out', 'load_docs', 'NoRows', 'cohen_kappa',
+           'annotation_stats', 'plot_labels', 'plot_agreement']
 
 # %% ../nbs/00_data.ipynb #4e7eb7b6
 import html, json, warnings
@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from matplotlib.axes import Axes
 
 import mlcllm
-from .checks import check_choice, check_number, note_parameters, plain_text, read_parameters
+from .checks import check_choice, check_number, note_parameters, plain_text, read_parameters, shown
 from .columns import check_string, existing_path, name_cell, read_csv, read_json_lines, read_text, text_cell
 
 # %% ../nbs/00_data.ipynb #66e487b3
@@ -37,6 +37,8 @@ class LabelSet:
 
     def __post_init__(self):
         if not self.names: raise ValueError("a label set needs at least one name")
+        is_list = isinstance(self.names, (tuple, list))
+        if not is_list or not all(isinstance(n, str) for n in self.names): raise ValueError(f"the names of labels are a tuple of texts, got {shown(self.names)}")
         twice = {n for n in self.names if self.names.count(n) > 1}
         if twice: raise ValueError(f"label names repeat: {sorted(twice)}")
         for n in self.names: check_string(n, "a label's name")
@@ -184,7 +186,8 @@ def _clustering(choice, data_dir, names): # cluster -> emotions
     if choice=="none": return {n: (n,) for n in names}
     path = existing_path(choice, "option clustering") if choice not in (None, "clusters") else own if choice is None and own and own.exists() else None
     if path is None: return CLUSTERS
-    try: clusters = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    text = read_text(path)
+    try: clusters = json.loads(text)
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not (isinstance(clusters, dict) and clusters and all(isinstance(es, list) and es for es in clusters.values())): raise ValueError(f"{path}: a clustering is an object that gives each cluster its list of emotions, such as {{\"joy\": [\"love\", \"joy\"]}}")
     for emotion in (e for es in clusters.values() for e in es): check_choice(f"emotion in {path}", emotion, names)
@@ -419,6 +422,39 @@ def at_least(
     kept = docs.take(np.flatnonzero(docs.n_annotators >= n_annotators))
     if not len(kept): raise ValueError(f"{docs.name} {docs.split}: no document has {n_annotators} annotators; the most is {docs.n_annotators.max()} (option min_annotators)")
     return kept
+
+# %% ../nbs/00_data.ipynb #16db88db
+def text_key(text:str)->str: # equal for copies of a text
+    "A text without what blanks and line breaks differ in"
+    return " ".join(text.split())
+
+def copies(
+    docs:AnnotatedDocs, # such as all of train
+    scored:AnnotatedDocs, # documents that are scored
+)->np.ndarray: # (n_docs,) bool
+    "Which documents have the id or the text of a scored one"
+    ids = set(scored.ids)
+    texts = {text_key(t) for t in scored.texts}
+    return np.array([i in ids or text_key(t) in texts for i, t in zip(docs.ids, docs.texts)], dtype=bool)
+
+def leave_out(
+    docs:AnnotatedDocs, # such as all of dev
+    scored:AnnotatedDocs, # documents that nothing may be fitted to
+    parameter:str="dev_split", # what chose `docs`, for the message
+)->AnnotatedDocs: # the others; a note says how many copies were left out. Raises ValueError where none is left
+    "Documents that may be trained on, or that choices may be made on"
+    out = copies(docs, scored)
+    if not out.any(): return docs
+    if out.all():
+        raise ValueError(f"all {len(docs)} documents of {docs.name} {docs.split} are scored, "
+                         f"which leaves none to choose on: take another {parameter}")
+    rest = docs.take(np.flatnonzero(~out))
+    known = set(scored.ids)
+    copied = [i for i, gone in zip(docs.ids, out) if gone and i not in known]
+    if not copied: return rest
+    note = (f"{len(copied)} of {len(docs):,} documents of {docs.name} {docs.split} have the text of a scored document, "
+            f"such as {copied[0]!r}: they are left out of what is trained or chosen on")
+    return replace(rest, notes=rest.notes + (note,))
 
 # %% ../nbs/00_data.ipynb #ce0223c4
 def _later(module, function): # a loader of a later notebook, imported when it is first called

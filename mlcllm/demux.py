@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['BERT', 'POOLINGS', 'METRICS', 'find_encoder', 'encoder_digest', 'check_encoder', 'load_encoder', 'load_tokenizer',
            'label_pieces', 'intra_loss', 'DemuxConfig', 'Demux', 'make_demux', 'load_demux', 'train_targets', 'predict',
-           'train_demux', 'plot_training', 'model_card', 'upload_model', 'check_upload']
+           'CheckpointManifests', 'last_checkpoint', 'train_demux', 'plot_training', 'model_card', 'upload_model',
+           'check_upload']
 
 # %% ../nbs/04_demux.ipynb #51091c23
-import inspect
+import inspect, json
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,15 +24,15 @@ from scipy.special import expit, softmax
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
-from transformers import AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as hf_logging
 
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, markdown_text
 from .data import AnnotatedDocs, LabelDist, LabelSet
 from .metrics import score
-from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_training
+from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_trained, check_training
+from .runs import manifest_fault, remove_folder, tell_full_disk, write_manifest
 from .weights import check_values, first_line, hub_revision, loading_error, model_digest, read_config
 
 # %% ../nbs/04_demux.ipynb #c2da1bdc
@@ -286,6 +287,32 @@ def predict(
     return LabelDist(expit(z.astype(float)) if docs.labels.multi else softmax(z.astype(float), axis=1), docs.labels, docs.ids, model.config.method, not docs.labels.multi)
 
 # %% ../nbs/04_demux.ipynb #ba5442bc
+class CheckpointManifests(TrainerCallback):
+    "Notes the files of every checkpoint when all of them are written"
+    def on_save(self, args, state, control, **others):
+        place = Path(args.output_dir)/f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero: write_manifest(place)
+
+def last_checkpoint(
+    folder, # of checkpoints; it need not be there
+)->str: # from which a training goes on; None: from its beginning
+    "The newest whole checkpoint whose best epoch is there as well; what a kill left in pieces is removed"
+    found = [p for p in Path(folder).glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdigit()]
+    newest = sorted(found, key=lambda p: int(p.name.split("-")[-1]), reverse=True)
+    for place in newest:
+        needed = _needed(place)
+        if not all(p in found and manifest_fault(p)=="" for p in needed): continue
+        for other in set(found) - set(needed): remove_folder(other)
+        return str(place)
+    for other in found: remove_folder(other)
+
+def _needed(checkpoint): # itself, and the checkpoint of the best epoch
+    place = checkpoint/"trainer_state.json"
+    try: best = json.loads(place.read_text(encoding="utf-8"))["best_model_checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError): best = None
+    return [checkpoint] if best is None else [checkpoint, Path(best)]
+
+# %% ../nbs/04_demux.ipynb #49ff9b0c
 def _dev_scores(docs, multi): # what is computed on dev after each epoch
     def scores(got):
         z = got.predictions.astype(float); p = expit(z) if multi else softmax(z, axis=1)
@@ -323,12 +350,14 @@ def train_demux(
     args = TrainingArguments(str(folder), num_train_epochs=epochs, per_device_train_batch_size=batch_size, per_device_eval_batch_size=2*batch_size, learning_rate=learning_rate, warmup_steps=warmup, lr_scheduler_type="linear", weight_decay=0., max_grad_norm=1.,
         eval_strategy="epoch", logging_strategy="epoch", metric_for_best_model=metric, greater_is_better=metric!="nll", save_total_limit=2, seed=seed, data_seed=seed, report_to=[], use_cpu=not cuda, bf16=sixteen, fp16=cuda and not sixteen, label_names=["labels"], disable_tqdm=None, dataloader_pin_memory=cuda, train_sampling_strategy="group_by_length", **when)
     dev = dev.take(np.argsort([len(t) for t in dev.texts], kind="stable"))      # alike long ones in a batch
-    trainer = _Trainer(model, args, train_dataset=_Inputs(train, tokenizer, model, y), eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)), data_collator=DataCollatorWithPadding(tokenizer), compute_metrics=_dev_scores(dev, train.labels.multi), callbacks=[] if save_steps else [EarlyStoppingCallback(patience)])
+    trainer = _Trainer(model, args, train_dataset=_Inputs(train, tokenizer, model, y), eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)), data_collator=DataCollatorWithPadding(tokenizer), compute_metrics=_dev_scores(dev, train.labels.multi), callbacks=[CheckpointManifests(), *([] if save_steps else [EarlyStoppingCallback(patience)])])
     try:
-        with _quietly(): trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if Path(folder).is_dir() else None)
+        with _quietly(), tell_full_disk(f"a checkpoint in {folder}"):
+            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     except RuntimeError as error:
         if "out of memory" not in str(error).lower() and "can't allocate" not in str(error).lower(): raise
         raise MemoryError(f"training does not fit into memory with batch_size={batch_size} and max_length={model.config.longest}: lower one of them") from None
+    check_trained(trainer.model, learning_rate)
     log = pd.DataFrame(trainer.state.log_history); losses = log[log["loss"].notna()].groupby("epoch").loss.last() if "loss" in log else pd.Series(dtype=float)
     dev_rows = log[log["eval_loss"].notna()][["epoch", "eval_loss", *(f"eval_{m}" for m in METRICS)]].rename(columns=lambda c: c.replace("eval_", "dev_"))
     return dev_rows.assign(loss=dev_rows.epoch.map(losses)).reset_index(drop=True)
@@ -358,9 +387,9 @@ def model_card(
     rows = scores[scores.label.isna() & scores.metric.isin(("micro_f1", "macro_f1", "example_f1", "nll", "l1"))]
     text = rows.value.map("{:.3f}".format) + " [" + rows.lo.map("{:.3f}".format) + ", " + rows.hi.map("{:.3f}".format) + "]"
     table = rows.assign(text=text).pivot(index="method", columns="metric", values="text").reindex(rows.method.unique())
-    lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([m, *r.fillna("")]) + " |" for m, r in table.iterrows()]
+    lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([markdown_text(m), *r.fillna("")]) + " |" for m, r in table.iterrows()]
     header = ["---", "library_name: mlcllm", *([f"base_model: {base}"] if base.count("/")==1 and not Path(base).exists() else []), "---"]
-    return "\n".join([*header, f"# {title}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
+    return "\n".join([*header, f"# {markdown_text(title)}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
 
 def upload_model(
     folder, # of a trained model: weights, tokenizer and card

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .checks import shown
 from .claims import TUNED, doc_losses, short_name
 from .comparisons import published_scores, published_steps
 from .data import LabelSet, check_choice
@@ -43,6 +44,8 @@ def open_shelf(
     models:list=None, # only these
 )->Shelf:
     "Find the runs that figures can be drawn of"
+    for what, names in (("datasets", datasets), ("models", models)):
+        if names is not None and not isinstance(names, (list, tuple)): raise ValueError(f"{what} must be a list of names, got {shown(names)}")
     index = index_runs(folders)
     for column, wanted in (("dataset", datasets), ("model", models)):
         known = list(dict.fromkeys(index[column]))
@@ -260,6 +263,7 @@ def methods_table(
 )->pd.DataFrame: # rows: source, model, method; columns: dataset × (against, NLL, L1, example-F1 with 95 %)
     "Methods by datasets, ours and published (paper, Tables 2 and 5)"
     ours = scores[scores.metric.isin(TABLE_METRICS)]
+    if not len(ours): raise Missing(f"no run of 02 with {', '.join(TABLE_METRICS)}")
     ours = ours.assign(source="ours", text=[text_of(r.value, r.lo, r.hi, digits=2)
         for r in ours.itertuples()])
     theirs = published_scores()
@@ -440,7 +444,9 @@ def dists_of(
     if not len(rows): raise Missing(f"no run of 02 on {dataset} with {model}")
     d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method",
         values="prob").reset_index()
-    return d.assign(people=d.human if "human" in d and d.human.notna().any() else d.gold)
+    known = [c for c in ("human", "gold") if c in d and d[c].notna().any()]
+    if not known: raise Missing(f"the run of 02 on {dataset} with {model} holds neither votes nor gold labels")
+    return d.assign(people=d[known[0]])
 
 def cost_table(
     shelf:Shelf,

@@ -78,10 +78,16 @@ def _scores_of(entry): # label probabilities of all steps, from either producer
     scores = entry.get("test_all_scores") or entry.get("test_scores") or []
     return list(scores) if isinstance(scores, (list, tuple)) else [scores]
 
+def _check_scores(where, key, scores): # of each label step
+    if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores): raise ValueError(f"{where}: {key} must be {{label: probability}}, or a list of such")
+    for k, step in enumerate(scores):
+        for label, p in step.items(): check_number(f"{where}: the probability of {label}", p, 0, 1.001, whole=False)    # they are rounded
+        if step and not any(step.values()): raise ValueError(f"{where}, label step {k}: all probabilities are 0, so they are none of this step's labels")
+
 def _check_entry(where, entry): # what it holds must be what tables are made of
-    scores = _scores_of(entry)
-    if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores): raise ValueError(f"{where}: test_scores must be {{label: probability}}, or a list of such")
-    for label, p in (pair for s in scores for pair in s.items()): check_number(f"{where}: the probability of {label}", p, 0, 1.001, whole=False)    # they are rounded
+    for key in ("test_scores", "test_all_scores"):
+        scores = entry.get(key) or []
+        _check_scores(where, key, scores if isinstance(scores, list) else [scores])
     for key in ("test_preds", "test_gt"):
         value = entry.get(key) or []
         if not isinstance(value, (str, list)) or not all(isinstance(v, str) for v in value): raise ValueError(f"{where}: {key} must be a label or a list of labels, got {shown(value)}")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .corpora import _at_least_half, _from_votes, _most_frequent
-from .columns import existing_path
+from .columns import existing_path, read_text
 from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _half, _hub, _options
 
 # %% ../nbs/00g_more_corpora.ipynb #7118481a
@@ -141,7 +141,8 @@ RED_EMOTIONS = ("sadness", "surprise", "fear", "anger", "neutral", "trust", "joy
 _PEOPLE = ("annotator1", "annotator2", "annotator3")
 
 def _read_json_list(path): # the objects of a JSON file
-    try: found = json.loads(existing_path(path, "REDv2").read_text(encoding="utf-8-sig"))
+    text = read_text(existing_path(path, "REDv2"))
+    try: found = json.loads(text)
     except RecursionError: raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
     except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(found, list) or not found:

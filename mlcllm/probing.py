@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'TARGETS', 'probe_pipeline', 'Probe', 'fit_probe', 'save_probes', 'load_probes', 'StateFile',
-           'document_ends', 'Insides', 'look_inside', 'attention_rows', 'attention_arrow', 'attention_table',
-           'lens_rows', 'probe_targets', 'target_scores', 'control_targets', 'selectivity', 'Split', 'Probed',
-           'probe_name', 'probe_layers', 'probe_baselines', 'probe_control', 'across_steps', 'count_probes',
-           'plot_probes', 'plot_layers', 'plot_lens', 'plot_attention']
+           'states_table', 'forget_changed', 'document_ends', 'Insides', 'look_inside', 'attention_rows',
+           'attention_arrow', 'attention_table', 'lens_rows', 'probe_targets', 'target_scores', 'last_word',
+           'control_targets', 'seen_types', 'whole_sets', 'selectivity', 'Split', 'Probed', 'probe_name',
+           'probe_layers', 'probe_baselines', 'probe_control', 'across_steps', 'count_probes', 'words_probs',
+           'usable_information', 'plot_probes', 'plot_layers', 'plot_information', 'plot_lens', 'plot_attention']
 
 # %% ../nbs/03_probing.ipynb #858179b1
-import json, os, re, shutil, struct, warnings
+import hashlib, json, os, re, shutil, struct, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,21 +19,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit, logit, logsumexp, softmax
 from sklearn import config_context
 from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from .data import AnnotatedDocs, LabelDist, check_choice
 from .internals import attention_masses, hidden_states, lens_logits
 from .metrics import bootstrap_weights, score
-from .runs import atomic_write
+from .runs import atomic_write, tell_full_disk
 from .stepwise_logits import (Asking, answer_room, count_readings, encode_prompts, kept_warnings, label_logits, label_probs, step_contexts,
                                     step_leads, tfidf_answers, trace_docs, warn_of_parts)
 
@@ -69,8 +72,11 @@ class Probe:
 
 # %% ../nbs/03_probing.ipynb #4e92f9d8
 def _choose_penalty(x, y, seed): # C of the smallest held-out loss
-    rows = np.random.default_rng(seed).permutation(len(y))[:_CHOICE_DOCS]; x, y = x[rows], y[rows]
-    if np.unique(y, return_counts=True)[1].min() < 3 or len(np.unique(y)) < 2: return 1e-2     # too few examples to hold any out
+    rows = np.random.default_rng(seed).permutation(len(y))[:_CHOICE_DOCS]
+    classes, n = np.unique(y[rows], return_counts=True)
+    rows = rows[np.isin(y[rows], classes[n > 2])]                                  # a class of one or two has none to hold out
+    x, y = x[rows], y[rows]
+    if len(np.unique(y)) < 2: return 1e-2
     loss, folds = np.zeros(len(_GRID)), list(StratifiedKFold(3, shuffle=True, random_state=seed).split(x, y))
     for fit, held in folds:
         for j, c in enumerate(_GRID):
@@ -170,7 +176,7 @@ class StateFile:
     def create(self): # takes all room at once, so that a disk cannot fill up later
         need = len(self.opening) + self.size*len(self.layers); self.path.parent.mkdir(parents=True, exist_ok=True); free = shutil.disk_usage(self.path.parent).free
         if need > free: raise OSError(f"the hidden states need {need/1e9:,.1f} GB, {free/1e9:,.1f} are free at {self.path.parent}: keep fewer layers (layers), steps (n_steps) or documents (n_train), or half precision (half)")
-        with open(self.path, "wb") as f:
+        with tell_full_disk(self.path), open(self.path, "wb") as f:
             f.write(self.opening)
             if hasattr(os, "posix_fallocate"): os.posix_fallocate(f.fileno(), 0, need)
             else: f.truncate(need)
@@ -181,6 +187,35 @@ class StateFile:
     def write(self, rows, states): # states (len(rows), n_layers, width)
         for j, k in enumerate(self.layers):
             out = self.layer(k, "r+"); out[rows] = states[:, j]; out.flush()
+
+    def digest(self, rows): # of what stands in these rows
+        h = hashlib.sha256()
+        for k in self.layers: h.update(np.ascontiguousarray(self.layer(k)[rows]).tobytes())
+        return h.hexdigest()
+
+# %% ../nbs/03_probing.ipynb #c6ea2419
+def states_table(
+    file:StateFile, # of the run
+    rows, # that a chunk has written
+)->pa.Table: # one row
+    "What is stored of a chunk's states, to know them again"
+    return pa.table(dict(sha256=[file.digest(rows)]))
+
+def forget_changed(
+    folder, # of a run's chunks
+    name:str, # of the work
+    file:StateFile, # of the run
+)->list: # names of the chunks that are to be computed again
+    "Drop the chunks whose states are no longer those that were written"
+    changed = [p for p in sorted(Path(folder).glob(f"{name}-*.json")) if not _are_theirs(p, file)]
+    for p in changed: p.unlink()
+    return [p.stem for p in changed]
+
+def _are_theirs(manifest, file): # does the file hold the states of this chunk?
+    try: rows, noted = (pq.read_table(manifest.with_suffix(f".{k}.parquet")) for k in ("index", "states"))
+    except (OSError, pa.ArrowException): return False
+    try: return file.digest(rows["row"].to_numpy())==noted["sha256"][0].as_py()
+    except (KeyError, IndexError, ValueError): return False
 
 # %% ../nbs/03_probing.ipynb #cfdd495f
 def document_ends(
@@ -311,6 +346,10 @@ def target_scores(
     return score(dists, held, ["micro_f1", "macro_f1", "example_f1", "jaccard"], n_boot, seed)[["method", "metric", "value", "lo", "hi", "n_docs"]]
 
 # %% ../nbs/03_probing.ipynb #12aab5a1
+def last_word(text:str)->str: # lower case; "" where there is no word
+    "A document's type in the control task"
+    return (re.findall(r"\w+", text.lower()) or [""])[-1]
+
 def control_targets(
     train:AnnotatedDocs, # training documents
     docs:AnnotatedDocs, # scored documents
@@ -318,23 +357,38 @@ def control_targets(
     seed:int=0, # of the draw
 )->tuple: # the control target of both
     "Label sets that depend on nothing but a document's last word"
-    last = lambda text: (re.findall(r"\w+", text.lower()) or [""])[-1]
-    types = sorted({last(t) for d in (train, docs) for t in d.texts}); rows = np.random.default_rng(seed).integers(len(target), size=len(types)); at = dict(zip(types, target[rows]))
-    return tuple(np.stack([at[last(t)] for t in d.texts]) for d in (train, docs))
+    types = sorted({last_word(t) for d in (train, docs) for t in d.texts})
+    rows = np.random.default_rng(seed).integers(len(target), size=len(types))
+    at = dict(zip(types, target[rows]))
+    return tuple(np.stack([at[last_word(t)] for t in d.texts]) for d in (train, docs))
 
-def _micro_draws(p, gold, weights): # (n_draws,) micro-F1 under document weights
-    pred = p >= .5; tp, n = (pred & (gold > 0)).sum(1), pred.sum(1) + (gold > 0).sum(1)
-    return 2*(weights@tp)/np.maximum(weights@n, 1)
+def seen_types(
+    train:AnnotatedDocs, # training documents
+    docs:AnnotatedDocs, # scored documents
+)->np.ndarray: # (n_docs,) bool
+    "Is the document's last word the last word of a training document?"
+    known = {last_word(t) for t in train.texts}
+    return np.array([last_word(t) in known for t in docs.texts], dtype=bool)
+
+# %% ../nbs/03_probing.ipynb #5457ba51
+def whole_sets(
+    probs:np.ndarray, # (n_docs, n_labels) of a probe
+    target:np.ndarray, # (n_docs, n_labels) 0/1
+)->np.ndarray: # (n_docs,) bool
+    "Documents whose label set is right as a whole, at one half"
+    return ((probs >= .5)==(target > 0)).all(1)
 
 def selectivity(
     probs:np.ndarray, target:np.ndarray, # of the probe, (n_docs, n_labels)
-    control_probs:np.ndarray, control_target:np.ndarray, # of its control
+    control_probs:np.ndarray, control_target:np.ndarray, # of its control, for the same documents
     n_boot:int=1000, seed:int=0,
-)->tuple: # micro-F1 of the probe minus that of its control, with a 95 % interval
-    "How much more than a table learnt by heart"
-    w = bootstrap_weights(len(target), n_boot, seed)
-    d = _micro_draws(probs, target, w) - _micro_draws(control_probs, control_target, w)
-    return d[0], *np.quantile(d[1:], [.025, .975])
+)->pd.DataFrame: # method (probe, control, selectivity), value, lo, hi: accuracies and their difference
+    "Accuracy of a probe, of its control, and how much better the first is (Hewitt and Liang 2019)"
+    weights = bootstrap_weights(len(target), n_boot, seed)
+    own, control = (weights @ whole_sets(*pair)/len(target) for pair in ((probs, target), (control_probs, control_target)))
+    draws = dict(probe=own, control=control, selectivity=own-control)
+    rows = [(name, d[0], *np.quantile(d[1:], [.025, .975])) for name, d in draws.items()]
+    return pd.DataFrame(rows, columns=["method", "value", "lo", "hi"])
 
 # %% ../nbs/03_probing.ipynb #532436b9
 @dataclass(frozen=True)
@@ -402,19 +456,27 @@ def probe_baselines(
         return target_scores(test.docs, have[target], methods, 1000, seed).assign(target=target)
     return pd.concat([one(t) for t in targets], ignore_index=True)
 
+# %% ../nbs/03_probing.ipynb #d041b5df
 def probe_control(
     train:Split, test:Split, # the same documents
     layer:int, position:int, # where
     gold:np.ndarray, # (n, n_labels) probabilities of the probe for gold there
     recipe:str="cv", # or paper
     seed:int=0, # of the control and the intervals
-)->pd.DataFrame: # target, method (control, selectivity), layer, position, metric, value, lo, hi, n_docs
-    "The same probe on labels that only the last word tells, and how much better it is on people's (selectivity, in micro-F1)"
-    y, y_test = control_targets(train.docs, test.docs, train.docs.gold, seed); (x, at), (x_test, at_test) = train.states(layer, position), test.states(layer, position)
-    probe = fit_probe(x, y[at], train.docs.labels, recipe, seed); p = _as_labels(probe.predict_proba(x_test), probe.multi)
-    table = target_scores(test.docs.take(at_test), y_test[at_test], dict(control=p), 1000, seed)
-    more = selectivity(_as_labels(gold, probe.multi), test.docs.gold[at_test], p, y_test[at_test], seed=seed)
-    table.loc[len(table)] = ["selectivity", "micro_f1", *more, len(at_test)]
+)->pd.DataFrame: # target, method (probe_seen_types, control, selectivity), layer, position, metric (accuracy, micro_f1), value, lo, hi, n_docs
+    "The same probe on labels that only the last word tells, and how much better it is on people's; raises ValueError where no type was seen"
+    (x, at), (x_test, at_test) = train.states(layer, position), test.states(layer, position)
+    known, asked = train.docs.take(at), test.docs.take(at_test)
+    seen = seen_types(known, asked)
+    if not seen.any(): raise ValueError("no scored document ends with a word that a training document ends with: there is no control")
+    y, y_test = control_targets(known, asked, known.gold, seed)
+    probe = fit_probe(x, y, known.labels, recipe, seed)
+    control, own = (_as_labels(p[seen], probe.multi) for p in (probe.predict_proba(x_test), gold))
+    table = selectivity(own, asked.gold[seen], control, y_test[seen], seed=seed).assign(metric="accuracy", n_docs=int(seen.sum()))
+    kept = asked.take(np.flatnonzero(seen))
+    f1 = pd.concat([target_scores(kept, y_test[seen], dict(control=control), 1000, seed),
+                    target_scores(kept, kept.gold, dict(probe=own), 1000, seed)])
+    table = pd.concat([table, f1[f1.metric=="micro_f1"]], ignore_index=True).replace(dict(method=dict(probe="probe_seen_types")))
     return table.assign(target="gold", layer=layer, position=position)
 
 # %% ../nbs/03_probing.ipynb #4f3085cc
@@ -462,6 +524,79 @@ def _auc(p, several, w): # weighted, nan where there is only one kind
     from sklearn.metrics import roc_auc_score
     return roc_auc_score(several, p, sample_weight=w) if (w[several].sum() > 0 and w[~several].sum() > 0) else np.nan
 
+# %% ../nbs/03_probing.ipynb #822a7fea
+_WORDS_C = (.3, 1., 3., 10., 30.)
+
+def _smoothed(p, n): # (n_docs, n_labels) as if half a document more had had each label: never 0
+    return (n*p + .5)/(n + .5*p.shape[1])
+
+def _fit_words(c, x, y, x_new, n_labels): # (n_new, n_labels)
+    p = np.zeros((x_new.shape[0], n_labels))
+    if len(np.unique(y)) < 2:
+        p[:, y[0]] = 1
+        return p
+    model = LogisticRegression(C=c, max_iter=1000).fit(x, y)
+    p[:, model.classes_] = model.predict_proba(x_new)
+    return p
+
+def _nats(p, y): # (n_docs,) surprise at what is true
+    return -np.log(p[np.arange(len(y)), y])
+
+def words_probs(
+    train:list, # texts
+    y:np.ndarray, # (n_train,) number of the label of each
+    texts:list, # texts to estimate
+    n_labels:int,
+    seed:int=0, # of what is held out
+)->np.ndarray: # (n_texts, n_labels), sums to 1 over labels
+    "TF-IDF and one logistic regression of all labels, its penalty chosen by three folds of at most 4,000 texts"
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
+    x = words.fit_transform(train)
+    rows = np.random.default_rng(seed).permutation(len(y))[:_CHOICE_DOCS]
+    loss = np.zeros(len(_WORDS_C))
+    for fit, held in KFold(3).split(rows):
+        a, b = rows[fit], rows[held]
+        for j, c in enumerate(_WORDS_C):
+            loss[j] += _nats(_smoothed(_fit_words(c, x[a], y[a], x[b], n_labels), len(a)), y[b]).sum()
+    return _fit_words(_WORDS_C[int(loss.argmin())], x, y, words.transform(texts), n_labels)
+
+# %% ../nbs/03_probing.ipynb #05c2b3bf
+_WRITTEN = dict(first=0, second=1) # which label of the answer is to be told
+
+def _with_two(split, layer, position): # states, documents, (n, 2) numbers of the first two labels, of answers with at least two
+    x, doc = split.states(layer, position)
+    written = [split.traces[k].predicted for k in doc]
+    two = np.array([len(w) > 1 for w in written], dtype=bool)
+    number = {name: k for k, name in enumerate(split.docs.labels.names)}
+    labels = np.array([[number[name] for name in w[:2]] for w in written if len(w) > 1], dtype=int).reshape(-1, 2)
+    return x[two], doc[two], labels
+
+def usable_information(
+    train:Split, test:Split, # the same documents
+    layer:int, # where
+    position:int=1, # 0: end of the document, 1: first label step
+    n_boot:int=1000, # draws of documents for the intervals
+    seed:int=0, # of probes and intervals
+)->pd.DataFrame: # target (first, second), method (entropy, words, state, gain), value, lo, hi (bits a document), share (of the entropy), n_docs, n_train; no rows with fewer than 20 answers of two labels on a side
+    "What the state, and the words, tell of the first and of the second label of answers that hold at least two"
+    (x, doc, y), (x_test, doc_test, y_test) = (_with_two(s, layer, position) for s in (train, test))
+    names, rows = train.docs.labels.names, []
+    weights = bootstrap_weights(len(y_test), n_boot, seed)/max(len(y_test), 1)
+    for target, k in _WRITTEN.items() if min(len(y), len(y_test)) >= _FEWEST else ():
+        told, asked = y[:, k], y_test[:, k]
+        probe = fit_probe(x, np.eye(len(names))[told], names, "cv", seed, multi=False)
+        texts, texts_test = ([s.docs.texts[i] for i in d] for s, d in ((train, doc), (test, doc_test)))
+        p = dict(entropy=np.tile(np.bincount(told, minlength=len(names))/len(told), (len(asked), 1)),
+                 words=words_probs(texts, told, texts_test, len(names), seed), state=probe.predict_proba(x_test))
+        bits = {m: _nats(_smoothed(q, len(told)), asked)/np.log(2) for m, q in p.items()}
+        known = dict(entropy=bits["entropy"], words=bits["entropy"]-bits["words"], state=bits["entropy"]-bits["state"],
+                     gain=bits["words"]-bits["state"])
+        for method, each in known.items():
+            draws = weights @ each
+            rows.append((target, method, draws[0], *np.quantile(draws[1:], [.025, .975]),
+                         draws[0]/bits["entropy"].mean(), len(asked), len(told)))
+    return pd.DataFrame(rows, columns=["target", "method", "value", "lo", "hi", "share", "n_docs", "n_train"])
+
 # %% ../nbs/03_probing.ipynb #bf5c4f4f
 _NAMES = dict(gold="Gold", pred="Pred", pred_2plus="Pred 2+", first="first only", model="model", bag_of_words="bag of words", most_frequent="most frequent", control="control task", document="end of document")
 
@@ -475,17 +610,27 @@ def plot_probes(
     ax = ax or plt.subplots(figsize=(5.4, 3.2), layout="constrained")[1]; t = scores[scores.metric==metric]
     at = lambda target, method, position=None: t[(t.target==target) & (t.method==method) & (True if position is None else (t.layer==layer) & (t.position==position))]
     bars = [(_NAMES[k], at(k, "probe", 1)) for k in TARGETS] + [("model", at("gold", "model"))]
-    for x, (name, r) in enumerate(bars):
-        if not len(r): continue
-        r = r.iloc[0]; ax.bar(x, r.value, color=".35" if name=="model" else "tab:orange", alpha=.8, width=.62); ax.plot([x, x], [r.lo, r.hi], color="black", lw=1.5); ax.text(x, min(r.hi + .02, 1.02), f"{r.value:.2f}", ha="center", size=8)
+    tops = np.zeros(len(bars))                                                     # what the number above a bar must clear
     marks = dict(bag_of_words=("_", "black"), most_frequent=("_", "tab:blue"), document=("o", ".6"), control=("x", "tab:red"))
     for method, (mark, colour) in marks.items():
-        found = [(x, at(k, "probe", 0) if method=="document" else at(k, method, 1 if method=="control" else None)) for x,k in enumerate(TARGETS)]
-        found = [(x, r.iloc[0].value) for x,r in found if len(r)]
-        if found: ax.scatter(*zip(*found), marker=mark, s=120 if mark=="_" else 28, color=colour, zorder=3, label=_NAMES[method], lw=2)
-    ax.set(xticks=range(len(bars)), xticklabels=[n for n,_ in bars], ylabel=metric.replace("_", "-"), ylim=(0, 1.08)); ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.12)); ax.spines[["top","right"]].set_visible(False)
+        position = dict(document=0, control=1).get(method)
+        found = [(x, at(k, "probe" if method=="document" else method, position)) for x, k in enumerate(TARGETS)]
+        found = [(x, r.iloc[0].value) for x, r in found if len(r)]
+        if not found: continue
+        ax.scatter(*zip(*found), marker=mark, s=120 if mark=="_" else 28, color=colour, zorder=3, label=_NAMES[method], lw=2)
+        for x, value in found: tops[x] = max(tops[x], value)
+    for x, (_, r) in enumerate(bars):
+        if not len(r): continue
+        r = r.iloc[0]
+        ax.bar(x, r.value, color=".35" if x==len(TARGETS) else "tab:orange", alpha=.8, width=.62)
+        ax.plot([x, x], [r.lo, r.hi], color="black", lw=1.5)
+        ax.text(x, min(max(r.hi, tops[x]) + .02, 1.02), f"{r.value:.2f}", ha="center", size=8)
+    ax.set(xticks=range(len(bars)), xticklabels=[n for n, _ in bars], ylabel=metric.replace("_", "-"), ylim=(0, 1.08))
+    ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.12))
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
+# %% ../nbs/03_probing.ipynb #d2b20934
 def plot_layers(
     scores:pd.DataFrame, # from `probe_layers`
     metric:str="micro_f1", # which score
@@ -503,6 +648,31 @@ def plot_layers(
     axes[0].set_ylabel("layer")
     return axes
 
+# %% ../nbs/03_probing.ipynb #fba7e788
+def plot_information(
+    information:pd.DataFrame, # from `usable_information`
+    ax:Axes=None,
+)->Axes:
+    "What words and state tell of the first and of the second label, in bits, below the entropy"
+    ax = ax or plt.subplots(figsize=(4.6, 2.9), layout="constrained")[1]
+    t = information.set_index(["target", "method"])
+    for x, target in enumerate(_WRITTEN):
+        for method, shift, colour in (("words", -.2, ".6"), ("state", .2, "tab:orange")):
+            r = t.loc[(target, method)]
+            ax.bar(x + shift, r.value, width=.36, color=colour, alpha=.85, label=_INFORMED[method] if not x else None)
+            ax.plot([x + shift]*2, [r.lo, r.hi], color="black", lw=1.5)
+            ax.text(x + shift, max(r.hi, 0) + .04, f"{r.value:.2f}", ha="center", size=8)
+        ax.plot([x - .42, x + .42], [t.loc[(target, "entropy"), "value"]]*2, color="black", ls=":", label=None if x else "entropy")
+    ax.axhline(0, color=".3", lw=.8)
+    ax.set(xticks=range(len(_WRITTEN)), xticklabels=[f"the {k} label" for k in _WRITTEN], ylabel="bits a document")
+    ax.set_title(f"answers of two labels or more (n = {int(information.n_docs.max()):,})", size=9)
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(.5, -.12))
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+_INFORMED = dict(words="words of the document", state="state at the first step")
+
+# %% ../nbs/03_probing.ipynb #d4662442
 def plot_lens(
     lens:pd.DataFrame, # from `lens_rows`
     axes=None, # two

@@ -25,7 +25,8 @@ import pandas as pd
 import yaml
 from tokenizers import Tokenizer
 
-from .columns import existing_path, read_csv
+from .checks import shown
+from .columns import existing_path, read_csv, read_text
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .answers import LABEL_FORMATS, THOUGHT_TAGS, LabelFormat, ParsedAnswer, check_names, format_labels, get_format, parse_labels
 from .demos import choose_demos, doc_seed
@@ -133,6 +134,7 @@ def get_template(
 )->Template: # the dataset's own words, else the family's general ones
     "The template of `dataset`; one that is not listed gets the general words of its kind"
     if isinstance(template, Template): return template
+    if not isinstance(dataset, (str, type(None), Path)): raise ValueError(f"dataset must be a name, got {shown(dataset)}")
     if isinstance(template, dict) or str(template).endswith((".yaml", ".yml")): return _own_template(template, get_template(dataset, multi))
     known = TEMPLATES[check_choice("template", template, TEMPLATES)]
     kind = "multi" if multi else "single"
@@ -143,13 +145,15 @@ def _own_template(source, base): # the words of a YAML file or a dict over those
     folder, words = Path("."), source
     if not isinstance(source, dict):
         path = existing_path(source, "template"); folder = path.parent
-        try: words = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error: raise ValueError(f"template {path}: not valid YAML ({str(error).splitlines()[0]})") from None
-        if not isinstance(words, dict): raise ValueError(f"template {path}: keys such as instruction and example are expected, found {str(words)[:40]!r}")
+        text = read_text(path)
+        try: words = yaml.safe_load(text)
+        except RecursionError: raise ValueError(f"template {path} is nested too deep") from None
+        except (yaml.YAMLError, ValueError) as error: raise ValueError(f"template {path}: not valid YAML ({str(error).splitlines()[0]})") from None
+        if not isinstance(words, dict): raise ValueError(f"template {path}: keys such as instruction and example are expected, found {shown(words)}")
     for k, v in words.items():
         check_choice("key of the template", k, ("instruction", "example", "system", "ask"))
-        if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {v!r}")
-    new = replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in words.items()})
+        if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {shown(v)}")
+    new = replace(base, **{k: read_text(folder/v) if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in words.items()})
     if "{labels}" not in new.instruction + new.system: warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
     return new
 

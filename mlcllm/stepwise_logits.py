@@ -8,8 +8,8 @@ __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'label_probs', 'entropy', 'turning_tok
            'first_slot', 'read_first_slot', 'step_contexts', 'step_leads', 'score_sequences', 'rescore', 'ListGrammar',
            'answer_room', 'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader',
            'choose_scoring', 'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels',
-           'answer_scores', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts',
-           'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'answer_scores', 'word_counts', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings',
+           'warn_of_parts', 'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re, warnings
@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from .checks import plain_text
-from .data import AnnotatedDocs, LabelSet, check_choice, check_number
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number, copies
 from .runs import hide_secrets
 from .demos import nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
@@ -628,13 +628,22 @@ def answer_scores(
     return pd.DataFrame([(k, v[0], *interval(v)) for k,v in values.items()], columns=["metric","value","lo","hi"])
 
 # %% ../nbs/01_stepwise_logits.ipynb #686f4e2d
+def word_counts(
+    texts, # to learn the words from
+    min_df:int=1, # in so many texts a word must stand
+)->TfidfVectorizer: # fitted
+    "TF-IDF of words and pairs; where no word of two letters is left, of everything between blanks, in however few texts"
+    how = dict(ngram_range=(1,2), sublinear_tf=True)
+    try: return TfidfVectorizer(min_df=min_df, **how).fit(texts)
+    except ValueError: return TfidfVectorizer(token_pattern=r"\S+", **how).fit(texts)
+
 def tfidf_probs(
     train:AnnotatedDocs, # labelled documents
     docs:AnnotatedDocs, # documents to estimate
 )->tuple: # probabilities of the training documents from cross-validation (n_train, n_labels), and of the documents (n_docs, n_labels)
     "TF-IDF and a logistic regression per label"
-    words = TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
-    x, y = words.fit_transform(train.texts), train.gold > 0
+    words = word_counts(train.texts, 2 if len(train) > 1000 else 1)
+    x, y = words.transform(train.texts), train.gold > 0
     held, probs = np.zeros(y.shape), np.zeros((len(docs), y.shape[1]))
     for k in np.flatnonzero((y.sum(0) > 2) & ((~y).sum(0) > 2)): # a label with too few examples is never answered
         model = LogisticRegression(C=5., max_iter=1000)
@@ -662,7 +671,10 @@ def score_table(
     "The answers' scores beside those of the baselines"
     methods = {"hard": np.stack([docs.labels.encode(t.predicted) for t in traces])}
     if docs.labels.allows_none: methods["always_none"] = np.zeros_like(docs.gold)
-    if demos is not None: methods |= dict(most_frequent=np.eye(len(docs.labels))[[int(demos.gold.sum(0).argmax())]*len(docs)], tfidf=tfidf_answers(demos, docs))
+    if demos is not None: demos = demos.take(np.flatnonzero(~copies(demos, docs)))       # nothing is learnt from a scored text
+    if demos is not None and len(demos):
+        most = int(demos.gold.sum(0).argmax())
+        methods |= dict(most_frequent=np.eye(len(docs.labels))[[most]*len(docs)], tfidf=tfidf_answers(demos, docs))
     tables = [answer_scores(docs.gold, p, seed=seed).assign(method=m) for m,p in methods.items()]
     shares = dict(well_formed_share=[t.well_formed for t in traces], read_in_part_share=[t.read=="in_part" for t in traces])
     tables.append(pd.DataFrame([dict(metric=k, method="hard") | _share(v) for k,v in shares.items()]))

@@ -22,11 +22,11 @@ from safetensors import safe_open
 from scipy.special import stdtrit
 
 import mlcllm
-from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choice, shown
+from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choice, check_path, shown
 from .data import DATASETS
 from .demos import DEMO_LABELS
 from .prompts import TEMPLATES
-from .runs import PLACES, atomic_write, default_output_dir, is_table_file, read_record, read_table, show_surrogates
+from .runs import NAMED_FILES, PLACES, atomic_write, default_output_dir, is_table_file, read_record, read_table, show_surrogates
 
 # %% ../nbs/00m_stored_runs.ipynb #b91ec64d
 _ASIDE = ("splits",)   # options that say where a file lies
@@ -64,9 +64,9 @@ def index_runs(
     folders, # a folder of runs such as outputs/, or a list of them
 )->pd.DataFrame: # notebook, dataset, docs, model, n_docs, labels, finished, what was asked, same_docs (digest of the documents), problem, folder; the latest last
     "List the runs below folders"
-    folders = [folders] if isinstance(folders, (str, Path)) else list(folders)
+    folders = list(folders) if isinstance(folders, (list, tuple)) else [folders]
     for f in folders:
-        if not Path(f).is_dir(): raise ValueError(f"{f}: there is no such folder of runs")
+        if not Path(check_path("a folder of runs", f)).is_dir(): raise ValueError(f"{f}: there is no such folder of runs")
     rows = [_row(p) for f in folders for p in sorted(Path(f).glob("*/*/*/*/run.json"))]
     if not rows: return pd.DataFrame(columns=["notebook", "dataset", "docs", "model", "n_docs", "labels", "finished", *_KEPT, "same_docs", "problem", "folder"])
     return pd.DataFrame(rows).sort_values("finished", kind="stable", ignore_index=True)
@@ -286,6 +286,7 @@ _COUNTED = ("prompts", "tokens_in", "tokens_forwarded", "tokens_sent", "tokens_o
 
 def _public_digest(value): # of what a run was made; other texts are digested
     if isinstance(value, (list, tuple)): return [_public_digest(v) for v in value]
+    if isinstance(value, dict): return {k if k in _FILES else _own(k): _public_digest(v) for k, v in value.items()}
     known = r"[0-9a-f]{12,64}|[0-9a-f]{40}\+[0-9a-f]{40}|torch\.\w{4,12}|server|auto|\[\]"
     if not isinstance(value, str): return _own(value)
     name, _, split = value.partition(" ") # older runs name their documents so
@@ -309,7 +310,8 @@ def _public_record(record):
 def _public_notebook(name): return name if name in _NOTEBOOKS else _own(name)
 
 _PACKAGES = ("python", "mlcllm", "torch", "transformers", "numpy", "pandas", "pyarrow", "datasets", "papermill")
-_DIGESTED = "(docs|train|dev|test|demos)(_demos)?|prompts|model|dtype|encoder|joined|traces|weights|probes"
+_DIGESTED = "(docs|train|dev|test|demos)(_demos)?|prompts|model|dtype|encoder|joined|traces|weights|probes|files"
+_FILES = (*NAMED_FILES, "splits", "clustering", "tokenizer") # what is known by the digest of its file
 
 # %% ../nbs/00m_stored_runs.ipynb #7c445e25
 def _public_table(table, stem, ours, labels, secret=None): # known columns without texts, unless they are ours; ids as digests where a secret is given

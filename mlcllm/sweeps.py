@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GRID_KEYS', 'JOB_KEYS', 'BUNDLED_MODELS', 'ORDER', 'SINGLE_LABEL', 'ROOM', 'Grid', 'read_yaml', 'read_grid', 'Job',
-           'plan', 'visible_gpus', 'check_jobs', 'sweep_dir', 'finished_folder', 'take_gpus', 'read_plan',
-           'without_examples', 'run_job', 'job_states', 'run_states', 'print_status', 'clean_failed',
-           'snakemake_command', 'run_grid', 'print_plan', 'main']
+           'plan', 'visible_gpus', 'check_jobs', 'sweep_dir', 'signatures', 'stale_jobs', 'finished_folder',
+           'take_gpus', 'read_plan', 'without_examples', 'run_job', 'job_states', 'run_states', 'print_status',
+           'clean_failed', 'snakemake_command', 'run_grid', 'print_plan', 'main']
 
 # %% ../nbs/06_sweeps.ipynb #c8110bb7
 import hashlib, importlib.util, itertools, json, os, shutil, subprocess, sys, tempfile, time
@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .checks import CommandParser, check_choice, check_nesting, check_number, check_parameter, read_object, read_text, shown
-from .runs import PLACES, ROOT, atomic_write, default_output_dir, is_held, notebook_parameters, notebooks_dir, read_cells
+from .runs import PLACES, ROOT, atomic_write, default_output_dir, hide_secrets, is_held, named_files, notebook_parameters, notebooks_dir, read_cells
 from .stored_runs import compare_runs, index_runs, model_size
 
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
@@ -37,10 +37,10 @@ _JOB_KINDS = (("parameters", dict, "a table of parameters"), ("vary", dict, "a t
 def _named(value, what): # a list of names, or names with their settings, as the latter
     if isinstance(value, dict) and value and all(v is None or isinstance(v, dict) for v in value.values()): return {str(k): dict(v or {}) for k,v in value.items()}
     if isinstance(value, (list, tuple)) and value: return {str(k): {} for k in value}
-    raise ValueError(f"{what} must be a list of names, or names with their parameters, got {value!r}")
+    raise ValueError(f"{what} must be a list of names, or names with their parameters, got {shown(value)}")
 
 def _known_keys(what, mapping, known):
-    if not isinstance(mapping, dict): raise ValueError(f"{what} must be a table of settings, got {mapping!r}")
+    if not isinstance(mapping, dict): raise ValueError(f"{what} must be a table of settings, got {shown(mapping)}")
     for k in mapping: check_choice(f"setting of {what}", str(k), known)
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ def read_grid(
     if not isinstance(found.get("parameters") or {}, dict): raise ValueError(f"{path}: parameters must be a table of settings (name: value), got {shown(found['parameters'])}")
     check_parameter("output_dir", found.get("output_dir"))
     if not found.get("jobs"): raise ValueError(f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}")
-    if not isinstance(found["jobs"], dict): raise ValueError(f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got {found['jobs']!r}")
+    if not isinstance(found["jobs"], dict): raise ValueError(f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got {shown(found['jobs'])}")
     for name, job in found["jobs"].items():
-        if job is not None and not isinstance(job, dict): raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {job!r}")
+        if job is not None and not isinstance(job, dict): raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {shown(job)}")
     jobs = {str(k): dict(v or {}) for k,v in found["jobs"].items()}
     for name, job in jobs.items():
         for key, kind, what in _JOB_KINDS:
-            if key in job and not isinstance(job[key], kind): raise ValueError(f"job {name} of {path}: {key} must be {what}, got {job[key]!r}")
+            if key in job and not isinstance(job[key], kind): raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
         _known_keys(f"job {name} of {path}", job, JOB_KEYS)
         check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
         for f in job.get("files", ()):
@@ -90,7 +90,7 @@ def read_grid(
         notebook_parameters(job.get("notebook", name))
         for other in job.get("join", ()): check_choice(f"job that {name} joins", other, tuple(jobs))
     seeds = found.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {seeds!r}")
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
     grid = Grid(_named(found.get("datasets", ["demo"]), "datasets"), _named(found.get("models", ["tiny"]), "models"), tuple(seeds), dict(found.get("parameters") or {}), jobs, found.get("output_dir"))
     known = set().union(*(notebook_parameters(j.get("notebook", n)) for n,j in jobs.items()))
     for what, given in ((str(path), grid.parameters), *((f"dataset {n} of {path}", v) for n,v in grid.datasets.items()), *((f"model {n} of {path}", {k: x for k,x in v.items() if k!="gpus"}) for n,v in grid.models.items())):
@@ -150,7 +150,7 @@ def _combinations(grid, name, job): # (dataset, model, seed, what varies)
     vary = job.get("vary") or {}; seeds = [None] if "seed" not in known or "seed" in vary else job.get("seeds") or grid.seeds
     for k, values in vary.items():
         check_choice(f"parameter of {notebook} (job {name})", k, tuple(p for p in known if p not in PLACES))
-        if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {values!r}")
+        if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {shown(values)}")
     return [(*c[:3], dict(zip(vary, c[3:]))) for c in itertools.product(datasets, models, seeds, *vary.values())]
 
 # %% ../nbs/06_sweeps.ipynb #39ba3610
@@ -237,6 +237,36 @@ def sweep_dir(output_dir)->Path: # markers, locks, logs, failed notebooks
     "What sweeps write beside the runs"
     return Path(output_dir)/"sweep"
 
+def _stamp(place): # of a file, or of all files of a folder: names, sizes and times, for contents would take too long
+    files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    lines = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+def _places_of(parameters): # files and folders that a job's parameters name
+    named = named_files(parameters)
+    covered = [parameters.get("data_dir"), *(parameters.get(k) for k, files in named.items() if not files)]
+    return {str(p) for files in named.values() for p in files.values()} | {str(p) for p in covered if p is not None}
+
+def signatures(
+    jobs:list, # of Job
+)->dict: # id -> path -> digest of size and time
+    "The files that jobs name, as they are now"
+    places = {j.id: _places_of(j.parameters) for j in jobs}
+    stamps = {p: _stamp(Path(p)) for p in set().union(*places.values())}
+    return {i: {p: stamps[p] for p in sorted(named)} for i, named in places.items()}
+
+def stale_jobs(
+    jobs:list, # of Job, each after those that it needs
+    output_dir, # where runs go
+)->set: # ids of jobs that were done and are to be run again; their notebooks find out whether that makes other runs
+    "Jobs whose files have changed since, and those that take results from them"
+    now, stale = signatures(jobs), set()
+    for j in jobs:
+        try: before = read_object(_marker(output_dir, j.id)).get("files", {})
+        except (OSError, ValueError): continue
+        if before!=now[j.id] or stale & set(j.needs): stale.add(j.id)
+    return stale
+
 def _marker(output_dir, job_id): return sweep_dir(output_dir)/"done"/f"{job_id}.json"
 def _failed(output_dir, job_id): return sweep_dir(output_dir)/"failed"/f"{job_id}.ipynb"
 
@@ -290,7 +320,7 @@ def read_plan(
     return {j.id: j for j in jobs}
 
 def _write_plan(output_dir, jobs):
-    text = json.dumps(dict(folder=os.getcwd(), jobs=[asdict(j) for j in jobs]), indent=1, ensure_ascii=False) # paths in parameters are seen from the folder in which the sweep was started
+    text = json.dumps(dict(folder=os.getcwd(), jobs=[asdict(j) for j in jobs], files=signatures(jobs)), indent=1, ensure_ascii=False) # paths in parameters are seen from the folder in which the sweep was started
     return atomic_write(sweep_dir(output_dir)/"plan.json", lambda p: p.write_text(text, encoding="utf-8"))
 
 def _taken(output_dir, job): # parameters that are folders of other jobs
@@ -328,7 +358,14 @@ def _execute(job, output_dir, parameters): # the executed notebook and the folde
     return executed, Path(folder)
 
 # %% ../nbs/06_sweeps.ipynb #1afc49bd
+def _hide(path): # papermill writes parameters into a notebook, with user and password of a server's address
+    try: book = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError): return
+    shown = hide_secrets(book)
+    if shown!=book: atomic_write(path, lambda p: p.write_text(json.dumps(shown, indent=1, ensure_ascii=False), encoding="utf-8"))
+
 def _keep(executed, kept, name, why): # a failed notebook, with what ended it where no cell says so
+    _hide(executed)
     try: os.replace(executed, kept); book = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError): kept.unlink(missing_ok=True); book = dict(cells=[], metadata={}, nbformat=4, nbformat_minor=5) # none was written, or half of one on a full disk, which this makes room on
     if book["cells"] and _error_of(kept)!="no error was kept": return
@@ -352,8 +389,10 @@ def run_job(
             except Exception as error:          # an error in a cell, or a kernel that died, a full disk
                 kept, name, why = _failed(output_dir, job_id), getattr(error, "ename", type(error).__name__), ' '.join(str(getattr(error, "evalue", error)).split())[:300]; kept.parent.mkdir(exist_ok=True)
                 _keep(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept, name, why); raise RuntimeError(f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})") from None
+        _hide(executed)
         os.replace(executed, folder/"notebook.ipynb")
-        record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus)
+        files = read_object(sweep_dir(output_dir)/"plan.json").get("files", {}).get(job_id, {})       # as they were before it ran
+        record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus, files=files)
         atomic_write(_marker(output_dir, job_id), lambda to: to.write_text(json.dumps(record, indent=1), encoding="utf-8"))
     return folder
 
@@ -473,8 +512,9 @@ def run_grid(
     with lock:
         if (other := _alive(pid)): raise ValueError(f"Snakemake of an earlier sweep is still at work below {out} (process {other}): wait for it or stop it, then call this again")
         _write_plan(out, jobs)
+        stale = stale_jobs(jobs, out)
         for j in jobs: # whatever became of its run since
-            if not finished_folder(out, j.id): _marker(out, j.id).unlink(missing_ok=True)
+            if j.id in stale or not finished_folder(out, j.id): _marker(out, j.id).unlink(missing_ok=True)
         todo = [j for j in jobs if not finished_folder(out, j.id)]; print(f"{len(jobs)} jobs, {len(jobs)-len(todo)} done, {len(todo)} left", flush=True)
         code = 0
         if todo:
@@ -528,7 +568,9 @@ def main(args=None)->int: # exit status
         if a.command=="run": return run_grid(a.grid, a.output_dir, a.data, a.cores, a.executor, a.partition)
         if a.command=="plan": print_plan(a.grid, a.output_dir, a.data, a.gpu)
         if a.command=="status": print_status(a.output_dir)
-        if a.command=="clean-failed": print(*(f"deleted {os.path.relpath(p)}" for p in clean_failed(a.output_dir)) or ("nothing had failed",), sep="\n")
+        if a.command=="clean-failed":
+            deleted = [f"deleted {os.path.relpath(p)}" for p in clean_failed(a.output_dir)]
+            print("\n".join(deleted) or "nothing had failed")
         if a.command=="compare": d = compare_runs(a.run, a.other); print(d.to_string(index=False, max_colwidth=60) if len(d) else "nothing differs")
         if a.command=="job": print(run_job(a.output_dir, a.id))
         return 0

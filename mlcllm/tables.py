@@ -736,7 +736,8 @@ def load_table(
     _check_both(df, o, options or {}, source)
     df, left_out = _kept(df.reset_index(drop=True), o, source)
     df, o, notes = _unfold(df, o, source)
-    for key in ["text"] + [k for k in ("id", "annotator") if o[k] is not None]:
+    asked = ["split"] if "split" in (options or {}) else []  # else the ids are hashed where it is absent
+    for key in ["text"] + [k for k in ("id", "annotator") if o[k] is not None] + asked:
         if o[key] == "id" and "id" not in df:
             raise ValueError(
                 f"{source} has no column 'id' (there are: {', '.join(map(str, df.columns))}); the "

@@ -6,7 +6,7 @@
 __all__ = ['PLAIN_TEXT', 'model_files', 'folder_hash', 'hub_revision', 'hub_version', 'hub_file', 'model_digest', 'full_digest',
            'read_config', 'damaged_file', 'blamed_field', 'first_line', 'model_configs', 'check_config',
            'check_architecture', 'check_size', 'check_files', 'check_adapter_files', 'check_loaded', 'loading_error',
-           'check_values', 'special_ids', 'check_tokenizer', 'check_options', 'check_training']
+           'check_values', 'check_trained', 'special_ids', 'check_tokenizer', 'check_options', 'check_training']
 
 # %% ../nbs/00b_weights.ipynb #c01811e7
 import difflib, hashlib, json, math, os, re, time
@@ -535,6 +535,18 @@ def check_values(
             f"hold no trained weights")
     if not zero: return []
     return [f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)})"]
+
+def check_trained(
+    model, # as a training left it
+    learning_rate:float, # of the training
+)->None: # raises ValueError
+    "Refuse, before it is stored, a model whose training diverged"
+    floats = [(n, p) for n,p in model.named_parameters() if p.is_floating_point() and p.device.type!="meta"]
+    nan = [n for n,p in floats if not p.detach().isfinite().all()]
+    if nan:
+        raise ValueError(
+            f"the training diverged: {len(nan)} of the model's {len(floats)} tensors hold values that are no "
+            f"numbers ({_named(nan)}); take a learning rate below {learning_rate:g}")
 
 # %% ../nbs/00b_weights.ipynb #d64c4201
 PLAIN_TEXT = "The weather was nice today, so we went to the park and had a lot of fun."

@@ -275,7 +275,7 @@ BAD = [
     (load_queer_reclaim_lex, LEX | {"balanced-splits.json": '{"test": [["1-poet"]]}'}, "test", None, "ids must be texts or whole numbers, found ['1-poet']"),
     (load_mfrc, MFRC | {"splits.yaml": "dev: [a, b]\n"}, "dev", None, "for each split, the ids of its texts"),
     (load_mfrc, MFRC | {"splits.yaml": ""}, "dev", None, "for each split, the ids of its texts"),
-    (load_mfrc, MFRC | {"splits.yaml": b"dev: {\xff: '1'}"}, "dev", None, "splits.yaml: not valid YAML"),
+    (load_mfrc, MFRC | {"splits.yaml": b"dev: {\xff: '1'}"}, "dev", None, "splits.yaml, line 1: byte 0xff is not utf-8"),
     (load_mfrc, {"splits.yaml": SPLITS}, "dev", None, "holds no table; final_mfrc_data.csv"),
     (load_mfrc, MFRC | {"other.csv": HEAD}, "dev", None, "several tables (mine.csv, other.csv)"),
     (load_mfrc, MFRC | {"mine.csv": "text,annotator,annotations\na,p,Care\n"}, "dev", None, "did you mean 'annotations'?"),

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from mlcllm.data import annotation_stats, load_docs
+from mlcllm.data import copies, leave_out, annotation_stats, load_docs
 
 
 @pytest.mark.parametrize("split, n", [("train", 43410), ("dev", 5426), ("test", 5427)])
@@ -178,3 +178,12 @@ def test_any_hub_dataset(monkeypatch):
     hub(monkeypatch, lambda split, how: dict(test=Dataset.from_dict(dict(text=["a", "b"], label=[1, 0]), features=one)))
     docs = load_docs("someone/posts", "test", options=dict(id=None, labels="label", single=True))
     assert docs.labels.names == ("no", "yes") and docs.gold.tolist() == [[0, 1], [1, 0]]
+
+
+def test_copies_of_scored_posts_leave_training(data_root):
+    train, scored = (load_docs("GoEmotions", s, data_dir=data_root / "goemotions") for s in ("train", "dev+test"))
+    slow = {" ".join(t.split()) for t in train.texts}
+    assert copies(scored, train).sum() == sum(" ".join(t.split()) in slow for t in scored.texts) == 80
+    rest = leave_out(train, scored, "train_split")
+    assert len(rest) == len(train) - 127 and not {" ".join(t.split()) for t in rest.texts} & {" ".join(t.split()) for t in scored.texts}
+    assert "127 of 43,410 documents of GoEmotions train have the text of a scored document" in rest.notes[-1]

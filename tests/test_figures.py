@@ -2,6 +2,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,44 @@ def test_figures_of_a_folder(tmp_path):
     for command in missing.command[missing.command != ""]: # a list is a value of -y, never of -p
         words = shlex.split(command)
         assert all(not yaml.safe_load(words[k + 2]).__class__ is list for k, w in enumerate(words) if w == "-p"), command
+
+
+def asked_with(folder, methods, metrics=None): # runs of 02, as if only these methods had been asked for, with estimates drawn at random
+    reference = ROOT / "outputs" / "reference" / "02_alignment" / "HateXplainTargets"
+    for run in reference.glob("*/*"):
+        to = folder / "02_alignment" / "HateXplainTargets" / run.parent.name / run.name
+        shutil.copytree(run, to)
+        for name in ("scores", "costs", "pairs"):
+            table = pd.read_parquet(to / f"{name}.parquet")
+            table = table[table.method.isin(methods)]
+            if name == "pairs": table = table[table.other.isin(methods)]
+            if name == "scores" and metrics: table = table[table.metric.isin(metrics)]
+            table.to_parquet(to / f"{name}.parquet")
+        rng = np.random.default_rng(0)
+        rows = [dict(doc_id=f"d{k}", method=m, label=n, prob=rng.random()) for k in range(20) for m in (*methods, "gold") for n in "abc"]
+        pd.DataFrame(rows).to_parquet(to / "dists.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("methods, metrics, missing", [
+    (["binary", "unary"], None, {"figure8"}), (["binary_outcome"], None, {"figure8", "reliability"}), (["hard", "unary"], None, {"figure8"}), (["prior"], None, {"figure8", "slopes", "reliability", "votes"}),
+    (["unary", "hard"], ["kl"], {"figure8", "table2"}), (["binary", "binary_outcome"], ["example_f1"], {"figure8", "slopes"}), ([], None, {"table2", "figure8", "slopes", "costs"}),
+], ids=["binary", "outcome", "neither", "baseline", "kl", "f1", "none"])
+def test_whatever_methods_were_asked_for_figures_are_drawn_or_named_as_missing(tmp_path, methods, metrics, missing):
+    runs = asked_with(tmp_path / "runs", methods, metrics)
+    run_short("05_figures", tmp_path, runs=runs, output_dir=tmp_path / "made")
+    folder, = find_runs(tmp_path / "made", "05_figures")
+    run = read_run(folder)
+    assert run["record"]["status"] == "done" and missing <= set(run["missing"].exhibit)
+    drawn = {p.stem for p in (folder / "figures").glob("*.svg")}
+    assert not missing & drawn
+
+
+def test_both_binary_methods_are_drawn(tmp_path):
+    runs = asked_with(tmp_path / "runs", ["binary", "binary_outcome"])
+    run_short("05_figures", tmp_path, runs=runs, output_dir=tmp_path / "made", figures="figure8")
+    folder, = find_runs(tmp_path / "made", "05_figures")
+    assert (folder / "figures" / "figure8.svg").exists()
 
 
 def test_wrong_names_are_one_line(tmp_path):

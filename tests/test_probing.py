@@ -30,7 +30,7 @@ def test_a_run_its_return_and_its_probabilities_in_02(tmp_path):
     assert set(index[index.position == 0].doc_id) == set(index[index.position == 1].doc_id) == set(run["docs"].doc_id)              # every answer has a first step, an empty one too
     with safe_open(folder / "hidden.safetensors", "numpy") as f: states = {k: f.get_tensor(k) for k in f.keys()}
     assert set(states) == {"layer_2", "layer_4"} and states["layer_4"].dtype == np.float16 and (np.abs(states["layer_4"][index.row]).sum(1) > 0).all()
-    assert {"probe", "control", "selectivity", "most_frequent", "bag_of_words", "model"} == set(scores.method) and {"gold", "pred", "pred_2plus", "first"} == set(scores.target)
+    assert {"probe", "probe_seen_types", "control", "selectivity", "most_frequent", "bag_of_words", "model"} == set(scores.method) and {"gold", "pred", "pred_2plus", "first"} == set(scores.target)
     probe = load_probes(folder / "probes.safetensors")["gold.layer_4.position_1"]
     first = index[index.position == 1].sort_values("doc_id")
     told = run["dists"].query("method=='probe'").pivot(index="doc_id", columns="label", values="prob").loc[first.doc_id, list(probe.labels)]

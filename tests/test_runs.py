@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcllm.alignment import check_weights, join_dists, stored_traces, take_over
+from mlcllm.checks import PARAMETERS
 from mlcllm.data import DATASETS, load_docs, note_parameters, read_parameters
 from mlcllm.demos import perturb_labels
 from mlcllm.interchange import write_logs
@@ -346,6 +347,57 @@ def test_own_words_are_published_as_digests(tmp_path, leak):
     new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
     text = str(new.relative_to(tmp_path / "there")) + (new / "run.json").read_text()
     assert not [w for w in (*PRIVATE, TEXT) if w in text] and new.parts[-3] == "SemEval" and ".." not in new.parts
+
+
+ADDRESSES = [f"https://me:{SECRET}@clinicroom.org/v1", f"https://{SECRET}@clinicroom.org/v1", f"https://clinicroom.org/v1?api_key={SECRET}", f"https://clinicroom.org/v1?a=b&token={SECRET}#x",
+             f"https://clinicroom.org/{SECRET}/v1", f"http://clinicroom.org/v1;key={SECRET}"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_no_address_and_no_key_is_published_wherever_a_record_holds_it(tmp_path, address):
+    folder = made(tmp_path / "here")
+    record = json.loads((folder / "run.json").read_text()) # as an earlier version may have left it
+    record["parameters"] |= {name: address for name in ("model", "note", "push_to_hub", "dataset", "join")}
+    record["parameters"] |= dict(backend_options=dict(base_url=address), chat_options=dict(url=address), options={address: address}, template=dict(instruction=address))
+    record["fingerprint"] |= {"model": f"{address} chat 1", address: [address, {address: address}]}
+    record |= dict(warnings=[address], error=address, counters={address: 3}, timings={address: 1.5}, device=address, git_commit=address, versions={address: "1", "torch": address})
+    (folder / "run.json").write_text(json.dumps(record))
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    text = str(new.relative_to(tmp_path / "there")) + (new / "run.json").read_text()
+    assert SECRET not in text and "clinicroom" not in text
+
+
+PATHS = {"absolute": "/srv/clinicroom/x", "cache": str(Path.home() / ".cache" / "huggingface" / "hub" / "models--clinicroom"), "home": "~/clinicroom",
+         "above": "../clinicroom", "windows": r"C:\clinicroom", "file": "file:" + "///clinicroom", "list": ["/srv/clinicroom"], "table": {"/srv/clinicroom": ["/srv/clinicroom"]}}
+
+
+@pytest.mark.parametrize("value", PATHS)
+def test_no_path_is_published_whatever_the_parameter(tmp_path, value):
+    folder = made(tmp_path / "here")
+    record = json.loads((folder / "run.json").read_text())
+    record["parameters"] |= {name: PATHS[value] for name in PARAMETERS}
+    record["fingerprint"] |= {name: PATHS[value] for name in ("docs", "prompts", "files", "joined")}
+    (folder / "run.json").write_text(json.dumps(record))
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    text = str(new.relative_to(tmp_path / "there")) + (new / "run.json").read_text() + "".join(str(pq.read_table(p).to_pylist()) for p in new.glob("*.parquet"))
+    assert "clinicroom" not in text and "/srv" not in text and str(Path.home()) not in text and "secret" not in text
+
+
+def test_the_digests_of_files_are_published_under_their_names(tmp_path):
+    run = start_run("01_stepwise_logits", dict(dataset="demo", model="tiny"), fingerprint=dict(docs="d", files={"cot": "a" * 64, "/srv/clinicroom": "b" * 64, "join": "clinicroom"}), output_dir=tmp_path / "here")
+    run.done()
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    shown = read_record(new)["fingerprint"]["files"]
+    assert shown["cot"] == "a" * 64 and "clinicroom" not in json.dumps(shown)
+
+
+@pytest.mark.parametrize("data_dir", ["/srv/clinicroom", ".", Path("x")], ids=["absolute", "here", "a path"])
+@pytest.mark.parametrize("dataset", ["demo", "Boxes"])
+def test_texts_of_ones_own_folder_stay_at_home(tmp_path, dataset, data_dir):
+    made(tmp_path / "here", dataset, data_dir=str(data_dir))
+    new, = publish_runs(index_runs(tmp_path / "here"), tmp_path / "there")
+    docs = read_table(new, "docs")
+    assert docs.text.isna().all() and "secret" not in docs.to_json() and read_record(new)["parameters"]["data_dir"] is None
 
 
 def test_public_words_are_published_as_they_are(tmp_path):

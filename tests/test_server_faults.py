@@ -1,13 +1,18 @@
 "Servers that say what cannot be, hang, or change: one line with the server's name, or a warning and a count."
 import json
+import sqlite3
 import threading
 import time
 import warnings
+import zlib
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
+from fake_server import FakeServer
+from mlcllm.engines import load_engine
 from mlcllm.openai_engine import load_openai, _steps
 
 WORD = " joy"
@@ -70,6 +75,9 @@ def ask(engine): return engine.generate([engine.encode("Say:")], 1)
 IMPOSSIBLE = {
     "twenty likely tokens": listed([(f" {chr(97 + k)}", -.2) for k in range(20)], " a"), "two certain ones": listed([(WORD, 0.), (" fear", 0.)]),
     "base 10": listed([(WORD, -.2), (" fear", -.6), (" anger", -.9)]), "a probability": listed([(WORD, .87)]), "null": listed([(WORD, None)]), "nan": listed([(WORD, float("nan"))]), "a text": listed([(WORD, "-.1")]),
+    "infinite": listed([(WORD, float("inf"))]), "minus infinite": listed([(WORD, -.1), (" fear", -float("inf"))]), "positive": listed([(WORD, .005)]), "huge": listed([(WORD, -.1), (" fear", -10**400)]),
+    "true": listed([(WORD, True)]), "null in the list": listed([(WORD, -.1), (" fear", None)]), "nan in the list": listed([(WORD, -.1), (" fear", float("nan"))]),
+    "bytes that are a number": dict(choices=[dict(message=dict(content=WORD), logprobs=dict(content=[dict(token=WORD, bytes=10**12, logprob=-.1)]))]),
     "no choices": dict(choices=[]), "choices null": dict(choices=None), "pairs": dict(choices=[dict(logprobs=dict(tokens=["a"], token_logprobs=[-.1], top_logprobs=[[["a", -.1]]]))]),
     "unequal": dict(choices=[dict(logprobs=dict(tokens=["a", "b"], token_logprobs=[-.1], top_logprobs=[{"a": -.1}]))]), "a number for a choice": dict(choices=[3]),
 }
@@ -86,7 +94,7 @@ def test_what_cannot_be_is_one_line_with_the_server(name):
 
 
 def test_what_can_be_is_read():
-    for values in ([(WORD, 0.)], [(WORD, 0.), (" fear", -9999.)], [(WORD, -.7), (" fear", -.7)], [(WORD, -.1), (" fear", -float("inf"))]):
+    for values in ([(WORD, 0.)], [(WORD, 0.), (" fear", -9999.)], [(WORD, -.7), (" fear", -.7)], [(WORD, -.1), (" fear", -3.4e38)], [(WORD, 1e-6)]):
         assert _steps(listed(values))
     with served(200, GOOD) as server, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -171,3 +179,235 @@ def test_waits_are_said_and_have_an_end(wait, timeout):
         began = time.monotonic()
         with pytest.raises(ValueError, match="the server itself fails"): ask(engine_at(server, timeout=timeout, retries=5))
         assert time.monotonic() - began < 8 and sum("asks to wait for 1 s" in str(w.message) for w in said) == (wait == "1")
+
+
+# ---- budgets ----
+
+QUESTION = "Say:"
+USAGES = [None, "x", [], {}, dict(prompt_tokens=0, completion_tokens=0, total_tokens=0), dict(prompt_tokens=-5, completion_tokens=-9), dict(prompt_tokens="1", completion_tokens="1"), dict(prompt_tokens=None, completion_tokens=None), dict(prompt_tokens=True, completion_tokens=False), dict(prompt_tokens=1, completion_tokens=0)]
+
+
+def long_answer(n, usage):
+    "n words"
+    one = dict(token=WORD, logprob=-.1, top_logprobs=[dict(token=WORD, logprob=-.1)])
+    return dict(choices=[dict(message=dict(content=WORD * n), logprobs=dict(content=[one] * n), finish_reason="length")], usage=usage)
+
+
+@pytest.mark.parametrize("k", range(len(USAGES)))
+def test_at_least_what_is_there_is_counted(k):
+    with served(200, long_answer(7, USAGES[k])) as server:
+        engine = engine_at(server)
+        engine.model_hash
+        before = dict(engine.stats)
+        engine.generate([engine.encode(QUESTION)], 7)
+        assert engine.stats["tokens_sent"] - before["tokens_sent"] == len(engine.encode(QUESTION))
+        assert engine.stats["tokens_out"] - before["tokens_out"] == 7
+
+
+BAD = {
+    "no choices": (200, dict(choices=[])), "no log-probabilities": (200, dict(choices=[dict(message=dict(content=WORD))])), "null values": (200, listed([(WORD, None)])),
+    "cut off": (200, b'{"choices": [{"index"'), "a list": (200, []), "nan": (200, listed([(WORD, float("nan"))])), "other usage": (200, dict(choices=[], usage=dict(prompt_tokens=0, completion_tokens=0))),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("usage", [dict(max_tokens=100), dict(max_cost=100e-6, price_in=1, price_out=1)], ids=["tokens", "money"])
+def test_answers_that_fail_the_check_count_towards_the_budget(name, usage):
+    with served(*BAD[name]) as server:
+        engine = engine_at(server, retries=100, **usage)
+        with pytest.raises(ValueError, match="the budget is used up") as error: ask(engine)
+        assert "\n" not in str(error.value)
+        assert 100 - 20 <= engine.stats["tokens_sent"] + engine.stats["tokens_out"] <= 100
+        assert server.asked <= 10 and engine.client.reserved == (0, 0)
+
+
+def test_requests_that_run_at_once_do_not_exceed_the_budget():
+    with served(200, long_answer(4, None)) as server:
+        engine = engine_at(server, max_tokens=200, concurrency=8)
+        prompts = [engine.encode(f"Say {k}:") for k in range(50)]
+        with pytest.raises(ValueError, match="the budget is used up"): engine.generate(prompts, 4)
+        assert engine.stats["tokens_sent"] + engine.stats["tokens_out"] <= 200 and server.asked < 40
+
+
+# ---- ends ----
+
+class Drips(BaseHTTPRequestHandler):
+    "A byte each tenth of a second: of the headers, of the answer, or of chunks"
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+    def do_GET(self): self.do_POST()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        begin = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        if self.server.drips == "body": begin += b"Content-Length: 100000\r\n\r\n"
+        if self.server.drips == "chunks": begin += b"Transfer-Encoding: chunked\r\n\r\n"
+        if self.server.drips == "headers": begin += b"X-More: "
+        if self.server.drips == "nothing": begin = b""
+        self.close_connection = True
+        try:
+            self.wfile.write(begin)
+            for _ in range(200):
+                self.wfile.write(dict(chunks=b"1\r\n \r\n", nothing=b"").get(self.server.drips, b" "))
+                self.wfile.flush()
+                time.sleep(.1)
+        except OSError: pass
+
+
+@pytest.mark.parametrize("drips", ["body", "chunks", "headers", "nothing"])
+def test_a_request_that_drips_has_an_end(drips):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Drips)
+    server.daemon_threads, server.drips = True, drips
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        engine = engine_at(server, timeout=.5, retries=1)
+        began = time.monotonic()
+        with pytest.raises(ValueError, match="does not answer in time") as error: engine.client.ask(True, dict(messages=[]), 4, 1)
+        assert time.monotonic() - began < 4 and "\n" not in str(error.value)
+        began = time.monotonic()
+        assert engine.client.card() == {} and time.monotonic() - began < 4
+        assert engine.stats["tokens_sent"] == 8 and engine.stats["tokens_out"] == 2        # two requests, which may have been answered
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Floods(BaseHTTPRequestHandler):
+    "An answer without an end"
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        zipped = zlib.compressobj(wbits=31)
+        self.send_response(200)
+        if self.server.zipped: self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(4 * 10**9))
+        self.end_headers()
+        self.close_connection = True
+        block = b" " * 2**20
+        try:
+            for _ in range(400):
+                data = zipped.compress(block) + zipped.flush(zlib.Z_SYNC_FLUSH) if self.server.zipped else block
+                self.wfile.write(data)
+                self.server.sent += len(block)
+        except OSError: pass
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_answers_have_a_largest_size(zipped):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Floods)
+    server.daemon_threads, server.zipped, server.sent = True, zipped, 0
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        engine = engine_at(server, retries=3)
+        with pytest.raises(ValueError, match="more than 32 MB as one answer") as error: engine.client.ask(True, dict(messages=[]), 4, 1)
+        assert "\n" not in str(error.value)
+        assert zipped or server.sent < 100 * 2**20
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# ---- first answers ----
+
+FIRST = {
+    "no log-probabilities": dict(choices=[dict(text=WORD)]), "no choices": dict(choices=[]), "choices null": dict(choices=None), "nothing": {}, "values null": dict(choices=[dict(text=WORD, logprobs=dict(tokens=[WORD], token_logprobs=[None], top_logprobs=[{}]))]),
+    "a list": [], "cut off": b"{", "no tokens": dict(choices=[dict(text="", logprobs=dict(tokens=[], token_logprobs=[], top_logprobs=[]))]),
+    "other ids": dict(choices=[dict(text=WORD, logprobs=dict(tokens=["token_id:5"], token_logprobs=[-.1], top_logprobs=[{"token_id:5": -.1}]))]),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_bad_first_answer_is_not_what_the_server_is(tiny, tmp_path, monkeypatch, name, retries):
+    from fake_server import Handler as True_
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key-123456")
+    asked, reply = [], True_.reply
+    def bad_first(self, *args):
+        asked.append(1)
+        return FIRST[name] if len(asked) == 1 else reply(self, *args)
+    def send(self, status, body, cut=None):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+    monkeypatch.setattr(True_, "reply", bad_first)
+    monkeypatch.setattr(True_, "send", send)
+    at = dict(tokenizer="tiny", cache=str(tmp_path / "kept.sqlite"), retries=retries)
+    with FakeServer(tiny, "full") as server:
+        for _ in range(2):
+            engine = load_openai("tiny", at | dict(base_url=server.url))
+            assert engine.api == "full" and engine.model_hash
+    if name == "other ids": return                    # always: a server of another kind, which names ids
+    with served(*((200, FIRST[name]))) as server:
+        with pytest.raises(ValueError, match="http://127.0.0.1") as error: engine_at(server, api=None, retries=retries)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.fixture(scope="module")
+def tiny(): return load_engine("tiny", gpu="cpu")
+
+
+@pytest.mark.parametrize("bad", [dict(choices=[]), listed([(WORD, None)]), dict(choices=None, usage=None), b"{", GOOD | dict(choices=[{}])], ids=["no choices", "a null", "nulls", "cut off", "empty choice"])
+def test_bad_answers_are_asked_for_again(bad):
+    with served(lambda n: (200, bad if n % 2 else GOOD | dict(usage=None))) as server:
+        engine = engine_at(server, retries=2)
+        assert ask(engine)[0].text == WORD and server.asked == 4
+
+
+ERRORS = [(dict(message="overloaded", code=503), True), (dict(message="slow down", code="429"), True), (dict(message="no such thing", code=400), False), (dict(message="no credits left"), False), ("broken", False)]
+
+
+@pytest.mark.parametrize("error, passes", ERRORS)
+@pytest.mark.parametrize("place", ["alone", "with choices", "in a choice"])
+def test_an_error_with_status_200_says_so(error, passes, place):
+    answer = dict(error=error)
+    if place == "with choices": answer |= GOOD
+    if place == "in a choice": answer = GOOD | dict(choices=[GOOD["choices"][0] | dict(error=error)])
+    said = error["message"] if isinstance(error, dict) else error
+    with served(200, answer) as server:
+        with pytest.raises(ValueError, match=f"http://127.0.0.1.*{said}") as raised: ask(engine_at(server, retries=2))
+        assert server.asked == (3 if passes else 1) and "\n" not in str(raised.value)
+
+
+def test_a_stored_answer_that_is_damaged_is_asked_for_again(tmp_path):
+    with served(200, GOOD) as server:
+        at = dict(cache=str(tmp_path / "kept.sqlite"))
+        ask(engine_at(server, **at))
+        for damaged in ("{", "3", "null", json.dumps(dict(choices=[]))):
+            with sqlite3.connect(tmp_path / "kept.sqlite") as db: db.execute("update answers set answer=?", (damaged,))
+            engine = engine_at(server, **at)
+            assert ask(engine)[0].text == WORD and engine.stats["cached_answers"] == 0
+        assert ask(engine)[0].text == WORD and engine.stats["cached_answers"] == 1
+
+
+# ---- names ----
+
+@pytest.mark.parametrize("values, p", [([-1., -2.], np.logaddexp(-1, -2)), ([-3., -3.5, -4.], np.logaddexp.reduce([-3, -3.5, -4])), ([-1., -1.], -1.), ([-2.], -2.)])
+@pytest.mark.parametrize("shape", ["chat", "completions"])
+def test_a_token_named_twice_adds_up(tiny, values, p, shape):
+    fear, = tiny.tokenizer(" fear", add_special_tokens=False).input_ids
+    if shape == "chat": answer = json.dumps(listed([(WORD, -.7), *((" fear", v) for v in values)])).encode()
+    else: answer = json.dumps(dict(choices=[dict(text=WORD, finish_reason="length", logprobs=dict(tokens=[WORD], token_logprobs=[-.7], top_logprobs=["HERE"]))])).encode().replace(b'"HERE"', b"{" + b", ".join(f'"{n}": {v}'.encode() for n, v in [(WORD, -.7), *((" fear", v) for v in values)]) + b"}")
+    with served(200, answer) as server:
+        got = engine_at(server, api=shape).score([tiny.encode(QUESTION)], [fear])
+        assert got.logits[0, 0] == pytest.approx(p)
+
+
+PIECES = ["\ufffd", "\ufffd\ufffd", "", "bytes:\\xf0", "<0xF0>", "\u0120\u00f0", "strange \u2603 piece", "token_id:999999999"]
+
+
+@pytest.mark.parametrize("k", range(len(PIECES)))
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_pieces_behind_a_finished_list_never_stop_a_run(k, n):
+    names = [" joy", ",", " fear", "\n", *[PIECES[k]] * n, " joy"]
+    steps = [dict(token=t, logprob=-.1, top_logprobs=[dict(token=t, logprob=-.1)]) for t in names]
+    text = " joy, fear\n" + "\ufffd" * n + " joy"
+    answer = dict(choices=[dict(message=dict(content=text), logprobs=dict(content=steps), finish_reason="length")])
+    with served(lambda asked: (200, GOOD if asked == 1 else answer)) as server:
+        engine = engine_at(server)
+        got, = engine.generate([engine.encode(QUESTION)], 12, ["\n"])
+        assert got.text == " joy, fear" and got.finish_reason == "stop" and len(got.token_ids) == 4

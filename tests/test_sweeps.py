@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mlcllm.runs import start_run
-from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, snakemake_command, sweep_dir
+from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, signatures, snakemake_command, stale_jobs, sweep_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("MLCLLM_KILLS", "2"))
@@ -221,3 +221,26 @@ def test_ten_thousand_runs_are_listed(tmp_path):
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(record))
     assert (run_states(tmp_path).state == "done").sum() == 10_000
+
+
+def test_a_job_whose_files_changed_is_run_again_and_so_is_what_needs_it(tmp_path, monkeypatch):
+    (tmp_path / "own.csv").write_text("id,text,labels\n1,a,joy\n")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "posts.jsonl").write_text("{}")
+    path = grid(tmp_path, datasets={"own": dict(dataset=str(tmp_path / "own.csv")), "demo": dict(data_dir=str(data))}, jobs={"01_stepwise_logits": {}, "02_alignment": dict(parameters=dict(methods="hard"))})
+    jobs = plan(read_grid(path))
+    of = lambda dataset: {j.id for j in jobs if j.dataset == dataset}
+
+    def finished(): # all jobs, with their files as they are now
+        (sweep_dir(tmp_path) / "done").mkdir(parents=True, exist_ok=True)
+        files = signatures(jobs)
+        for j in jobs: (sweep_dir(tmp_path) / "done" / f"{j.id}.json").write_text(json.dumps(dict(job=j.id, folder="x", files=files[j.id])))
+
+    finished()
+    assert stale_jobs(jobs, tmp_path) == set() and all(any(j.needs for j in jobs if j.dataset == d) for d in ("own", "demo"))
+    (tmp_path / "own.csv").write_text("id,text,labels\n1,b,joy\n2,c,joy\n")
+    assert stale_jobs(jobs, tmp_path) == of("own")
+    finished()
+    (data / "more.txt").write_text("x")
+    assert stale_jobs(jobs, tmp_path) == of("demo")
