@@ -32,7 +32,7 @@ from .label_sets import choice_funnel, set_marginals, set_marginals_global
 from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
 
 # %% ../nbs/02_alignment.ipynb #aee8b2d5
-PAPER_METHODS = ("compare_to_none", "hard", "unary", "binary", "max_over_generations") # Tables 2 and 5
+PAPER_METHODS = ("compare_to_none", "hard", "unary", "binary", "binary_outcome", "max_over_generations") # Tables 2 and 5, Figure 8
 QUESTION_METHODS = ("unary", "binary", "binary_outcome", "binary_both_orders") # asked about labels and pairs, in plain text
 METHODS = STEP_METHODS + ("set_marginals", "choice_funnel") + QUESTION_METHODS
 EXTRA_METHODS = ("set_marginals_global",) # asked by name only

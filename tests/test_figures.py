@@ -1,14 +1,17 @@
 "05 draws what is there, says what is not, and draws the same picture twice; the viewer is one page."
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from mlcllm.figures import MEASURES, claims_table, load_traced, never_table, open_shelf, plot_steps_wall, say, scale_table, step_claims, traced_runs, traces_of
+from mlcllm.claims import adjust, claim_text, claims_table, step_verdicts
+from mlcllm.figures import MEASURES, load_traced, never_table, open_shelf, plot_steps_wall, plot_tuned, scale_table, traced_runs, traces_of
 from mlcllm.runs import find_runs, read_run, start_run
 from mlcllm.step_statistics import step_table
 from mlcllm.stored_runs import index_runs
@@ -47,10 +50,10 @@ def test_statistics_of_a_wall_are_those_of_plain_loops(tmp_path):
             p = np.exp(np.array(r.logits, float) - max(r.logits)); p = sorted(p / p.sum())
             if r.is_last == last: plain.append(p[-1] if column == "top" else p[-2])
         assert np.array_equal(np.sort(t.steps[t.steps.is_last == last][column]), np.sort(plain))
-    rows = step_claims(traced)
+    verdicts = adjust(step_verdicts(traced))
     mid = t.steps[~t.steps.is_last]
-    assert next(r for r in rows if r[:3] == (4, "A", "tiny"))[3] == pytest.approx(mid.second_is_next.mean() - 0.5)
-    assert "Claim 4" in say(rows, 4) and "nothing was run" in say(rows, 8) and set(claims_table(rows).claim) <= set(range(1, 6))
+    assert next(v for v in verdicts if (v.part, v.dataset, v.model) == ("4a", "A", "tiny")).value == pytest.approx(1 - mid.second_is_next.mean())
+    assert "Claim 4" in claim_text(verdicts, 4) and "nothing was run" in claim_text(verdicts, 8) and set(claims_table(verdicts).claim) == set(range(1, 6))
     never = never_table(traced)
     v = mid.second_never.dropna()
     assert never[never.model == "tiny"].value.item() == pytest.approx(100 * v.mean()) and never[never.model == "tiny"].n.item() == len(v)
@@ -103,6 +106,9 @@ def test_figures_of_a_folder(tmp_path):
     assert "B" in set(missing.dataset[missing.exhibit == "figure2"]) and any("cannot be read" in w for w in missing.why)
     assert any("in progress" in w for w in run["record"]["warnings"])
     assert set(run["verdicts"].claim) <= set(range(1, 6))
+    for command in missing.command[missing.command != ""]: # a list is a value of -y, never of -p
+        words = shlex.split(command)
+        assert all(not yaml.safe_load(words[k + 2]).__class__ is list for k, w in enumerate(words) if w == "-p"), command
 
 
 def asked_with(folder, methods, metrics=None): # runs of 02, as if only these methods had been asked for, with estimates drawn at random
@@ -167,3 +173,30 @@ def test_a_trace_is_read_as_it_was_written(tmp_path):
     t = load_traced(row)
     assert t.names == LABELS and t.several and len(t.steps) == len(pd.read_parquet(folder / "steps.parquet"))
     pd.testing.assert_frame_equal(t.steps, step_table(t.docs, t.stored, LABELS))
+
+
+def test_a_run_that_lacks_a_column_costs_its_own_panel(tmp_path):
+    stored(tmp_path / "runs")
+    broken = stored(tmp_path / "runs", model="small", seed=1)
+    pd.read_parquet(broken / "steps.parquet").drop(columns="stop_logit").to_parquet(broken / "steps.parquet")
+    shelf = open_shelf(tmp_path / "runs")
+    assert set(traces_of(shelf)) == {("A", "tiny")} and "stop_logit" in shelf.missing[0][3]
+    run_short("05_figures", tmp_path, runs=tmp_path / "runs", output_dir=tmp_path / "made")
+    folder, = find_runs(tmp_path / "made", "05_figures")
+    assert (folder / "figures" / "figure2.svg").exists() and (folder / "table1.parquet").exists()
+
+
+def test_tables_are_shown_whole(tmp_path, capsys):
+    "All rows of Table 2 with their truth, and Tables 6 and 7 too, stand in the committed notebook"
+    book = json.loads((ROOT / "nbs" / "05_figures.ipynb").read_text())
+    shown = {s: "".join("".join(o.get("data", {}).get("text/html", "")) for o in c["outputs"]) for c in book["cells"] if c["cell_type"] == "code" for s in re.findall(r'show\("(table\d)"', "".join(c["source"]))}
+    assert set(shown) == {"table1", "table2", "table4", "table6", "table7"}
+    for name, words in {"table2": ("against", "votes", "gold", "published, Table 2"), "table6": ("labels", "published"), "table7": ("random, seed 2", "published"), "table1": ("Fleiss", "81 (3.58)")}.items():
+        assert all(w in shown[name] for w in words), name
+    assert shown["table2"].count("<tr>") > 100
+
+
+def test_base_and_tuned_share_one_legend_outside_the_panels():
+    rows = [("A", "Llama-3.1-8B", f"{m}{c}", k, 1, .9, 1.1, 2, 1.9, 2.1) for m in ("hard", "unary", "binary", "compare_to_none", "max_over_generations") for c in ("", "+platt", "+global") for k in ("nll", "example_f1")]
+    fig = plot_tuned(pd.DataFrame(rows, columns=["dataset", "base", "method", "metric", "before", "before_lo", "before_hi", "after", "after_lo", "after_hi"]))
+    assert all(ax.get_legend() is None for ax in fig.axes) and len(fig.legends[0].get_texts()) == 5

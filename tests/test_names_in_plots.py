@@ -17,7 +17,7 @@ from matplotlib import cbook
 from matplotlib.text import Text
 
 import mlcllm
-from mlcllm import boxes, calibration, comparisons, data, demux, figures, label_sets, metrics, probing, questions, stepwise_logits, testsets
+from mlcllm import boxes, calibration, claims, comparisons, data, demux, figures, label_sets, metrics, probing, questions, stepwise_logits, testsets
 from mlcllm.checks import legend_text, plain_text
 from mlcllm.data import LabelDist, LabelSet
 from test_comparisons import make_dists, make_docs
@@ -131,7 +131,7 @@ PLOTS = { # function -> a call, the names that must be seen
     "plot_label_reliability": (lambda d: figures.plot_label_reliability(votes_wall()), [DATASET, *LABELS]),
     "plot_costs": (lambda d: figures.plot_costs(points(method=METHODS[0], tokens=30)), [DATASET, " " + MODEL, METHOD_NAMES[0]]),
     "plot_scale": (lambda d: figures.plot_scale(points(statistic="top").assign(size=[1e6, 2e6]*2)), [DATASET, f"{MODEL}\n1.0 M"]),
-    "plot_claims": (lambda d: figures.plot_claims(points(claim=1, verdict="holds")), [f"{DATASET}\n{MODEL}"]),
+    "plot_claims": (lambda d: figures.plot_claims([claims.decide("5", [], DATASET, MODEL)]), [f"{DATASET}\n{MODEL}"]),
     "plot_sets": (lambda d: label_sets.plot_sets(sets(), "d0", others={"_$other$": DISTS[1].probs[0]}), [*LABELS, ", ".join(LABELS[:2]), " _$other$"]),
     "plot_forced_first": (lambda d: label_sets.plot_forced_first(forced()), LABELS),
     "plot_reliability": (lambda d: metrics.plot_reliability(DISTS[2], DOCS), METHOD_NAMES[2:]),
