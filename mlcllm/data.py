@@ -9,7 +9,7 @@ __all__ = ['CLUSTERS', 'HATE_LABELS', 'TARGETS', 'ANNOTATORS', 'DATASETS', 'SPLI
            'plot_agreement']
 
 # %% ../nbs/00_data.ipynb #4e7eb7b6
-import html, json, warnings
+import html, json, re, warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
@@ -203,9 +203,16 @@ def _go_table(data_dir, split): # ids, texts, (n, 28) 0/1, names
     path = existing_path(Path(data_dir)/f"{split}.tsv", "GoEmotions")
     df = read_csv(path, delimiter="\t", quotes=False, header=False)
     if df.shape[1]!=3: raise ValueError(f"{path}: 3 tab-separated columns expected (text, label numbers, id), found {df.shape[1]}")
+    df = df.map(_without_csv_quotes, na_action="ignore")
     short = (df.isna() | (df=="")).any(axis=1)
     if short.any(): raise ValueError(f"{path}, line {short.argmax()+1}: text, label numbers and id expected, found {df.loc[short.argmax()].dropna().tolist()}")
     return df[2], df[0], _numbers(df[1].str.split(","), len(names), path), names
+
+_CSV_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+def _without_csv_quotes(cell): # what a cell says that CSV wrote in quotes, each quote in it twice; any other cell as it is
+    quoted = _CSV_QUOTED.fullmatch(cell)
+    return quoted[1].replace('""', '"') if quoted else cell
 
 def _numbers(lists, n, where): # lists of label numbers -> (n_docs, n) 0/1
     flat = lists.explode().reset_index(drop=True); row = np.repeat(np.arange(len(lists)), lists.str.len())
