@@ -133,8 +133,11 @@ def parse_answer(
     "The labels of an answer; behind a chain of thought only what follows its marker, and without the template's own words behind the list"
     start = _answer_start(reader, text)
     body = _without_tail(text[start:], reader.template.tail.strip())
-    got = parse_labels(body, reader.labels, reader.label_format)
+    got = parse_labels(body, reader.labels, reader.label_format, _leaves(reader), reader.template.stop)
     return replace(got, starts=tuple(k+start for k in got.starts), ends=tuple(k+start for k in got.ends)) if start else got
+
+def _leaves(reader): # white space between a document's own words and the answer; "" where other words stand between them
+    return "" if reader.chat or reader.template.marker or reader.template.query.split("{text}")[-1].strip() else reader.opening
 
 def _answer_start(reader, text): # behind the words that end a chain of thought; at the end of the text where they do not come
     marker = reader.template.marker
