@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Template', 'get_template', 'query_text',
            'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'read_cots', 'check_chat_options',
-           'opens_thoughts', 'encode_chats', 'surface_forms', 'LabelTokens', 'label_tokens', 'label_places',
-           'inspect_labels', 'Preview', 'preview', 'LABEL_FORMATS', 'LabelFormat', 'ParsedAnswer', 'check_names',
-           'format_labels', 'get_format', 'parse_labels']
+           'opens_thoughts', 'encode_chats', 'surface_forms', 'LabelTokens', 'label_tokens', 'stands_for',
+           'label_places', 'inspect_labels', 'Preview', 'preview', 'LABEL_FORMATS', 'LabelFormat', 'ParsedAnswer',
+           'check_names', 'format_labels', 'get_format', 'parse_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
 import html, json, re, warnings
@@ -675,6 +675,7 @@ class LabelTokens:
     "The tokens of a label in its context"
     lead: str  # characters before the label that its first token swallows, such as a blank or a quote
     ids: tuple # from the token that holds the label's first character
+    start: str = "" # what the first of them holds of the label
 
 def label_tokens(
     tokenizer, # a fast Hugging Face tokenizer
@@ -689,7 +690,20 @@ def label_tokens(
             f"label {form!r} cannot be found in its own tokens behind {before[-20:]!r}: the tokenizer loses "
             f"characters (its files are damaged, or it does not know them)")
     so_far = tokenizer.decode(enc["input_ids"][:first], clean_up_tokenization_spaces=False)
-    return LabelTokens(before[len(so_far):] if before.startswith(so_far) else "", tuple(enc["input_ids"][first:]))
+    lead = before[len(so_far):] if before.startswith(so_far) else ""
+    start = form[:enc["offset_mapping"][first][1] - len(before)]
+    return LabelTokens(lead, tuple(enc["input_ids"][first:]), start)
+
+def stands_for(
+    tokens:LabelTokens, # of a spelling of the label
+    form:str, # that spelling
+    own:LabelTokens, # of the label as given, at the same place
+)->bool: # False: it is a piece that other words begin with
+    "May the first token of a spelling stand for the label?"
+    start, word = tokens.start.strip(), form.split()[0]
+    whole = start.startswith(word)
+    same = len(start) > 1 and start.lower()==own.start.strip().lower()
+    return whole or same and not form.isupper()
 
 # %% ../nbs/00b_prompts.ipynb #f67e984f
 def label_places(
