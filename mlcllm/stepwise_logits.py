@@ -236,12 +236,15 @@ class StepTrace:
     n_prompt_tokens: int = 0  # length of the prompt
     token_ids: tuple = ()     # what was written, stop string included
     read: str = None          # how it was read, as in `ParsedAnswer`; None: not recorded (runs of earlier versions)
+    answered: tuple = None    # the answer's labels where its steps do not tell them (logs of other programs)
 
     def __len__(self): return len(self.chosen)
     @property
     def probs(self): return label_probs(self.logits)
     @property
-    def predicted(self): return tuple(dict.fromkeys(c for c in self.chosen if c!="none")) if self.found_step else ()
+    def predicted(self):
+        if self.answered is not None: return self.answered
+        return tuple(dict.fromkeys(c for c in self.chosen if c!="none")) if self.found_step else ()
     @property
     def p_stop(self): # (n_steps,) P(the list ends | it ends or goes on)
         return 1 / (1 + np.exp(self.continue_logit - self.stop_logit))
@@ -788,8 +791,16 @@ def read_traces(
 )->list: # a StepTrace for each row of `docs`
     "Make traces of the stored tables"
     groups = dict(list(steps.groupby("doc_id", sort=False)))
-    def one(d):
-        s = groups[d.doc_id].sort_values("step")
-        return StepTrace(d.doc_id, tuple(names), d.output, d.finish_reason, tuple(s.chosen), s.token_index.to_numpy(), np.stack(s.logits.to_list()), s.logsumexp.to_numpy(),
-                         s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(d.well_formed), int(d.n_prompt_tokens), tuple(map(int, getattr(d, "token_ids", ()))), getattr(d, "read", None))
-    return [one(d) for d in docs.itertuples()]
+    return [_stored_trace(d, groups, tuple(names)) for d in docs.itertuples()]
+
+def _stored_trace(d, groups, names): # of a row of docs.parquet; logs of other programs lack some columns, and steps where no label was found
+    def known(column, otherwise): return getattr(d, column, otherwise)
+    s = groups[d.doc_id].sort_values("step") if d.doc_id in groups else _no_step(names)
+    trace = StepTrace(d.doc_id, names, d.output, known("finish_reason", ""), tuple(s.chosen), s.token_index.to_numpy(), np.stack(s.logits.to_list()),
+                      s.logsumexp.to_numpy(), s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(known("well_formed", False)),
+                      int(known("n_prompt_tokens", 0)), tuple(map(int, known("token_ids", ()))), known("read", None))
+    said = tuple(known("predicted", trace.predicted))
+    return trace if said==trace.predicted else replace(trace, answered=said)
+
+def _no_step(names): # a step of which nothing is known
+    return pd.DataFrame([dict(step=0, chosen=names[-1], token_index=-1, logits=[np.nan]*len(names), logsumexp=np.nan, continue_logit=np.nan, stop_logit=np.nan)])
