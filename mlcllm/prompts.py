@@ -81,7 +81,7 @@ class Template:
 
 # %% ../nbs/00b_prompts.ipynb #c56a53e1
 def _into(what, one=False): return f"Classify the following inputs into {'one of' if one else 'none, one, or multiple'} the following {what} per input: {{labels}}."
-_EMOTIONS, _MORAL, _HARMS = _into("emotions"), _into("moral foundations"), _into("harms")
+_EMOTIONS, _MORAL = _into("emotions"), _into("moral foundations")
 _ONE_OF = _into("options", one=True) + " Output exactly one label and no others.\n\n"
 _GROUPS = _into("targeted groups")
 _ABUSE = _into("kinds of abuse") + " What counts is the last thing that the user says."
@@ -89,9 +89,16 @@ _DEGREE = _into("degrees of abuse", one=True) + " What counts is the last thing 
 _ROMANIAN = "Classify the following tweets, which are in Romanian, into all of the following emotions that apply to each: {labels}."
 _ANY = "Classify the following inputs into none, one, or multiple of the following labels per input: {labels}."
 _QA, _QUOTED, _ASSESSED = "Question: {text}\nAnswer: {label}\n\n", "Input: `{text}`\n{label}\n\n", "Input: `{text}`\nAssessment: {label}\n\n"
-_BOXES = Template("Each setting says what some boxes hold and what is then done with their contents. Name everything that the box asked about holds at the end, or none if it is empty. The objects are {labels}.\n\n",
+# the released code's instruction files, word for word; these tasks have no pipeline there
+_BOXES = Template("You will be presented with different settings with the contents of various boxes and the transportation of the items between the boxes. "
+                  "Track the position of the different items within the boxes, and when you are asked about the contents of the box, respond with the contents of the specific box only.\n\n",
                   "Setting: {text}?\nResponse: {label}.\n\n")
-_CHOICES = Template("Answer the following multiple-choice questions with the letter of the right option: {labels}. Output exactly one letter and nothing else.\n\n", _QA)
+_CHOICES = Template("Answer the following multiple choice questions. Pick only one answer from the ones presented to you for that particular question "
+                    "by indicating its corresponding letter in the response, and that only.\n\n", _QA)
+_TREC = Template("Identify the type of information a question is seeking by assigning it to one of the categories: {labels}.\n\n", _ASSESSED)
+_HARM = Template("Consider whether the following inputs present harm or not to the mentioned LGBTQ group, and answer with: {labels}.\n\n", _QUOTED)
+_HARMS = Template("Classify the following inputs into none, one, or multiple the following harms towards the mentioned LGBTQ group: {labels}.\n\n", _QUOTED)
+_SPOKEN = "Classify the following inputs into one the following emotions per input: {labels}.\n\n"
 
 TEMPLATES = { # family -> dataset -> Template
     "pipeline": {
@@ -102,8 +109,8 @@ TEMPLATES = { # family -> dataset -> Template
         "HateXplain": Template(_ONE_OF, _QA),
         "HateXplainTargets": Template(_GROUPS + "\n", "Input: {text}\nTargeted group(s): {label}\n"),
         "MSPPodcast": Template(_ONE_OF, _QA), "MSPPodcast multi": Template(_EMOTIONS + "\n", "Input: {text}\n{label}\n"),
-        "QueerReclaimLex": Template(_ONE_OF, _ASSESSED), "QueerReclaimLex multi": Template(_HARMS + "\n\n", _ASSESSED),
-        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": Template(_ONE_OF, _ASSESSED),
+        "QueerReclaimLex": _HARM, "QueerReclaimLex multi": _HARMS,
+        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": _TREC,
         "ConvAbuse": Template(_ABUSE + "\n\n", "Input: {text}\nKind(s) of abuse: {label}\n\n"), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
         "REDv2": Template(_ROMANIAN + "\n", "Input: {text}\n{label}\n"),
         "multi": Template(_ANY + "\n", "Input: {text}\n{label}\n"),
@@ -115,9 +122,9 @@ TEMPLATES = { # family -> dataset -> Template
         "SemEval": Template(_EMOTIONS + "\n\n", _QUOTED),
         "MFRC": Template(_MORAL + "\n\n", _QUOTED),
         "HateXplainTargets": Template(_GROUPS + "\n\n", _QUOTED),
-        "MSPPodcast": Template(_into("emotions", one=True) + "\n\n", _QUOTED), "MSPPodcast multi": Template(_EMOTIONS + "\n\n", _QUOTED),
-        "QueerReclaimLex": Template(_ONE_OF, _ASSESSED), "QueerReclaimLex multi": Template(_HARMS + "\n\n", _QUOTED),
-        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": Template(_ONE_OF, _ASSESSED),
+        "MSPPodcast": Template(_SPOKEN, _QUOTED), "MSPPodcast multi": Template(_EMOTIONS + "\n\n", _QUOTED),
+        "QueerReclaimLex": _HARM, "QueerReclaimLex multi": _HARMS,
+        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": _TREC,
         "ConvAbuse": Template(_ABUSE + "\n\n", _QUOTED), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
         "REDv2": Template(_ROMANIAN + "\n\n", _QUOTED),
         "multi": Template(_ANY + "\n\n", _QUOTED),
