@@ -328,9 +328,9 @@ PARAMETERS |= dict(
 PARAMETERS |= dict(
     shots=_is(Number(0, sane=10_000)), ratio=_is(_SHARE), nearest=_is(Word(("last", "first"))),
     sampling=_is(Word(("multilabel", "uniform", "random", "complete", "similarity")), none=True),
-    demos_per=_is(Word(("run", "document"))), demo_labels=_is(_NAME),
+    demos_per=_is(Word(("run", "document"))), demo_labels=_is(_NAME, Table()),
     template=_is(_NAME, Table()), chat=_is(Flag()), chat_options=_is(Table(), none=True),
-    cot=_is(Place("the path of a csv file", folder=False), none=True), label_format=_is(Text(most=500)),
+    cot=_is(Place("the path of a csv file", folder=False), Table(), none=True), label_format=_is(Text(most=500)),
     label_order=_is(Word(("alphabetical", "file", "reverse", "random", "shuffled"))),
     label_scoring=_is(Word(("first_token", "sequence"))), decoding=_is(Word(("free", "constrained"))),
     max_new_tokens=_is(Number(1, sane=100_000)),

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Template', 'get_template', 'query_text',
-           'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'read_cots', 'check_chat_options',
-           'opens_thoughts', 'encode_chats', 'surface_forms', 'LabelTokens', 'label_tokens', 'stands_for',
-           'label_places', 'inspect_labels', 'Preview', 'preview', 'LABEL_FORMATS', 'LabelFormat', 'ParsedAnswer',
-           'check_names', 'format_labels', 'get_format', 'parse_labels']
+           'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'any_cots', 'read_cots',
+           'check_chat_options', 'opens_thoughts', 'encode_chats', 'surface_forms', 'LabelTokens', 'label_tokens',
+           'stands_for', 'label_places', 'inspect_labels', 'Preview', 'preview', 'LABEL_FORMATS', 'LabelFormat',
+           'ParsedAnswer', 'check_names', 'format_labels', 'get_format', 'parse_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
 import html, json, re, warnings
@@ -53,6 +53,7 @@ class Template:
     answer_slot: str = "label" # name of the slot which the model fills
     system: str = "" # who the model is; a turn of its own in a chat
     ask: str = None  # the words around the document asked about, where they differ from an example's
+    user: str = None # the words of a chat's user turn, where the assistant's turn begins with words of its own
 
     def __post_init__(self):
         asked = ("text", "label", "a", "b") if self.answer_slot=="answer" else ("text",)
@@ -136,7 +137,7 @@ TEMPLATES = { # family -> dataset -> Template
 def get_template(
     dataset:str, # a registered dataset's name; None or any other name: the general words
     multi:bool=True, # multi-label task?
-    template="pipeline", # whose words: pipeline or config; a YAML file; a dict with instruction, example, system, ask
+    template="pipeline", # whose words: pipeline or config; a YAML file; a dict with instruction, example, system, ask, user, assistant
 )->Template: # the dataset's own words, else the family's general ones
     "The template of `dataset`; one that is not listed gets the general words of its kind"
     if isinstance(template, Template): return template
@@ -146,6 +147,15 @@ def get_template(
     if dataset is None or re.search(r"(?:^| )(?:multi|single)$", str(dataset)): return known[kind] # no dataset is called so
     return known.get(f"{dataset} {kind}") or known.get(dataset) or known[kind]
 
+def _with_turns(words): # user and assistant words as an example: the released code's two prompts
+    if not {"user", "assistant"} & words.keys(): return words
+    if "example" in words or "ask" in words: raise ValueError("template: user and assistant words make the example and the question: leave example and ask out, or them")
+    user, assistant = words.get("user", "{text}"), words.get("assistant", "{label}")
+    for what, said, slot, other in (("user", user, "{text}", "{label}"), ("assistant", assistant, "{label}", "{text}")):
+        if said.count(slot)!=1 or other in said: raise ValueError(f"template: the {what} words need the slot {slot} once, and not {other}, got {said!r}")
+    rest = {k: v for k, v in words.items() if k not in ("user", "assistant")}
+    return rest | dict(example=f"{user}\n{assistant}\n", ask=f"{user}\n", user=user)
+
 def _own_template(source, base): # the words of a YAML file or a dict over those of `base`
     folder, words = Path("."), source
     if not isinstance(source, dict):
@@ -154,9 +164,9 @@ def _own_template(source, base): # the words of a YAML file or a dict over those
         except (yaml.YAMLError, UnicodeDecodeError) as error: raise ValueError(f"template {path}: not valid YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(words, dict): raise ValueError(f"template {path}: keys such as instruction and example are expected, found {str(words)[:40]!r}")
     for k, v in words.items():
-        check_choice("key of the template", k, ("instruction", "example", "system", "ask"))
+        check_choice("key of the template", k, ("instruction", "example", "system", "ask", "user", "assistant"))
         if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {v!r}")
-    new = replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in words.items()})
+    new = replace(base, **{k: (folder/v).read_text(encoding="utf-8-sig") if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in _with_turns(words).items()})
     if "{labels}" not in new.instruction + new.system: warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
     return new
 
@@ -228,7 +238,7 @@ def _examples(demos, template, label_format, shown, cots): # a function of a row
         rank = {n: r for r,n in enumerate(names)}
         answer = format_labels(sorted(demos.labels.decode(shown[row]), key=rank.get), label_format, demos.labels.multi)
         slots = dict(text=demos.texts[row], cot=(cots or {}).get(demos.ids[row], ""))
-        start, user = fill(before, **slots), fill(template.question, **slots)
+        start, user = fill(before, **slots), fill(template.user or template.question, **slots)
         text = start + answer + fill(template.tail, **slots)
         rest = text[len(user):]
         inside = len(start) - len(text) + len(rest.lstrip())
@@ -310,6 +320,15 @@ def prompts_hash(
     return sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
 
 # %% ../nbs/00b_prompts.ipynb #e45f08f7
+def any_cots(
+    cots:dict, # id -> chain of thought
+    ids:tuple, # of the possible demonstrations
+    seed:int=0, # of the drawing
+)->dict: # id -> any of the chains of thought, for every document
+    "Chains of thought that are not the documents' own: a control (the released code's --cot-randomize)"
+    thoughts = list(cots.values())
+    return {i: thoughts[doc_seed(seed, i) % len(thoughts)] for i in ids}
+
 def read_cots(
     path, # a csv file with the columns id and cot
 )->dict: # id -> chain of thought

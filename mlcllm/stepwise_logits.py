@@ -28,9 +28,9 @@ from sklearn.model_selection import cross_val_predict
 
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .runs import hide_secrets
-from .demos import nearest_demos, perturb_labels
+from .demos import demo_label_settings, nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
-from .prompts import (Template, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
+from .prompts import (Template, any_cots, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
                             opens_thoughts, read_cots, stands_for, surface_forms)
 from .engines import fill_bound
 
@@ -462,18 +462,33 @@ class Asking:
     def sampling_of(self, labels): return self.sampling or ("multilabel" if labels.multi else "uniform")
     def words(self, docs): return get_template(docs.template, docs.labels.multi, self.template)
 
+    @property
+    def needs_tokenizer(self): # for the prompts
+        return self.chat or demo_label_settings(self.demo_labels)["same_length"]
+
+    def length_of(self, labels, tokenizer): # a function of label names: how many tokens the answer takes
+        return lambda names: len(tokenizer(format_labels(names, self.label_format, labels.multi), add_special_tokens=False).input_ids)
+
+    def thoughts(self, demos): # id -> chain of thought; None: there are none
+        if not self.cot: return None
+        settings = dict(file=None, randomize=False) | (self.cot if isinstance(self.cot, dict) else dict(file=self.cot))
+        for k in settings: check_choice("key of cot", k, ("file", "randomize"))
+        found = read_cots(settings["file"])
+        return any_cots(found, demos.ids, self.seed) if check_choice("cot: randomize", settings["randomize"], (False, True)) else found
+
 # %% ../nbs/01_stepwise_logits.ipynb #3ebb53a5
 def ask_prompts(
     docs:AnnotatedDocs, # documents to ask about
     demos:AnnotatedDocs, # where demonstrations come from
     asking:Asking, # how
-    tokenizer=None, # of the model, for chats
+    tokenizer=None, # of the model, for chats, and where tokens of labels are counted
 )->list: # a `Prompt` for each document
     "The prompts of a run"
     a, sampling = asking, asking.sampling_of(docs.labels)
     rows = nearest_demos(docs, demos, a.shots, a.encoder, a.nearest) if sampling=="similarity" else None
+    shown = perturb_labels(demos, a.demo_labels, a.seed, tokenizer and a.length_of(docs.labels, tokenizer))
     return build_prompts(docs, demos, a.words(docs), a.shots, sampling, a.ratio, a.seed, a.label_format, a.label_order, a.demos_per,
-                         rows, perturb_labels(demos, a.demo_labels, a.seed), a.cot and read_cots(a.cot),
+                         rows, shown, a.thoughts(demos),
                          tokenizer if a.chat else None, a.chat_options)
 
 @contextmanager
