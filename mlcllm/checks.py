@@ -361,6 +361,7 @@ PARAMETERS |= dict(
 )
 PARAMETERS |= dict(
     size=_is(Word(("tiny", "small"))), start=_is(Place("the folder of a model", folder=True), none=True), tokens_per_step=_is(Number(1, sane=131_072)),
+    label_sets=_is(Names(("gold", "random", "distribution"))), unreasonable=_is(_SHARE), mode=_is(Word(("random", "distribution"))), answers=_is(Word(("reasonable", "yes"))),
     lm_weight=_is(Number(0, whole=False, sane=1000)), word_dropout=_is(_SHARE), dropout=_is(_SHARE), alone=_is(_SHARE), taught=_is(_SHARE),
 )
 

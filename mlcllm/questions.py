@@ -141,7 +141,8 @@ def binary_prompts(
     return _ask("binary", docs, demos, ("a", "b"), template, _draw(docs, shots, sampling, ratio, seed), _halves(shots, seed, "binary"), shown, lambda k: each)
 
 # %% ../nbs/00b_questions.ipynb #7f63bfb6
-_ASSESS = "Could the label of each input below be right, if one reads the input in some sensible way? Assess it with {labels} and write nothing else.\n\n"
+_ASSESS = ("Assess the reasonableness of the provided label for each input. Namely, evaluate whether the label makes sense for its corresponding input, "
+           "under some reasonable interpretation. Reply only with {labels}.\n\n") # the released code's words, but for the noun before "label", which differs by task there
 SET_TEMPLATES = {"reasonable": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nAssessment: {answer}\n\n", "answer"),
                  "yes": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nReasonable? {answer}\n\n", "answer")}
 SET_MODES = ("random", "distribution")

@@ -276,7 +276,7 @@ def _public_parameters(record): # parameters that may be seen
     if ids: shown["test_ids"] = "main_test_set.txt" if isinstance(ids, str) and Path(ids).name=="main_test_set.txt" else _own(ids)
     return shown
 
-_NOTEBOOKS = (*KEPT_TABLES, "00f_tiny", "05_figures", "05a_step_viewer", "05b_scale", "06_sweeps", "06a_interchange")
+_NOTEBOOKS = (*KEPT_TABLES, "00f_tiny", "02a_reasonableness", "05_figures", "05a_step_viewer", "05b_scale", "06_sweeps", "06a_interchange")
 _PLAIN_KEYS = ("schema_version", "status", "labels", "n_docs")
 _CODES = dict(started=r"[\d:+.TZ-]{10,40}", finished=r"[\d:+.TZ-]{10,40}", git_commit="[0-9a-f]{40}", run="[0-9a-f]{12}")
 _COUNTED = ("prompts", "tokens_in", "tokens_forwarded", "tokens_sent", "tokens_out", "requests", "cached_answers", "values_cut_off",
