@@ -333,7 +333,7 @@ PARAMETERS |= dict(
     cot=_is(Place("the path of a csv file", folder=False), Table(), none=True), label_format=_is(Text(most=500)),
     label_order=_is(Word(("alphabetical", "file", "reverse", "random", "shuffled"))),
     label_scoring=_is(Word(("first_token", "sequence"))), decoding=_is(Word(("free", "constrained"))),
-    max_new_tokens=_is(Number(1, sane=100_000)),
+    max_new_tokens=_is(Number(1, sane=100_000)), match_unknown=_is(_NAME, none=True),
 )
 
 # %% ../nbs/00_checks.ipynb #dfc50015

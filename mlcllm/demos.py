@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLINGS', 'DEMOS_PER', 'NEAREST', 'DEMO_LABELS', 'RATIOS', 'sample_demos', 'doc_seed', 'same_rows', 'choose_demos',
-           'embed', 'nearest_rows', 'nearest_demos', 'perturb_labels', 'demo_label_settings', 'repeat_docs']
+           'embed', 'NearestLabel', 'nearest_rows', 'nearest_demos', 'perturb_labels', 'demo_label_settings',
+           'repeat_docs']
 
 # %% ../nbs/00b_demos.ipynb #9113e174
 import warnings
@@ -126,6 +127,22 @@ def embed(
     try: model = SentenceTransformer(str(encoder), device=device)
     except Exception as error: raise ValueError(f"encoder {str(encoder)!r} could not be loaded ({(str(error) or type(error).__name__).splitlines()[0][:120]}); give a sentence-transformers model of the Hub or a folder") from None
     return model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=len(texts) > 5000)
+
+class NearestLabel:
+    "Gives an unknown word the label whose name is nearest to it, by a sentence encoder; `found` keeps what was given"
+    def __init__(self,
+        names:tuple, # of the labels
+        encoder:str, # a sentence-transformers model on the Hub, or a folder
+    ):
+        self.names, self.encoder, self.found = tuple(names), encoder, {}
+        self.vectors = embed(self.names, encoder)
+
+    def __call__(self,
+        word:str, # that is no label's name
+    )->str: # a label's name
+        "The nearest label"
+        if word not in self.found: self.found[word] = self.names[int((embed((word,), self.encoder) @ self.vectors.T).argmax())]
+        return self.found[word]
 
 def nearest_rows(
     queries:np.ndarray, # (n_docs, width) of length 1

@@ -28,7 +28,7 @@ from sklearn.model_selection import cross_val_predict
 
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .runs import hide_secrets
-from .demos import demo_label_settings, nearest_demos, perturb_labels
+from .demos import NearestLabel, demo_label_settings, nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
 from .prompts import (Template, any_cots, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
                             opens_thoughts, read_cots, stands_for, surface_forms)
@@ -84,6 +84,7 @@ class LabelReader:
     eos: tuple = ()    # ids that end a text (chat models have several); (): the tokenizer's
     chat: bool = False # is the answer a turn of its own?
     thinks: str = "" # the tag that closes thoughts where the chat template opens them before the answer, such as </think>
+    match: object = None # a function of an unknown word: the label that it counts as (`NearestLabel`); None: it is no label
 
     @property
     def opening(self): # white space between prompt (or chain of thought) and answer: what the template has but for blanks, else a blank
@@ -134,7 +135,21 @@ def parse_answer(
     start = _answer_start(reader, text)
     body = _without_tail(text[start:], reader.template.tail.strip())
     got = parse_labels(body, reader.labels, reader.label_format, _leaves(reader), reader.template.stop)
+    if reader.match and got.unknown: got = _matched(got, body, reader.match)
     return replace(got, starts=tuple(k+start for k in got.starts), ends=tuple(k+start for k in got.ends)) if start else got
+
+_ODD_WORD = re.compile(r"[^\W\d_][\w'’-]*(?: [\w'’-]+){0,2}") # one to three words
+
+def _matched(got, body, match): # an answer with the nearest labels of its unknown words; it stays one that is read in part
+    places, left = list(zip(got.labels, got.starts, got.ends)), []
+    for item in got.unknown:
+        word = item.strip(" \t\n\"'.")
+        sure = _ODD_WORD.fullmatch(word) and body.count(word)==1 and word.lower() not in ("not", "no")
+        name = match(word) if sure else None
+        if name is None or name in [n for n, _, _ in places] or "none" in got.labels: left.append(item)
+        else: places.append((name, body.index(word), body.index(word) + len(word)))
+    labels, starts, ends = zip(*sorted(places, key=lambda place: place[1])) if places else ((), (), ())
+    return replace(got, labels=labels, starts=starts, ends=ends, unknown=tuple(left), complete=False)
 
 def _leaves(reader): # white space between a document's own words and the answer; "" where other words stand between them
     return "" if reader.chat or reader.template.marker or reader.template.query.split("{text}")[-1].strip() else reader.opening
@@ -512,10 +527,12 @@ def make_reader(
     engine, # any engine
     docs:AnnotatedDocs, # documents to ask about
     asking:Asking, # how
+    match_unknown:str=None, # a sentence encoder that finds the nearest label of an unknown word; None: it is no label
 )->LabelReader: # the run's reader
     "What reads the answers to `ask_prompts`"
+    match = NearestLabel(docs.labels.names, match_unknown) if match_unknown else None
     thinks = opens_thoughts(engine.tokenizer, asking.chat_options) if asking.chat else ""
-    return LabelReader(engine.tokenizer, docs.labels, asking.label_format, asking.words(docs), tuple(sorted(engine.eos)), bool(asking.chat), thinks)
+    return LabelReader(engine.tokenizer, docs.labels, asking.label_format, asking.words(docs), tuple(sorted(engine.eos)), bool(asking.chat), thinks, match)
 
 def choose_scoring(
     reader:LabelReader, # the run's reader

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlcllm.data import load_docs, most_active
+from mlcllm.data import LabelSet, load_docs, most_active
 from mlcllm.demos import perturb_labels
 from mlcllm.engines import load_tokenizer
 from mlcllm.prompts import any_cots, build_prompts, get_template
@@ -117,3 +117,21 @@ def test_parameters_may_be_tables():
     from mlcllm.checks import check_parameter
     for name, value in (("demo_labels", dict(labels="random", seed=1)), ("cot", dict(file="cot.csv", randomize=True)), ("template", dict(user="{text}"))):
         assert check_parameter(name, value) == value and json.dumps(value)
+
+
+VECTORS = {"anger": [1, 0, 0], "fear": [0, 1, 0], "joy": [0, 0, 1], "fury": [.9, .3, 0], "happiness": [0, .1, .9]}
+
+
+@pytest.mark.parametrize("text, labels, unknown", [
+    ("fury, fear", ("anger", "fear"), ()), ("happiness", ("joy",), ()), ("joy, happiness", ("joy",), ("happiness",)),
+    ("fury, fury", (), ("fury", "fury")), ("none, fury", ("none",), ("fury",)), ("fear, joy", ("fear", "joy"), ())])
+def test_an_unknown_word_counts_as_the_nearest_label_where_that_is_asked_for(monkeypatch, text, labels, unknown):
+    from mlcllm import demos
+    monkeypatch.setattr(demos, "embed", lambda texts, encoder: np.array([VECTORS[t] for t in texts], float))
+    task = LabelSet(("anger", "fear", "joy"))
+    plain = parse_answer(LabelReader(None, task, "comma", get_template("SemEval")), "\n" + text)
+    match = demos.NearestLabel(task.names, "an encoder")
+    got = parse_answer(LabelReader(None, task, "comma", get_template("SemEval"), match=match), "\n" + text)
+    assert (got.labels, got.unknown) == (labels, unknown)
+    assert set(plain.labels) <= set(got.labels) and (got.read == plain.read or got.read == "in_part")
+    assert [("\n" + text)[s:e] for s, e in zip(got.starts, got.ends)] == [next((w for w, n in match.found.items() if n == l and w in text), l) if l not in text else l for l in labels]

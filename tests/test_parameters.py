@@ -115,7 +115,7 @@ RIGHT = { # values that people use
     "quantization": [None, "4bit", "8bit"], "dtype": ["auto", "float32", "bfloat16", "float16"], "encoder": ["minilm"], "seed": [0, 2**32 - 1], "output_dir": [None, "new/folder", Path("x")],
     "shots": [0, 10, 500], "ratio": [0, 1, .5], "nearest": ["first"], "sampling": [None, "random"], "demos_per": ["document"], "demo_labels": ["gold", "outputs/x", {"labels": "random", "seed": 1}],
     "template": ["config", "my.yaml", {"example": "{text}: {label}"}], "chat": [True, False], "cot": [None, "cot.csv", {"file": "cot.csv", "randomize": True}], "label_format": ["json-emotions", "\n{label}; {label}"],
-    "chat_options": [None, {"enable_thinking": False}], "label_order": ["shuffled"], "label_scoring": ["sequence"], "decoding": ["constrained"], "max_new_tokens": [1, 4096],
+    "chat_options": [None, {"enable_thinking": False}], "label_order": ["shuffled"], "label_scoring": ["sequence"], "decoding": ["constrained"], "max_new_tokens": [1, 4096], "match_unknown": [None, "sentence-transformers/all-mpnet-base-v2"],
     "methods": [None, "paper", "unary+order5+platt, hard"], "calibrations": [None, "platt,isotonic"], "thresholds": [None, "global", "global, per_label"], "mass": [.5, 1, .999],
     "forced_first": [True], "traces": [None, "outputs/run"], "join": [None, "a.parquet, b"], "layers": ["all", "last", 3, -1, [0, 2, -1]], "n_steps": [1, 20],
     "half": [False], "attention": [False], "recipe": ["paper"], "runs": [None, "a,b"], "datasets": [None, "GoEmotions,SemEval"], "models": [None, "tiny"], "figures": [None, "figure2,table4"], "kind": ["box"],
