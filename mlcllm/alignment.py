@@ -416,9 +416,17 @@ def take_over(
     theirs = dict(chat_options=None) | record["parameters"]            # runs of earlier versions had none
     if record["notebook"]!="01_stepwise_logits" or record["status"]!="done": raise ValueError(f"traces: {folder} holds a run of {record['notebook']} that is {record['status']}; a finished run of 01_stepwise_logits is needed")
     if isinstance(theirs.get("ratio"), list): raise ValueError(f"traces: {folder} asked with several ratios; name a run with one")
+    if "came_from" in theirs: return _of_logs(theirs, parameters, noted)
     for k in _OF_TRACES:
         if noted["seen"].get(k)!=id(parameters[k]) and k in theirs and parameters[k]!=theirs[k] and k not in ("data_dir", "backend_options"): raise ValueError(f"{k}={parameters[k]!r}, but the run in {folder} has {k}={theirs[k]!r}: leave {k} out, or traces")
     return parameters | {k: theirs[k] for k in _OF_TRACES if k in theirs and (k not in ("data_dir", "backend_options") or parameters[k] is None)}
+
+_OF_LOGS = ("model", "shots", "seed") # what logs of other programs tell of a run, and 01 would not call otherwise
+
+def _of_logs(theirs, parameters, noted): # the parameters of an imported run; which documents it has, its ids say
+    known = {k: theirs[k] for k in _OF_LOGS if theirs.get(k) is not None}
+    unset = {k: theirs[k] for k in ("dataset", "split") if theirs.get(k) and noted["seen"].get(k)==id(parameters[k])}
+    return parameters | known | unset
 
 def check_weights(
     folder, # of a finished run of 01
@@ -446,8 +454,25 @@ def stored_traces(
 )->list: # a StepTrace for each
     "The answers of a run, if they are about these very documents"
     record = read_record(folder)
+    if "came_from" in record["parameters"]: return _traces_of_logs(folder, record, docs)
     if record["fingerprint"].get("docs")!=docs.content_hash(): raise ValueError(f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} now (texts, labels or votes differ): run 01 again")
     return read_traces(read_table(folder, "docs"), read_table(folder, "steps"), record["labels"])
+
+def _traces_of_logs(folder, record, docs): # of an imported run: these documents by their ids, with these labels
+    table, steps = read_table(folder, "docs"), read_table(folder, "steps")
+    names = {n.lower(): n for n in docs.labels.with_none}
+    if set(record["labels"])!=set(names): raise ValueError(f"traces: the run in {folder} has the labels {', '.join(record['labels'])}, {docs.name} has {', '.join(names)}")
+    rows = table.set_index("doc_id", drop=False)
+    absent = [i for i in docs.ids if i not in rows.index]
+    if absent: raise ValueError(f"traces: the run in {folder} has no answer to {len(absent)} of {len(docs)} documents of {docs.name} {docs.split}, such as {absent[0]!r}: set split and test_ids to the documents of the logs")
+    rows = rows.loc[list(docs.ids)]
+    said = [tuple(names[n.lower()] for n in g) for g in rows.gold]
+    odd = next((i for i, g, s in zip(docs.ids, docs.gold, said) if set(docs.labels.decode(g))!=set(s)), None)
+    if odd is not None: raise ValueError(f"traces: the run in {folder} has other gold labels for {odd!r} than {docs.name} {docs.split}: the documents or the options are others")
+    order = [record["labels"].index(n.lower()) for n in docs.labels.with_none]
+    steps = steps.assign(logits=[np.asarray(z)[order] for z in steps.logits], chosen=[names[c.lower()] for c in steps.chosen])
+    rows = rows.assign(predicted=[[names[n.lower()] for n in p] for p in rows.predicted])
+    return read_traces(rows.reset_index(drop=True), steps, docs.labels.with_none)
 
 # %% ../nbs/02_alignment.ipynb #294fb881
 def calibrate_dists(

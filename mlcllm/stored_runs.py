@@ -30,7 +30,7 @@ from .runs import NAMED_FILES, PLACES, atomic_write, default_output_dir, is_tabl
 
 # %% ../nbs/00m_stored_runs.ipynb #b91ec64d
 _ASIDE = ("splits",)   # options that say where a file lies
-_KEPT = ("seed", "shots", "ratio", "label_format", "label_order", "template", "decoding", "forced_first", "chat", "votes", "intra", "tuning", "traces")
+_KEPT = ("seed", "shots", "ratio", "label_format", "label_order", "template", "decoding", "forced_first", "chat", "votes", "intra", "tuning", "traces", "came_from")
 
 def _dataset_name(p): # with the options that make it another task; an own file keeps its suffix, and never stands for a registered data set
     options = {k: v for k,v in (p.get("options") or {}).items() if k not in _ASIDE} if isinstance(p.get("options") or {}, dict) else {}
@@ -87,8 +87,8 @@ def plain_runs(
     index:pd.DataFrame, # from `index_runs`
     notebook:str, # whose runs
 )->pd.DataFrame: # its rows, one for each dataset, documents and model
-    "Finished runs without a sweep of ratios, another order of labels, or a grammar; of several seeds the lowest, of its runs the latest"
-    runs = usable(index, notebook); keep = [not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", None) and r.decoding!="constrained" for r in runs.itertuples()]
+    "Finished runs without a sweep of ratios, another order of labels (logs of the paper's code keep theirs), or a grammar; of several seeds the lowest, of its runs the latest"
+    runs = usable(index, notebook); keep = [not isinstance(r.ratio, (list, tuple)) and (r.label_order in ("alphabetical", None) or r.came_from) and r.decoding!="constrained" for r in runs.itertuples()]
     return runs[np.array(keep, bool)].sort_values("seed", ascending=False, kind="stable").drop_duplicates(["dataset", "same_docs", "labels", "model"], keep="last").sort_index()
 
 # %% ../nbs/00m_stored_runs.ipynb #55e4c8c9
@@ -162,7 +162,7 @@ def over_seeds(
     level:float=.95, # of the interval
 )->Rows: # dataset, docs, model, what else was asked, the table's own names; value (mean), lo, hi, sd, n_seeds
     "Means over runs that differ in their seed only"
-    asked = [k for k in _KEPT if k!="seed" and k in runs and runs[k].map(str).nunique() > 1]; runs = runs.assign(else_asked=[_asked_else(f) for f in runs.folder])
+    asked = [k for k in _KEPT if k not in ("seed", "came_from") and k in runs and runs[k].map(str).nunique() > 1]; runs = runs.assign(else_asked=[_asked_else(f) for f in runs.folder])
     if len(mixed := (g := runs.groupby(["dataset", "docs", "model", *asked], dropna=False).else_asked.nunique())[g > 1]): raise ValueError(f"{', '.join(map(str, mixed.index[0][:3]))}: runs differ in more than their seed; give those that differ in nothing else (`compare_runs` says what differs)")
     got = gather(runs, table, ("dataset", "docs", "model", *asked, "seed"))
     if not len(got.table): return got
@@ -174,7 +174,7 @@ def over_seeds(
 
 def _asked_else(folder): # all parameters of a run but seed and places, as text
     p = read_record(folder)["parameters"]
-    return json.dumps({k: v for k,v in p.items() if k not in (*PLACES, "seed", "traces", "join")}, sort_keys=True, default=str)
+    return json.dumps({k: v for k,v in p.items() if k not in (*PLACES, "seed", "traces", "join", "came_from")}, sort_keys=True, default=str)
 
 _NAMES = ("method", "metric", "label", "target", "layer", "position", "model_kind", "step", "statistic", "against", "truth")   # columns that say what a value is of
 
@@ -295,7 +295,7 @@ def _public_parameters(record): # parameters that may be seen
     if ids: shown["test_ids"] = "main_test_set.txt" if isinstance(ids, str) and Path(ids).name=="main_test_set.txt" else _own(ids)
     return shown
 
-_NOTEBOOKS = (*KEPT_TABLES, "00f_tiny", "05_figures", "05a_step_viewer", "05b_scale", "06_sweeps", "06a_interchange")
+_NOTEBOOKS = (*KEPT_TABLES, "00f_tiny", "02a_reasonableness", "05_figures", "05a_step_viewer", "05b_scale", "06_sweeps", "06a_interchange")
 _PLAIN_KEYS = ("schema_version", "status", "labels", "n_docs")
 _CODES = dict(started=r"[\d:+.TZ-]{10,40}", finished=r"[\d:+.TZ-]{10,40}", git_commit="[0-9a-f]{40}", run="[0-9a-f]{12}")
 _COUNTED = ("prompts", "tokens_in", "tokens_forwarded", "tokens_sent", "tokens_out", "requests", "cached_answers", "values_cut_off",
