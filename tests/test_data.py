@@ -4,7 +4,7 @@ import csv, json
 import numpy as np
 import pytest
 
-from mlcllm.data import copies, leave_out, annotation_stats, load_docs
+from mlcllm.data import annotation_stats, copies, leave_out, load_docs
 
 
 @pytest.mark.parametrize("split, n", [("train", 43410), ("dev", 5426), ("test", 5427)])
