@@ -709,6 +709,11 @@ def _read_loose(words, fmt, text, start): # as a list of some kind on the first 
     if first.found or len(text[slice(*lines[0])].split()) <= 3: return first
     return _read_answer_line(words, text, lines) or first
 
+def _read_first(words, labels, fmt, text, start, prompted): # the first lines, or a list below them
+    reading = _read_loose(words, fmt, text, start)
+    if reading.found or not _lines(text, start): return reading
+    return _read_below(words, labels, fmt, text, start, prompted) or reading
+
 def _whole_line(text, lines): # the first line, with those that go on behind a separator at its end
     last = 0
     while last+1 < len(lines) and text[lines[last][1]-1] in ",;|，、；": last += 1
@@ -787,6 +792,31 @@ def _read_answer_line(words, text, lines): # the only line such as "Answer: joy"
     readings = [r for s, e in led if (r := _read_line(words, text, s, e)).found and not r.unknown]
     return readings[0] if len(readings)==1 else None
 
+# %% ../nbs/00b_answers.ipynb #7e881349
+@dataclass(frozen=True)
+class _Prompted: # what a prompt says of the answers to it
+    opening: str # white space between prompt and answer
+    stop: str    # words with which the next document begins; "": not known
+
+def _read_below(words, labels, fmt, text, start, prompted): # the first line below the first that is just a list, or None
+    lines = _lines_of_document(text, start, prompted.stop)
+    goes_on = "\n" in prompted.opening and "\n" not in text[start:lines[0][0]] if lines else False
+    for n, (s, e) in enumerate(lines):
+        exact = _read_exact(" "*s + text[s:e], labels, fmt) if n else None
+        if exact: return _Reading(list(zip(exact.labels, exact.starts, exact.ends)), [], s, e, False)
+        if not (goes_on and n==0) and _may_answer(words, text[s:e]): return None
+    return None
+
+def _lines_of_document(text, start, stop): # (start, end) of the lines that cannot be the next document's
+    lines, at = _lines(text, start), text.find(stop, start) if stop else -1
+    if stop: return [(s, e) for s, e in lines if at < 0 or e <= at]
+    together = lines[1:2] and "\n\n" not in re.sub(r"[^\S\n]", "", text[lines[0][1]:lines[1][0]])
+    return lines[:2] if together else lines[:1]
+
+def _may_answer(words, line): # does a line name a label, deny something, or announce what need not be the labels?
+    if line.startswith("#") or line.rstrip("*_` ").endswith(":"): return True
+    return bool(words.mention.search(line) or _TAKEN_BACK.search(line) or _NEGATED.search(line) or _OTHER_LIST.search(line))
+
 # %% ../nbs/00b_answers.ipynb #e8aaabef
 _MARKS = re.compile(r"(?i)```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + ")>") # harmless ones
 _OTHER_LIST = re.compile(r"[\[{]\s*(?:[\"'“]|[\]}])")
@@ -826,14 +856,17 @@ def parse_labels(
     text:str, # what the model wrote, up to the stop string
     labels:LabelSet, # the task's labels
     label_format="comma", # as in `get_format`
+    opening:str="", # white space between prompt and answer: where it breaks the line and the answer does not, its first line goes on with the document
+    stop:str="", # words with which the next document begins; "": not known
 )->ParsedAnswer: # labels in the order written, with their character offsets
     "Read the labels of an answer; the exact inverse of `format_labels` on what that writes"
     fmt = get_format(label_format, labels.multi)
-    return _read_exact(text, labels, fmt) or _read_otherwise(text, labels, fmt)
+    return _read_exact(text, labels, fmt) or _read_otherwise(text, labels, fmt, _Prompted(opening, stop))
 
-def _read_otherwise(text, labels, fmt): # an answer that is not just what the format writes
+def _read_otherwise(text, labels, fmt, prompted): # an answer that is not just what the format writes
     words, start = _words(labels.with_none, _own_separator(fmt)), _behind_thoughts(text)
-    reading = _read_json(words, _key(fmt) or "label", text, start) or _read_loose(words, fmt, text, start)
+    reading = (_read_json(words, _key(fmt) or "label", text, start)
+               or _read_first(words, labels, fmt, text, start, prompted))
     found = sorted(dict.fromkeys(reading.found), key=itemgetter(1))
     names = {n for n, _, _ in found}
     complete = _is_complete(words, text, start, reading, names, labels.multi)

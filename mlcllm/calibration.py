@@ -19,7 +19,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
 from .checks import plain_text
-from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
+from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, same_document
 from .runs import atomic_write
 from .metrics import plot_reliability, score, to_labels
 
@@ -45,7 +45,8 @@ def _fit_linear(x, h, multi, per_label, offset): # w (n,) and b (n,), n = 1 or n
     return v[:n], v[n:] if offset else np.zeros(n)
 
 def _fit_isotonic(p, h, per_label): # knots (x, y) for each label, or once for all
-    rise = lambda p, h: IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(p, h)
+    least = 1/(len(p)+2)
+    rise = lambda p, h: IsotonicRegression(y_min=least, y_max=1-least, out_of_bounds="clip").fit(p, h)
     fits = [rise(a, b) for a,b in zip(p.T, h.T)] if per_label else [rise(p.ravel(), h.ravel())]
     return [[f.X_thresholds_.tolist(), f.y_thresholds_.tolist()] for f in fits]
 
@@ -111,8 +112,10 @@ def cross_calibrate(
     seed:int=0, # of the parts
 )->LabelDist: # out-of-fold calibrated estimates
     "Calibrate every document by the others"
-    check_number("n_folds", n_folds, 2, len(docs))
-    fold, probs = np.random.default_rng([seed, 11]).permutation(len(docs)) % n_folds, np.full(dist.probs.shape, np.nan)
+    of = same_document(docs)                                           # readings of one document stay together
+    n = of.max()+1
+    check_number("n_folds", n_folds, 2, n)
+    fold, probs = (np.random.default_rng([seed, 11]).permutation(n) % n_folds)[of], np.full(dist.probs.shape, np.nan)
     some = lambda rows: LabelDist(np.asarray(dist.probs)[rows], dist.labels, tuple(dist.ids[k] for k in rows), dist.method, dist.sums_to_one)
     for k in range(n_folds):
         rest, held = np.flatnonzero(fold!=k), np.flatnonzero(fold==k)

@@ -392,12 +392,12 @@ PARAMETERS |= dict(
 PARAMETERS |= dict(
     shots=_is(Number(0, sane=10_000)), ratio=_is(_SHARE), nearest=_is(Word(("last", "first"))),
     sampling=_is(Word(("multilabel", "uniform", "random", "complete", "similarity")), none=True),
-    demos_per=_is(Word(("run", "document"))), demo_labels=_is(_NAME),
+    demos_per=_is(Word(("run", "document"))), demo_labels=_is(_NAME, Table()),
     template=_is(_NAME, Table()), chat=_YES_OR_NO, chat_options=_is(Table(), none=True),
-    cot=_is(Place("the path of a csv file", folder=False), none=True), label_format=_is(Text(most=500)),
+    cot=_is(Place("the path of a csv file", folder=False), Table(), none=True), label_format=_is(Text(most=500)),
     label_order=_is(Word(("alphabetical", "file", "reverse", "random", "shuffled"))),
     label_scoring=_is(Word(("first_token", "sequence"))), decoding=_is(Word(("free", "constrained"))),
-    max_new_tokens=_is(Number(1, sane=100_000)),
+    max_new_tokens=_is(Number(1, sane=100_000)), match_unknown=_is(_NAME, none=True),
 )
 
 # %% ../nbs/00_checks.ipynb #dfc50015
@@ -425,6 +425,7 @@ PARAMETERS |= dict(
 )
 PARAMETERS |= dict(
     size=_is(Word(("tiny", "small"))), start=_is(Place("the folder of a model", folder=True), none=True), tokens_per_step=_is(Number(1, sane=131_072)),
+    label_sets=_is(Names(("gold", "random", "distribution"))), unreasonable=_is(_SHARE), mode=_is(Word(("random", "distribution"))), answers=_is(Word(("reasonable", "yes"))),
     lm_weight=_is(Number(0, whole=False, sane=1000)), word_dropout=_is(_SHARE), dropout=_is(_SHARE), alone=_is(_SHARE), taught=_is(_SHARE),
 )
 

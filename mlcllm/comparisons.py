@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['REFERENCES', 'published_scores', 'published_steps', 'with_published', 'pareto', 'plot_pareto', 'Recommendation',
-           'recommend', 'plot_label_bars', 'plot_votes_scatter', 'disagreements', 'Disagreements', 'show_disagreements',
-           'plot_outcome_pairs', 'plot_runs']
+           'recommend', 'with_calibrated', 'plot_label_bars', 'plot_votes_scatter', 'disagreements', 'Disagreements',
+           'show_disagreements', 'plot_outcome_pairs', 'plot_runs']
 
 # %% ../nbs/01e_comparisons.ipynb #0abdbb6d
 import html
@@ -21,8 +21,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from .checks import legend_text, plain_text
-from .data import AnnotatedDocs, LabelDist, check_choice, check_number
+from .data import AnnotatedDocs, LabelDist, check_choice, check_number, same_document
 from .metrics import METRICS, _batch, _interval, _mean_draws, _over, _span, bootstrap_weights
+from .calibration import CALIBRATIONS, cross_calibrate
 
 # %% ../nbs/01e_comparisons.ipynb #b25fb6f0
 _PUBLISHED = """
@@ -137,11 +138,17 @@ def with_published(
     return pd.concat(blocks, axis=1)
 
 # %% ../nbs/01e_comparisons.ipynb #5a4186fc
-REFERENCES = ("constant", "prior", "uniform", "annotator", "resampled")
+REFERENCES = ("constant", "prior", "prior_scored", "uniform", "annotator", "resampled", "true_shares", "another_panel")
+
+def _asked(method): # the name of what the model is asked: a calibration asks nothing more
+    asked, _, how = method.rpartition("+")
+    return asked if how in CALIBRATIONS else method
 
 def _check_counts(what, tokens, methods): # method -> a number above 0
     if not isinstance(tokens, (dict, pd.Series)): raise ValueError(f"{what} must be a dict or a Series, method -> tokens per document, got {type(tokens).__name__}")
-    tokens = dict(tokens); absent = [m for m in methods if m not in tokens]
+    tokens = dict(tokens)
+    tokens |= {m: tokens[asked] for m in methods if m not in tokens and (asked := _asked(m)) in tokens}
+    absent = [m for m in methods if m not in tokens]
     if absent: raise ValueError(f"{what}: no count for {absent[0]!r}; there are counts for {', '.join(map(str, tokens)) or 'nothing'}")
     bad = next((m for m in methods if not (isinstance(tokens[m], Real) and 0 < tokens[m] < np.inf)), None)
     if bad is not None: raise ValueError(f"{what} of {bad} must be a number above 0, got {tokens[bad]!r}")
@@ -159,8 +166,8 @@ def _on_front(tokens, losses): # (n,) bool
 # %% ../nbs/01e_comparisons.ipynb #1b5057bb
 def pareto(
     scores:pd.DataFrame, # from `score`
-    tokens, # method -> tokens per document that were computed; a dict or a Series. References need none
-    metrics:tuple=("kl", "example_f1"), # names in `METRICS`
+    tokens, # method -> tokens per document that were computed; a dict or a Series. References need none, a calibrated method those of what is asked
+    metrics:tuple=("brier", "example_f1"), # names in `METRICS`
     asked=None, # method -> tokens per document that were asked for
 )->pd.DataFrame: # a row a metric and method, cheapest first: metric, method, tokens, asked, value, lo, hi, n_docs, against, reference, on_front
     "Tokens per document against scores, and which methods are on the front"
@@ -248,64 +255,123 @@ def plot_pareto(
 @dataclass(frozen=True)
 class Recommendation:
     "An estimator for a budget, and why"
-    method: str         # the cheapest that is not significantly worse than the best
+    method: str         # the cheapest that is not inferior to the best
     tokens: float       # per document
     best: str           # the best within the budget, whatever its cost
-    table: pd.DataFrame # those within the budget, cheapest first: method, tokens, value, lo, hi, n_docs, worse
+    table: pd.DataFrame # those within the budget, cheapest first: method, tokens, value, lo, hi, n_docs, behind, behind_hi, non_inferior
     why: str            # one sentence
+    margin: float       # how far behind the best still counts as good
 
     def __str__(self): return self.why
     __repr__ = __str__
 
-def _worse_by_pairs(methods, best, metric, pairs, alpha): # names of those that are significantly worse than `best`
-    if not {"metric", "method", "other", "difference", "p_adjusted"} <= set(pairs) or set(pairs.metric)!={metric}: raise ValueError(f"pairs must be the table of compare(dists, docs, {metric!r})")
-    found = {(r.method, r.other): (r.difference, r.p_adjusted) for r in pairs.itertuples()}; found |= {(b, a): (-d, p) for (a, b), (d, p) in found.items()}
+def _behind_by_pairs(methods, best, metric, pairs): # (n_methods, 2): how far behind the best, and at most
+    needed = {"metric", "method", "other", "difference", "lo", "hi"}
+    if not needed <= set(pairs) or set(pairs.metric)!={metric}:
+        raise ValueError(f"pairs must be the table of compare(dists, docs, {metric!r})")
+    if pairs[["lo", "hi"]].isna().any(axis=None):
+        raise ValueError("pairs have no intervals (n_boot=0): compare with some")
+    found = {(r.method, r.other): (r.difference, r.lo, r.hi) for r in pairs.itertuples()}
+    found |= {(b, a): (-d, -hi, -lo) for (a, b), (d, lo, hi) in found.items()}
     absent = next((m for m in methods if m!=best and (m, best) not in found), None)
-    if absent is not None: raise ValueError(f"pairs hold no test of {absent} against {best}: compare the methods that are scored")
-    return {m for m in methods if m!=best and found[m, best][1] < alpha and _losses(found[m, best][0], metric) > 0}
+    if absent is not None:
+        raise ValueError(f"pairs hold no test of {absent} against {best}: compare the methods that are scored")
+    ends = np.array([_losses(found.get((m, best), (0., 0., 0.)), metric) for m in methods])
+    return np.stack([ends[:, 0], ends[:, 1:].max(1)], 1)
 
-def _worse_by_intervals(rows, best, metric):
-    if rows[["lo","hi"]].isna().any(axis=None): raise ValueError("the scores have no intervals (n_boot=0): score with some, or give pairs from `compare`")
-    ends = np.sort([_losses(rows.lo, metric), _losses(rows.hi, metric)], 0); at = rows.method.tolist().index(best)
-    return set(rows.method[ends[0] > ends[1, at]])
+def _behind_by_intervals(rows, best, metric): # the same from both methods' own intervals (Zou and Donner 2008)
+    if rows[["lo","hi"]].isna().any(axis=None):
+        raise ValueError("the scores have no intervals (n_boot=0): score with some, or give pairs from `compare`")
+    value, ends = _losses(rows.value, metric), np.sort([_losses(rows.lo, metric), _losses(rows.hi, metric)], 0)
+    at = rows.method.tolist().index(best)
+    behind = value - value[at]
+    most = behind + np.hypot(ends[1]-value, value[at]-ends[0, at])
+    return np.stack([behind, np.where(rows.method==best, 0, most)], 1)
 
 # %% ../nbs/01e_comparisons.ipynb #e83d2e17
+_BLIND = ("constant", "prior", "uniform") # references that read nothing
+
+def _default_margin(best, references, metric): # a tenth of what is gained over reading nothing, or a twentieth of the value
+    blind = _losses(references.value[references.method.isin(_BLIND)].dropna(), metric)
+    if not len(blind):
+        return abs(best.value)/20
+    return max(0., blind.min() - float(_losses(best.value, metric)))/10
+
 def recommend(
     scores:pd.DataFrame, # from `score`, on dev
-    tokens, # method -> tokens per document; a dict or a Series. References need none
+    tokens, # method -> tokens per document; a dict or a Series. References need none, a calibrated method those of what is asked
     budget:float=None, # most tokens per document; None: no bound
-    metric:str="kl", # a name in `METRICS`
+    metric:str="brier", # a name in `METRICS`
     pairs:pd.DataFrame=None, # from `compare` with this metric, of the same methods and documents; None: by intervals
-    alpha:float=.05, # level of the paired tests
+    margin:float=None, # how far behind the best is as good, in units of the metric; None: a tenth of what the best gains over reading nothing
     split:str="dev", # what was scored, for the sentence
 )->Recommendation: # prints as a sentence
-    "The cheapest method that is not significantly worse than the best within a budget"
-    if "test" in str(split): raise ValueError(f"a recommendation is a choice, and choices are made on dev, not on {split}")
-    if budget is not None: check_number("budget", budget, 0, whole=False)
-    check_number("alpha", alpha, 0, 1, whole=False); _losses(0, metric); table = pareto(scores, tokens, (metric,)); own = table[~table.reference & table.value.notna()]
-    if not len(own): raise ValueError(f"{metric}: no method has a score")
-    rows = own[own.tokens <= (np.inf if budget is None else budget)].reset_index(drop=True)
-    if not len(rows): raise ValueError(f"nothing can be had for {budget:g} tokens a document: the cheapest is {own.method.iloc[0]} with {own.tokens.iloc[0]:,.4g}")
+    "The cheapest method that is not inferior to the best within a budget"
+    if "test" in str(split):
+        raise ValueError(f"a recommendation is a choice, and choices are made on dev, not on {split}")
+    for what, number in (("budget", budget), ("margin", margin)):
+        if number is not None:
+            check_number(what, number, 0, whole=False)
+    _losses(0, metric)
+    table = pareto(scores, tokens, (metric,))
+    rows = _affordable(table[~table.reference & table.value.notna()], budget, metric)
     best = rows.method[_losses(rows.value, metric).argmin()]
-    worse = _worse_by_intervals(rows, best, metric) if pairs is None else _worse_by_pairs(rows.method.tolist(), best, metric, pairs, alpha)
-    rows = rows.assign(worse=rows.method.isin(worse))[["method","tokens","value","lo","hi","n_docs","worse"]]; fine = rows[~rows.worse]
-    pick = fine[fine.tokens==fine.tokens.min()].iloc[_losses(fine.value[fine.tokens==fine.tokens.min()], metric).argmin()]
-    return Recommendation(pick.method, pick.tokens, best, rows, _reason(pick, rows.set_index("method").loc[best], table[table.reference], budget, metric, split, pairs is not None))
+    behind = _behind_by_intervals(rows, best, metric) if pairs is None else _behind_by_pairs(rows.method.tolist(), best, metric, pairs)
+    best_row = rows.set_index("method").loc[best]
+    margin = _default_margin(best_row, table[table.reference], metric) if margin is None else margin
+    rows = rows.assign(behind=behind[:, 0], behind_hi=behind[:, 1], non_inferior=(behind[:, 1] < margin) | (rows.method==best))
+    rows = rows[["method", "tokens", "value", "lo", "hi", "n_docs", "behind", "behind_hi", "non_inferior"]]
+    fine = rows[rows.non_inferior & (rows.tokens==rows.tokens[rows.non_inferior].min())]
+    pick = fine.iloc[_losses(fine.value, metric).argmin()]
+    how = "intervals of both" if pairs is None else "paired"
+    return Recommendation(pick.method, pick.tokens, best, rows, _reason(pick, best_row, rows, table[table.reference], budget, metric, split, margin, how), margin)
+
+def _affordable(own, budget, metric): # rows within the budget
+    if not len(own):
+        raise ValueError(f"{metric}: no method has a score")
+    rows = own[own.tokens <= (np.inf if budget is None else budget)].reset_index(drop=True)
+    if not len(rows):
+        raise ValueError(f"nothing can be had for {budget:g} tokens a document: the cheapest is {own.method.iloc[0]} with {own.tokens.iloc[0]:,.4g}")
+    return rows
 
 # %% ../nbs/01e_comparisons.ipynb #de598012
-def _reason(pick, best, references, budget, metric, split, paired): # the sentence
-    name = METRICS[metric].name.split(" (")[0]; within = "whatever the cost," if budget is None else f"within {budget:,.4g} tokens a document"; n = f"{split}, n = {pick.n_docs:,.0f}"
-    if pick.method==best.name: what = f"nothing scores better on {name} ({pick.value:.3f}; {n})"
-    else: what = f"it is the cheapest that is not significantly worse on {name} than {best.name} ({pick.value:.3f} and {best.value:.3f}; {best.tokens:,.4g} tokens; {n}; {'paired tests' if paired else 'by intervals'})"
-    blind = references[references.method.ne("annotator") & references.value.notna()]; blind = blind.iloc[np.argsort(_losses(blind.value, metric), kind="stable")]
+def _reason(pick, best, rows, references, budget, metric, split, margin, how): # the sentence
+    name, n = METRICS[metric].name.split(" (")[0], f"{split}, n = {pick.n_docs:,.0f}"
+    within = "whatever the cost," if budget is None else f"within {budget:,.4g} tokens a document"
+    if pick.method==best.name:
+        what = f"nothing scores better on {name} ({pick.value:.3f}; {n})"
+        what += f", and nothing cheaper is shown to be less than {margin:.3g} behind" if (rows.tokens < pick.tokens).any() else ""
+    else:
+        what = (f"it is the cheapest that is less than {margin:.3g} behind {best.name} on {name} ({pick.value:.3f} and {best.value:.3f}, "
+                f"at most {pick.behind_hi:.3g} behind by the 95 % interval; {best.tokens:,.4g} tokens; {n}; {how})")
+    blind = references[references.method.isin(_BLIND) & references.value.notna()]
+    blind = blind.iloc[np.argsort(_losses(blind.value, metric), kind="stable")]
     as_good = blind[_losses(blind.value, metric) <= _losses(pick.value, metric)]
-    return f"{pick.method} ({pick.tokens:,.4g} tokens a document): {within} {what}" + (f"; but {as_good.method.iloc[0]}, which reads nothing, scores {as_good.value.iloc[0]:.3f}" if len(as_good) else "")
+    but = f"; but {as_good.method.iloc[0]}, which reads nothing, scores {as_good.value.iloc[0]:.3f}" if len(as_good) else ""
+    return f"{pick.method} ({pick.tokens:,.4g} tokens a document): {within} {what}{but}"
+
+# %% ../nbs/01e_comparisons.ipynb #de11ec09
+def with_calibrated(
+    dists:list, # of LabelDist on dev, as they were read
+    docs:AnnotatedDocs, # those documents
+    how:str=None, # one of CALIBRATIONS; None: platt, in single-label tasks temperature
+    n_folds:int=5, # parts
+    seed:int=0, # of the parts
+)->list: # of LabelDist: `dists`, then each calibrated (unary+platt) by the other parts
+    "Candidates for a recommendation; with fewer than ten documents, or where a method knows fewer, nothing is calibrated"
+    how = how or ("platt" if docs.labels.multi else "temperature")
+    known = docs.human().probs if docs.has_votes else docs.gold
+    n_documents = lambda d: len(np.unique(same_document(docs)[~np.isnan(d.probs + known).any(1)]))
+    raw = [d for d in dists if _asked(d.method)==d.method and n_documents(d) >= 10]
+    taken = {d.method for d in dists}
+    return [*dists, *(cross_calibrate(d, docs, how, n_folds, seed) for d in raw if f"{d.method}+{how}" not in taken)]
 
 # %% ../nbs/01e_comparisons.ipynb #a71933ef
 def _label_means(dists, docs, n_boot, seed): # methods; (1 + n_methods, n_labels) means, lo, hi: votes first; what stands for votes; documents
     b = _batch(dists, docs); known = ~np.isnan(b.probs.sum((0, 2)) + b.soft.sum(1))
     if not known.any(): raise ValueError("no document is known to all methods and has votes")
-    every = np.concatenate([b.soft[None], b.probs])[:, known]; weights = bootstrap_weights(known.sum(), n_boot, seed)
+    every, of = np.concatenate([b.soft[None], b.probs])[:, known], pd.factorize(same_document(docs)[known])[0]
+    weights = bootstrap_weights(known.sum(), n_boot, seed, of)
     draws = np.stack([_mean_draws(x.T, weights) for x in every], 1)                           # (n_draws, 1 + n_methods, n_labels)
     lo, hi = _interval(draws.reshape(len(draws), -1).T).reshape(2, *draws.shape[1:])
     return b.methods, draws[0], lo, hi, b.against, int(known.sum())
@@ -337,9 +403,9 @@ def _share_columns(shares): # (n_pairs,) -> column of each pair, and where each 
     bins, which = np.unique(np.minimum(np.floor(np.round(shares*10, 6)), 9), return_inverse=True)
     return which, np.bincount(which, shares)/np.bincount(which)
 
-def _column_means(probs, which, doc, n_docs, n_boot, seed): # mean, lo, hi per column; whole documents are drawn
+def _column_means(probs, which, doc, n_docs, n_boot, seed, of=None): # mean, lo, hi per column; whole documents are drawn
     sums, counts = np.zeros((2, n_docs, which.max()+1)); np.add.at(sums, (doc, which), probs); np.add.at(counts, (doc, which), 1)
-    weights = bootstrap_weights(n_docs, n_boot, seed); draws = _over(weights @ sums, weights @ counts)
+    draws = _over((weights := bootstrap_weights(n_docs, n_boot, seed, of)) @ sums, weights @ counts)
     return draws[0], *_interval(draws.T)
 
 # %% ../nbs/01e_comparisons.ipynb #30a30af6
@@ -353,7 +419,7 @@ def plot_votes_scatter(
     "Probability against share of votes (or gold labels), all labels of all documents"
     b = _batch([dist], docs); p = b.probs[0]; known = ~np.isnan(p+b.soft); shares, probs, doc = b.soft[known], p[known], np.nonzero(known)[0]; rng = np.random.default_rng(seed)
     if not len(probs): raise ValueError(f"{dist.method}: no document has an estimate and votes")
-    which, x = _share_columns(shares); mean, lo, hi = _column_means(probs, which, doc, len(p), n_boot, seed); wide = min(.08, .3*np.diff(x).min()) if len(x) > 1 else .08
+    which, x = _share_columns(shares); mean, lo, hi = _column_means(probs, which, doc, len(p), n_boot, seed, same_document(docs)); wide = min(.08, .3*np.diff(x).min()) if len(x) > 1 else .08
     ax = ax or plt.subplots(figsize=(3.6, 3.6), layout="constrained")[1]; ax.plot([0, 1], [0, 1], ls=":", color="black", lw=1, zorder=1)
     shown = rng.permutation(len(probs))[:5000]; ax.plot(x[which[shown]] + wide*rng.uniform(-1, 1, len(shown)), probs[shown], ".", color=".6", ms=2.5, alpha=.5, zorder=0, rasterized=True)
     ax.boxplot([probs[which==k] for k in range(len(x))], positions=x, widths=wide, whis=(5, 95), showfliers=False, manage_ticks=False, boxprops=dict(lw=.9), medianprops=dict(color="black"), whiskerprops=dict(lw=.9))

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['CLUSTERS', 'HATE_LABELS', 'TARGETS', 'ANNOTATORS', 'DATASETS', 'SPLITS', 'LabelSet', 'LabelDist', 'AnnotatedDocs',
            'load_goemotions', 'load_semeval', 'load_hatexplain', 'load_hatexplain_targets', 'load_demo',
-           'split_annotators', 'at_least', 'text_key', 'copies', 'leave_out', 'load_docs', 'NoRows', 'cohen_kappa',
-           'annotation_stats', 'plot_labels', 'plot_agreement']
+           'split_annotators', 'same_document', 'most_active', 'at_least', 'text_key', 'copies', 'leave_out',
+           'load_docs', 'NoRows', 'cohen_kappa', 'annotation_stats', 'plot_labels', 'plot_agreement']
 
 # %% ../nbs/00_data.ipynb #4e7eb7b6
-import html, json, warnings
+import html, json, re, warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
@@ -146,7 +146,7 @@ def _docs(name, split, labels, ids, texts, gold, votes=None, vote_doc=(), vote_a
     gold, vote_doc = np.asarray(gold, np.float32), np.asarray(vote_doc, int)
     return AnnotatedDocs(name, split, labels, tuple(ids), tuple(texts), gold, votes, vote_doc, who, template=name, notes=tuple(notes))
 
-_COMMON = dict(annotators="aggregate", min_annotators=None, preprocess=None) # options that every dataset takes
+_COMMON = dict(annotators="aggregate", min_annotators=None, preprocess=None, doc_range=None, annotator_range=None) # options that every dataset takes
 
 def _options(name, options, **defaults): # defaults with the user's options over them
     if options and not defaults: raise ValueError(f"{name} takes no options besides {', '.join(_COMMON)}, got {options!r}")
@@ -206,9 +206,16 @@ def _go_table(data_dir, split): # ids, texts, (n, 28) 0/1, names
     path = existing_path(Path(data_dir)/f"{split}.tsv", "GoEmotions")
     df = read_csv(path, delimiter="\t", quotes=False, header=False)
     if df.shape[1]!=3: raise ValueError(f"{path}: 3 tab-separated columns expected (text, label numbers, id), found {df.shape[1]}")
+    df = df.map(_without_csv_quotes, na_action="ignore")
     short = (df.isna() | (df=="")).any(axis=1)
     if short.any(): raise ValueError(f"{path}, line {short.argmax()+1}: text, label numbers and id expected, found {df.loc[short.argmax()].dropna().tolist()}")
     return df[2], df[0], _numbers(df[1].str.split(","), len(names), path), names
+
+_CSV_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+def _without_csv_quotes(cell): # what a cell says that CSV wrote in quotes, each quote in it twice; any other cell as it is
+    quoted = _CSV_QUOTED.fullmatch(cell)
+    return quoted[1].replace('""', '"') if quoted else cell
 
 def _numbers(lists, n, where): # lists of label numbers -> (n_docs, n) 0/1
     flat = lists.explode().reset_index(drop=True); row = np.repeat(np.arange(len(lists)), lists.str.len())
@@ -296,13 +303,16 @@ def load_goemotions(split, data_dir=None, options=None)->AnnotatedDocs:
 _LANGUAGES = dict(english="En", arabic="Ar", spanish="Es")
 
 def load_semeval(split, data_dir=None, options=None)->AnnotatedDocs:
-    "SemEval 2018 E-c; option `language`: english, arabic or spanish"
-    language = check_choice("language", str(_options("SemEval", options, language="english")["language"]).lower(), _LANGUAGES)
+    "SemEval 2018 E-c; options `language`: english, arabic or spanish; `dev`: dev, or smalldev for the file of that name"
+    o = _options("SemEval", options, language="english", dev="dev")
+    language = check_choice("language", str(o["language"]).lower(), _LANGUAGES)
+    part = check_choice("option dev of SemEval", o["dev"], ("dev", "smalldev")) if split=="dev" else split
+    if part=="smalldev" and data_dir is None: raise ValueError("SemEval's smalldev is not on the Hub: give the folder that holds its file with data_dir")
     if data_dir is None:
         df = _hub("SemEvalWorkshop/sem_eval_2018_task_1", f"subtask5.{language}", {"dev":"validation"}.get(split, split)).to_pandas()
         id_column, text_column = "ID", "Tweet"
     else:
-        name = f"2018-E-c-{_LANGUAGES[language]}-{'test-gold' if split=='test' else split}.txt"
+        name = f"2018-E-c-{_LANGUAGES[language]}-{'test-gold' if split=='test' else part}.txt"
         path = next((p for p in (Path(data_dir)/language.capitalize()/"E-c"/name, Path(data_dir)/"E-c"/name, Path(data_dir)/name) if p.exists()), None)
         if path is None: raise FileNotFoundError(f"SemEval: {Path(data_dir)/language.capitalize()/'E-c'/name} does not exist")
         df = read_csv(path, delimiter="\t", quotes=False)
@@ -412,6 +422,39 @@ def split_annotators(
     both = replace(_join([replace(docs, annotator=(None,)*len(docs)), single]), split=docs.split)
     return both.take(np.argsort(np.concatenate([np.arange(len(docs)), doc]), kind="stable"))
 
+def _whole(doc_id, who): # the id of the document that an annotator's reading, or one ratio's copy of it, is of
+    without_ratio = doc_id.rsplit("_ratio_", 1)[0]
+    reading = doc_id if doc_id.endswith(f"__{who}") else without_ratio
+    return reading.removesuffix(f"__{who}") if reading.endswith(f"__{who}") else doc_id
+
+def same_document(
+    docs:AnnotatedDocs, # documents, or single annotators' readings of them
+)->np.ndarray: # (n_docs,) whole numbers from 0; rows that are readings of one document have the same
+    "Which document each row is a reading of: readings of one document are not independent, so they are drawn together"
+    who = docs.annotator or (None,)*len(docs)
+    whole = [i if w is None else _whole(i, w) for i, w in zip(docs.ids, who)]
+    return pd.factorize(np.array(whole, dtype=object))[0]
+
+def _range(name, value, n, of): # numbers from the first to before the second; one number: the first ones
+    ends = [0, value] if isinstance(value, Integral) and not isinstance(value, bool) else value
+    if not isinstance(ends, (list, tuple)) or len(ends)!=2 or any(isinstance(x, bool) or not isinstance(x, Integral) for x in ends):
+        raise ValueError(f"option {name} must be a number, or two such as [10, 20] (from the 11th to the 20th), got {value!r}")
+    if not 0 <= ends[0] < ends[1]: raise ValueError(f"option {name}={list(ends)} is empty: the first number must be below the second, and 0 or more")
+    if ends[0] >= n: raise ValueError(f"option {name}={list(ends)}: there are {n} {of}")
+    return range(ends[0], min(ends[1], n))
+
+def most_active(
+    docs:AnnotatedDocs, # documents with votes
+    ranks, # such as [0, 5]: the five who judged most; a number: the first ones
+)->AnnotatedDocs: # the same documents and gold labels, with the votes of these annotators only
+    "Keep some annotators, ranked by how many documents they judged (ties by name)"
+    if not docs.has_votes or docs.counted: raise ValueError(f"{docs.name} {docs.split} has no annotators that are told apart: annotator_range cannot be asked for")
+    names, counts = np.unique(docs.vote_annotator, return_counts=True)
+    ranked = names[np.lexsort((names, -counts))]
+    chosen = ranked[list(_range("annotator_range", ranks, len(ranked), f"annotators in {docs.name} {docs.split}"))]
+    rows = np.isin(docs.vote_annotator, chosen)
+    return replace(docs, votes=docs.votes[rows], vote_doc=docs.vote_doc[rows], vote_annotator=docs.vote_annotator[rows])
+
 def at_least(
     docs:AnnotatedDocs, # documents with votes
     n_annotators:int, # fewest annotators that a document must have
@@ -495,7 +538,7 @@ def load_docs(
     data_dir=None, # the dataset's own folder; None: the Hub (demo is bundled)
     test_ids=None, # a file with an id a line, or a list of ids: only these documents
     n_docs:int=None, # only the first n
-    options:dict=None, # what the dataset takes besides; for all of them: annotators (aggregate, annotator or both), min_annotators, preprocess (twitter or reddit)
+    options:dict=None, # what the dataset takes besides; for all of them: annotators (aggregate, annotator or both), min_annotators, preprocess (twitter or reddit), doc_range and annotator_range (such as [10, 20])
 )->AnnotatedDocs: # documents in the order of the data
     "Load documents with their gold labels and votes"
     if not isinstance(dataset, str) or not dataset.strip(): raise ValueError(f"dataset must be a name, a file or a Hub id, got {dataset!r}")
@@ -504,12 +547,15 @@ def load_docs(
     if data_dir is not None: existing_path(data_dir, "data_dir")
     if options is not None and not isinstance(options, dict): raise ValueError(f"options must be a dict such as {{'language': 'english'}}, got {options!r}; with papermill: -y 'options: {{language: english}}'")
     if n_docs is not None: check_number("n_docs", n_docs, 1)
+    if n_docs is not None and (options or {}).get("doc_range") is not None: raise ValueError("n_docs and the option doc_range both say which documents: give one of them")
     common = _COMMON | {k: v for k,v in (options or {}).items() if k in _COMMON}
     check_choice("option annotators", common["annotators"], ANNOTATORS)
     own = {k: v for k,v in (options or {}).items() if k not in _COMMON} or None
     docs = _join(_load_splits(dataset, splits, data_dir, own))
     if test_ids is not None: docs = _only(docs, _id_list(test_ids, dataset), "test_ids" if isinstance(test_ids, (list, tuple)) else test_ids)
+    if common["annotator_range"] is not None: docs = most_active(docs, common["annotator_range"])
     if common["min_annotators"] is not None: docs = at_least(docs, common["min_annotators"])
+    if common["doc_range"] is not None: docs = docs.take(_range("doc_range", common["doc_range"], len(docs), f"documents in {docs.name} {docs.split}"))
     docs = docs if n_docs is None else docs.take(range(min(n_docs, len(docs))))
     if common["preprocess"] is not None: docs = replace(docs, texts=import_module("mlcllm.texts").preprocess(docs.texts, common["preprocess"]))
     for note in docs.notes: warnings.warn(note, stacklevel=2)

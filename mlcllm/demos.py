@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['SAMPLINGS', 'DEMOS_PER', 'NEAREST', 'DEMO_LABELS', 'RATIOS', 'sample_demos', 'doc_seed', 'same_rows', 'choose_demos',
-           'embed', 'nearest_rows', 'nearest_demos', 'perturb_labels', 'repeat_docs']
+           'embed', 'NearestLabel', 'nearest_rows', 'nearest_demos', 'perturb_labels', 'demo_label_settings',
+           'repeat_docs']
 
 # %% ../nbs/00b_demos.ipynb #9113e174
+import warnings
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -126,6 +128,22 @@ def embed(
     except Exception as error: raise ValueError(f"encoder {str(encoder)!r} could not be loaded ({(str(error) or type(error).__name__).splitlines()[0][:120]}); give a sentence-transformers model of the Hub or a folder") from None
     return model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=len(texts) > 5000)
 
+class NearestLabel:
+    "Gives an unknown word the label whose name is nearest to it, by a sentence encoder; `found` keeps what was given"
+    def __init__(self,
+        names:tuple, # of the labels
+        encoder:str, # a sentence-transformers model on the Hub, or a folder
+    ):
+        self.names, self.encoder, self.found = tuple(names), encoder, {}
+        self.vectors = embed(self.names, encoder)
+
+    def __call__(self,
+        word:str, # that is no label's name
+    )->str: # a label's name
+        "The nearest label"
+        if word not in self.found: self.found[word] = self.names[int((embed((word,), self.encoder) @ self.vectors.T).argmax())]
+        return self.found[word]
+
 def nearest_rows(
     queries:np.ndarray, # (n_docs, width) of length 1
     keys:np.ndarray, # (n_demos, width) of length 1
@@ -165,11 +183,17 @@ DEMO_LABELS = ("gold", "random", "distribution", "opposite")
 
 def perturb_labels(
     demos:AnnotatedDocs, # possible demonstrations
-    demo_labels:str="gold", # gold, random, distribution, opposite, or the folder of a run on these documents
+    demo_labels="gold", # gold, random, distribution, opposite, the folder of a run on these documents, or a table of labels, seed and same_length
     seed:int=0, # of the drawing
+    length=None, # a function of label names: how many tokens they take, for same_length
 )->np.ndarray: # (n_demos, n_labels) 0/1: the labels to show
     "Labels for demonstrations that are not, or not all, their own (official behaviour, section 2.5)"
     check_number("seed", seed, 0)
+    if isinstance(demo_labels, dict):
+        asked = demo_label_settings(demo_labels, seed)
+        if not asked["same_length"]: return perturb_labels(demos, asked["labels"], asked["seed"])
+        if length is None: raise ValueError("demo_labels: same_length counts tokens, and here no tokenizer is known")
+        return _of_same_length(demos, length, asked["seed"])
     if str(demo_labels).strip() and Path(str(demo_labels)).is_dir(): return _predicted(demos, Path(demo_labels))
     if "/" in str(demo_labels): raise FileNotFoundError(f"demo_labels: there is no folder {demo_labels}; give the folder of a finished run of 01_stepwise_logits, or one of {', '.join(DEMO_LABELS)}")
     check_choice("demo_labels", demo_labels, [*DEMO_LABELS, "the folder of a run"])
@@ -182,6 +206,28 @@ def perturb_labels(
         if n_labels!=2 or labels.multi: raise ValueError(f"demo_labels='opposite' needs a task with one of two labels; {demos.name} has {n_labels}{', several at once' if labels.multi else ''}")
         return 1 - demos.gold
     return demos.gold
+
+def demo_label_settings(
+    demo_labels, # as in `perturb_labels`
+    seed:int=0, # where the settings have none
+)->dict: # labels, seed, same_length
+    "What a run's demonstrations show: wrong labels may have a seed of their own, and others' labels the length of the right ones"
+    settings = dict(labels="gold", seed=seed, same_length=False) | (demo_labels if isinstance(demo_labels, dict) else dict(labels=demo_labels))
+    for k in settings: check_choice("key of demo_labels", k, ("labels", "seed", "same_length"))
+    check_number("demo_labels: seed", settings["seed"], 0)
+    check_choice("demo_labels: same_length", settings["same_length"], (False, True))
+    if settings["same_length"] and settings["labels"]!="distribution": raise ValueError(f"demo_labels: same_length restricts the labels of other documents: labels must be 'distribution', got {settings['labels']!r}")
+    return settings
+
+def _of_same_length(demos, length, seed): # for each document the labels of another one that take as many tokens; its own where there is none
+    kinds, kind = np.unique(demos.gold > 0, axis=0, return_inverse=True)
+    tokens = np.array([length(demos.labels.decode(k)) for k in kinds])[kind.ravel()]
+    rng, chosen = np.random.default_rng(seed), np.arange(len(demos))
+    for n in np.unique(tokens):
+        rows = np.flatnonzero(tokens==n)
+        if len(rows) > 1: chosen[rows] = rows[(np.arange(len(rows)) + rng.integers(1, len(rows), len(rows))) % len(rows)]
+    if alone := int((chosen==np.arange(len(demos))).sum()): warnings.warn(f"demo_labels: {alone} of {len(demos)} possible demonstrations keep their labels: no other document's take as many tokens", stacklevel=3)
+    return demos.gold[chosen]
 
 def _predicted(demos, folder): # what a run predicted for the demonstrations
     if not (folder/"docs.parquet").exists(): raise FileNotFoundError(f"demo_labels: {folder} holds no docs.parquet; give the folder of a finished run of 01_stepwise_logits")

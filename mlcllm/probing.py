@@ -32,7 +32,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .data import AnnotatedDocs, LabelDist, check_choice
+from .data import AnnotatedDocs, LabelDist, check_choice, same_document
 from .internals import attention_masses, hidden_states, lens_logits
 from .metrics import bootstrap_weights, score
 from .runs import atomic_write, tell_full_disk
@@ -514,10 +514,10 @@ def count_probes(
     for method, position in (("document", 0), ("first_step", 1)):
         (x, doc), (x_test, doc_test) = train.states(layer, position), test.states(layer, position); n = number(test, doc_test)
         p = fit_probe(x, np.eye(4)[number(train, doc)], _COUNTS, recipe, seed, multi=False).predict_proba(x_test)
-        if draws is None: draws = bootstrap_weights(len(n), 300, seed)
-        rows.append((method, "accuracy", draws@(p.argmax(1)==n)/len(n), len(n))); rows.append((method, "auc_several", np.array([_auc(p[:, 2:].sum(1), n > 1, w) for w in draws]), len(n)))
+        if draws is None: draws = bootstrap_weights(len(n), 300, seed, pd.factorize(same_document(test.docs)[doc_test])[0])
+        rows.append((method, "accuracy", draws@(p.argmax(1)==n)/draws.sum(1), len(n))); rows.append((method, "auc_several", np.array([_auc(p[:, 2:].sum(1), n > 1, w) for w in draws]), len(n)))
     common = np.bincount(number(train, range(len(train.docs))), minlength=4).argmax()
-    rows += [("most_frequent", "accuracy", draws@(n==common)/len(n), len(n)), ("most_frequent", "auc_several", np.full(len(draws), .5), len(n))]
+    rows += [("most_frequent", "accuracy", draws@(n==common)/draws.sum(1), len(n)), ("most_frequent", "auc_several", np.full(len(draws), .5), len(n))]
     return pd.DataFrame([(m, k, v[0], *np.nanquantile(v[1:], [.025, .975]), n) for m,k,v,n in rows if not np.isnan(v).all()], columns=["method", "metric", "value", "lo", "hi", "n_docs"])
 
 def _auc(p, several, w): # weighted, nan where there is only one kind

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Template', 'get_template', 'query_text',
-           'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'read_cots', 'check_chat_options',
-           'opens_thoughts', 'encode_chats', 'surface_forms', 'LabelTokens', 'label_tokens', 'label_places',
-           'inspect_labels', 'Preview', 'preview', 'LABEL_FORMATS', 'LabelFormat', 'ParsedAnswer', 'check_names',
-           'format_labels', 'get_format', 'parse_labels']
+           'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'any_cots', 'read_cots',
+           'check_chat_options', 'opens_thoughts', 'encode_chats', 'surface_forms', 'LabelTokens', 'label_tokens',
+           'stands_for', 'label_places', 'inspect_labels', 'Preview', 'preview', 'LABEL_FORMATS', 'LabelFormat',
+           'ParsedAnswer', 'check_names', 'format_labels', 'get_format', 'parse_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
 import html, json, re, warnings
@@ -54,6 +54,7 @@ class Template:
     answer_slot: str = "label" # name of the slot which the model fills
     system: str = "" # who the model is; a turn of its own in a chat
     ask: str = None  # the words around the document asked about, where they differ from an example's
+    user: str = None # the words of a chat's user turn, where the assistant's turn begins with words of its own
 
     def __post_init__(self):
         asked = ("text", "label", "a", "b") if self.answer_slot=="answer" else ("text",)
@@ -82,7 +83,7 @@ class Template:
 
 # %% ../nbs/00b_prompts.ipynb #c56a53e1
 def _into(what, one=False): return f"Classify the following inputs into {'one of' if one else 'none, one, or multiple'} the following {what} per input: {{labels}}."
-_EMOTIONS, _MORAL, _HARMS = _into("emotions"), _into("moral foundations"), _into("harms")
+_EMOTIONS, _MORAL = _into("emotions"), _into("moral foundations")
 _ONE_OF = _into("options", one=True) + " Output exactly one label and no others.\n\n"
 _GROUPS = _into("targeted groups")
 _ABUSE = _into("kinds of abuse") + " What counts is the last thing that the user says."
@@ -90,9 +91,16 @@ _DEGREE = _into("degrees of abuse", one=True) + " What counts is the last thing 
 _ROMANIAN = "Classify the following tweets, which are in Romanian, into all of the following emotions that apply to each: {labels}."
 _ANY = "Classify the following inputs into none, one, or multiple of the following labels per input: {labels}."
 _QA, _QUOTED, _ASSESSED = "Question: {text}\nAnswer: {label}\n\n", "Input: `{text}`\n{label}\n\n", "Input: `{text}`\nAssessment: {label}\n\n"
-_BOXES = Template("Each setting says what some boxes hold and what is then done with their contents. Name everything that the box asked about holds at the end, or none if it is empty. The objects are {labels}.\n\n",
+# the released code's instruction files, word for word; these tasks have no pipeline there
+_BOXES = Template("You will be presented with different settings with the contents of various boxes and the transportation of the items between the boxes. "
+                  "Track the position of the different items within the boxes, and when you are asked about the contents of the box, respond with the contents of the specific box only.\n\n",
                   "Setting: {text}?\nResponse: {label}.\n\n")
-_CHOICES = Template("Answer the following multiple-choice questions with the letter of the right option: {labels}. Output exactly one letter and nothing else.\n\n", _QA)
+_CHOICES = Template("Answer the following multiple choice questions. Pick only one answer from the ones presented to you for that particular question "
+                    "by indicating its corresponding letter in the response, and that only.\n\n", _QA)
+_TREC = Template("Identify the type of information a question is seeking by assigning it to one of the categories: {labels}.\n\n", _ASSESSED)
+_HARM = Template("Consider whether the following inputs present harm or not to the mentioned LGBTQ group, and answer with: {labels}.\n\n", _QUOTED)
+_HARMS = Template("Classify the following inputs into none, one, or multiple the following harms towards the mentioned LGBTQ group: {labels}.\n\n", _QUOTED)
+_SPOKEN = "Classify the following inputs into one the following emotions per input: {labels}.\n\n"
 
 TEMPLATES = { # family -> dataset -> Template
     "pipeline": {
@@ -103,8 +111,8 @@ TEMPLATES = { # family -> dataset -> Template
         "HateXplain": Template(_ONE_OF, _QA),
         "HateXplainTargets": Template(_GROUPS + "\n", "Input: {text}\nTargeted group(s): {label}\n"),
         "MSPPodcast": Template(_ONE_OF, _QA), "MSPPodcast multi": Template(_EMOTIONS + "\n", "Input: {text}\n{label}\n"),
-        "QueerReclaimLex": Template(_ONE_OF, _ASSESSED), "QueerReclaimLex multi": Template(_HARMS + "\n\n", _ASSESSED),
-        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": Template(_ONE_OF, _ASSESSED),
+        "QueerReclaimLex": _HARM, "QueerReclaimLex multi": _HARMS,
+        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": _TREC,
         "ConvAbuse": Template(_ABUSE + "\n\n", "Input: {text}\nKind(s) of abuse: {label}\n\n"), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
         "REDv2": Template(_ROMANIAN + "\n", "Input: {text}\n{label}\n"),
         "multi": Template(_ANY + "\n", "Input: {text}\n{label}\n"),
@@ -116,9 +124,9 @@ TEMPLATES = { # family -> dataset -> Template
         "SemEval": Template(_EMOTIONS + "\n\n", _QUOTED),
         "MFRC": Template(_MORAL + "\n\n", _QUOTED),
         "HateXplainTargets": Template(_GROUPS + "\n\n", _QUOTED),
-        "MSPPodcast": Template(_into("emotions", one=True) + "\n\n", _QUOTED), "MSPPodcast multi": Template(_EMOTIONS + "\n\n", _QUOTED),
-        "QueerReclaimLex": Template(_ONE_OF, _ASSESSED), "QueerReclaimLex multi": Template(_HARMS + "\n\n", _QUOTED),
-        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": Template(_ONE_OF, _ASSESSED),
+        "MSPPodcast": Template(_SPOKEN, _QUOTED), "MSPPodcast multi": Template(_EMOTIONS + "\n\n", _QUOTED),
+        "QueerReclaimLex": _HARM, "QueerReclaimLex multi": _HARMS,
+        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": _TREC,
         "ConvAbuse": Template(_ABUSE + "\n\n", _QUOTED), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
         "REDv2": Template(_ROMANIAN + "\n\n", _QUOTED),
         "multi": Template(_ANY + "\n\n", _QUOTED),
@@ -130,7 +138,7 @@ TEMPLATES = { # family -> dataset -> Template
 def get_template(
     dataset:str, # a registered dataset's name; None or any other name: the general words
     multi:bool=True, # multi-label task?
-    template="pipeline", # whose words: pipeline or config; a YAML file; a dict with instruction, example, system, ask
+    template="pipeline", # whose words: pipeline or config; a YAML file; a dict with instruction, example, system, ask, user, assistant
 )->Template: # the dataset's own words, else the family's general ones
     "The template of `dataset`; one that is not listed gets the general words of its kind"
     if isinstance(template, Template): return template
@@ -140,6 +148,15 @@ def get_template(
     kind = "multi" if multi else "single"
     if dataset is None or re.search(r"(?:^| )(?:multi|single)$", str(dataset)): return known[kind] # no dataset is called so
     return known.get(f"{dataset} {kind}") or known.get(dataset) or known[kind]
+
+def _with_turns(words): # user and assistant words as an example: the released code's two prompts
+    if not {"user", "assistant"} & words.keys(): return words
+    if "example" in words or "ask" in words: raise ValueError("template: user and assistant words make the example and the question: leave example and ask out, or them")
+    user, assistant = words.get("user", "{text}"), words.get("assistant", "{label}")
+    for what, said, slot, other in (("user", user, "{text}", "{label}"), ("assistant", assistant, "{label}", "{text}")):
+        if said.count(slot)!=1 or other in said: raise ValueError(f"template: the {what} words need the slot {slot} once, and not {other}, got {said!r}")
+    rest = {k: v for k, v in words.items() if k not in ("user", "assistant")}
+    return rest | dict(example=f"{user}\n{assistant}\n", ask=f"{user}\n", user=user)
 
 def _own_template(source, base): # the words of a YAML file or a dict over those of `base`
     folder, words = Path("."), source
@@ -151,9 +168,9 @@ def _own_template(source, base): # the words of a YAML file or a dict over those
         except (yaml.YAMLError, ValueError) as error: raise ValueError(f"template {path}: not valid YAML ({str(error).splitlines()[0]})") from None
         if not isinstance(words, dict): raise ValueError(f"template {path}: keys such as instruction and example are expected, found {shown(words)}")
     for k, v in words.items():
-        check_choice("key of the template", k, ("instruction", "example", "system", "ask"))
+        check_choice("key of the template", k, ("instruction", "example", "system", "ask", "user", "assistant"))
         if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {shown(v)}")
-    new = replace(base, **{k: read_text(folder/v) if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in words.items()})
+    new = replace(base, **{k: read_text(folder/v) if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in _with_turns(words).items()})
     if "{labels}" not in new.instruction + new.system: warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
     return new
 
@@ -225,7 +242,7 @@ def _examples(demos, template, label_format, shown, cots): # a function of a row
         rank = {n: r for r,n in enumerate(names)}
         answer = format_labels(sorted(demos.labels.decode(shown[row]), key=rank.get), label_format, demos.labels.multi)
         slots = dict(text=demos.texts[row], cot=(cots or {}).get(demos.ids[row], ""))
-        start, user = fill(before, **slots), fill(template.question, **slots)
+        start, user = fill(before, **slots), fill(template.user or template.question, **slots)
         text = start + answer + fill(template.tail, **slots)
         rest = text[len(user):]
         inside = len(start) - len(text) + len(rest.lstrip())
@@ -307,6 +324,15 @@ def prompts_hash(
     return sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
 
 # %% ../nbs/00b_prompts.ipynb #e45f08f7
+def any_cots(
+    cots:dict, # id -> chain of thought
+    ids:tuple, # of the possible demonstrations
+    seed:int=0, # of the drawing
+)->dict: # id -> any of the chains of thought, for every document
+    "Chains of thought that are not the documents' own: a control (the released code's --cot-randomize)"
+    thoughts = list(cots.values())
+    return {i: thoughts[doc_seed(seed, i) % len(thoughts)] for i in ids}
+
 def read_cots(
     path, # a csv file with the columns id and cot
 )->dict: # id -> chain of thought
@@ -679,6 +705,7 @@ class LabelTokens:
     "The tokens of a label in its context"
     lead: str  # characters before the label that its first token swallows, such as a blank or a quote
     ids: tuple # from the token that holds the label's first character
+    start: str = "" # what the first of them holds of the label
 
 def label_tokens(
     tokenizer, # a fast Hugging Face tokenizer
@@ -693,7 +720,20 @@ def label_tokens(
             f"label {form!r} cannot be found in its own tokens behind {before[-20:]!r}: the tokenizer loses "
             f"characters (its files are damaged, or it does not know them)")
     so_far = tokenizer.decode(enc["input_ids"][:first], clean_up_tokenization_spaces=False)
-    return LabelTokens(before[len(so_far):] if before.startswith(so_far) else "", tuple(enc["input_ids"][first:]))
+    lead = before[len(so_far):] if before.startswith(so_far) else ""
+    start = form[:enc["offset_mapping"][first][1] - len(before)]
+    return LabelTokens(lead, tuple(enc["input_ids"][first:]), start)
+
+def stands_for(
+    tokens:LabelTokens, # of a spelling of the label
+    form:str, # that spelling
+    own:LabelTokens, # of the label as given, at the same place
+)->bool: # False: it is a piece that other words begin with
+    "May the first token of a spelling stand for the label?"
+    start, word = tokens.start.strip(), form.split()[0]
+    whole = start.startswith(word)
+    same = len(start) > 1 and start.lower()==own.start.strip().lower()
+    return whole or same and not form.isupper()
 
 # %% ../nbs/00b_prompts.ipynb #f67e984f
 def label_places(

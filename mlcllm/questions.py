@@ -21,7 +21,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from .checks import plain_text
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .demos import same_rows, sample_demos
-from .prompts import BINARY, UNARY, Template, check_names, fill, format_labels, label_tokens, order_labels, query_text, surface_forms
+from .prompts import BINARY, UNARY, Template, check_names, fill, format_labels, label_tokens, order_labels, query_text, stands_for, surface_forms
 
 # %% ../nbs/00b_questions.ipynb #dc6058ae
 @dataclass(frozen=True, slots=True, repr=False)
@@ -142,7 +142,8 @@ def binary_prompts(
     return _ask("binary", docs, demos, ("a", "b"), template, _draw(docs, shots, sampling, ratio, seed), _halves(shots, seed, "binary"), shown, lambda k: each)
 
 # %% ../nbs/00b_questions.ipynb #7f63bfb6
-_ASSESS = "Could the label of each input below be right, if one reads the input in some sensible way? Assess it with {labels} and write nothing else.\n\n"
+_ASSESS = ("Assess the reasonableness of the provided label for each input. Namely, evaluate whether the label makes sense for its corresponding input, "
+           "under some reasonable interpretation. Reply only with {labels}.\n\n") # the released code's words, but for the noun before "label", which differs by task there
 SET_TEMPLATES = {"reasonable": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nAssessment: {answer}\n\n", "answer"),
                  "yes": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nReasonable? {answer}\n\n", "answer")}
 SET_MODES = ("random", "distribution")
@@ -223,13 +224,17 @@ def answer_tokens(
     before:str="Answer:", # the word right before the answer
 )->tuple: # two tuples of ids: tokens that may begin the first answer, and the second
     "The first tokens of both answers' surface forms, behind a blank or not"
-    def first(form): # where `form` would melt into the token before it, its token without anything before it
+    def tokens(form): # where `form` would melt into the token before it, its tokens without anything before it
         t = label_tokens(tokenizer, form, before)
-        return (label_tokens(tokenizer, form) if t.lead else t).ids[0]
+        return label_tokens(tokenizer, form) if t.lead else t
+    def first_tokens(answer, blank): # its own, and those of other spellings that stand for it
+        own = tokens(blank + answer)
+        forms = [(blank + f, tokens(blank + f)) for f in surface_forms(answer)]
+        return {own.ids[0]} | {t.ids[0] for f, t in forms if stands_for(t, f, own)}
     for blank in (" ", ""):
-        own = [first(blank + a) for a in answers]
+        own = [tokens(blank + a).ids[0] for a in answers]
         if own[0]==own[1]: raise ValueError(f"the answers {answers[0]!r} and {answers[1]!r} begin with the same token {tokenizer.decode(own[:1])!r} (id {own[0]}) under this tokenizer: choose other answers")
-    forms = [{first(blank + f) for f in surface_forms(a) for blank in (" ", "")} for a in answers]
+    forms = [first_tokens(a, " ") | first_tokens(a, "") for a in answers]
     return tuple(tuple(sorted(forms[k] - forms[1-k])) for k in (0, 1))
 
 # %% ../nbs/00b_questions.ipynb #74b844d8

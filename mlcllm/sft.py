@@ -250,11 +250,12 @@ def spikiness(
     traces:dict, # name -> list of StepTrace, of the same documents
     n_boot:int=1000, # draws of documents for the intervals
     seed:int=0, # of the draws
+    of:np.ndarray=None, # (n_docs,) which document each trace is a reading of (`same_document`); None: each is one
 )->pd.DataFrame: # model, step (intermediate or last), metric (top, entropy), value, lo, hi, n_steps
     "Mean top probability and entropy (bits) of label steps, with 95 % intervals over documents"
     rows = []
     for name, some in traces.items():
-        steps = step_summary(some); ids = {t.doc_id: k for k,t in enumerate(some)}; w = bootstrap_weights(len(some), n_boot, seed)
+        steps = step_summary(some); ids = {t.doc_id: k for k,t in enumerate(some)}; w = bootstrap_weights(len(some), n_boot, seed, of)
         for last, g in steps.groupby("is_last"):
             at = g.doc_id.map(ids).to_numpy()
             for metric in ("top", "entropy"):

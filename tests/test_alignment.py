@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcllm.alignment import METHODS, Estimator, choose_methods, dists_table, estimate, join_dists, parse_method, read_dists
+from mlcllm.alignment import METHODS, Estimator, choose_methods, dists_table, estimate, join_dists, parse_method, read_dists, unread_rule
 from mlcllm.calibration import load_calibration
 from mlcllm.data import LabelDist, LabelSet, load_docs
 from mlcllm.engines import load_engine
 from mlcllm.estimators import bradley_terry, dist_from_pairs, one_against_rest, reference_dists
 from mlcllm.metrics import compare, ece, nll, reliability, score
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import Asking
+from mlcllm.stepwise_logits import Asking, ask_prompts, choose_scoring, make_reader, trace_docs
+from mlcllm.stored_runs import index_runs, main_rows, publish_runs
 from notebooks import papermill, refusal, run_short
+from recomputed import assert_recomputed
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST, TRAIN = load_docs("demo", "test", n_docs=6), load_docs("demo", "train")
@@ -29,14 +31,46 @@ def test_default_run_scores_every_method_and_reference(tmp_path):
     done = papermill("02_alignment", tmp_path, n_docs=20)
     assert done.returncode == 0, done.stderr[-2000:]
     run = only_run(tmp_path)
-    assert set(run["scores"].method) == {*METHODS, *(f"{m}+global" for m in METHODS), "constant", "prior", "uniform", "annotator", "resampled"} and set(run["dists"].method) == {*METHODS, "constant", "prior", "uniform", "human", "gold"}
-    table = run["scores"][run["scores"].label.isna()].pivot(index="method", columns="metric", values="value")
+    blind, people = {"constant", "prior", "prior_scored", "uniform"}, {"annotator", "resampled", "true_shares", "another_panel"}
+    assert set(run["scores"].method) == {*METHODS, *(f"{m}+global" for m in METHODS), *blind, *people}
+    assert set(run["dists"].method) == {*METHODS, *blind, "human", "gold"}
+    scores = main_rows(run["scores"])
+    table = scores[scores.label.isna()].pivot(index="method", columns="metric", values="value")
     assert table.loc["hard", "nll"] / table.loc["hard", "l1"] == pytest.approx(18.42, abs=.01)     # as the published hard rows
     assert run["record"]["counters"]["tokens_forwarded"] < run["record"]["counters"]["tokens_in"] / 20
     docs = load_docs("demo", "test", n_docs=20)
     again = estimate(load_engine("tiny", gpu="cpu"), docs, TRAIN, ["unary"]).dists[0]
     stored = next(d for d in read_dists(run["dists"][run["dists"].method == "unary"], docs))
     np.testing.assert_allclose(stored.probs, again.probs, atol=1e-4)
+    folder = find_runs(tmp_path / "runs", "02_alignment")[0]
+    assert assert_recomputed(folder, docs, 1e-9) > 800                                             # every score, from what is stored
+    published, = publish_runs(index_runs(tmp_path / "runs"), tmp_path / "published")
+    assert_recomputed(published, docs, 2e-5)
+    without_one = run["scores"][run["scores"].truth == "votes without one person"]
+    assert set(without_one.method) == {*METHODS, *blind, "annotator"} and set(without_one.n_docs) <= set(range(15, 21))
+    printed = (tmp_path / "out.ipynb").read_text()
+    n_unread = round(run["costs"].set_index("method").unread["hard"] * 20)
+    assert f"{n_unread} of 20 answers named no label" in printed and "the prior of other documents" in printed.lower()
+
+
+def test_answers_without_a_label_are_counted():
+    traces = [replace(t, found_step=k > 1) for k, t in enumerate(answers_of(TEST))]
+    made = estimate(None, TEST, TRAIN, ["hard", "compare_to_none"], traces=traces)
+    assert made.costs.unread.tolist() == [2, 2] and (made.dists[0].probs[:2] == 1e-8).all()
+    assert "as if the answer were" in unread_rule(TEST.labels) and "never right" in unread_rule(LabelSet(("a", "b"), False, False))
+
+
+def answers_of(docs):
+    engine, asking = load_engine("tiny", gpu="cpu"), Asking()
+    reader = make_reader(engine, docs, asking)
+    return trace_docs(engine, reader, ask_prompts(docs, TRAIN, asking, engine.tokenizer), 12, choose_scoring(reader, "first_token")[0])
+
+
+def test_words_counted_beside_an_encoder_do_not_join(tmp_path):
+    words = LabelDist(np.full(TEST.gold.shape, .3), TEST.labels, TEST.ids, "tfidf")
+    dists_table([words, replace(words, method="demux")]).to_pandas().to_parquet(tmp_path / "of_04.parquet")
+    dists_table([words]).to_pandas().to_parquet(tmp_path / "own.parquet")
+    assert [d.method for d in join_dists([tmp_path / "of_04.parquet", tmp_path / "own.parquet"], TEST)] == ["demux", "tfidf"]
 
 
 def test_single_label_task(tmp_path, data_root):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlcllm.comparisons import (_on_front, _share_columns, disagreements, pareto, plot_label_bars, plot_outcome_pairs, plot_pareto, plot_votes_scatter, published_scores, recommend, show_disagreements, with_published)
+from mlcllm.calibration import cross_calibrate
+from mlcllm.comparisons import (_on_front, _share_columns, disagreements, pareto, plot_label_bars, plot_outcome_pairs, plot_pareto, plot_votes_scatter, published_scores, recommend, show_disagreements, with_calibrated, with_published)
 from mlcllm.data import DATASETS, AnnotatedDocs, LabelDist, LabelSet, load_docs
 from mlcllm.metrics import METRICS, compare, score
 
@@ -126,9 +127,9 @@ def test_pareto_of_a_table():
     (lambda: pareto(rows(prior=1.), {}, "kl"), "references only"), (lambda: pareto([1], TOKENS), "scores must be a table as `score` gives it, got list"),
     (lambda: pareto(SCORES.drop(columns="lo"), TOKENS), "scores have no column 'lo'"), (lambda: pareto(SCORES, TOKENS, "entropy_bits"), "neither better high nor low"),
     (lambda: pareto(SCORES, TOKENS, ()), "metrics is empty"), (lambda: recommend(SCORES, TOKENS, metric="acc"), "unknown metric 'acc'"), (lambda: recommend(SCORES, TOKENS, -1), "budget must be a number of at least 0, got -1"),
-    (lambda: recommend(SCORES, TOKENS, split="test"), "choices are made on dev, not on test"), (lambda: recommend(SCORES, TOKENS, pairs=compare(DISTS, DOCS, "l1")), "pairs must be the table of compare(dists, docs, 'kl')"),
-    (lambda: recommend(SCORES, TOKENS, pairs=compare(DISTS[1:], DOCS, "kl")), "pairs hold no test of unary against hard"), (lambda: recommend(SCORES, TOKENS, 10), "nothing can be had for 10 tokens a document: the cheapest is hard with 58"),
-    (lambda: recommend(rows(A=np.nan), dict(A=1)), "kl: no method has a score"), (lambda: recommend(SCORES, TOKENS, alpha=2), "alpha must be"), (lambda: published_scores(model="Llama-3.1-8B"), "did you mean 'meta-llama/Llama-3.1-8B'"),
+    (lambda: recommend(SCORES, TOKENS, split="test"), "choices are made on dev, not on test"), (lambda: recommend(SCORES, TOKENS, pairs=compare(DISTS, DOCS, "l1")), "pairs must be the table of compare(dists, docs, 'brier')"),
+    (lambda: recommend(SCORES, TOKENS, pairs=compare(DISTS[1:], DOCS, "brier")), "pairs hold no test of unary against hard"), (lambda: recommend(SCORES, TOKENS, 10), "nothing can be had for 10 tokens a document: the cheapest is hard with 58"),
+    (lambda: recommend(rows(A=np.nan), dict(A=1), metric="kl"), "kl: no method has a score"), (lambda: recommend(SCORES, TOKENS, margin=-2), "margin must be a number of at least 0, got -2"), (lambda: recommend(SCORES, TOKENS, pairs=compare(DISTS, DOCS, "brier", n_boot=0)), "pairs have no intervals (n_boot=0)"), (lambda: published_scores(model="Llama-3.1-8B"), "did you mean 'meta-llama/Llama-3.1-8B'"),
     (lambda: with_published(SCORES, "hatexplain", L8), "did you mean 'HateXplain'"), (lambda: plot_pareto(SCORES), "the table has no column 'on_front'"), (lambda: plot_outcome_pairs(SCORES), "unknown method of these scores 'binary_outcome'")])
 def test_bad_input(call, says):
     with pytest.raises(ValueError, match=re.escape(says)) as error: call()
@@ -145,25 +146,64 @@ def test_recommendation_is_affordable_and_not_worse(methods, metric, budget):
     if not affordable:
         with pytest.raises(ValueError, match="nothing can be had"): recommend(t, costs, budget, metric)
         return
-    r, by, sign = recommend(t, costs, budget, metric), t.set_index("method"), -1 if METRICS[metric].best == "high" else 1
+    r, by, sign = recommend(t, costs, budget, metric, margin=.2), t.set_index("method"), -1 if METRICS[metric].best == "high" else 1
     assert r.method in affordable and r.best in affordable and sign*by.value[r.best] == min(sign*by.value[affordable])
-    apart = lambda m: max(by.lo[m], by.lo[r.best]) > min(by.hi[m], by.hi[r.best])
-    fine = [m for m in affordable if not apart(m)]
+    wide = lambda m: by.hi[m] - by.value[m]
+    fine = [m for m in affordable if m == r.best or sign*(by.value[m] - by.value[r.best]) + np.hypot(wide(m), wide(r.best)) < .2]
+    assert r.table.set_index("method").non_inferior.to_dict() == {m: m in fine for m in affordable}
     assert r.method in fine and costs[r.method] == min(costs[m] for m in fine)
 
 
-def test_paired_tests_see_more_than_intervals():
+def test_paired_differences_see_more_than_intervals():
     h = DOCS.human().probs; even = lambda p, m: LabelDist(np.clip(p, .001, .999), DOCS.labels, DOCS.ids, m)
-    two = [even(.9*h + .05, "hard"), even(.895*h + .0525, "unary")]; s = score(two, DOCS, ["kl"]); costs = dict(hard=2, unary=1)
-    assert recommend(s, costs).method == "unary" and recommend(s, costs, pairs=compare(two, DOCS, "kl")).method == "hard"
+    two = [even(.9*h + .05, "hard"), even(.895*h + .0525, "unary")]; s = score(two, DOCS, ["brier"]); costs = dict(hard=2, unary=1)
+    assert recommend(s, costs, margin=.0012).method == "hard" and recommend(s, costs, pairs=compare(two, DOCS, "brier"), margin=.0012).method == "unary"
+
+
+@pytest.mark.parametrize("n_docs, method", [(12, "best"), (400, "cheap")])
+def test_few_documents_do_not_make_the_cheap_one_win(n_docs, method):
+    "Not significantly worse was good enough: with twelve documents everything was"
+    rng, docs = np.random.default_rng(0), make_docs(n_docs)
+    h = docs.human().probs
+    two = [LabelDist(np.clip(h + rng.normal(0, sd, h.shape), 0, 1), docs.labels, docs.ids, m) for m, sd in (("best", .30), ("cheap", .31))]
+    prior = LabelDist(np.tile(h.mean(0), (n_docs, 1)), docs.labels, docs.ids, "prior")
+    r = recommend(score([*two, prior], docs, ["brier"]), dict(best=10, cheap=1), pairs=compare(two, docs, "brier"), margin=.08)
+    assert r.method == method and r.best == "best"
+
+
+def test_the_margin_is_a_tenth_of_what_is_gained_over_reading_nothing():
+    costs = dict(a=10, b=1)
+    s = pd.concat([rows(a=1., b=1.05), rows(prior=2., uniform=3., annotator=.1)]).assign(lo=lambda d: d.value-.01, hi=lambda d: d.value+.01)
+    assert recommend(s, costs, metric="kl").margin == pytest.approx(.1) and recommend(s, costs, metric="kl").method == "b"
+    assert recommend(s[s.method != "prior"], costs, metric="kl").margin == pytest.approx(.2)
+    assert recommend(s[s.method.isin(["a", "b"])], costs, metric="kl").margin == pytest.approx(1/20)
+    lost = recommend(s.assign(value=s.value.where(s.method != "prior", .5)), costs, metric="kl")
+    assert lost.margin == 0 and lost.method == "a" and "but prior, which reads nothing, scores 0.500" in lost.why
+
+
+@pytest.mark.parametrize("multi, how", [(True, "platt"), (False, "temperature")])
+def test_calibrated_candidates_are_crossfitted_and_cost_the_same(multi, how):
+    docs = make_docs(40, multi=multi)
+    sharp = [replace(d, probs=(p := d.probs**3)/(p + (1-d.probs)**3) if multi else d.probs**3/(d.probs**3).sum(1, keepdims=True)) for d in make_dists(docs)]
+    made = with_calibrated(sharp, docs)
+    assert [d.method for d in made] == ["hard", "unary", "binary", f"hard+{how}", f"unary+{how}", f"binary+{how}"]
+    np.testing.assert_allclose(made[4].probs, cross_calibrate(sharp[1], docs, how).probs)
+    assert [d.method for d in with_calibrated(made, docs)] == [d.method for d in made]       # once is enough
+    assert len(with_calibrated([replace(d, ids=d.ids[:9], probs=d.probs[:9]) for d in sharp], docs.take(range(9)))) == 3
+    s = score(made, docs, ["brier"])
+    assert recommend(s, TOKENS, pairs=compare(made, docs, "brier")).tokens in TOKENS.values()
+    assert pareto(s, TOKENS, "brier").set_index("method").tokens[f"unary+{how}"] == 75
 
 
 def test_the_sentence():
     s = rows(max_over_generations=1., unary=1.5, binary=1.05, annotator=.2); costs = dict(max_over_generations=20, unary=90, binary=200)
-    assert str(recommend(s, costs, 20)) == "max_over_generations (20 tokens a document): within 20 tokens a document nothing scores better on KL (1.000; dev, n = 200)"
-    assert recommend(s, costs, split="train").why.endswith("(1.000; train, n = 200)")                # the annotator is no estimator that reads nothing
-    assert "but prior, which reads nothing, scores 0.900" in recommend(pd.concat([s, rows(constant=.95, prior=.9, uniform=4.)]), costs).why
-    tie = recommend(rows(a=1.02, b=1., c=1.04), dict(a=5, b=5, c=5)); assert tie.method == "b"       # at one price the best
+    assert str(recommend(s, costs, 20, "kl")) == "max_over_generations (20 tokens a document): within 20 tokens a document nothing scores better on KL (1.000; dev, n = 200)"
+    assert recommend(s, costs, metric="kl", split="train").why.endswith("(1.000; train, n = 200)")                # the annotator is no estimator that reads nothing
+    assert "but prior, which reads nothing, scores 0.900" in recommend(pd.concat([s, rows(constant=.95, prior=.9, uniform=4.)]), costs, metric="kl").why
+    tie = recommend(rows(a=1.02, b=1., c=1.04), dict(a=5, b=5, c=5), metric="kl"); assert tie.method == "b"       # at one price the best
+    cheap = recommend(rows(a=1.02, b=1.), dict(a=5, b=50), metric="kl", margin=.5)
+    assert str(cheap) == ("a (5 tokens a document): whatever the cost, it is the cheapest that is less than 0.5 behind b on KL (1.020 and 1.000, at most 0.161 behind by the 95 % interval; "
+                          "50 tokens; dev, n = 200; intervals of both)")
 
 
 # --- pictures
@@ -173,7 +213,7 @@ def test_names_do_not_overlap():
     s = pd.concat([rows("kl", **dict(zip(methods, (7., 70., 2., 2.3, 2.4, 4., 6., 20., 5.))), prior=4.6, constant=4.7, uniform=12.), rows("example_f1", **dict(zip(methods, (.62, .62, .68, .44, .41, .73, .6, .46, .67))), prior=.1, constant=.1, uniform=.23)])
     costs = dict(zip(methods, [58]*5 + [75, 180, 180, 360]))
     for asked in (None, {m: 50*c for m, c in costs.items()}):
-        for ax in plot_pareto(pareto(s, costs, asked=asked)):
+        for ax in plot_pareto(pareto(s, costs, ("kl", "example_f1"), asked=asked)):
             ax.figure.draw_without_rendering(); boxes = [t.get_window_extent() for t in ax.texts if t.get_text() and not t.get_text().startswith("n =")]
             assert len(boxes) >= 11 and not [1 for k, a in enumerate(boxes) for b in boxes[:k] if a.overlaps(b)]
     assert ax.get_yscale() == "linear"

@@ -1,5 +1,5 @@
 "Loaders against the facts of real corpora, and against files of the documented form."
-import json
+import csv, json
 
 import numpy as np
 import pytest
@@ -187,3 +187,31 @@ def test_copies_of_scored_posts_leave_training(data_root):
     rest = leave_out(train, scored, "train_split")
     assert len(rest) == len(train) - 127 and not {" ".join(t.split()) for t in rest.texts} & {" ".join(t.split()) for t in scored.texts}
     assert "127 of 43,410 documents of GoEmotions train have the text of a scored document" in rest.notes[-1]
+
+
+@pytest.mark.parametrize("cell, text", [
+    ('"He said ""stop"" twice"', 'He said "stop" twice'), ('"""Being organised"" is hard"', '"Being organised" is hard'),
+    ('"all of it"', "all of it"), ('""""', '"'), ("plain", "plain"), ('"unfinished', '"unfinished'), ('"so" he said', '"so" he said'),
+    ('"a" and "b"', '"a" and "b"'), ('5" wide', '5" wide'), ("it's", "it's")])
+def test_goemotions_texts_are_read_without_csv_quotes(tmp_path, cell, text):
+    (tmp_path / "emotions.txt").write_text("joy\nanger\nneutral\n")
+    (tmp_path / "dev.tsv").write_text(f"{cell}\t0,1\ta1\nmeh\t2\ta2\n")
+    docs = load_docs("GoEmotions", "dev", data_dir=tmp_path, options={"clustering": "none"})
+    assert docs.texts == (text, "meh") and docs.ids == ("a1", "a2")
+
+
+def test_an_empty_quoted_text_of_goemotions_is_refused(tmp_path):
+    (tmp_path / "emotions.txt").write_text("joy\nneutral\n")
+    (tmp_path / "dev.tsv").write_text('ok\t0\ta1\n""\t0\ta2\n')
+    with pytest.raises(ValueError, match="line 2: text, label numbers and id expected"):
+        load_docs("GoEmotions", "dev", data_dir=tmp_path, options={"clustering": "none"})
+
+
+@pytest.mark.parametrize("split, n_escaped", [("train", 1097), ("dev", 137), ("test", 149)])
+def test_goemotions_texts_are_those_of_a_csv_reader(data_root, split, n_escaped):
+    path = data_root / "goemotions" / f"{split}.tsv"
+    with open(path, encoding="utf-8", newline="") as f:
+        theirs = [row[0] for row in csv.reader(f, delimiter="\t")]
+    raw = [line.split("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()]
+    assert sum(a != b for a, b in zip(raw, theirs)) == n_escaped
+    assert list(load_docs("GoEmotions", split, data_dir=data_root / "goemotions").texts) == theirs

@@ -1,13 +1,20 @@
-"Intervals hold the truth as often as they say, for shares, differences and means, whatever the number of documents"
+"Intervals hold the truth as often as they say, and tests err as often as they say, whatever the number and kind of documents"
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from mlcllm.step_statistics import LEAST_DOCS, RANGES, mean_difference, mean_interval, means
+from mlcllm.data import AnnotatedDocs, LabelDist, LabelSet, load_docs, same_document, split_annotators
+from mlcllm.demos import repeat_docs
+from mlcllm.metrics import bootstrap_weights, compare, score, sign_flip_p
+from mlcllm.step_statistics import LEAST_DOCS, RANGES, document_of, mean_difference, mean_interval, means
+from mlcllm.stepwise_logits import answer_scores
 
 POPULATIONS = {  # kind, true mean, draws
     "even": ("share", .5, lambda rng, n: (rng.random(n) < .5).astype(float)),
@@ -110,3 +117,138 @@ def test_means_knows_the_kinds_of_its_columns():
     t = pd.DataFrame(dict(doc_id=list("abc"), g=1, top=[1., 1, 1], entropy=[0., 0, 0]))
     got = means(t, ["top", "entropy"], ["g"]).set_index("statistic")
     assert got.loc["top", "lo"] > .2 and np.isnan(got.loc["entropy", "lo"])
+
+
+# paired tests
+
+def now_and_then(rng, shape):
+    "Nearly equal, but one method is now and then far off"
+    return rng.normal(0, .3, shape) + np.where(rng.random(shape) < .1, rng.exponential(5, shape), 0) - .5
+
+
+DIFFERENCES = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, shape),
+    "heavy tails": lambda rng, shape: rng.standard_t(3, shape),
+    "exponential": lambda rng, shape: rng.exponential(size=shape)-1,
+    "log-normal": lambda rng, shape: rng.lognormal(size=shape)-np.exp(.5),
+    "now and then": now_and_then,
+    "yes or no": lambda rng, shape: rng.choice([-1., 0, 1], shape, p=[.1, .8, .1]),
+}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("n", [57, 103])
+@pytest.mark.parametrize("kind", DIFFERENCES)
+def test_a_paired_test_errs_as_often_as_it_says(kind, n, sign):
+    "Plain sign flips erred in up to 17 % of samples, all on one side, where differences are skewed"
+    d = sign*DIFFERENCES[kind](np.random.default_rng(3), (1500, n))
+    wrong = (sign_flip_p(d, 1000) <= .05).mean()
+    assert wrong <= .07  # .05 and 3 standard errors of 1,500 samples
+    if kind in ("normal", "uniform", "heavy tails"):
+        assert wrong >= .034
+
+
+@pytest.mark.parametrize("scale", [1e-120, 1e-6, 1, 1e9])
+def test_the_scale_of_differences_does_not_matter(scale):
+    d = np.random.default_rng(0).exponential(size=(4, 60)) - .8
+    np.testing.assert_allclose(sign_flip_p(d*scale, 500), sign_flip_p(d, 500))
+
+
+def test_small_p_are_those_of_every_way():
+    rng = np.random.default_rng(5)
+    d = np.stack([rng.normal(m, 1, 18) for m in (.7, 1., 1.5)] + [rng.standard_t(3, 18)+1, rng.exponential(1, 18)-.3])
+    np.testing.assert_allclose(sign_flip_p(d), sign_flip_p(d, n_perm=2**18), rtol=.15)
+
+
+def test_small_p_are_those_of_a_million_flips():
+    d = np.random.default_rng(1).normal(.42, 1, (1, 100))
+    np.testing.assert_allclose(sign_flip_p(d), sign_flip_p(np.tile(d, (1, 1)), n_perm=10**6), rtol=.35)
+    assert sign_flip_p(d)[0] < 1e-3
+
+
+@pytest.mark.parametrize("d", [np.ones((1, 40)), np.zeros((1, 40)), np.full((1, 40), 1e-300), np.r_[1., np.zeros(39)][None], np.arange(40.)[None], np.full((1, 40), np.nan)], ids=["ones", "zeros", "tiny", "one", "rising", "unknown"])
+def test_edges_give_a_p(d):
+    p = sign_flip_p(d)[0]
+    assert 0 < p <= 1
+    if not np.nan_to_num(d).any() or (d > 0).sum()==1:
+        assert p > .3
+    if (d >= .9).sum() > 30:
+        assert p < 1e-6
+
+
+def test_no_p_is_0():
+    assert sign_flip_p(np.random.default_rng(0).normal(5, 1, (3, 2000))).min() > 0
+
+
+@pytest.mark.parametrize("n_methods", [3, 34, 60])
+def test_a_clear_winner_stays_significant(n_methods):
+    "With 10,000 flips nothing could be significant from 33 methods on: 528 pairs times 1/10,001 is above .05"
+    rng = np.random.default_rng(0)
+    docs = AnnotatedDocs("made", "test", LabelSet(("a",)), tuple(map(str, range(100))), ("text",)*100, np.zeros((100, 1)), np.zeros((0, 1)), np.zeros(0, int), np.zeros(0, str))
+    methods = [LabelDist(np.clip(rng.normal(.1 if k==0 else .5, .03, (100, 1)), 0, 1), docs.labels, docs.ids, f"m{k}") for k in range(n_methods)]
+    t = compare(methods, docs, "brier", n_boot=0)
+    assert (t.p_adjusted[t.method=="m0"] < .001).all()
+    others = t[t.method!="m0"]
+    assert (others.p_adjusted < .05).mean() <= .05
+    np.testing.assert_allclose(t.p_adjusted, multipletests(t.p, method="holm")[1])
+
+
+# readings of one document
+
+def readings(rng, n_docs=40, n_people=4):
+    "A document a person, who mostly agree: one label, chosen by half"
+    agree = rng.random(n_docs) < .5
+    vote = np.where(rng.random((n_docs, n_people)) < .85, agree[:, None], rng.random((n_docs, n_people)) < .5).astype(float)
+    docs = AnnotatedDocs("made", "test", LabelSet(("a",)), tuple(f"d{i}" for i in range(n_docs)), tuple(f"text {i}" for i in range(n_docs)), np.zeros((n_docs, 1), np.float32),
+                         vote.reshape(-1, 1), np.repeat(np.arange(n_docs), n_people), np.tile([f"p_{k}" for k in range(n_people)], n_docs))
+    return split_annotators(docs)
+
+
+def test_intervals_of_scores_over_readings_cover():
+    "Readings drawn one by one gave intervals 1.3 to 1.9 times too narrow"
+    rng, hits, narrow = np.random.default_rng(0), [], []
+    for k in range(150):
+        docs = readings(rng)
+        dist = LabelDist(np.full((len(docs), 1), .3), docs.labels, docs.ids, "m")
+        r = score([dist], docs, ["brier"], n_boot=200, seed=k).iloc[0]
+        hits.append(r.lo <= .29 <= r.hi)  # .09 where nobody, .49 where somebody chose the label, half of the time
+        alone = replace(docs, ids=tuple(map(str, range(len(docs)))), annotator=None)
+        r = score([replace(dist, ids=alone.ids)], alone, ["brier"], n_boot=200, seed=k).iloc[0]
+        narrow.append(r.lo <= .29 <= r.hi)
+    assert np.mean(hits) >= .9 and np.mean(narrow) <= .8
+
+
+def test_a_paired_test_over_readings_errs_as_often_as_it_says():
+    rng, wrong = np.random.default_rng(1), []
+    for k in range(200):
+        docs = readings(rng)
+        pair = [LabelDist(np.full((len(docs), 1), p), docs.labels, docs.ids, m) for m, p in (("low", .3), ("high", .7))]
+        wrong.append(compare(pair, docs, "brier", n_perm=500, n_boot=0, seed=k).p[0] <= .05)
+    assert np.mean(wrong) <= .1
+
+
+@pytest.mark.parametrize("keep_aggregate", [False, True], ids=["readings", "both"])
+@pytest.mark.parametrize("names", [("p", "q"), ("p__1", "1"), ("_", "__")], ids=["plain", "underscores", "only underscores"])
+def test_readings_are_known_by_their_document(names, keep_aggregate):
+    "Ids and names may hold the joint __ themselves"
+    two = AnnotatedDocs("made", "test", LabelSet(("a",)), ("x", "x__y"), ("one", "two"), np.ones((2, 1), np.float32), np.ones((4, 1)), np.repeat([0, 1], 2), np.array(names*2))
+    split = split_annotators(two, keep_aggregate)
+    expected = [0, 0, 0, 1, 1, 1] if keep_aggregate else [0, 0, 1, 1]
+    assert same_document(split).tolist() == expected
+    assert same_document(repeat_docs(split, [0., .5])).tolist() == expected*2 or keep_aggregate
+    table = pd.DataFrame(dict(doc_id=split.ids, text=split.texts))
+    assert pd.factorize(document_of(table, "both" if keep_aggregate else "annotator"))[0].tolist() == expected
+    assert document_of(table).tolist() == list(split.ids)
+
+
+def test_distinct_documents_are_drawn_as_ever():
+    docs = load_docs("demo", "test")
+    np.testing.assert_array_equal(bootstrap_weights(len(docs), 20, 3, same_document(docs)), bootstrap_weights(len(docs), 20, 3))
+
+
+def test_answers_of_readings_are_drawn_by_document():
+    docs = readings(np.random.default_rng(0))
+    rows = answer_scores(docs.gold, np.ones_like(docs.gold), of=same_document(docs)), answer_scores(docs.gold, np.ones_like(docs.gold))
+    width = [t.set_index("metric").loc["micro_f1"] for t in rows]
+    assert width[0].hi - width[0].lo > 1.4*(width[1].hi - width[1].lo)

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import load_engine
-from mlcllm.label_sets import choice_funnel, forced_first, plot_forced_first, plot_sets, set_marginals
+from mlcllm.label_sets import choice_funnel, forced_first, plot_forced_first, plot_sets, set_marginals, set_marginals_global
 from mlcllm.stepwise_logits import Asking, ListGrammar, ask_prompts, encode_prompts, make_reader, parse_answer, trace_docs
 
 DOCS, TRAIN = load_docs("demo", "test", n_docs=4), load_docs("demo", "train")
@@ -50,6 +50,61 @@ def test_set_marginals_agree_with_brute_force(engine, n):
     assert found.covered[0] == pytest.approx(1, abs=1e-6)
     for names, p in found.sets[0]: assert p == pytest.approx(exact[frozenset(names)], abs=1e-5)
     np.testing.assert_allclose(found.dist.probs[0], [sum(p for s, p in exact.items() if name in s) for name in docs.labels.names], atol=1e-5)
+
+
+def own_probabilities(engine, reader, prompt):
+    "P(set) over the whole vocabulary, by reading the finished text of every list, one call a token"
+    grammar, out = ListGrammar(reader), {}
+    def go(written, p):
+        options = grammar(written)
+        if not options:
+            names = frozenset(parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels) - {"none"}
+            out[names] = out.get(names, 0) + p
+            return
+        read = engine.score([[*prompt, *written]], options)
+        for token, z in zip(options, read.logits[0].astype(float)): go((*written, token), p*np.exp(z - read.logsumexp[0]))
+    go((), 1.)
+    return out
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_global_set_marginals_agree_with_brute_force(engine, n):
+    docs, demos = some_labels(DOCS, n), some_labels(TRAIN, n)
+    reader, prompts = setting(engine, docs, demos, sampling="random")
+    exact = own_probabilities(engine, reader, prompts[0])
+    total = sum(exact.values())
+    found = set_marginals_global(engine, reader, prompts[:1], docs.ids[:1], eps=0, max_nodes=10**6)
+    assert found.covered[0] == pytest.approx(1, abs=1e-6) and found.off_grammar[0] == pytest.approx(1-total, abs=1e-5)
+    assert {frozenset(s) for s, _ in found.sets[0]} == set(exact)
+    for names, p in found.sets[0]: assert p == pytest.approx(exact[frozenset(names)], abs=1e-5)
+    np.testing.assert_allclose(found.dist.probs[0], [sum(p for s, p in exact.items() if name in s)/total for name in docs.labels.names], atol=1e-5)
+
+
+def test_both_kinds_agree_where_nothing_is_off_the_grammar(engine):
+    "With the grammar's tokens alone in the vocabulary, renormalising at each token changes nothing"
+    docs, demos = some_labels(DOCS, 3), some_labels(TRAIN, 3)
+    reader, prompts = setting(engine, docs, demos, sampling="random")
+    grammar = ListGrammar(reader)
+    class Closed:
+        tokenizer, stats, all_tokens = engine.tokenizer, engine.stats, True
+        def score(self, asked, ids):
+            got, starts = engine.score(asked, ids), len(prompts[0])
+            sums = [logsumexp(engine.score([a], grammar(tuple(a[starts:]))).logits[0].astype(float)) for a in asked]
+            return replace(got, logsumexp=np.array(sums))
+    local = set_marginals(Closed(), reader, prompts[:1], docs.ids[:1], eps=0)
+    free = set_marginals_global(Closed(), reader, prompts[:1], docs.ids[:1], eps=0)
+    np.testing.assert_allclose(free.dist.probs, local.dist.probs, atol=1e-5)
+    assert free.off_grammar[0] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("eps, max_nodes", [(.3, 2000), (.05, 2000), (1e-3, 7), (1e-3, 1)])
+def test_global_bounds_hold_when_stopped_early(engine, eps, max_nodes):
+    reader, prompts = setting(engine)
+    whole = set_marginals_global(engine, reader, prompts, DOCS.ids, eps=1e-3)
+    part = set_marginals_global(engine, reader, prompts, DOCS.ids, eps=eps, max_nodes=max_nodes)
+    assert (part.n_nodes <= max_nodes).all() and (max_nodes < 2000 or (part.covered >= 1-eps).all())
+    assert (part.lo <= whole.dist.probs + 2e-3).all() and (part.hi >= whole.dist.probs - 2e-3).all()
+    assert len(set_marginals_global(engine, reader, [], ()).dist)==0
 
 
 def test_set_marginals_agree_with_100_000_samples(engine):

@@ -65,7 +65,7 @@ def names_of(started, notebook): return started[notebook][0]["noted"]["parameter
 
 
 def test_every_parameter_has_a_specification_and_none_is_left_over(started):
-    assert len(BOOKS) == 9
+    assert len(BOOKS) == 10
     used = {n for b in BOOKS for n in names_of(started, b)}
     assert used - set(PARAMETERS) == set() and set(PARAMETERS) - used - SOON == set()
     for notebook, own in OWN_PARAMETERS.items(): assert set(own) <= set(names_of(started, notebook)), notebook
@@ -178,16 +178,16 @@ RIGHT = { # values that people use
     "test_ids": [None, "ids.txt", ["a", 7]], "n_docs": [None, 1, 10**6], "n_train": [None, 10], "n_dev": [0, 200],
     "model": ["tiny", "small"], "backend": ["hf"], "backend_options": [None, {"max_length": 512}], "gpu": [None, -1, "cpu", "CPU", "auto"],
     "quantization": [None, "4bit", "8bit"], "dtype": ["auto", "float32", "bfloat16", "float16"], "encoder": ["minilm"], "seed": [0, 2**32 - 1], "output_dir": [None, "new/folder", Path("x")],
-    "shots": [0, 10, 500], "ratio": [0, 1, .5], "nearest": ["first"], "sampling": [None, "random"], "demos_per": ["document"], "demo_labels": ["gold", "outputs/x"],
-    "template": ["config", "my.yaml", {"example": "{text}: {label}"}], "chat": [True, False], "cot": [None, "cot.csv"], "label_format": ["json-emotions", "\n{label}; {label}"],
-    "chat_options": [None, {"enable_thinking": False}], "label_order": ["shuffled"], "label_scoring": ["sequence"], "decoding": ["constrained"], "max_new_tokens": [1, 4096],
+    "shots": [0, 10, 500], "ratio": [0, 1, .5], "nearest": ["first"], "sampling": [None, "random"], "demos_per": ["document"], "demo_labels": ["gold", "outputs/x", {"labels": "random", "seed": 1}],
+    "template": ["config", "my.yaml", {"example": "{text}: {label}"}], "chat": [True, False], "cot": [None, "cot.csv", {"file": "cot.csv", "randomize": True}], "label_format": ["json-emotions", "\n{label}; {label}"],
+    "chat_options": [None, {"enable_thinking": False}], "label_order": ["shuffled"], "label_scoring": ["sequence"], "decoding": ["constrained"], "max_new_tokens": [1, 4096], "match_unknown": [None, "sentence-transformers/all-mpnet-base-v2"],
     "methods": [None, "paper", "unary+order5+platt, hard"], "calibrations": [None, "platt,isotonic"], "thresholds": [None, "global", "global, per_label"], "mass": [.5, 1, .999],
     "forced_first": [True], "traces": [None, "outputs/run"], "join": [None, "a.parquet, b"], "layers": ["all", "last", 3, -1, [0, 2, -1]], "n_steps": [1, 20],
     "half": [False], "attention": [False], "recipe": ["paper"], "runs": [None, "a,b"], "datasets": [None, "GoEmotions,SemEval"], "models": [None, "tiny"], "figures": [None, "figure2,table4"], "kind": ["box"],
     "trained": [None, "model", "me/demux"], "votes": [True], "pooling": ["max"], "intra": [0, .2], "epochs": [.5, 3, 100], "patience": [1], "metric": ["micro_f1"], "batch_size": [1, 64],
     "learning_rate": [2e-5, 1], "warmup": [0, .1], "max_length": [64, 8192], "push_to_hub": [None, "me/demux-goemotions"], "tuning": ["full"], "loss": ["all"], "accumulate": [4],
     "lora_r": [8, 256], "lora_alpha": [16, .5], "lora_dropout": [0], "packing": [True], "rl_steps": [0, 50], "rl_learning_rate": [1e-6], "rl_group": [4],
-    "size": ["small"], "start": [None, str(ROOT / "mlcllm" / "models" / "tiny")], "tokens_per_step": [512], "lm_weight": [0], "word_dropout": [0, 1], "dropout": [0], "alone": [1], "taught": [.5],
+    "size": ["small"], "start": [None, str(ROOT / "mlcllm" / "models" / "tiny")], "tokens_per_step": [512], "label_sets": ["gold", "gold,random", "distribution"], "unreasonable": [0, .5, 1], "mode": ["random", "distribution"], "answers": ["reasonable", "yes"], "lm_weight": [0], "word_dropout": [0, 1], "dropout": [0], "alone": [1], "taught": [.5],
 }
 RIGHT_IN = {("01_stepwise_logits", "ratio"): [[0, .2, 1.]], ("04_demux", "encoder"): [None], ("04_demux", "learning_rate"): [None], ("04a_sft", "learning_rate"): [None]}
 

@@ -2,6 +2,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 
@@ -28,17 +29,53 @@ def test_what_the_readme_names_exists(root):
     assert {"demo", "test"} <= set(named) <= set(targets), set(named) - set(targets)
 
 
-def test_numbers_in_the_readme_are_those_of_the_stored_runs(root):
-    scores = gather(comparable(plain_runs(index_runs(root / "outputs" / "reference"), "02_alignment")).table, "scores").table
-    scores = scores[scores.label.isna() & (scores.model == "small")].set_index(["dataset", "method", "metric"])
-    methods = {"hard": "hard", "compare to": "compare_to_none", "unary": "unary", "binary": "binary", "max over": "max_over_generations", "the same, calibrated": "max_over_generations+platt", "exact marginals": "set_marginals", "label prior": "prior", "one person": "annotator"}
-    seen = 0
-    for line in re.findall(r"^\| (.*) \|$", (root / "README.md").read_text().split("## What comes out")[1].split("## ")[0], re.M):
+METHODS = {"hard": "hard", "compare to": "compare_to_none", "unary": "unary", "binary": "binary", "max over": "max_over_generations", "the same, calibrated": "max_over_generations+platt",
+           "exact marginals": "set_marginals", "label prior": "prior", "one person": "annotator"}
+COLUMNS = [(dataset, metric) for dataset in ("HateXplainTargets", "GoEmotions") for metric in ("brier", "kl", "example_f1")]
+
+
+def rows_of(part):
+    "method and cells of each line of a table"
+    for line in re.findall(r"^\| (.*) \|$", part, re.M):
         name, *cells = [c.strip() for c in line.split("|")]
-        method = next((m for start, m in methods.items() if name.startswith(start)), None)
-        for cell, (dataset, metric) in zip(cells, (("HateXplainTargets", "kl"), ("HateXplainTargets", "example_f1"), ("GoEmotions", "kl"), ("GoEmotions", "example_f1"))):
-            if not method or not re.match(r"\d", cell): continue
+        method = next((m for start, m in METHODS.items() if name.startswith(start)), None)
+        if method: yield method, cells
+
+
+def assert_stored(part, scores):
+    "Every cell is that of the stored runs; how many there are"
+    scores = scores[scores.label.isna() & (scores.model == "small")].set_index(["dataset", "method", "metric"])
+    seen = 0
+    for method, cells in rows_of(part):
+        for cell, (dataset, metric) in zip(cells, COLUMNS):
             r = scores.loc[[(dataset, method, metric)]].iloc[0]
-            assert cell == f"{r.value:.2f} [{r.lo:.2f}, {r.hi:.2f}]", (name, dataset, metric)
+            assert cell == f"{r.value:.2f} [{r.lo:.2f}, {r.hi:.2f}]", (method, dataset, metric)
             seen += 1
-    assert seen == 34
+    return seen
+
+
+def stored(root, people):
+    return gather(comparable(plain_runs(index_runs(root / "outputs" / "reference"), "02_alignment")).table, "scores", people=people).table
+
+
+def parts(root): return (root / "README.md").read_text().split("## What comes out")[1].split("## ")[0].split("And one person")
+
+
+def test_numbers_in_the_readme_are_those_of_the_stored_runs(root):
+    assert assert_stored(parts(root)[0], stored(root, False)) == 48
+
+
+def test_people_in_the_readme_are_those_of_the_stored_runs(root):
+    scores = stored(root, True)
+    if not len(scores): pytest.skip("the stored runs were made before people were scored without their own votes: make reference")
+    assert assert_stored(parts(root)[1], scores) == 9
+
+
+def test_what_the_readme_concludes_is_in_its_table(root):
+    value = {m: [float(c.split(" ")[0]) for c in cells] for m, cells in rows_of(parts(root)[0])}
+    free = ("hard", "compare_to_none", "max_over_generations")
+    for k in (0, 3): # Brier on both corpora
+        assert value["max_over_generations"][k] == min(value[m][k] for m in free) and value["max_over_generations"][k] < value["prior"][k] < value["unary"][k]
+    assert all(max(value, key=lambda m: value[m][k]) == "hard" for k in (1, 4))
+    person = dict(rows_of(parts(root)[1]))["annotator"]
+    assert float(person[1].split(" ")[0]) > 5 and "0.82" not in person[2]
