@@ -275,9 +275,9 @@ PARTS |= {
         "above 1; at or below it nearness explains claim 8", "attention on labels and on other tokens of the answer", np.exp),
 }
 PARTS |= {
-    "9a": Part(9, "the first state knows the first label", "F1 for the first label, state − bag of words",
+    "9a": Part(9, "the first state knows the first label", "what the state tells of the first label − what the words tell",
         "above 0; at 0 the words alone tell it", "a probe and a bag of words for the first label"),
-    "9b": Part(9, "the first state does not know the rest", "F1 for the other labels, state − bag of words",
+    "9b": Part(9, "the first state does not know the rest", "what the state tells of the other labels − what the words tell",
         "below .05; above it the state knows more of the rest than the words do", "a probe and a bag of words for the labels behind the first"),
     "10a": Part(10, "a test-time method beats both baselines", "loss of the better baseline − of the method",
         "above 0 against both; below 0 against one refutes it", "a baseline"),
@@ -507,16 +507,19 @@ def _other_tokens(rows, of): # of the answer; a published mean of all its tokens
     return Effect(float(value), float(se), np.nan) if value > 0 else None
 
 def states_know(
-    probes:pd.DataFrame, # target (first, pred_2plus), method (probe, bag_of_words), value, lo, hi, n_docs: micro-F1 at the first step, last layer
+    probes:pd.DataFrame, # target (first, second, pred_2plus), method, value, lo, hi, n_docs, at the first step and last layer: gain (bits beyond the words, as a share of the entropy), else micro-F1 of probe and bag_of_words
 )->dict: # part -> list of Condition
-    "Claims 9a and 9b"
+    "Claims 9a and 9b, from bits where a run has them: the first and the second label are then equally frequent"
     rows = probes.drop_duplicates(["target", "method"]).set_index(["target", "method"])
     def gain(target):
         if not {(target, "probe"), (target, "bag_of_words")} <= set(rows.index): return None
         a, b = (_from_interval(*rows.loc[(target, m), ["value", "lo", "hi", "n_docs"]].astype(float))
             for m in ("probe", "bag_of_words"))
         return Effect(a.value-b.value, a.se+b.se, min(a.n, b.n))
-    first, rest = gain("first"), gain("pred_2plus")
+    def told(target): # bits
+        if (target, "gain") not in rows.index: return None
+        return _from_interval(*rows.loc[(target, "gain"), ["value", "lo", "hi", "n_docs"]].astype(float))
+    first, rest = told("first") or gain("first"), told("second") or gain("pred_2plus")
     return {"9a": [Condition(first)] if first else [], "9b": [Condition(rest, NEAR, above=False)]
         if rest else []}
 

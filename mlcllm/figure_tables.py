@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['TRAINED', 'UNREADABLE', 'PROBES', 'TABLE_METRICS', 'SCALED', 'Shelf', 'open_shelf', 'Missing', 'by_size',
            'run_command', 'Traced', 'rows_that', 'traced_runs', 'load_traced', 'traces_of', 'position_table',
-           'sweep_table', 'sweep_answers', 'probe_rows', 'probe_table', 'alignment_scores', 'stored_losses',
-           'methods_table', 'text_of', 'outcome_pairs', 'tuned_table', 'vote_kappa', 'votes_table', 'never_table',
-           'attention_rows', 'attention_means', 'order_answers', 'order_table', 'dists_of', 'cost_table', 'scale_table']
+           'sweep_table', 'sweep_answers', 'probe_rows', 'information_rows', 'probe_table', 'alignment_scores',
+           'stored_losses', 'methods_table', 'text_of', 'outcome_pairs', 'tuned_table', 'vote_kappa', 'votes_table',
+           'never_table', 'attention_rows', 'attention_means', 'order_answers', 'order_table', 'dists_of', 'cost_table',
+           'scale_table']
 
 # %% ../nbs/04d_figure_tables.ipynb #7095a3b7
 from dataclasses import dataclass, field
@@ -190,6 +191,18 @@ def probe_rows(
     last = s.groupby(["dataset", "model"]).layer.transform("max")
     s = s[(s.layer.isna() | (s.layer==last)) & (s.position.isna() | (s.position==1))]
     return s.sort_values("model", key=lambda m: m.map(model_size), kind="stable")
+
+def information_rows(
+    shelf:Shelf,
+)->pd.DataFrame: # dataset, model, target (first, second), method (gain), value, lo, hi, n_docs: shares of the entropy; no rows for runs without that table
+    "What the state tells beyond the words, of answers with two labels or more"
+    columns = ["dataset", "model", "target", "method", "value", "lo", "hi", "n_docs"]
+    bits = gather(comparable(usable(shelf.index, "03_probing")).table, "information").table
+    if not len(bits): return pd.DataFrame(columns=columns)
+    entropy = bits[bits.method=="entropy"].set_index(["dataset", "model", "target"]).value
+    gain = bits[bits.method=="gain"].set_index(["dataset", "model", "target"])
+    shares = gain[["value", "lo", "hi"]].div(entropy, axis=0).assign(method="gain", n_docs=gain.n_docs)
+    return shares.reset_index()[columns]
 
 def probe_table(
     shelf:Shelf,

@@ -188,6 +188,14 @@ def probes_made(rng, effect):
     return states_know(pd.DataFrame(rows, columns=["target", "method", "value", "lo", "hi"]).assign(n_docs=500))["9b"]
 
 
+def test_claim_9_takes_bits_where_a_run_has_them():
+    f1 = [("first", "probe", .9), ("first", "bag_of_words", .7), ("pred_2plus", "probe", .4), ("pred_2plus", "bag_of_words", .4)]
+    bits = [("first", "gain", .5), ("second", "gain", .6)]
+    table = lambda rows: pd.DataFrame([(t, m, v, v - .02, v + .02, 500) for t, m, v in rows], columns=["target", "method", "value", "lo", "hi", "n_docs"])
+    said = {k: [decide(p, c).verdict for p, c in states_know(table(rows)).items()] for k, rows in dict(f1=f1, both=f1 + bits).items()}
+    assert said == dict(f1=["holds", "holds"], both=["holds", "does not hold"])
+
+
 def losses_made(rng, effect, n=150):
     return close_to_best(pd.DataFrame(dict(unary=rng.exponential(1, n), max_over_generations=rng.exponential(1.1 - .3 * effect, n))), .1)
 

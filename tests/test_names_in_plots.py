@@ -90,6 +90,10 @@ def probe_rows():
     return pd.DataFrame(rows)
 
 
+def information_rows():
+    return pd.DataFrame([dict(target=t, method=m, value=1., lo=.9, hi=1.1, share=.5, n_docs=9) for t in ("first", "second") for m in ("entropy", "words", "state", "gain")])
+
+
 def lens_rows(): return pd.DataFrame([dict(step=1, layer=l, rank=1, p_chosen=.5) for l in (1, 2) for _ in range(3)])
 
 
@@ -138,6 +142,7 @@ PLOTS = { # function -> a call, the names that must be seen
     "plot_scores_table": (lambda d: metrics.plot_scores_table(SCORES, ("nll",)), METHOD_NAMES),
     "plot_probes": (lambda d: probing.plot_probes(probe_rows(), 1), []),
     "plot_layers": (lambda d: probing.plot_layers(probe_rows()), []),
+    "plot_information": (lambda d: probing.plot_information(information_rows()), []),
     "plot_lens": (lambda d: probing.plot_lens(lens_rows()), []),
     "plot_attention": (lambda d: probing.plot_attention(attention_rows()), []),
     "plot_pairs": (lambda d: questions.plot_pairs(np.full((len(LABELS),)*2, .5), LABELS), LABELS),
