@@ -23,6 +23,7 @@ from .comparisons import published_scores, published_steps
 from .data import LabelSet, check_choice
 from .prompts import order_labels
 from .step_statistics import mean_interval, means, order_hits, position_hits, step_table
+from .runs import read_record
 from .stored_runs import Rows, comparable, gather, index_runs, model_size, plain_runs, read_table, usable
 
 # %% ../nbs/04d_figure_tables.ipynb #f055e839
@@ -102,6 +103,9 @@ def load_traced(
     suffix:str="", # of the tables: _sft, for instance, in a run of 04a
 )->Traced:
     "Read one stepwise run, or what a finetuned model answered in a run of 04a"
+    options = read_record(row.folder)["parameters"].get("options") or {}
+    if options.get("annotators", "aggregate")!="aggregate":
+        raise ValueError("its rows are single annotators' readings, several of one document: figures and claims are about documents")
     docs, stored = read_table(row.folder, "docs"+suffix), read_table(row.folder, "steps"+suffix)
     docs = docs.assign(gold=docs.gold.map(list), predicted=docs.predicted.map(list))
     return Traced(row.dataset, name or row.model, row.docs, tuple(row.labels), docs, stored,

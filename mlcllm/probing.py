@@ -382,9 +382,10 @@ def selectivity(
     probs:np.ndarray, target:np.ndarray, # of the probe, (n_docs, n_labels)
     control_probs:np.ndarray, control_target:np.ndarray, # of its control, for the same documents
     n_boot:int=1000, seed:int=0,
+    of:np.ndarray=None, # (n_docs,) from `same_document`; None: every row is a document
 )->pd.DataFrame: # method (probe, control, selectivity), value, lo, hi: accuracies and their difference
     "Accuracy of a probe, of its control, and how much better the first is (Hewitt and Liang 2019)"
-    weights = bootstrap_weights(len(target), n_boot, seed)
+    weights = bootstrap_weights(len(target), n_boot, seed, of)
     own, control = (weights @ whole_sets(*pair)/len(target) for pair in ((probs, target), (control_probs, control_target)))
     draws = dict(probe=own, control=control, selectivity=own-control)
     rows = [(name, d[0], *np.quantile(d[1:], [.025, .975])) for name, d in draws.items()]
@@ -472,7 +473,8 @@ def probe_control(
     y, y_test = control_targets(known, asked, known.gold, seed)
     probe = fit_probe(x, y, known.labels, recipe, seed)
     control, own = (_as_labels(p[seen], probe.multi) for p in (probe.predict_proba(x_test), gold))
-    table = selectivity(own, asked.gold[seen], control, y_test[seen], seed=seed).assign(metric="accuracy", n_docs=int(seen.sum()))
+    drawn = pd.factorize(same_document(asked)[seen])[0]
+    table = selectivity(own, asked.gold[seen], control, y_test[seen], seed=seed, of=drawn).assign(metric="accuracy", n_docs=int(seen.sum()))
     kept = asked.take(np.flatnonzero(seen))
     f1 = pd.concat([target_scores(kept, y_test[seen], dict(control=control), 1000, seed),
                     target_scores(kept, kept.gold, dict(probe=own), 1000, seed)])
@@ -581,8 +583,11 @@ def usable_information(
     "What the state, and the words, tell of the first and of the second label of answers that hold at least two"
     (x, doc, y), (x_test, doc_test, y_test) = (_with_two(s, layer, position) for s in (train, test))
     names, rows = train.docs.labels.names, []
-    weights = bootstrap_weights(len(y_test), n_boot, seed)/max(len(y_test), 1)
-    for target, k in _WRITTEN.items() if min(len(y), len(y_test)) >= _FEWEST else ():
+    columns = ["target", "method", "value", "lo", "hi", "share", "n_docs", "n_train"]
+    if min(len(y), len(y_test)) < _FEWEST: return pd.DataFrame(columns=columns)
+    drawn = pd.factorize(same_document(test.docs)[doc_test])[0]
+    weights = bootstrap_weights(len(y_test), n_boot, seed, drawn)/len(y_test)
+    for target, k in _WRITTEN.items():
         told, asked = y[:, k], y_test[:, k]
         probe = fit_probe(x, np.eye(len(names))[told], names, "cv", seed, multi=False)
         texts, texts_test = ([s.docs.texts[i] for i in d] for s, d in ((train, doc), (test, doc_test)))
@@ -595,7 +600,7 @@ def usable_information(
             draws = weights @ each
             rows.append((target, method, draws[0], *np.quantile(draws[1:], [.025, .975]),
                          draws[0]/bits["entropy"].mean(), len(asked), len(told)))
-    return pd.DataFrame(rows, columns=["target", "method", "value", "lo", "hi", "share", "n_docs", "n_train"])
+    return pd.DataFrame(rows, columns=columns)
 
 # %% ../nbs/03_probing.ipynb #bf5c4f4f
 _NAMES = dict(gold="Gold", pred="Pred", pred_2plus="Pred 2+", first="first only", model="model", bag_of_words="bag of words", most_frequent="most frequent", control="control task", document="end of document")

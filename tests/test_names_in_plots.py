@@ -17,7 +17,7 @@ from matplotlib import cbook
 from matplotlib.text import Text
 
 import mlcllm
-from mlcllm import boxes, calibration, claims, comparisons, data, demux, figures, label_sets, metrics, probing, questions, stepwise_logits, testsets
+from mlcllm import boxes, calibration, claims, comparisons, data, demux, figures, label_sets, metrics, probing, questions, reasonableness, stepwise_logits, testsets
 from mlcllm.checks import legend_text, plain_text
 from mlcllm.data import LabelDist, LabelSet
 from test_comparisons import make_dists, make_docs
@@ -90,6 +90,10 @@ def probe_rows():
     return pd.DataFrame(rows)
 
 
+def ranks_by_eps():
+    return pd.DataFrame([dict(method=m, metric="nll", eps=e, value=1., rank=k + 1) for k, m in enumerate(METHODS) for e in (1e-8, np.nan)])
+
+
 def information_rows():
     return pd.DataFrame([dict(target=t, method=m, value=1., lo=.9, hi=1.1, share=.5, n_docs=9) for t in ("first", "second") for m in ("entropy", "words", "state", "gain")])
 
@@ -142,6 +146,8 @@ PLOTS = { # function -> a call, the names that must be seen
     "plot_scores_table": (lambda d: metrics.plot_scores_table(SCORES, ("nll",)), METHOD_NAMES),
     "plot_probes": (lambda d: probing.plot_probes(probe_rows(), 1), []),
     "plot_layers": (lambda d: probing.plot_layers(probe_rows()), []),
+    "plot_by_eps": (lambda d: metrics.plot_by_eps(ranks_by_eps()), METHOD_NAMES),
+    "plot_reasonableness": (lambda d: reasonableness.plot_reasonableness(pd.DataFrame(dict(p=[.2, .9], wanted=[False, True]))), []),
     "plot_information": (lambda d: probing.plot_information(information_rows()), []),
     "plot_lens": (lambda d: probing.plot_lens(lens_rows()), []),
     "plot_attention": (lambda d: probing.plot_attention(attention_rows()), []),
