@@ -739,6 +739,6 @@ def _held_against(rows): # of one metric
     against = rows.against.dropna().iloc[0]
     if against=="none": return ""
     without = "truth" in rows and (rows.truth.dropna()==TRUTHS[2]).all()
-    return f"against {against}" + (", one person left out" if without else "")
+    return f"against {against}" + (",\none person left out" if without else "")
 
 def _span(n): return f"{n.min():,.0f}" if n.min()==n.max() else f"{n.min():,.0f} to {n.max():,.0f}"
