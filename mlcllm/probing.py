@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from .data import AnnotatedDocs, LabelDist, check_choice, same_document
 from .internals import attention_masses, hidden_states, lens_logits
 from .metrics import bootstrap_weights, score
-from .runs import atomic_write, tell_full_disk
+from .runs import atomic_write, remove_folder, tell_full_disk
 from .stepwise_logits import (Asking, answer_room, count_readings, encode_prompts, kept_warnings, label_logits, label_probs, step_contexts,
                                     step_leads, tfidf_answers, trace_docs, warn_of_parts)
 
@@ -168,7 +168,8 @@ class StateFile:
         return struct.pack("<Q", len(text)) + text
 
     @property
-    def exists(self): # is it there, whole and of this shape?
+    def exists(self): # is it there, whole and of this shape? A pipe is not: it is never waited for
+        if not self.path.is_file(): return False
         try:
             with open(self.path, "rb") as f: return f.read(len(self.opening))==self.opening and os.fstat(f.fileno()).st_size==len(self.opening) + self.size*len(self.layers)
         except OSError: return False
@@ -176,6 +177,7 @@ class StateFile:
     def create(self): # takes all room at once, so that a disk cannot fill up later
         need = len(self.opening) + self.size*len(self.layers); self.path.parent.mkdir(parents=True, exist_ok=True); free = shutil.disk_usage(self.path.parent).free
         if need > free: raise OSError(f"the hidden states need {need/1e9:,.1f} GB, {free/1e9:,.1f} are free at {self.path.parent}: keep fewer layers (layers), steps (n_steps) or documents (n_train), or half precision (half)")
+        if not self.path.is_file() and os.path.lexists(self.path): remove_folder(self.path)     # a folder, a pipe or a link to nothing
         with tell_full_disk(self.path), open(self.path, "wb") as f:
             f.write(self.opening)
             if hasattr(os, "posix_fallocate"): os.posix_fallocate(f.fileno(), 0, need)

@@ -1,4 +1,5 @@
 "Notebook 03 as a user runs it, and its probes against scikit-learn's own."
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
-from mlcllm.probing import attention_table, fit_probe, load_probes, look_inside
+from mlcllm.probing import StateFile, attention_table, fit_probe, load_probes, look_inside
 from mlcllm.runs import find_runs, read_run
 from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader
 from notebooks import papermill, refusal, run_short
@@ -94,3 +95,16 @@ def test_attention_is_averaged_over_steps_as_by_hand():
             per_token.append((weights[: len(ids)].mean(), weights[len(ids):].mean(), weights[earlier].mean()))
     table = attention_table(seen.attention, 10).set_index("part").per_token
     assert np.allclose(table[["input", "answer", "labels"]], 100 * np.mean(per_token, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_no_file_in_the_place_of_states_is_removed_and_never_waited_for(tmp_path, kind):
+    path = tmp_path / "hidden.safetensors"
+    if kind == "pipe": os.mkfifo(path)
+    if kind == "folder": (path / "inner").mkdir(parents=True)
+    if kind == "link": path.symlink_to(tmp_path / "nowhere")
+    file = StateFile(path, 4, (0, 2), 8)
+    assert not file.exists
+    file.create()
+    file.write([1], np.ones((1, 2, 8)))
+    assert file.exists and (file.layer(2)[1] == 1).all()
