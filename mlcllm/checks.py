@@ -25,8 +25,9 @@ def shown(
     "A value as it stands in a message"
     try: text = _short(value)
     except (ValueError, RecursionError): return f"a {type(value).__name__} that is too long to be shown"
-    text = _KEY_PART.sub(r"\1…", _USER_PART.sub(r"\1…@", " ".join(text.split())))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST-20]}… ({len(text):,} characters)"
+    whole = " ".join(text.split())
+    text = _KEY_PART.sub(r"\1…", _USER_PART.sub(r"\1…@", whole[:10*_LONGEST]))       # the patterns take the square of a text's length
+    return text if len(whole) <= _LONGEST else f"{text[:_LONGEST-20]}… ({len(whole):,} characters)"
 
 
 def _short(value): # of lists and tables the beginnings only: what YAML repeats by reference can be of any size
