@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import matplotlib
 import pandas as pd
@@ -369,19 +369,39 @@ def is_secret_part(
     value:str,
 )->bool: # long values may be keys, whatever they are called
     "Is this part of an address to be kept back?"
-    return len(value) >= 16 or bool(re.search(_IN_ADDRESS, f"?{name}=x"))
+    words = [re.sub(r"[^\w.%-]", "", part) for part in (name, *re.split(r"[\[\]]", name))] # apikey[], pass phrase
+    return len(value) >= 16 or any(re.search(_IN_ADDRESS, f"?{word}=x") for word in words)
+
+_ADDRESS = re.compile(r"\s*([a-z][\w+.-]*://)(.+)", re.I | re.S)
+_OPEN = re.compile(r"([^/?#;]+)([^?#]*)(\?[^#]*)?", re.S) # host, path and query of what is left without the user
+
+def _without_user(rest): # of an address; user and password may hold "/", "@", "?" and "#" that are not escaped
+    host = re.match(r"[^/?#]*", rest)[0]
+    no_port = "@" not in host and re.search(r":(?!\d*$)[^\]]*$", host)
+    if no_port or rest[len(host):len(host)+1] in ("?", "#"): return rest.rpartition("@")[-1]
+    path = re.match(r"[^?#]*", rest)[0]
+    ends = [found.end() for found in re.finditer("@" if "@" in host else r"(?<!/)@", path)]
+    return rest[ends[-1]:] if ends else rest
+
+def _may_be_stored(part, nameless=False): # name=value of a query or of a path
+    name, _, value = part.partition("=")
+    if not name or not value.strip("="): return nameless and len(part) < 16
+    return not is_secret_part(unquote_plus(name), unquote_plus(value))
+
+def _public_path(path): # without parameters that are named like keys
+    folders = [folder.split(";") for folder in path.split("/")]
+    return "/".join(";".join([name, *(p for p in more if _may_be_stored(p, nameless=True))]) for name, *more in folders)
 
 def public_address(
     address:str, # perhaps with user, password and keys
 )->str: # without them; any other text as it is
     "What may be stored of an address"
-    try: parts = urlsplit(address)
-    except ValueError: return address
-    if not parts.scheme or not parts.netloc: return address
-    asked = parse_qsl(parts.query, keep_blank_values=True)
-    kept, host = [(k, v) for k,v in asked if not is_secret_part(k, v)], parts.netloc.rpartition("@")[-1]
-    if kept==asked and host==parts.netloc: return address
-    return parts._replace(netloc=host, query=urlencode(kept), fragment="").geturl()
+    whole = _ADDRESS.match(address)
+    found = whole and _OPEN.match(_without_user(whole[2]))
+    if not found: return address
+    host, path, query = found.groups()
+    kept = "&".join(part for part in re.split("[&;]", (query or "")[1:]) if _may_be_stored(part))
+    return f"{whole[1]}{host}{_public_path(path)}{'?' if kept else ''}{kept}"
 
 def _public(value): # parameters as they are stored
     if isinstance(value, dict): return {k: _public(v) for k,v in value.items()}
