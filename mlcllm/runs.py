@@ -457,7 +457,12 @@ def read_record(
 
 def _whole(record): # with all that a record of this version holds
     usual = dict(n_docs=None, started=None, finished=None, timings={}, versions={}, counters={}, warnings=[], device=None, error=None)
-    return record | {k: v for k,v in usual.items() if v is not None and not isinstance(record.get(k), type(v)) or k not in record}
+    whole = record | {k: v for k,v in usual.items() if v is not None and not isinstance(record.get(k), type(v)) or k not in record}
+    sums = {table: {k: v for k,v in whole[table].items() if _is_amount(v)} for table in ("timings", "counters")}
+    return whole | sums | dict(warnings=[w for w in whole["warnings"] if isinstance(w, str)])
+
+def _is_amount(value): # such as a counter or seconds; of what is stored, all else is damaged
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e18
 
 # %% ../nbs/00a_runs.ipynb #c2fd3d8f
 def _to_arrow(frame): # a DataFrame as a table; what no file can hold is written visibly
@@ -579,21 +584,29 @@ def _load_chunk(folder, stem, run, source): # None if it is absent, damaged, or 
         if manifest["run"]!=run or manifest.get("source", source)!=source: return None
         paths = {k: _file_of_run(folder, f"{stem}.{k}.parquet") for k in manifest["tables"]}
         if any(file_hash(paths[k])!=digest for k,digest in manifest["tables"].items()): return None
+        if not paths.keys() >= _tables_of(folder, stem): return None      # the manifest was cut
         tables = {k: pq.read_table(path) for k,path in paths.items()}
         return _Chunk(tables, _numbers(manifest.get("counters"))) if tables else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
         return None
 
+def _tables_of(folder, stem): # names of the tables that the chunks of this work have
+    work = re.sub(r"-\d+-\d+$", "", stem)
+    found = (re.fullmatch(rf"{re.escape(work)}-\d+-\d+\.(.+)\.parquet", p.name) for p in folder.iterdir())
+    return {m[1] for m in found if m}
+
 def _numbers(counters): # as they were stored; None where there are none
     if counters is None: return None
     if any(not isinstance(v, (int, float)) for v in counters.values()): raise ValueError("no counters")
-    return counters
+    return counters if all(map(_is_amount, counters.values())) else None
 
 def _store_chunk(folder, stem, run, source, chunk):
     digests = {}
     for k, t in chunk.tables.items():
         place = atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))
         digests[k] = file_hash(place)
+    for old in folder.glob(f"{stem}.*.parquet"):                    # the work gives it no longer
+        if old.name.removeprefix(f"{stem}.").removesuffix(".parquet") not in digests: _remove(old)
     manifest = dict(run=run, source=source, tables=digests, counters=chunk.counters)
     text = json.dumps(manifest, default=lambda v: v.item())      # counters may be numbers of NumPy
     atomic_write(folder/f"{stem}.json", lambda p: p.write_text(text))

@@ -86,6 +86,59 @@ def test_damaged_chunk_is_computed_again_and_said_so(tmp_path, damage):
     assert "damaged" in again.record["warnings"][0]
 
 
+def two_tables(a, b): return squares(a, b) | dict(u=squares(a, b)["t"])
+
+
+def rewrite(path, change):
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("n, short", [(4, 0), (12, 0), (12, 1)], ids=["the only chunk", "the first", "a later one"])
+def test_a_chunk_whose_manifest_lacks_a_table_is_computed_again(tmp_path, n, short):
+    folder = begin(tmp_path)
+    folder.chunks("squares", n, 4, two_tables)
+    rewrite(sorted((folder.folder / "chunks").glob("*.json"))[short], lambda manifest: manifest["tables"].pop("u"))
+    run, calls = begin(tmp_path), []
+    out = run.chunks("squares", n, 4, lambda a, b: calls.append(a) or two_tables(a, b))
+    assert calls == [4 * short] and out["u"].equals(out["t"]) and len(out["u"]) == n
+    assert begin(tmp_path).chunks("squares", n, 4, lambda a, b: 1 / 0)["u"].equals(out["t"])
+
+
+def test_a_table_that_the_work_no_longer_gives_does_not_matter(tmp_path):
+    begin(tmp_path).chunks("squares", 4, 4, two_tables)
+    manifest = next(tmp_path.rglob("squares*.json"))
+    manifest.unlink()
+    assert list(begin(tmp_path).chunks("squares", 4, 4, squares)) == ["t"]
+    assert list(begin(tmp_path).chunks("squares", 4, 4, lambda a, b: 1 / 0)) == ["t"]
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -3, True, 10**400])
+def test_counters_of_a_chunk_that_are_no_amounts_are_ignored(tmp_path, odd):
+    def work(stats): return lambda a, b: stats.update(tokens=stats["tokens"] + b - a) or squares(a, b)
+    stats = dict(tokens=0)
+    run = begin(tmp_path)
+    run.chunks("squares", 10, 5, work(stats), stats=stats)
+    rewrite(sorted((run.folder / "chunks").glob("*.json"))[0], lambda manifest: manifest.update(counters=dict(tokens=odd)))
+    again = begin(tmp_path)
+    again.chunks("squares", 10, 5, lambda a, b: 1 / 0, stats=dict(tokens=0))
+    assert again.record["counters"] == dict(tokens=10)
+
+
+@pytest.mark.parametrize("odd", [None, "x", [1], {}, True, float("nan"), -1])
+def test_a_record_whose_sums_are_no_numbers_is_gone_on_with(tmp_path, odd):
+    run = begin(tmp_path)
+    run.count(seen=1)
+    rewrite(run.folder / "run.json", lambda record: record.update(timings=dict(work=odd, total=odd), counters=dict(seen=odd), warnings=[odd, "kept"]))
+    again = begin(tmp_path)
+    with again.timed("work"): again.count(seen=2)
+    again.done()
+    record = read_record(run.folder)
+    assert record["counters"] == dict(seen=2) and set(record["timings"]) == {"work", "total"}
+    assert record["warnings"][-1] == "kept" and len(record["warnings"]) == 1 + (odd == "x")
+
+
 def test_chunks_of_another_run_are_not_taken(tmp_path):
     begin(tmp_path).chunks("squares", 10, 4, squares); begin(tmp_path, seed=1).chunks("squares", 10, 4, lambda a, b: squares(a + 100, b + 100))
     ours, theirs = (next(tmp_path.glob(f"*/*/*/{run_id(PARAMS | dict(seed=seed), {})}/chunks")) for seed in (0, 1))
