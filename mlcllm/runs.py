@@ -65,6 +65,11 @@ def tell_full_disk(
             errno.ENOSPC, f"the disk is full: {path} was not written; everything finished before is kept, "
             "make room and run again") from None
 
+def _out_of_place(path): # a folder where a file belongs, or the reverse; None where neither is
+    above = next((p for p in path.parents if os.path.lexists(p)), path.parent)
+    if os.path.isdir(path): return f"{path} is a folder, but a file belongs there: remove it and run again"
+    if not os.path.isdir(above): return f"{above} is no folder, but one belongs there: remove it and run again"
+
 def atomic_write(
     path, # where the file goes
     write, # called with a path to write to
@@ -80,6 +85,7 @@ def atomic_write(
             os.replace(part, path)
     except BaseException as error:
         with suppress(OSError): part.unlink()
+        if isinstance(error, OSError) and (odd := _out_of_place(path)): raise type(error)(error.errno, odd) from None
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS): raise type(error)(error.errno, f"cannot write {path} ({error.strerror}); everything finished before is kept, make the folder writable or choose another place with -p output_dir <folder>") from None
         raise
     return path
@@ -578,21 +584,26 @@ class _Chunk:
     tables: dict          # name -> pyarrow table
     counters: dict = None # what it cost; None: stored by an earlier version, which did not say
 
-def _load_chunk(folder, stem, run, source): # None if it is absent, damaged, or another run's
+def _load_chunk(folder, stem, run, source, wanted): # None if it is absent, damaged, or another run's
     try:
         manifest = json.loads(_file_of_run(folder, f"{stem}.json").read_text())
         if manifest["run"]!=run or manifest.get("source", source)!=source: return None
         paths = {k: _file_of_run(folder, f"{stem}.{k}.parquet") for k in manifest["tables"]}
         if any(file_hash(paths[k])!=digest for k,digest in manifest["tables"].items()): return None
-        if not paths.keys() >= _tables_of(folder, stem): return None      # the manifest was cut
+        if not paths.keys() >= wanted: return None      # the manifest was cut
         tables = {k: pq.read_table(path) for k,path in paths.items()}
         return _Chunk(tables, _numbers(manifest.get("counters"))) if tables else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
         return None
 
-def _tables_of(folder, stem): # names of the tables that the chunks of this work have
-    work = re.sub(r"-\d+-\d+$", "", stem)
-    found = (re.fullmatch(rf"{re.escape(work)}-\d+-\d+\.(.+)\.parquet", p.name) for p in folder.iterdir())
+def _chunks_folder(run): # a file that stands in its place is removed
+    folder = run/"chunks"
+    if os.path.lexists(folder) and not os.path.isdir(folder): _remove(folder)
+    return folder
+
+def _tables_of(folder, work): # names of the tables that its chunks have
+    names = os.listdir(folder) if os.path.isdir(folder) else ()
+    found = (re.fullmatch(rf"{re.escape(work)}-\d+-\d+\.(.+)\.parquet", name) for name in names)
     return {m[1] for m in found if m}
 
 def _numbers(counters): # as they were stored; None where there are none
@@ -600,13 +611,15 @@ def _numbers(counters): # as they were stored; None where there are none
     if any(not isinstance(v, (int, float)) for v in counters.values()): raise ValueError("no counters")
     return counters if all(map(_is_amount, counters.values())) else None
 
-def _store_chunk(folder, stem, run, source, chunk):
+def _store_chunk(folder, stem, run, source, chunk, wanted):
     digests = {}
+    names = {name: folder/f"{stem}.{name}.parquet" for name in (*wanted, *chunk.tables)}
+    for place in (folder/f"{stem}.json", *names.values()):
+        if os.path.isdir(place): _remove(place)
+    for name in wanted - chunk.tables.keys(): _remove(names[name])       # the work gives it no longer
     for k, t in chunk.tables.items():
-        place = atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))
+        place = atomic_write(names[k], lambda p: pq.write_table(t, p))
         digests[k] = file_hash(place)
-    for old in folder.glob(f"{stem}.*.parquet"):                    # the work gives it no longer
-        if old.name.removeprefix(f"{stem}.").removesuffix(".parquet") not in digests: _remove(old)
     manifest = dict(run=run, source=source, tables=digests, counters=chunk.counters)
     text = json.dumps(manifest, default=lambda v: v.item())      # counters may be numbers of NumPy
     atomic_write(folder/f"{stem}.json", lambda p: p.write_text(text))
@@ -641,14 +654,16 @@ def chunks(
 )->dict: # name -> pyarrow table over all chunks
     "Compute chunk by chunk, storing each; chunks of an earlier, interrupted run are not computed again"
     parts, reused, stats = [], 0, {} if stats is None else stats
+    folder = _chunks_folder(self.folder)
+    wanted = _tables_of(folder, name)
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules            # a log file gets a line every half minute, not ten a second
     with tqdm(total=n_items, desc=desc or name, unit="doc", mininterval=.5 if watched else 30) as bar:
         for start in range(0, n_items, chunk_size):
             stop = min(start+chunk_size, n_items)
             stem = f"{name}-{start:07d}-{stop:07d}"
-            chunk = _load_chunk(self.folder/"chunks", stem, self.folder.name, source)
+            chunk = _load_chunk(folder, stem, self.folder.name, source, wanted)
             fits = chunk is not None and (not parts or chunk.tables.keys()==parts[0].keys())
-            if not fits: chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source)
+            if not fits: chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source, wanted)
             reused += fits
             self._counts.add(chunk, not fits)
             self._counts.put(self.record["counters"])
@@ -660,13 +675,13 @@ def chunks(
     return {k: pa.concat_tables([p[k] for p in parts]) for k in (parts[0] if parts else {})}
 
 @patch
-def _new_chunk(self:Run, stem, compute, stats, source): # computed and stored
+def _new_chunk(self:Run, stem, compute, stats, source, wanted): # computed and stored
     folder, before = self.folder/"chunks", dict(stats)
     if (folder/f"{stem}.json").exists(): self.warn(f"chunk {stem} was damaged, or is not of this run, and is computed again")
     self._computes()
     tables = compute()
     chunk = _Chunk(tables, {k: v - before.get(k, 0) for k,v in stats.items()})
-    _store_chunk(folder, stem, self.folder.name, source, chunk)
+    _store_chunk(folder, stem, self.folder.name, source, chunk, wanted)
     return chunk
 
 # %% ../nbs/00a_runs.ipynb #4b0b44d8

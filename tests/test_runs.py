@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,32 @@ def test_a_table_that_the_work_no_longer_gives_does_not_matter(tmp_path):
     manifest.unlink()
     assert list(begin(tmp_path).chunks("squares", 4, 4, squares)) == ["t"]
     assert list(begin(tmp_path).chunks("squares", 4, 4, lambda a, b: 1 / 0)) == ["t"]
+
+
+def folder_for_file(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("place", ["chunks", "squares-0000000-0000004.json", "squares-0000000-0000004.t.parquet"])
+def test_files_and_folders_of_chunks_in_each_others_place_are_made_anew(tmp_path, place):
+    run = begin(tmp_path)
+    run.chunks("squares", 8, 4, squares)
+    if place=="chunks":
+        shutil.rmtree(run.folder / place)
+        (run.folder / place).write_text("x")
+    else: folder_for_file(run.folder / "chunks" / place)
+    begin(tmp_path).chunks("squares", 8, 4, squares)
+    assert len(begin(tmp_path).chunks("squares", 8, 4, lambda a, b: 1 / 0)["t"]) == 8
+
+
+def test_a_folder_for_a_file_or_the_reverse_is_one_line(tmp_path):
+    run = begin(tmp_path)
+    (run.folder / "docs.parquet").mkdir()
+    (run.folder / "figures").write_text("x")
+    for place, write in {"docs.parquet": lambda: run.save_table("docs", squares(0, 3)["t"]), "figures": lambda: run.save_figure("a", None)}.items():
+        with pytest.raises(OSError, match="remove it and run again") as error: write()
+        assert str(run.folder / place) in str(error.value) and "\n" not in str(error.value) and "part" not in str(error.value)
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -3, True, 10**400])
