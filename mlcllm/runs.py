@@ -712,6 +712,8 @@ def manifest_fault(
         made_from = noted["source"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError): return None
     if made_from!=source: return f"{folder} was made from something else"
+    if not files: return f"{place} lists no file"
+    if not os.path.isdir(folder): return f"{folder} is gone"
     odd = next((k for k,digest in files.items() if not _is_file_with(place.parent/k, digest)), None)
     return "" if odd is None else f"{place.parent/odd} is damaged or gone"
 
@@ -735,10 +737,11 @@ def train_once(
     train, # called with the folder; stores the model there and returns the table
     load, # called with the folder; raises ValueError where it cannot be read
     source:str="", # what it is trained from, where this run made that, too
+    columns:tuple=(), # that the table has
 )->pd.DataFrame: # the table
     "Train, unless an earlier session did; what is damaged is trained again"
     folder, place = self.folder/model, self.folder/f"{table}.parquet"
-    fault = self._training_fault(folder, table, load, source)
+    fault = self._training_fault(folder, table, load, source, columns)
     if fault is not None:
         if fault: self.warn(f"{fault}: it is trained again")
         self._computes()
@@ -748,13 +751,16 @@ def train_once(
     return read_table(self.folder, table)
 
 @patch
-def _training_fault(self:Run, folder, table, load, source): # None: there; "": never finished; else what is wrong
+def _training_fault(self:Run, folder, table, load, source, columns): # None: there; "": never finished; else what is wrong
     said = manifest_fault(folder, source)
     if said is not None: return said or None
     if not os.path.lexists(self.folder/f"{table}.parquet"): return ""
+    if not os.path.isdir(folder): return f"{folder} is gone"
     try:                                              # of an earlier version, or killed before its manifest
-        read_table(self.folder, table)
-        load(folder)
+        told = read_table(self.folder, table, columns)
+    except ValueError as error: return f"the training of {folder} is not known ({_first_line(error)})"
+    if not len(told): return f"the training of {folder} is not known ({table}.parquet has no rows)"
+    try: load(folder)
     except ValueError as error: return f"{folder} cannot be read ({_first_line(error)})"
 
 # %% ../nbs/00a_runs.ipynb #5f39328d

@@ -141,6 +141,55 @@ def test_a_folder_for_a_file_or_the_reverse_is_one_line(tmp_path):
         assert str(run.folder / place) in str(error.value) and "\n" not in str(error.value) and "part" not in str(error.value)
 
 
+def no_manifest(folder): (folder / "model.files.json").unlink()
+
+
+def empty_manifest(folder): (folder / "model.files.json").write_text('{"source":"","files":{}}')
+
+
+def other_columns(folder): pq.write_table(pa.table(dict(a=[1])), folder / "history.parquet")
+
+
+def no_rows(folder): pq.write_table(pa.table(dict(epoch=[1]))[:0], folder / "history.parquet")
+
+
+def no_model(folder): shutil.rmtree(folder / "model")
+
+
+def only_the_table(folder): rewrite(folder / "model.files.json", lambda noted: noted["files"].pop("model/weights"))
+
+
+TRAINING_DAMAGE = [(no_manifest, other_columns), (no_manifest, no_rows), (no_manifest, no_model), (empty_manifest,), (empty_manifest, no_rows),
+                   (empty_manifest, no_model), (only_the_table, no_model)]
+
+
+@pytest.mark.parametrize("damage", TRAINING_DAMAGE, ids=lambda some: " ".join(f.__name__ for f in some))
+def test_a_training_of_which_something_is_gone_is_repeated(tmp_path, damage):
+    calls = []
+    def train(folder):
+        calls.append(folder)
+        folder.mkdir()
+        (folder / "weights").write_text("x")
+        return pd.DataFrame(dict(epoch=[1]))
+    def trained(): return begin(tmp_path).train_once("model", "history", train, lambda folder: None, columns=("epoch",))
+    folder = begin(tmp_path).folder
+    assert len(trained()) == len(trained()) == 1 and len(calls) == 1
+    for do in damage: do(folder)
+    assert list(trained().epoch) == list(trained().epoch) == [1] and len(calls) == 2
+    assert (folder / "model" / "weights").exists() and "trained again" in read_record(folder)["warnings"][0]
+
+
+def test_a_training_without_a_manifest_is_kept(tmp_path):
+    def train(folder):
+        folder.mkdir()
+        (folder / "weights").write_text("x")
+        return pd.DataFrame(dict(epoch=[1]))
+    run = begin(tmp_path)
+    run.train_once("model", "history", train, lambda folder: None, columns=("epoch",))
+    no_manifest(run.folder)
+    assert len(begin(tmp_path).train_once("model", "history", lambda folder: 1 / 0, lambda folder: None, columns=("epoch",))) == 1
+
+
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -3, True, 10**400])
 def test_counters_of_a_chunk_that_are_no_amounts_are_ignored(tmp_path, odd):
     def work(stats): return lambda a, b: stats.update(tokens=stats["tokens"] + b - a) or squares(a, b)
