@@ -459,6 +459,11 @@ def read_record(
     if not isinstance(record, dict): raise ValueError(f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}")
     if record.get("schema_version")!=SCHEMA: raise ValueError(f"{path} was made by another version: its record has schema {str(record.get('schema_version'))[:20]}, this one reads {SCHEMA}; run it again")
     if wrong := next((k for k,kind in _RECORD.items() if not isinstance(record.get(k), kind)), None): raise ValueError(f"{path} cannot be read: {wrong} is {'missing' if wrong not in record else 'no ' + _RECORD[wrong].__name__}; {again}")
+    n_docs, seed = record.get("n_docs"), record["parameters"].get("seed")
+    if n_docs is not None and not (_is_amount(n_docs) and n_docs==int(n_docs)):
+        raise ValueError(f"{path} cannot be read: n_docs is no number of documents but {shown(n_docs)}; {again}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, float)) or not abs(seed) < 1e18):
+        raise ValueError(f"{path} cannot be read: parameters.seed is no number but {shown(seed)}; {again}")
     return _whole(record)
 
 def _whole(record): # with all that a record of this version holds

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from mlcllm.data import DATASETS, load_docs, note_parameters, read_parameters
 from mlcllm.demos import perturb_labels
 from mlcllm.interchange import write_logs
 from mlcllm.runs import find_runs, hide_secrets, read_record, read_run, read_table, run_folder, run_id, start_run
-from mlcllm.stored_runs import compare_runs, gather, index_runs, publish_runs
+from mlcllm.scale import measured_speeds
+from mlcllm.stored_runs import comparable, compare_runs, gather, index_runs, plain_runs, publish_runs
 from mlcllm.stored_runs import _dataset_name as index_name
 from notebooks import refusal
 
@@ -338,6 +340,10 @@ DAMAGE = {"empty": lambda p: p.write_text(""), "blank": lambda p: p.write_text("
           "cut off": lambda p: p.write_bytes(p.read_bytes()[:200]), "not UTF-8": lambda p: p.write_bytes(b"\xff\xfe{}"), "nested": lambda p: p.write_text("[" * 100_000), "a huge number": lambda p: p.write_text("9" * 10_000),
           "no keys": lambda p: p.write_text("{}"), "schema": changed(schema_version=99), "schema is a list": changed(schema_version=[]), "parameters a list": changed(parameters=[1]), "labels null": changed(labels=None), "status a number": changed(status=3),
           "no status": lacking("status"), "no parameters": lacking("parameters"), "no fingerprint": lacking("fingerprint"), "no labels": lacking("labels"), "a folder": folder_instead, "a pipe": fifo,
+          "n_docs a text": changed(n_docs="x"), "n_docs a list": changed(n_docs=[1]), "n_docs a table": changed(n_docs={}),
+          "n_docs true": changed(n_docs=True), "n_docs a fraction": changed(n_docs=1.5), "n_docs nan": changed(n_docs=float("nan")),
+          "n_docs huge": changed(n_docs=10**400), "n_docs negative": changed(n_docs=-1), "seed a text": changed(parameters=dict(seed="x")),
+          "seed a table": changed(parameters=dict(seed={})), "seed nan": changed(parameters=dict(seed=float("nan"))),
           "a dangling link": lambda p: (p.unlink(), p.symlink_to("nowhere"))}
 
 
@@ -355,6 +361,20 @@ def test_a_damaged_record_is_one_line_for_every_reader(tmp_path, damage):
     assert all("\n" not in str(w.message) for w in seen)
     index = index_runs(tmp_path)
     assert len(index) == 1 and index.problem.notna().all() and "\n" not in index.problem[0]
+
+
+@pytest.mark.parametrize("damage", ["n_docs a text", "n_docs nan", "seed a text", "cut off"])
+def test_readers_of_many_runs_pass_over_a_damaged_record(tmp_path, damage):
+    good, bad = made(tmp_path), made(tmp_path, seed=1)
+    DAMAGE[damage](bad / "run.json")
+    index = index_runs(tmp_path)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        runs = plain_runs(index, read_record(good)["notebook"])
+    assert list(comparable(runs).table.folder.map(Path)) == [good]
+    assert any(str(bad) in str(w.message) for w in seen) or index.problem.notna().sum() == 1
+    rewrite(good / "run.json", lambda record: record.update(counters=dict(tokens_in=9, tokens_forwarded=6), n_docs=3))
+    assert list(measured_speeds(tmp_path).asked) == [3]
 
 
 def test_a_record_without_the_lesser_keys_is_read(tmp_path):
