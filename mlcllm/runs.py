@@ -30,7 +30,7 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 import mlcllm
-from .checks import check_path, decoded, shown
+from .checks import check_path, decoded, read_text, shown
 from .data import DATASETS, AnnotatedDocs, check_choice
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
@@ -148,12 +148,21 @@ def _encoder_files(value, params, fingerprint):
     return {} if "encoder" in fingerprint else _files_below(folder)
 
 # %% ../nbs/00a_runs.ipynb #029851e1
+def _template_words(path): # of a YAML file, as `get_template` reads it
+    try: return yaml.safe_load(read_text(path))
+    except RecursionError: raise ValueError(f"template {path} is nested too deep") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"template {path}: not valid YAML ({_first_line(error)})") from None
+    except ValueError as error:
+        said = _first_line(error)
+        raise (error if str(path) in said else ValueError(f"template {path}: not valid YAML ({said})")) from None
+
 def _template_files(value, params, fingerprint): # a YAML file and the texts that it names, or those that a table names
     words, folder, first = value, Path("."), {}
     if not isinstance(value, dict):
         path = Path(str(value))
         if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path): return None
-        words, folder, first = yaml.safe_load(path.read_text(encoding="utf-8-sig")), path.parent, {"": path}
+        words, folder, first = _template_words(path), path.parent, {"": path}
     if not isinstance(words, dict): return first or None
     named = {str(k): folder/v for k, v in words.items() if isinstance(v, str) and v.endswith(".txt") and "\n" not in v}
     return first | {k: path for k, path in named.items() if os.path.isfile(path)} or None

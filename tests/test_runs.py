@@ -53,6 +53,17 @@ def test_identity(change, same):
     assert run_id(PARAMS, dict(docs="b")) != run_id(PARAMS, dict(docs="a"))
 
 
+BAD_TEMPLATES = {"no YAML": b"a: [", "not UTF-8": b"a: \xe9", "nested": b"[" * 5000, "a bad date": b"a: 2020-13-45", "a control character": b"a: \x07"}
+
+
+@pytest.mark.parametrize("bad", BAD_TEMPLATES)
+def test_a_template_that_cannot_be_read_is_one_line_with_its_name(tmp_path, bad):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(BAD_TEMPLATES[bad])
+    with pytest.raises(ValueError) as error: run_id(PARAMS | dict(template=str(path)), {})
+    assert type(error.value) is ValueError and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
 def test_killed_at_50_random_moments_ends_like_an_uninterrupted_run(tmp_path):
     "Every other child is killed while it starts or reads, the others soon after their first new chunk: while they compute or write the next ones"
     rng, fork = random.Random(0), multiprocessing.get_context("fork")
