@@ -405,7 +405,8 @@ def _may_be_stored(part, nameless=False): # name=value of a query or of a path
 
 def _public_path(path): # without parameters that are named like keys
     folders = [folder.split(";") for folder in path.split("/")]
-    return "/".join(";".join([name, *(p for p in more if _may_be_stored(p, nameless=True))]) for name, *more in folders)
+    kept = [[name, *(p for p in more if _may_be_stored(p, nameless=True))] for name, *more in folders]
+    return "/".join(map(";".join, kept))
 
 def public_address(
     address:str, # perhaps with user, password and keys
@@ -477,7 +478,8 @@ def read_record(
 
 def _whole(record): # with all that a record of this version holds
     usual = dict(n_docs=None, started=None, finished=None, timings={}, versions={}, counters={}, warnings=[], device=None, error=None)
-    whole = record | {k: v for k,v in usual.items() if v is not None and not isinstance(record.get(k), type(v)) or k not in record}
+    def is_wrong(k, v): return k not in record or v is not None and not isinstance(record[k], type(v))
+    whole = record | {k: v for k,v in usual.items() if is_wrong(k, v)}
     sums = {table: {k: v for k,v in whole[table].items() if _is_amount(v)} for table in ("timings", "counters")}
     return whole | sums | dict(warnings=[w for w in whole["warnings"] if isinstance(w, str)])
 
