@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import matplotlib
 import pandas as pd
@@ -30,7 +30,7 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 import mlcllm
-from .checks import check_path, decoded, shown
+from .checks import check_path, decoded, read_text, shown
 from .data import DATASETS, AnnotatedDocs, check_choice
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
@@ -65,6 +65,11 @@ def tell_full_disk(
             errno.ENOSPC, f"the disk is full: {path} was not written; everything finished before is kept, "
             "make room and run again") from None
 
+def _out_of_place(path): # a folder where a file belongs, or the reverse; None where neither is
+    above = next((p for p in path.parents if os.path.lexists(p)), path.parent)
+    if os.path.isdir(path): return f"{path} is a folder, but a file belongs there: remove it and run again"
+    if not os.path.isdir(above): return f"{above} is no folder, but one belongs there: remove it and run again"
+
 def atomic_write(
     path, # where the file goes
     write, # called with a path to write to
@@ -80,6 +85,7 @@ def atomic_write(
             os.replace(part, path)
     except BaseException as error:
         with suppress(OSError): part.unlink()
+        if isinstance(error, OSError) and (odd := _out_of_place(path)): raise type(error)(error.errno, odd) from None
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS): raise type(error)(error.errno, f"cannot write {path} ({error.strerror}); everything finished before is kept, make the folder writable or choose another place with -p output_dir <folder>") from None
         raise
     return path
@@ -142,12 +148,21 @@ def _encoder_files(value, params, fingerprint):
     return {} if "encoder" in fingerprint else _files_below(folder)
 
 # %% ../nbs/00a_runs.ipynb #029851e1
+def _template_words(path): # of a YAML file, as `get_template` reads it
+    try: return yaml.safe_load(read_text(path))
+    except RecursionError: raise ValueError(f"template {path} is nested too deep") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"template {path}: not valid YAML ({_first_line(error)})") from None
+    except ValueError as error:
+        said = _first_line(error)
+        raise (error if str(path) in said else ValueError(f"template {path}: not valid YAML ({said})")) from None
+
 def _template_files(value, params, fingerprint): # a YAML file and the texts that it names, or those that a table names
     words, folder, first = value, Path("."), {}
     if not isinstance(value, dict):
         path = Path(str(value))
         if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path): return None
-        words, folder, first = yaml.safe_load(path.read_text(encoding="utf-8-sig")), path.parent, {"": path}
+        words, folder, first = _template_words(path), path.parent, {"": path}
     if not isinstance(words, dict): return first or None
     named = {str(k): folder/v for k, v in words.items() if isinstance(v, str) and v.endswith(".txt") and "\n" not in v}
     return first | {k: path for k, path in named.items() if os.path.isfile(path)} or None
@@ -369,19 +384,40 @@ def is_secret_part(
     value:str,
 )->bool: # long values may be keys, whatever they are called
     "Is this part of an address to be kept back?"
-    return len(value) >= 16 or bool(re.search(_IN_ADDRESS, f"?{name}=x"))
+    words = [re.sub(r"[^\w.%-]", "", part) for part in (name, *re.split(r"[\[\]]", name))] # apikey[], pass phrase
+    return len(value) >= 16 or any(re.search(_IN_ADDRESS, f"?{word}=x") for word in words)
+
+_ADDRESS = re.compile(r"\s*([a-z][\w+.-]*://)(.+)", re.I | re.S)
+_OPEN = re.compile(r"([^/?#;]+)([^?#]*)(\?[^#]*)?", re.S) # host, path and query of what is left without the user
+
+def _without_user(rest): # of an address; user and password may hold "/", "@", "?" and "#" that are not escaped
+    host = re.match(r"[^/?#]*", rest)[0]
+    no_port = "@" not in host and re.search(r":(?!\d*$)[^\]]*$", host)
+    if no_port or rest[len(host):len(host)+1] in ("?", "#"): return rest.rpartition("@")[-1]
+    path = re.match(r"[^?#]*", rest)[0]
+    ends = [found.end() for found in re.finditer("@" if "@" in host else r"(?<!/)@", path)]
+    return rest[ends[-1]:] if ends else rest
+
+def _may_be_stored(part, nameless=False): # name=value of a query or of a path
+    name, _, value = part.partition("=")
+    if not name or not value.strip("="): return nameless and len(part) < 16
+    return not is_secret_part(unquote_plus(name), unquote_plus(value))
+
+def _public_path(path): # without parameters that are named like keys
+    folders = [folder.split(";") for folder in path.split("/")]
+    kept = [[name, *(p for p in more if _may_be_stored(p, nameless=True))] for name, *more in folders]
+    return "/".join(map(";".join, kept))
 
 def public_address(
     address:str, # perhaps with user, password and keys
 )->str: # without them; any other text as it is
     "What may be stored of an address"
-    try: parts = urlsplit(address)
-    except ValueError: return address
-    if not parts.scheme or not parts.netloc: return address
-    asked = parse_qsl(parts.query, keep_blank_values=True)
-    kept, host = [(k, v) for k,v in asked if not is_secret_part(k, v)], parts.netloc.rpartition("@")[-1]
-    if kept==asked and host==parts.netloc: return address
-    return parts._replace(netloc=host, query=urlencode(kept), fragment="").geturl()
+    whole = _ADDRESS.match(address)
+    found = whole and _OPEN.match(_without_user(whole[2]))
+    if not found: return address
+    host, path, query = found.groups()
+    kept = "&".join(part for part in re.split("[&;]", (query or "")[1:]) if _may_be_stored(part))
+    return f"{whole[1]}{host}{_public_path(path)}{'?' if kept else ''}{kept}"
 
 def _public(value): # parameters as they are stored
     if isinstance(value, dict): return {k: _public(v) for k,v in value.items()}
@@ -433,11 +469,22 @@ def read_record(
     if not isinstance(record, dict): raise ValueError(f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}")
     if record.get("schema_version")!=SCHEMA: raise ValueError(f"{path} was made by another version: its record has schema {str(record.get('schema_version'))[:20]}, this one reads {SCHEMA}; run it again")
     if wrong := next((k for k,kind in _RECORD.items() if not isinstance(record.get(k), kind)), None): raise ValueError(f"{path} cannot be read: {wrong} is {'missing' if wrong not in record else 'no ' + _RECORD[wrong].__name__}; {again}")
+    n_docs, seed = record.get("n_docs"), record["parameters"].get("seed")
+    if n_docs is not None and not (_is_amount(n_docs) and n_docs==int(n_docs)):
+        raise ValueError(f"{path} cannot be read: n_docs is no number of documents but {shown(n_docs)}; {again}")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, float)) or not abs(seed) < 1e18):
+        raise ValueError(f"{path} cannot be read: parameters.seed is no number but {shown(seed)}; {again}")
     return _whole(record)
 
 def _whole(record): # with all that a record of this version holds
     usual = dict(n_docs=None, started=None, finished=None, timings={}, versions={}, counters={}, warnings=[], device=None, error=None)
-    return record | {k: v for k,v in usual.items() if v is not None and not isinstance(record.get(k), type(v)) or k not in record}
+    def is_wrong(k, v): return k not in record or v is not None and not isinstance(record[k], type(v))
+    whole = record | {k: v for k,v in usual.items() if is_wrong(k, v)}
+    sums = {table: {k: v for k,v in whole[table].items() if _is_amount(v)} for table in ("timings", "counters")}
+    return whole | sums | dict(warnings=[w for w in whole["warnings"] if isinstance(w, str)])
+
+def _is_amount(value): # such as a counter or seconds; of what is stored, all else is damaged
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e18
 
 # %% ../nbs/00a_runs.ipynb #c2fd3d8f
 def _to_arrow(frame): # a DataFrame as a table; what no file can hold is written visibly
@@ -553,26 +600,41 @@ class _Chunk:
     tables: dict          # name -> pyarrow table
     counters: dict = None # what it cost; None: stored by an earlier version, which did not say
 
-def _load_chunk(folder, stem, run, source): # None if it is absent, damaged, or another run's
+def _load_chunk(folder, stem, run, source, wanted): # None if it is absent, damaged, or another run's
     try:
         manifest = json.loads(_file_of_run(folder, f"{stem}.json").read_text())
         if manifest["run"]!=run or manifest.get("source", source)!=source: return None
         paths = {k: _file_of_run(folder, f"{stem}.{k}.parquet") for k in manifest["tables"]}
         if any(file_hash(paths[k])!=digest for k,digest in manifest["tables"].items()): return None
+        if not paths.keys() >= wanted: return None      # the manifest was cut
         tables = {k: pq.read_table(path) for k,path in paths.items()}
         return _Chunk(tables, _numbers(manifest.get("counters"))) if tables else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
         return None
 
+def _chunks_folder(run): # a file that stands in its place is removed
+    folder = run/"chunks"
+    if os.path.lexists(folder) and not os.path.isdir(folder): _remove(folder)
+    return folder
+
+def _tables_of(folder, work): # names of the tables that its chunks have
+    names = os.listdir(folder) if os.path.isdir(folder) else ()
+    found = (re.fullmatch(rf"{re.escape(work)}-\d+-\d+\.(.+)\.parquet", name) for name in names)
+    return {m[1] for m in found if m}
+
 def _numbers(counters): # as they were stored; None where there are none
     if counters is None: return None
     if any(not isinstance(v, (int, float)) for v in counters.values()): raise ValueError("no counters")
-    return counters
+    return counters if all(map(_is_amount, counters.values())) else None
 
-def _store_chunk(folder, stem, run, source, chunk):
+def _store_chunk(folder, stem, run, source, chunk, wanted):
     digests = {}
+    names = {name: folder/f"{stem}.{name}.parquet" for name in (*wanted, *chunk.tables)}
+    for place in (folder/f"{stem}.json", *names.values()):
+        if os.path.isdir(place): _remove(place)
+    for name in wanted - chunk.tables.keys(): _remove(names[name])       # the work gives it no longer
     for k, t in chunk.tables.items():
-        place = atomic_write(folder/f"{stem}.{k}.parquet", lambda p: pq.write_table(t, p))
+        place = atomic_write(names[k], lambda p: pq.write_table(t, p))
         digests[k] = file_hash(place)
     manifest = dict(run=run, source=source, tables=digests, counters=chunk.counters)
     text = json.dumps(manifest, default=lambda v: v.item())      # counters may be numbers of NumPy
@@ -608,14 +670,16 @@ def chunks(
 )->dict: # name -> pyarrow table over all chunks
     "Compute chunk by chunk, storing each; chunks of an earlier, interrupted run are not computed again"
     parts, reused, stats = [], 0, {} if stats is None else stats
+    folder = _chunks_folder(self.folder)
+    wanted = _tables_of(folder, name)
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules            # a log file gets a line every half minute, not ten a second
     with tqdm(total=n_items, desc=desc or name, unit="doc", mininterval=.5 if watched else 30) as bar:
         for start in range(0, n_items, chunk_size):
             stop = min(start+chunk_size, n_items)
             stem = f"{name}-{start:07d}-{stop:07d}"
-            chunk = _load_chunk(self.folder/"chunks", stem, self.folder.name, source)
+            chunk = _load_chunk(folder, stem, self.folder.name, source, wanted)
             fits = chunk is not None and (not parts or chunk.tables.keys()==parts[0].keys())
-            if not fits: chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source)
+            if not fits: chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source, wanted)
             reused += fits
             self._counts.add(chunk, not fits)
             self._counts.put(self.record["counters"])
@@ -627,13 +691,13 @@ def chunks(
     return {k: pa.concat_tables([p[k] for p in parts]) for k in (parts[0] if parts else {})}
 
 @patch
-def _new_chunk(self:Run, stem, compute, stats, source): # computed and stored
+def _new_chunk(self:Run, stem, compute, stats, source, wanted): # computed and stored
     folder, before = self.folder/"chunks", dict(stats)
     if (folder/f"{stem}.json").exists(): self.warn(f"chunk {stem} was damaged, or is not of this run, and is computed again")
     self._computes()
     tables = compute()
     chunk = _Chunk(tables, {k: v - before.get(k, 0) for k,v in stats.items()})
-    _store_chunk(folder, stem, self.folder.name, source, chunk)
+    _store_chunk(folder, stem, self.folder.name, source, chunk, wanted)
     return chunk
 
 # %% ../nbs/00a_runs.ipynb #4b0b44d8
@@ -664,6 +728,8 @@ def manifest_fault(
         made_from = noted["source"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError): return None
     if made_from!=source: return f"{folder} was made from something else"
+    if not files: return f"{place} lists no file"
+    if not os.path.isdir(folder): return f"{folder} is gone"
     odd = next((k for k,digest in files.items() if not _is_file_with(place.parent/k, digest)), None)
     return "" if odd is None else f"{place.parent/odd} is damaged or gone"
 
@@ -687,10 +753,11 @@ def train_once(
     train, # called with the folder; stores the model there and returns the table
     load, # called with the folder; raises ValueError where it cannot be read
     source:str="", # what it is trained from, where this run made that, too
+    columns:tuple=(), # that the table has
 )->pd.DataFrame: # the table
     "Train, unless an earlier session did; what is damaged is trained again"
     folder, place = self.folder/model, self.folder/f"{table}.parquet"
-    fault = self._training_fault(folder, table, load, source)
+    fault = self._training_fault(folder, table, load, source, columns)
     if fault is not None:
         if fault: self.warn(f"{fault}: it is trained again")
         self._computes()
@@ -700,13 +767,16 @@ def train_once(
     return read_table(self.folder, table)
 
 @patch
-def _training_fault(self:Run, folder, table, load, source): # None: there; "": never finished; else what is wrong
+def _training_fault(self:Run, folder, table, load, source, columns): # None: there; "": never finished; else what is wrong
     said = manifest_fault(folder, source)
     if said is not None: return said or None
     if not os.path.lexists(self.folder/f"{table}.parquet"): return ""
+    if not os.path.isdir(folder): return f"{folder} is gone"
     try:                                              # of an earlier version, or killed before its manifest
-        read_table(self.folder, table)
-        load(folder)
+        told = read_table(self.folder, table, columns)
+    except ValueError as error: return f"the training of {folder} is not known ({_first_line(error)})"
+    if not len(told): return f"the training of {folder} is not known ({table}.parquet has no rows)"
+    try: load(folder)
     except ValueError as error: return f"{folder} cannot be read ({_first_line(error)})"
 
 # %% ../nbs/00a_runs.ipynb #5f39328d

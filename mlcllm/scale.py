@@ -22,7 +22,7 @@ from .estimators import STEP_METHODS
 from .prompts import get_template
 from .questions import binary_prompts, unary_prompts
 from .stepwise_logits import Asking, ask_prompts
-from .runs import notebook_parameters
+from .runs import notebook_parameters, read_record
 from .stored_runs import index_runs, model_size
 
 # %% ../nbs/05b_scale.ipynb #c72aaa42
@@ -107,8 +107,10 @@ def measured_speeds(
     "What finished runs took"
     rows = []
     for r in (i := index_runs(folders))[i.problem.isna()].itertuples():
-        record = json.loads((Path(r.folder)/"run.json").read_text(encoding="utf-8")); c, n = record.get("counters") or {}, record.get("n_docs")
-        if not n or not c.get("tokens_forwarded"): continue
+        try: record = read_record(r.folder)
+        except (OSError, ValueError): continue # it has just been damaged: `index_runs` could read it
+        c, n = record["counters"], record["n_docs"]
+        if not n or not c.get("tokens_forwarded") or "tokens_in" not in c: continue
         spent = sum(v for k,v in record["timings"].items() if k not in ("total", "score", "figures"))
         size = sum(p.stat().st_size for p in Path(r.folder).glob("*.parquet")); rows.append((r.notebook, r.dataset, r.model, record.get("device"), n, c["tokens_in"]/n, c["tokens_forwarded"]/n, c["tokens_forwarded"]/spent if spent else np.nan, size/n, record["parameters"]))
     return pd.DataFrame(rows, columns=["notebook", "dataset", "model", "device", "n_docs", "asked", "computed", "per_second", "bytes", "parameters"])

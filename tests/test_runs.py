@@ -4,10 +4,12 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,8 @@ from mlcllm.data import DATASETS, load_docs, note_parameters, read_parameters
 from mlcllm.demos import perturb_labels
 from mlcllm.interchange import write_logs
 from mlcllm.runs import find_runs, hide_secrets, read_record, read_run, read_table, run_folder, run_id, start_run
-from mlcllm.stored_runs import compare_runs, gather, index_runs, publish_runs
+from mlcllm.scale import measured_speeds
+from mlcllm.stored_runs import comparable, compare_runs, gather, index_runs, plain_runs, publish_runs
 from mlcllm.stored_runs import _dataset_name as index_name
 from notebooks import refusal
 
@@ -48,6 +51,17 @@ def begin(tmp_path, **params): return start_run("test", PARAMS | params, output_
 def test_identity(change, same):
     assert (run_id(PARAMS | change, dict(docs="a")) == run_id(PARAMS, dict(docs="a"))) == same
     assert run_id(PARAMS, dict(docs="b")) != run_id(PARAMS, dict(docs="a"))
+
+
+BAD_TEMPLATES = {"no YAML": b"a: [", "not UTF-8": b"a: \xe9", "nested": b"[" * 5000, "a bad date": b"a: 2020-13-45", "a control character": b"a: \x07"}
+
+
+@pytest.mark.parametrize("bad", BAD_TEMPLATES)
+def test_a_template_that_cannot_be_read_is_one_line_with_its_name(tmp_path, bad):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(BAD_TEMPLATES[bad])
+    with pytest.raises(ValueError) as error: run_id(PARAMS | dict(template=str(path)), {})
+    assert type(error.value) is ValueError and str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_killed_at_50_random_moments_ends_like_an_uninterrupted_run(tmp_path):
@@ -84,6 +98,134 @@ def test_damaged_chunk_is_computed_again_and_said_so(tmp_path, damage):
     out = again.chunks("squares", 10, 4, lambda a, b: calls.append(a) or squares(a, b))
     assert calls == [4] and out["t"].column("y").to_pylist() == [i * i for i in range(10)]
     assert "damaged" in again.record["warnings"][0]
+
+
+def two_tables(a, b): return squares(a, b) | dict(u=squares(a, b)["t"])
+
+
+def rewrite(path, change):
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("n, short", [(4, 0), (12, 0), (12, 1)], ids=["the only chunk", "the first", "a later one"])
+def test_a_chunk_whose_manifest_lacks_a_table_is_computed_again(tmp_path, n, short):
+    folder = begin(tmp_path)
+    folder.chunks("squares", n, 4, two_tables)
+    rewrite(sorted((folder.folder / "chunks").glob("*.json"))[short], lambda manifest: manifest["tables"].pop("u"))
+    run, calls = begin(tmp_path), []
+    out = run.chunks("squares", n, 4, lambda a, b: calls.append(a) or two_tables(a, b))
+    assert calls == [4 * short] and out["u"].equals(out["t"]) and len(out["u"]) == n
+    assert begin(tmp_path).chunks("squares", n, 4, lambda a, b: 1 / 0)["u"].equals(out["t"])
+
+
+def test_a_table_that_the_work_no_longer_gives_does_not_matter(tmp_path):
+    begin(tmp_path).chunks("squares", 4, 4, two_tables)
+    manifest = next(tmp_path.rglob("squares*.json"))
+    manifest.unlink()
+    assert list(begin(tmp_path).chunks("squares", 4, 4, squares)) == ["t"]
+    assert list(begin(tmp_path).chunks("squares", 4, 4, lambda a, b: 1 / 0)) == ["t"]
+
+
+def folder_for_file(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("place", ["chunks", "squares-0000000-0000004.json", "squares-0000000-0000004.t.parquet"])
+def test_files_and_folders_of_chunks_in_each_others_place_are_made_anew(tmp_path, place):
+    run = begin(tmp_path)
+    run.chunks("squares", 8, 4, squares)
+    if place=="chunks":
+        shutil.rmtree(run.folder / place)
+        (run.folder / place).write_text("x")
+    else: folder_for_file(run.folder / "chunks" / place)
+    begin(tmp_path).chunks("squares", 8, 4, squares)
+    assert len(begin(tmp_path).chunks("squares", 8, 4, lambda a, b: 1 / 0)["t"]) == 8
+
+
+def test_a_folder_for_a_file_or_the_reverse_is_one_line(tmp_path):
+    run = begin(tmp_path)
+    (run.folder / "docs.parquet").mkdir()
+    (run.folder / "figures").write_text("x")
+    for place, write in {"docs.parquet": lambda: run.save_table("docs", squares(0, 3)["t"]), "figures": lambda: run.save_figure("a", None)}.items():
+        with pytest.raises(OSError, match="remove it and run again") as error: write()
+        assert str(run.folder / place) in str(error.value) and "\n" not in str(error.value) and "part" not in str(error.value)
+
+
+def no_manifest(folder): (folder / "model.files.json").unlink()
+
+
+def empty_manifest(folder): (folder / "model.files.json").write_text('{"source":"","files":{}}')
+
+
+def other_columns(folder): pq.write_table(pa.table(dict(a=[1])), folder / "history.parquet")
+
+
+def no_rows(folder): pq.write_table(pa.table(dict(epoch=[1]))[:0], folder / "history.parquet")
+
+
+def no_model(folder): shutil.rmtree(folder / "model")
+
+
+def only_the_table(folder): rewrite(folder / "model.files.json", lambda noted: noted["files"].pop("model/weights"))
+
+
+TRAINING_DAMAGE = [(no_manifest, other_columns), (no_manifest, no_rows), (no_manifest, no_model), (empty_manifest,), (empty_manifest, no_rows),
+                   (empty_manifest, no_model), (only_the_table, no_model)]
+
+
+@pytest.mark.parametrize("damage", TRAINING_DAMAGE, ids=lambda some: " ".join(f.__name__ for f in some))
+def test_a_training_of_which_something_is_gone_is_repeated(tmp_path, damage):
+    calls = []
+    def train(folder):
+        calls.append(folder)
+        folder.mkdir()
+        (folder / "weights").write_text("x")
+        return pd.DataFrame(dict(epoch=[1]))
+    def trained(): return begin(tmp_path).train_once("model", "history", train, lambda folder: None, columns=("epoch",))
+    folder = begin(tmp_path).folder
+    assert len(trained()) == len(trained()) == 1 and len(calls) == 1
+    for do in damage: do(folder)
+    assert list(trained().epoch) == list(trained().epoch) == [1] and len(calls) == 2
+    assert (folder / "model" / "weights").exists() and "trained again" in read_record(folder)["warnings"][0]
+
+
+def test_a_training_without_a_manifest_is_kept(tmp_path):
+    def train(folder):
+        folder.mkdir()
+        (folder / "weights").write_text("x")
+        return pd.DataFrame(dict(epoch=[1]))
+    run = begin(tmp_path)
+    run.train_once("model", "history", train, lambda folder: None, columns=("epoch",))
+    no_manifest(run.folder)
+    assert len(begin(tmp_path).train_once("model", "history", lambda folder: 1 / 0, lambda folder: None, columns=("epoch",))) == 1
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -3, True, 10**400])
+def test_counters_of_a_chunk_that_are_no_amounts_are_ignored(tmp_path, odd):
+    def work(stats): return lambda a, b: stats.update(tokens=stats["tokens"] + b - a) or squares(a, b)
+    stats = dict(tokens=0)
+    run = begin(tmp_path)
+    run.chunks("squares", 10, 5, work(stats), stats=stats)
+    rewrite(sorted((run.folder / "chunks").glob("*.json"))[0], lambda manifest: manifest.update(counters=dict(tokens=odd)))
+    again = begin(tmp_path)
+    again.chunks("squares", 10, 5, lambda a, b: 1 / 0, stats=dict(tokens=0))
+    assert again.record["counters"] == dict(tokens=10)
+
+
+@pytest.mark.parametrize("odd", [None, "x", [1], {}, True, float("nan"), -1])
+def test_a_record_whose_sums_are_no_numbers_is_gone_on_with(tmp_path, odd):
+    run = begin(tmp_path)
+    run.count(seen=1)
+    rewrite(run.folder / "run.json", lambda record: record.update(timings=dict(work=odd, total=odd), counters=dict(seen=odd), warnings=[odd, "kept"]))
+    again = begin(tmp_path)
+    with again.timed("work"): again.count(seen=2)
+    again.done()
+    record = read_record(run.folder)
+    assert record["counters"] == dict(seen=2) and set(record["timings"]) == {"work", "total"}
+    assert record["warnings"][-1] == "kept" and len(record["warnings"]) == 1 + (odd == "x")
 
 
 def test_chunks_of_another_run_are_not_taken(tmp_path):
@@ -209,6 +351,10 @@ DAMAGE = {"empty": lambda p: p.write_text(""), "blank": lambda p: p.write_text("
           "cut off": lambda p: p.write_bytes(p.read_bytes()[:200]), "not UTF-8": lambda p: p.write_bytes(b"\xff\xfe{}"), "nested": lambda p: p.write_text("[" * 100_000), "a huge number": lambda p: p.write_text("9" * 10_000),
           "no keys": lambda p: p.write_text("{}"), "schema": changed(schema_version=99), "schema is a list": changed(schema_version=[]), "parameters a list": changed(parameters=[1]), "labels null": changed(labels=None), "status a number": changed(status=3),
           "no status": lacking("status"), "no parameters": lacking("parameters"), "no fingerprint": lacking("fingerprint"), "no labels": lacking("labels"), "a folder": folder_instead, "a pipe": fifo,
+          "n_docs a text": changed(n_docs="x"), "n_docs a list": changed(n_docs=[1]), "n_docs a table": changed(n_docs={}),
+          "n_docs true": changed(n_docs=True), "n_docs a fraction": changed(n_docs=1.5), "n_docs nan": changed(n_docs=float("nan")),
+          "n_docs huge": changed(n_docs=10**400), "n_docs negative": changed(n_docs=-1), "seed a text": changed(parameters=dict(seed="x")),
+          "seed a table": changed(parameters=dict(seed={})), "seed nan": changed(parameters=dict(seed=float("nan"))),
           "a dangling link": lambda p: (p.unlink(), p.symlink_to("nowhere"))}
 
 
@@ -226,6 +372,20 @@ def test_a_damaged_record_is_one_line_for_every_reader(tmp_path, damage):
     assert all("\n" not in str(w.message) for w in seen)
     index = index_runs(tmp_path)
     assert len(index) == 1 and index.problem.notna().all() and "\n" not in index.problem[0]
+
+
+@pytest.mark.parametrize("damage", ["n_docs a text", "n_docs nan", "seed a text", "cut off"])
+def test_readers_of_many_runs_pass_over_a_damaged_record(tmp_path, damage):
+    good, bad = made(tmp_path), made(tmp_path, seed=1)
+    DAMAGE[damage](bad / "run.json")
+    index = index_runs(tmp_path)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        runs = plain_runs(index, read_record(good)["notebook"])
+    assert list(comparable(runs).table.folder.map(Path)) == [good]
+    assert any(str(bad) in str(w.message) for w in seen) or index.problem.notna().sum() == 1
+    rewrite(good / "run.json", lambda record: record.update(counters=dict(tokens_in=9, tokens_forwarded=6), n_docs=3))
+    assert list(measured_speeds(tmp_path).asked) == [3]
 
 
 def test_a_record_without_the_lesser_keys_is_read(tmp_path):

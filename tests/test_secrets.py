@@ -92,8 +92,18 @@ ADDRESSES = [
     ("http://host/v1?version=2&api_key=s3cret", "http://host/v1?version=2"), ("http://h/v1?code=s3cret", "http://h/v1"),
     ("http://h/v1?x=abcdefghijklmnop-s3cret", "http://h/v1"), ("http://h/v1?subscription-key=s3cret&a=b", "http://h/v1?a=b"),
     ("http://h/v1?Access_Token=s3cret", "http://h/v1"), ("http://h/v1?password=s3cret&pwd=s3cret&sig=s3cret", "http://h/v1"),
-    ("http://localhost:8000/v1", "http://localhost:8000/v1"), ("http://h/v1?a=b#c", "http://h/v1?a=b#c"),
+    ("http://localhost:8000/v1", "http://localhost:8000/v1"), ("http://h/v1?a=b#c", "http://h/v1?a=b"),
     ("see https://h/@me", "see https://h/@me"), ("tiny", "tiny"), ("http://[broken", "http://[broken"),
+    ("http://h/v1?s3cret", "http://h/v1"), ("http://h/v1?s3cret==", "http://h/v1"), ("http://h/v1?=s3cret&a=b", "http://h/v1?a=b"),
+    ("http://h/v1#api_key=s3cret", "http://h/v1"), ("http://h/v1#s3cret", "http://h/v1"), ("http://me:s3/cret@host/v1", "http://host/v1"),
+    ("http://me:a@s3cret/x@host/v1", "http://host/v1"), ("http://me:s3?cret@host/v1", "http://host/v1"),
+    ("http://s3cret?x@host/v1", "http://host/v1"), ("http://me:s3cret@[broken", "http://[broken"),
+    ("http://h/v1?apikey[]=s3cret", "http://h/v1"), ("http://h/v1?key[prod]=s3cret&a=b", "http://h/v1?a=b"),
+    ("http://h/v1?pass phrase=s3cret", "http://h/v1"), ("http://h/v1?pass%20phrase=s3cret", "http://h/v1"),
+    ("http://h/v1?a=1;api_key=s3cret", "http://h/v1?a=1"), ("http://h/v1;key=s3cret", "http://h/v1"),
+    ("http://h/a;v=1;key=s3cret/b?c=d", "http://h/a;v=1/b?c=d"), ("http://h;key=s3cret/v1", "http://h/v1"),
+    ("http://h/v1?user=me@x.org", "http://h/v1?user=me@x.org"), ("https://h/@me", "https://h/@me"),
+    ("http://[::1]:80/v1", "http://[::1]:80/v1"), ("http://h:80", "http://h:80"),
 ]
 
 
