@@ -553,9 +553,15 @@ def _check_sum(name, p, top): # probabilities of different tokens are at most 1 
     total = sum(np.exp(min(v, 0.)) for _,v in told)
     if total > 1.01: raise ValueError(f"the probabilities of {len(told)} tokens add up to {total:.2f}: these are no natural logarithms of probabilities")
 
+def _check_choice(choice): # what is read of it besides its log-probabilities
+    message, reason = choice.get("message") or {}, choice.get("finish_reason")
+    if not isinstance(message, dict): raise ValueError(f"its message is a {type(message).__name__} and no object")
+    if isinstance(reason, (list, dict)): raise ValueError(f"its finish_reason is a {type(reason).__name__} and no text")
+
 def _read_steps(answer):
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices: raise ValueError("no choices")
+    _check_choice(choices[0])
     logprobs = choices[0].get("logprobs")
     if not logprobs: raise ValueError("no log-probabilities")
     if logprobs.get("content") is not None:

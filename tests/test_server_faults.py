@@ -357,6 +357,19 @@ def test_bad_answers_are_asked_for_again(bad):
         assert ask(engine)[0].text == WORD and server.asked == 4
 
 
+ODD_ENDS = {"message": WORD, "message listed": [WORD], "finish_reason": ["stop"], "finish_reason told": dict(type="stop")}
+
+
+@pytest.mark.parametrize("field", ODD_ENDS)
+def test_a_message_or_an_end_of_another_kind_is_asked_for_again_and_never_kept(field, tmp_path):
+    bad = GOOD | dict(choices=[GOOD["choices"][0] | {field.split()[0]: ODD_ENDS[field]}])
+    with served(lambda n: (200, GOOD if n == 1 else bad)) as server:
+        at = dict(cache=str(tmp_path / "kept.sqlite"), retries=1)
+        with pytest.raises(ValueError, match=f"^http://127.0.0.1.*its {field.split()[0]} is a [a-z]+ and no") as raised: ask(engine_at(server, **at))
+        assert server.asked == 3 and "\n" not in str(raised.value)
+        with sqlite3.connect(tmp_path / "kept.sqlite") as db: assert db.execute("select count(*) from answers").fetchone() == (0,)
+
+
 ERRORS = [(dict(message="overloaded", code=503), True), (dict(message="slow down", code="429"), True), (dict(message="no such thing", code=400), False), (dict(message="no credits left"), False), ("broken", False)]
 
 
