@@ -121,11 +121,20 @@ class _Kept:
     def models(self, server): # (api, card, said, space) of each model that answered there, the latest last
         if self.db is None: return []
         with self.lock, self._said(): rows = self.db.execute("select api, card, said, space from models where server=? order by rowid", (server,)).fetchall()
-        return [(api, json.loads(card), json.loads(said), space) for api, card, said, space in rows]
+        return [row for row in map(_read_model, rows) if row]
 
     def add_model(self, server, api, card, said, space):
         if self.db is None: return
         with self.lock, self._said(): self._write("insert into models values (?, ?, ?, ?, ?)", (server, api, json.dumps(card), json.dumps(said), space))
+
+def _read_model(row): # as it was stored; None where it is damaged, so that the server is asked as if it were new
+    api, card, said, space = row
+    try: card, said = json.loads(card), json.loads(said)
+    except (ValueError, TypeError, RecursionError): return None
+    if api not in APIS or not isinstance(space, str) or not isinstance(card, dict) or not isinstance(said, dict): return None
+    written, values = said.get("written"), said.get("values")
+    whole = isinstance(written, str) and isinstance(values, dict) and all(isinstance(v, float) for v in values.values())
+    return (api, card, said, space) if whole else None
 
 # %% ../nbs/00e_openai.ipynb #8ec41bdd
 httpx = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.split(".")[0]) # httpx or httpx2, whichever this version of openai asks with

@@ -396,6 +396,26 @@ def test_a_stored_answer_that_is_damaged_is_asked_for_again(tmp_path):
         assert ask(engine)[0].text == WORD and engine.stats["cached_answers"] == 1
 
 
+DAMAGED = ["{", "null", "5", None, b"\xff", "[]", "[" * 5000]
+TOLD_ODDLY = ["{}", '{"written": 1, "values": {}}', '{"written": "x", "values": [1]}', '{"written": "x", "values": {"x": "y"}}']
+
+
+def test_a_stored_model_that_is_damaged_is_as_one_never_stored(tmp_path):
+    kept, damage = tmp_path / "kept.sqlite", [("said", v) for v in TOLD_ODDLY] + [(c, v) for c in ("said", "card") for v in DAMAGED]
+    with served(200, GOOD) as server:
+        engine = engine_at(server, cache=str(kept))
+        assert ask(engine)[0].text == WORD
+        stored, = engine.client.kept.models(engine._server)
+        for column, value in [("api", "x"), ("space", None), *damage]:
+            with sqlite3.connect(kept) as db:
+                db.execute("delete from models where rowid > 1")
+                db.execute("update models set api=?, card=?, said=?, space=?", (stored[0], *map(json.dumps, stored[1:3]), stored[3]))
+                db.execute(f"update models set {column}=?", (value,))
+            assert engine.client.kept.models(engine._server) == [], (column, value)
+        again = engine_at(server, cache=str(kept))
+        assert ask(again)[0].text == WORD and again.limits == engine.limits and again.client.kept.models(again._server) == [stored]
+
+
 # ---- names ----
 
 @pytest.mark.parametrize("values, p", [([-1., -2.], np.logaddexp(-1, -2)), ([-3., -3.5, -4.], np.logaddexp.reduce([-3, -3.5, -4])), ([-1., -1.], -1.), ([-2.], -2.)])
