@@ -82,8 +82,23 @@ def _address(base_url): # what can be shown of it, user and password, and what f
     if parts.username or parts.password: user = (unquote(parts.username or ""), unquote(parts.password or ""))
     secret = [v for k,v in query.items() if is_secret_part(k, v)]
     for s in (*secret, *([next(u for u in user[::-1] if u)] if user else ())): keep_secret(s)
+    for s in _more_secrets(parts): keep_secret(s)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}", user, query
+
+_PATH_PARAMETER = re.compile(r";([^/;]*)") # such as ;key=… behind a part of a path
+
+def _more_secrets(parts): # of an address: parameters of its path, values without a name, and what follows "#"
+    told = [*_PATH_PARAMETER.findall(parts.path), *re.split("[&;]", parts.query), *re.split("[&;]", parts.fragment)]
+    values = [value for name, value in map(_name_and_value, told) if is_secret_part(name, value)]
+    return [form for v in values for form in (v, unquote(v))]
+
+def _name_and_value(told): # of a part of an address; the name may be missing
+    name, sign, value = told.partition("=")
+    return (name, value) if sign else ("", name)
+
+def _shown(url): # an address that is asked, as it is named in messages and in what is stored
+    return _PATH_PARAMETER.sub(lambda found: "" if is_secret_part(*_name_and_value(found[1])) else found[0], url)
 
 # %% ../nbs/00e_openai.ipynb #bd9eb17a
 class _Kept:
@@ -288,7 +303,7 @@ class _Client:
         http = _BoundedHTTP(follow_redirects=False, auth=user)
         http.seconds = options["timeout"]
         self.api = openai.OpenAI(api_key=_key(), base_url=url, default_query=query, timeout=options["timeout"], max_retries=0, http_client=http)
-        self.url, self.kept = str(self.api.base_url).rstrip("/"), _Kept(options["cache"])
+        self.url, self.kept = _shown(str(self.api.base_url).rstrip("/")), _Kept(options["cache"])
 
     def ask(self, chat, body, sent, new, check=lambda answer: None, fresh=False): # the answer as a dict; sent, new: tokens of the question, and most tokens of the answer; check raises ValueError on an answer that is not what was asked for; fresh: whatever is kept
         found = None if fresh else self._stored(self._request(self._space_of(self.fingerprint), chat, body), check)
