@@ -238,10 +238,12 @@ class _BoundedHTTP(openai.DefaultHttpxClient):
 
 def _seconds(retry_after): # a number of seconds, or a date
     if not retry_after: return 0.
-    try: return max(float(retry_after), 0.)
+    try: return _if_positive(float(retry_after))
     except ValueError: pass
-    try: return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.)
-    except (ValueError, TypeError): return 0.
+    try: return _if_positive(parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError): return 0.
+
+def _if_positive(seconds): return seconds if 0 < seconds < math.inf else 0.
 
 # %% ../nbs/00e_openai.ipynb #0c2c7eec
 class BadAnswer(ValueError): "What a server answers, however often it is asked, is not what was asked for"

@@ -416,6 +416,13 @@ def test_a_stored_model_that_is_damaged_is_as_one_never_stored(tmp_path):
         assert ask(again)[0].text == WORD and again.limits == engine.limits and again.client.kept.models(again._server) == [stored]
 
 
+@pytest.mark.parametrize("told", ["nan", "inf", "-inf", "-5", "1e999"])
+def test_a_time_to_wait_that_can_be_none_is_as_one_not_given(told):
+    with served(lambda n: (429, {}, [("Retry-After", told)]) if n == 2 else (200, GOOD)) as server:
+        engine = engine_at(server, retries=1)
+        assert ask(engine)[0].text == WORD and server.asked == 3
+
+
 # ---- names ----
 
 @pytest.mark.parametrize("values, p", [([-1., -2.], np.logaddexp(-1, -2)), ([-3., -3.5, -4.], np.logaddexp.reduce([-3, -3.5, -4])), ([-1., -1.], -1.), ([-2.], -2.)])
