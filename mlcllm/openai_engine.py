@@ -78,6 +78,8 @@ def _address(base_url): # what can be shown of it, user and password, and what f
     try: parts = urlsplit(str(base_url)); port = parts.port
     except ValueError: parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1")
+    try: httpx.URL(f"{parts.scheme}://{parts.hostname if ':' not in parts.hostname else '[::1]'}{parts.path}")
+    except httpx.InvalidURL: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1: its host, or its path, holds a character that none can have") from None
     query, user = dict(parse_qsl(parts.query)), None
     if parts.username or parts.password: user = (unquote(parts.username or ""), unquote(parts.password or ""))
     secret = [v for k,v in query.items() if is_secret_part(k, v)]
@@ -166,8 +168,15 @@ def _said(text): # what a server says of an error, in one short line without sec
     hidden = hide_secrets(re.sub(r"(?i)(key provided: )\S+", r"\1<hidden>", str(text)))
     return " ".join(hidden.split())[:300]
 
+def _first_words(body): # of an error that is no JSON: a plain text, or a page (HTML)
+    if not isinstance(body, str): return ""
+    text = hide_secrets(hide_known(body)[:20000])
+    words = " ".join(re.sub(r"<[^<>]*>", " ", text).split()) or " ".join(text.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words[:200])[:200]
+    return f" - {shown}" if shown else ""
+
 def _line(error, url, model): # what an error of the client means
-    said = _said(getattr(error, "message", "") or error)
+    said = _said(getattr(error, "message", "") or error) + _first_words(getattr(error, "body", None))
     if isinstance(error, openai.AuthenticationError): return f"{url} refuses the key: set OPENAI_API_KEY, or a line OPENAI_API_KEY=… in .env"
     if isinstance(error, openai.NotFoundError): return f"{url} does not know the model {model!r}, or not this way of asking it: {said}"
     if isinstance(error, openai.APITimeoutError): return f"{url} does not answer in time: a larger timeout, or a lower concurrency (backend options) may help"

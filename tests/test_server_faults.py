@@ -423,6 +423,24 @@ def test_a_time_to_wait_that_can_be_none_is_as_one_not_given(told):
         assert ask(engine)[0].text == WORD and server.asked == 3
 
 
+REFUSALS = {b"too\nlong \x1b[31m" + b"x" * 500: r"too long \\x1b\[31mx+$", b"<html><h1>Bad\n Request</h1></html>": "Bad Request$", b"<html>": "<html>$", b"\xff": "400 - \ufffd$", b"[1]": "400$"}
+
+
+@pytest.mark.parametrize("body", REFUSALS)
+def test_a_refusal_that_is_no_json_is_shown_by_its_first_words(body):
+    with served(lambda n: (200, GOOD) if n == 1 else (400, body)) as server:
+        engine = engine_at(server)
+        with pytest.raises(ValueError, match=f"^http://127.0.0.1:.*Error code: .*{REFUSALS[body]}") as raised: ask(engine)
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 260
+
+
+@pytest.mark.parametrize("address", ["http://\u2603.example/v1", "http://me:s3cret@\u2603/v1?key=s3cret", "http://h/v\x01"])
+def test_an_address_that_cannot_be_one_is_refused_in_one_line(address):
+    with pytest.raises(ValueError, match="^backend option base_url must be an address such as") as raised:
+        load_openai("tiny", dict(base_url=address, tokenizer="tiny", cache=False, retries=0))
+    assert "s3cret" not in str(raised.value) and str(raised.value).isprintable()
+
+
 # ---- names ----
 
 @pytest.mark.parametrize("values, p", [([-1., -2.], np.logaddexp(-1, -2)), ([-3., -3.5, -4.], np.logaddexp.reduce([-3, -3.5, -4])), ([-1., -1.], -1.), ([-2.], -2.)])
