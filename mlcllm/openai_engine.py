@@ -78,15 +78,16 @@ def _address(base_url): # what can be shown of it, user and password, and what f
     try: parts = urlsplit(str(base_url)); port = parts.port
     except ValueError: parts, port = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1")
-    try: httpx.URL(f"{parts.scheme}://{parts.hostname if ':' not in parts.hostname else '[::1]'}{parts.path}")
-    except httpx.InvalidURL: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1: its host, or its path, holds a character that none can have") from None
     query, user = dict(parse_qsl(parts.query)), None
     if parts.username or parts.password: user = (unquote(parts.username or ""), unquote(parts.password or ""))
     secret = [v for k,v in query.items() if is_secret_part(k, v)]
     for s in (*secret, *([next(u for u in user[::-1] if u)] if user else ())): keep_secret(s)
     for s in _more_secrets(parts): keep_secret(s)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}", user, query
+    url = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+    try: httpx.URL(url)
+    except httpx.InvalidURL: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1: its host or its path cannot be one") from None
+    return url, user, query
 
 _PATH_PARAMETER = re.compile(r";([^/;]*)") # such as ;key=… behind a part of a path
 
