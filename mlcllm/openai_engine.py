@@ -149,7 +149,8 @@ def _read_model(row): # as it was stored; None where it is damaged, so that the 
     api, card, said, space = row
     try: card, said = json.loads(card), json.loads(said)
     except (ValueError, TypeError, RecursionError): return None
-    if api not in APIS or not isinstance(space, str) or not isinstance(card, dict) or not isinstance(said, dict): return None
+    if api not in APIS or not isinstance(space, str): return None
+    if not isinstance(card, dict) or not isinstance(said, dict): return None
     written, values = said.get("written"), said.get("values")
     whole = isinstance(written, str) and isinstance(values, dict) and all(isinstance(v, float) for v in values.values())
     return (api, card, said, space) if whole else None
