@@ -82,8 +82,26 @@ def _address(base_url): # what can be shown of it, user and password, and what f
     if parts.username or parts.password: user = (unquote(parts.username or ""), unquote(parts.password or ""))
     secret = [v for k,v in query.items() if is_secret_part(k, v)]
     for s in (*secret, *([next(u for u in user[::-1] if u)] if user else ())): keep_secret(s)
+    for s in _more_secrets(parts): keep_secret(s)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}", user, query
+    url = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+    try: httpx.URL(url)
+    except httpx.InvalidURL: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1: its host or its path cannot be one") from None
+    return url, user, query
+
+_PATH_PARAMETER = re.compile(r";([^/;]*)") # such as ;key=… behind a part of a path
+
+def _more_secrets(parts): # of an address: parameters of its path, values without a name, and what follows "#"
+    told = [*_PATH_PARAMETER.findall(parts.path), *re.split("[&;]", parts.query), *re.split("[&;]", parts.fragment)]
+    values = [value for name, value in map(_name_and_value, told) if is_secret_part(name, value)]
+    return [form for v in values for form in (v, unquote(v))]
+
+def _name_and_value(told): # of a part of an address; the name may be missing
+    name, sign, value = told.partition("=")
+    return (name, value) if sign else ("", name)
+
+def _shown(url): # an address that is asked, as it is named in messages and in what is stored
+    return _PATH_PARAMETER.sub(lambda found: "" if is_secret_part(*_name_and_value(found[1])) else found[0], url)
 
 # %% ../nbs/00e_openai.ipynb #bd9eb17a
 class _Kept:
@@ -121,11 +139,21 @@ class _Kept:
     def models(self, server): # (api, card, said, space) of each model that answered there, the latest last
         if self.db is None: return []
         with self.lock, self._said(): rows = self.db.execute("select api, card, said, space from models where server=? order by rowid", (server,)).fetchall()
-        return [(api, json.loads(card), json.loads(said), space) for api, card, said, space in rows]
+        return [row for row in map(_read_model, rows) if row]
 
     def add_model(self, server, api, card, said, space):
         if self.db is None: return
         with self.lock, self._said(): self._write("insert into models values (?, ?, ?, ?, ?)", (server, api, json.dumps(card), json.dumps(said), space))
+
+def _read_model(row): # as it was stored; None where it is damaged, so that the server is asked as if it were new
+    api, card, said, space = row
+    try: card, said = json.loads(card), json.loads(said)
+    except (ValueError, TypeError, RecursionError): return None
+    if api not in APIS or not isinstance(space, str): return None
+    if not isinstance(card, dict) or not isinstance(said, dict): return None
+    written, values = said.get("written"), said.get("values")
+    whole = isinstance(written, str) and isinstance(values, dict) and all(isinstance(v, float) for v in values.values())
+    return (api, card, said, space) if whole else None
 
 # %% ../nbs/00e_openai.ipynb #8ec41bdd
 httpx = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.split(".")[0]) # httpx or httpx2, whichever this version of openai asks with
@@ -142,8 +170,15 @@ def _said(text): # what a server says of an error, in one short line without sec
     hidden = hide_secrets(re.sub(r"(?i)(key provided: )\S+", r"\1<hidden>", str(text)))
     return " ".join(hidden.split())[:300]
 
+def _first_words(body): # of an error that is no JSON: a plain text, or a page (HTML)
+    if not isinstance(body, str): return ""
+    text = hide_secrets(hide_known(body)[:20000])
+    words = " ".join(re.sub(r"<[^<>]*>", " ", text).split()) or " ".join(text.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words[:200])[:200]
+    return f" - {shown}" if shown else ""
+
 def _line(error, url, model): # what an error of the client means
-    said = _said(getattr(error, "message", "") or error)
+    said = _said(getattr(error, "message", "") or error) + _first_words(getattr(error, "body", None))
     if isinstance(error, openai.AuthenticationError): return f"{url} refuses the key: set OPENAI_API_KEY, or a line OPENAI_API_KEY=… in .env"
     if isinstance(error, openai.NotFoundError): return f"{url} does not know the model {model!r}, or not this way of asking it: {said}"
     if isinstance(error, openai.APITimeoutError): return f"{url} does not answer in time: a larger timeout, or a lower concurrency (backend options) may help"
@@ -214,10 +249,12 @@ class _BoundedHTTP(openai.DefaultHttpxClient):
 
 def _seconds(retry_after): # a number of seconds, or a date
     if not retry_after: return 0.
-    try: return max(float(retry_after), 0.)
+    try: return _if_positive(float(retry_after))
     except ValueError: pass
-    try: return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.)
-    except (ValueError, TypeError): return 0.
+    try: return _if_positive(parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError): return 0.
+
+def _if_positive(seconds): return seconds if 0 < seconds < math.inf else 0.
 
 # %% ../nbs/00e_openai.ipynb #0c2c7eec
 class BadAnswer(ValueError): "What a server answers, however often it is asked, is not what was asked for"
@@ -279,7 +316,7 @@ class _Client:
         http = _BoundedHTTP(follow_redirects=False, auth=user)
         http.seconds = options["timeout"]
         self.api = openai.OpenAI(api_key=_key(), base_url=url, default_query=query, timeout=options["timeout"], max_retries=0, http_client=http)
-        self.url, self.kept = str(self.api.base_url).rstrip("/"), _Kept(options["cache"])
+        self.url, self.kept = _shown(str(self.api.base_url).rstrip("/")), _Kept(options["cache"])
 
     def ask(self, chat, body, sent, new, check=lambda answer: None, fresh=False): # the answer as a dict; sent, new: tokens of the question, and most tokens of the answer; check raises ValueError on an answer that is not what was asked for; fresh: whatever is kept
         found = None if fresh else self._stored(self._request(self._space_of(self.fingerprint), chat, body), check)
@@ -553,9 +590,15 @@ def _check_sum(name, p, top): # probabilities of different tokens are at most 1 
     total = sum(np.exp(min(v, 0.)) for _,v in told)
     if total > 1.01: raise ValueError(f"the probabilities of {len(told)} tokens add up to {total:.2f}: these are no natural logarithms of probabilities")
 
+def _check_choice(choice): # what is read of it besides its log-probabilities
+    message, reason = choice.get("message") or {}, choice.get("finish_reason")
+    if not isinstance(message, dict): raise ValueError(f"its message is a {type(message).__name__} and no object")
+    if isinstance(reason, (list, dict)): raise ValueError(f"its finish_reason is a {type(reason).__name__} and no text")
+
 def _read_steps(answer):
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices: raise ValueError("no choices")
+    _check_choice(choices[0])
     logprobs = choices[0].get("logprobs")
     if not logprobs: raise ValueError("no log-probabilities")
     if logprobs.get("content") is not None:

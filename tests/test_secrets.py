@@ -223,6 +223,20 @@ def test_errors_and_headers_that_repeat_the_key(source, tmp_path, status, caplog
     for form in (*every_form(), LEAKED[:12]): assert form not in text, form
 
 
+@pytest.mark.parametrize("behind", ["/v1;key={}", "/a;jwt={};v=2/v1", "/v1;{}", "/v1?{}", "/v1#{}", "/v1#api_key={}", "/v1?a=1;api_key={}"])
+def test_a_key_anywhere_in_an_address_is_neither_said_nor_kept(behind, tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    secret = f"Zz9-{behind.encode().hex()}-0123456789abcdef"
+    with served(lambda n: (200, GOOD) if n < 3 else (500, dict(error=dict(message=f"no {secret}")))) as server:
+        base_url = f"http://127.0.0.1:{server.server_address[1]}{behind.format(secret)}"
+        engine = load_openai("tiny", dict(base_url=base_url, tokenizer="tiny", cache=str(tmp_path / "kept.sqlite"), retries=0, api="chat"))
+        engine.generate([engine.encode("Say:")], 1)
+        with pytest.raises(ValueError, match="^http://127.0.0.1.*/v1[:;]") as error: engine.generate([engine.encode("Say it:")], 1)
+    assert secret in str(engine.client.api.base_url) or ";" not in behind.partition("?")[0]
+    for said in (str(error.value), repr(engine), engine.model_hash, caplog.text, stored_under(tmp_path)): assert secret not in said
+    assert hide_secrets(secret) == "<hidden>"
+
+
 def test_a_key_is_no_option(tmp_path):
     for name in ("api_key", "key", "token", "openai_api_key", "password"):
         with pytest.raises(ValueError, match="is no backend option.*set OPENAI_API_KEY") as error: load_openai("tiny", dict(tokenizer="tiny", **{name: LEAKED + name}))

@@ -357,6 +357,19 @@ def test_bad_answers_are_asked_for_again(bad):
         assert ask(engine)[0].text == WORD and server.asked == 4
 
 
+ODD_ENDS = {"message": WORD, "message listed": [WORD], "finish_reason": ["stop"], "finish_reason told": dict(type="stop")}
+
+
+@pytest.mark.parametrize("field", ODD_ENDS)
+def test_a_message_or_an_end_of_another_kind_is_asked_for_again_and_never_kept(field, tmp_path):
+    bad = GOOD | dict(choices=[GOOD["choices"][0] | {field.split()[0]: ODD_ENDS[field]}])
+    with served(lambda n: (200, GOOD if n == 1 else bad)) as server:
+        at = dict(cache=str(tmp_path / "kept.sqlite"), retries=1)
+        with pytest.raises(ValueError, match=f"^http://127.0.0.1.*its {field.split()[0]} is a [a-z]+ and no") as raised: ask(engine_at(server, **at))
+        assert server.asked == 3 and "\n" not in str(raised.value)
+        with sqlite3.connect(tmp_path / "kept.sqlite") as db: assert db.execute("select count(*) from answers").fetchone() == (0,)
+
+
 ERRORS = [(dict(message="overloaded", code=503), True), (dict(message="slow down", code="429"), True), (dict(message="no such thing", code=400), False), (dict(message="no credits left"), False), ("broken", False)]
 
 
@@ -381,6 +394,51 @@ def test_a_stored_answer_that_is_damaged_is_asked_for_again(tmp_path):
             engine = engine_at(server, **at)
             assert ask(engine)[0].text == WORD and engine.stats["cached_answers"] == 0
         assert ask(engine)[0].text == WORD and engine.stats["cached_answers"] == 1
+
+
+DAMAGED = ["{", "null", "5", None, b"\xff", "[]", "[" * 5000]
+TOLD_ODDLY = ["{}", '{"written": 1, "values": {}}', '{"written": "x", "values": [1]}', '{"written": "x", "values": {"x": "y"}}']
+
+
+def test_a_stored_model_that_is_damaged_is_as_one_never_stored(tmp_path):
+    kept, damage = tmp_path / "kept.sqlite", [("said", v) for v in TOLD_ODDLY] + [(c, v) for c in ("said", "card") for v in DAMAGED]
+    with served(200, GOOD) as server:
+        engine = engine_at(server, cache=str(kept))
+        assert ask(engine)[0].text == WORD
+        stored, = engine.client.kept.models(engine._server)
+        for column, value in [("api", "x"), ("space", None), *damage]:
+            with sqlite3.connect(kept) as db:
+                db.execute("delete from models where rowid > 1")
+                db.execute("update models set api=?, card=?, said=?, space=?", (stored[0], *map(json.dumps, stored[1:3]), stored[3]))
+                db.execute(f"update models set {column}=?", (value,))
+            assert engine.client.kept.models(engine._server) == [], (column, value)
+        again = engine_at(server, cache=str(kept))
+        assert ask(again)[0].text == WORD and again.limits == engine.limits and again.client.kept.models(again._server) == [stored]
+
+
+@pytest.mark.parametrize("told", ["nan", "inf", "-inf", "-5", "1e999"])
+def test_a_time_to_wait_that_can_be_none_is_as_one_not_given(told):
+    with served(lambda n: (429, {}, [("Retry-After", told)]) if n == 2 else (200, GOOD)) as server:
+        engine = engine_at(server, retries=1)
+        assert ask(engine)[0].text == WORD and server.asked == 3
+
+
+REFUSALS = {b"too\nlong \x1b[31m" + b"x" * 500: r"too long \\x1b\[31mx+$", b"<html><h1>Bad\n Request</h1></html>": "Bad Request$", b"<html>": "<html>$", b"\xff": "400 - \ufffd$", b"[1]": "400$"}
+
+
+@pytest.mark.parametrize("body", REFUSALS)
+def test_a_refusal_that_is_no_json_is_shown_by_its_first_words(body):
+    with served(lambda n: (200, GOOD) if n == 1 else (400, body)) as server:
+        engine = engine_at(server)
+        with pytest.raises(ValueError, match=f"^http://127.0.0.1:.*Error code: .*{REFUSALS[body]}") as raised: ask(engine)
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 260
+
+
+@pytest.mark.parametrize("address", ["http://\u2603.example/v1", "http://me:s3cret@\u2603/v1?key=s3cret", "http://h/v\x01"])
+def test_an_address_that_cannot_be_one_is_refused_in_one_line(address):
+    with pytest.raises(ValueError, match="^backend option base_url must be an address such as") as raised:
+        load_openai("tiny", dict(base_url=address, tokenizer="tiny", cache=False, retries=0))
+    assert "s3cret" not in str(raised.value) and str(raised.value).isprintable()
 
 
 # ---- names ----
