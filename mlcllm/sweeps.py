@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['GRID_KEYS', 'JOB_KEYS', 'BUNDLED_MODELS', 'ORDER', 'SINGLE_LABEL', 'ROOM', 'Grid', 'read_yaml', 'read_grid', 'Job',
            'plan', 'visible_gpus', 'check_jobs', 'sweep_dir', 'signatures', 'stale_jobs', 'finished_folder',
-           'take_gpus', 'read_plan', 'without_examples', 'run_job', 'job_states', 'run_states', 'print_status',
-           'clean_failed', 'snakemake_command', 'run_grid', 'print_plan', 'main']
+           'take_gpus', 'read_plan', 'kept_apart', 'without_examples', 'run_job', 'job_states', 'run_states',
+           'print_status', 'clean_failed', 'snakemake_command', 'run_grid', 'print_plan', 'main']
 
 # %% ../nbs/06_sweeps.ipynb #c8110bb7
-import hashlib, importlib.util, itertools, json, os, shutil, subprocess, sys, tempfile, time
+import hashlib, importlib.util, itertools, json, math, os, re, shutil, subprocess, sys, tempfile, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .checks import CommandParser, check_choice, check_nesting, check_number, check_parameter, read_object, read_text, shown
-from .runs import PLACES, ROOT, atomic_write, default_output_dir, hide_secrets, is_held, named_files, notebook_parameters, notebooks_dir, read_cells
+from .runs import PLACES, ROOT, atomic_write, default_output_dir, hide_secrets, is_held, is_secret_name, named_files, notebook_parameters, notebooks_dir, public_address, read_cells
 from .stored_runs import compare_runs, index_runs, model_size
 
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
@@ -33,6 +33,8 @@ JOB_KEYS = ("notebook", "datasets", "models", "seeds", "parameters", "files", "v
 BUNDLED_MODELS = ("tiny", "small")
 
 _JOB_KINDS = (("parameters", dict, "a table of parameters"), ("vary", dict, "a table such as {label_order: [reverse, random]}"), *((k, list, "a list") for k in ("datasets", "models", "seeds", "files", "join")), ("gpus", int, "a whole number"), ("notebook", str, "a name"))
+
+_FIELD = re.compile("{(dataset|model)}") # in a path of a job's files
 
 def _named(value, what): # a list of names, or names with their settings, as the latter
     if isinstance(value, dict) and value and all(v is None or isinstance(v, dict) for v in value.values()): return {str(k): dict(v or {}) for k,v in value.items()}
@@ -87,6 +89,7 @@ def read_grid(
         check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
         for f in job.get("files", ()):
             if not isinstance(f, str): raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
+            if set("{}") & set(re.sub(_FIELD, "", f)): raise ValueError(f"job {name} of {path}: files: {shown(f)} has braces that are neither {{dataset}} nor {{model}}, which alone are replaced")
         notebook_parameters(job.get("notebook", name))
         for other in job.get("join", ()): check_choice(f"job that {name} joins", other, tuple(jobs))
     seeds = found.get("seeds", [0])
@@ -101,6 +104,11 @@ def read_grid(
     return grid
 
 # %% ../nbs/06_sweeps.ipynb #2f8e51ec
+def _public(value): # addresses in parameters without user, password and keys
+    if isinstance(value, dict): return {k: _public(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)): return [_public(v) for v in value]
+    return public_address(value) if isinstance(value, str) and "://" in value[:20] else value
+
 @dataclass(frozen=True)
 class Job:
     "One notebook to run"
@@ -114,7 +122,7 @@ class Job:
     @property
     def id(self): # readable, and the digest of what makes it this job
         asked = notebook_parameters(self.notebook) | self.parameters
-        what = json.dumps([self.notebook, {k: v for k,v in asked.items() if k not in PLACES}, self.takes], sort_keys=True, default=str)
+        what = json.dumps([self.notebook, {k: _public(v) for k,v in asked.items() if k not in PLACES}, self.takes], sort_keys=True, default=str)
         return "-".join(x.replace("/", "--") for x in (self.name, self.dataset, self.model) if x) + "-" + hashlib.sha256(what.encode()).hexdigest()[:8]
     @property
     def needs(self): return tuple(i for ids in self.takes.values() for i in ids)
@@ -126,6 +134,9 @@ def _settings(kind, name, own): # of a file of params/; of none where the grid s
     if not path.exists(): check_choice(f"file of params/{kind}", name, tuple(sorted(p.stem for p in folder.glob("*.yaml"))))
     return read_yaml(path)
 
+def _filled(file, fields): # a path of a job's files with the names of its dataset and model
+    return re.sub(_FIELD, lambda m: fields[m[1]], file)
+
 def _job_parameters(grid, name, job, dataset, model, seed, data): # what one combination is run with
     notebook = job.get("notebook", name); known = notebook_parameters(notebook); shared = {}
     if dataset:
@@ -135,7 +146,7 @@ def _job_parameters(grid, name, job, dataset, model, seed, data): # what one com
     shared |= grid.parameters | grid.datasets.get(dataset, {}) | {k: v for k,v in grid.models.get(model, {}).items() if k!="gpus"}
     p = {k: v for k,v in shared.items() if k in known}
     own = {}
-    for file in job.get("files", ()): own |= read_yaml(ROOT/file.format(dataset=dataset, model=model))
+    for file in job.get("files", ()): own |= read_yaml(ROOT/_filled(file, dict(dataset=dataset, model=model)))
     own |= job.get("parameters") or {}
     if seed is not None: own["seed"] = seed
     for k in own: check_choice(f"parameter of {notebook} (job {name})", k, tuple(known))
@@ -319,9 +330,50 @@ def read_plan(
     except (KeyError, TypeError, AttributeError): raise ValueError(f"{path} is no plan of a sweep: start the sweep again, which writes it anew") from None
     return {j.id: j for j in jobs}
 
-def _write_plan(output_dir, jobs):
-    text = json.dumps(dict(folder=os.getcwd(), jobs=[asdict(j) for j in jobs], files=signatures(jobs)), indent=1, ensure_ascii=False) # paths in parameters are seen from the folder in which the sweep was started
-    return atomic_write(sweep_dir(output_dir)/"plan.json", lambda p: p.write_text(text, encoding="utf-8"))
+def _new_private(path): # an empty file that only its owner can read
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+def _write_private(path, value): # JSON that only its owner can read, at no time anybody else
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    def write(part):
+        with os.fdopen(_new_private(part), "w", encoding="utf-8", errors="backslashreplace") as to: to.write(text)
+    return atomic_write(path, write)
+
+def _hide_named(value): # what stands under the name of a secret
+    if not isinstance(value, dict): return value
+    return {k: "<hidden>" if isinstance(v, str) and is_secret_name(str(k)) else _hide_named(v) for k, v in value.items()}
+
+def _as_planned(name, value): # a parameter without secrets; the digest of a job knows no places
+    return hide_secrets(_hide_named(_public(value))) if name in PLACES else _public(value)
+
+def _listed(value): return json.loads(json.dumps(value, default=str)) # tuples as lists, as they come back
+
+def _secrets_file(output_dir): return sweep_dir(output_dir)/".secrets.json"
+
+def _write_plan(output_dir, jobs): # secrets apart from it, where only their owner can read them
+    planned = [asdict(j) for j in jobs]
+    secrets = {}
+    for job, plain in zip(jobs, planned):
+        plain["parameters"] = {k: _as_planned(k, v) for k, v in job.parameters.items()}
+        private = {k: v for k, v in job.parameters.items() if _listed(v)!=_listed(plain["parameters"][k])}
+        if private: secrets[job.id] = private
+    if secrets: _write_private(_secrets_file(output_dir), secrets)
+    else: _secrets_file(output_dir).unlink(missing_ok=True)
+    here = os.getcwd() # paths in parameters are seen from the folder in which the sweep was started
+    apart = {i: sorted(private) for i, private in secrets.items()}
+    return _write_private(sweep_dir(output_dir)/"plan.json", dict(folder=here, jobs=planned, files=signatures(jobs), apart=apart))
+
+def kept_apart(
+    output_dir, # where runs go
+    job_id:str, # of a job of the plan
+)->dict: # parameters with secrets; empty where the job has none
+    "What a job's kernel is given and no notebook holds"
+    names = read_object(sweep_dir(output_dir)/"plan.json").get("apart", {}).get(job_id, [])
+    path = _secrets_file(output_dir)
+    found = read_object(path).get(job_id, {}) if names and path.exists() else {}
+    if set(names) - set(found): raise ValueError(f"{path} lacks {', '.join(names)} of job {job_id}: start the sweep again, which writes it anew")
+    return found
 
 def _taken(output_dir, job): # parameters that are folders of other jobs
     out = {}
@@ -344,13 +396,22 @@ def without_examples(
     return book
 
 # %% ../nbs/06_sweeps.ipynb #8a3cab6a
+def _fetch_apart(book, output_dir, job_id): # a cell behind the parameters that takes those with secrets from their file
+    import nbformat
+    at = next(k for k, c in enumerate(book.cells) if "parameters" in c.metadata.get("tags", []))
+    source = f"import mlcllm.sweeps as _sweeps\nglobals().update(_sweeps.kept_apart({str(output_dir)!r}, {job_id!r}))"
+    book.cells.insert(at+1, nbformat.v4.new_code_cell(source))
+
 def _execute(job, output_dir, parameters): # the executed notebook and the folder of its run; tries again while a killed kernel lets go of its folder
     import papermill as pm
     at = sweep_dir(output_dir)/"running"; at.mkdir(parents=True, exist_ok=True); executed, told = at/f"{job.id}.ipynb", at/f"{job.id}.folders"
     os.environ["MLCLLM_RUNS_TO"] = str(told)
+    book = without_examples(job.notebook)
+    if kept_apart(output_dir, job.id): _fetch_apart(book, output_dir, job.id)
+    os.close(_new_private(executed)) # papermill keeps its mode
     for tries in range(10):
         told.unlink(missing_ok=True)
-        try: pm.execute_notebook(without_examples(job.notebook), str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
+        try: pm.execute_notebook(book, str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
         except pm.PapermillExecutionError as error:
             if "another process is working on this very run" not in str(error.evalue) or tries==9: raise
             print("its folder is held by another process, perhaps a kernel that is just ending; once more in five seconds", flush=True); time.sleep(5)
@@ -362,7 +423,7 @@ def _hide(path): # papermill writes parameters into a notebook, with user and pa
     try: book = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError): return
     shown = hide_secrets(book)
-    if shown!=book: atomic_write(path, lambda p: p.write_text(json.dumps(shown, indent=1, ensure_ascii=False), encoding="utf-8"))
+    if shown!=book: _write_private(path, shown)
 
 def _keep(executed, kept, name, why): # a failed notebook, with what ended it where no cell says so
     _hide(executed)
@@ -370,7 +431,7 @@ def _keep(executed, kept, name, why): # a failed notebook, with what ended it wh
     except (OSError, ValueError): kept.unlink(missing_ok=True); book = dict(cells=[], metadata={}, nbformat=4, nbformat_minor=5) # none was written, or half of one on a full disk, which this makes room on
     if book["cells"] and _error_of(kept)!="no error was kept": return
     book["cells"].append(dict(cell_type="code", id="ended", execution_count=None, metadata={}, source="", outputs=[dict(output_type="error", ename=name, evalue=why, traceback=[f"{name}: {why}"])]))
-    atomic_write(kept, lambda p: p.write_text(json.dumps(book), encoding="utf-8"))
+    _write_private(kept, book)
 
 def run_job(
     output_dir, # where runs go
@@ -390,6 +451,7 @@ def run_job(
                 kept, name, why = _failed(output_dir, job_id), getattr(error, "ename", type(error).__name__), ' '.join(str(getattr(error, "evalue", error)).split())[:300]; kept.parent.mkdir(exist_ok=True)
                 _keep(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept, name, why); raise RuntimeError(f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})") from None
         _hide(executed)
+        executed.chmod((folder/"run.json").stat().st_mode & 0o777)
         os.replace(executed, folder/"notebook.ipynb")
         files = read_object(sweep_dir(output_dir)/"plan.json").get("files", {}).get(job_id, {})       # as they were before it ran
         record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus, files=files)

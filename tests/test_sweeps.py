@@ -182,6 +182,8 @@ def test_two_drivers_on_one_folder(tmp_path):
     (dict(models={"Llama-3.1-8B": {"gpus": 64}}), "takes 64 GPUs"),
     (dict(models={"Llama-3.1-8B": {"gpus": 0}}), "needs a GPU, and the grid gives it none"),
     (dict(jobs={}), "no jobs"),
+    *((dict(jobs={"01_stepwise_logits": {"files": [f"params/{field}.yaml"]}}), "which alone are replaced")
+      for field in ("{nope}", "{0}", "{}", "{dataset.x}", "{dataset[x]}", "{", "}", "{dataset:999999999}", "{{model}}")),
 ])
 def test_bad_grids_fail_with_one_line_before_anything_runs(tmp_path, changes, says, capsys):
     assert main(["run", str(grid(tmp_path, **changes)), "--output-dir", str(tmp_path / "out")]) == 1
