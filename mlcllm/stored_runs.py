@@ -394,14 +394,15 @@ def publish_runs(
     tables = _chosen_tables(tables)
     target = _apart(target, [Path(f) for f in index.folder])
     secret = _secret_of([Path(f) for f in index.folder])
-    return [_publish(Path(r.folder), target, KEPT_TABLES.get(r.notebook, ()) if tables is None else tables, secret) for r in index.itertuples()]
+    wanted = lambda notebook: KEPT_TABLES.get(notebook, ()) if tables is None else tables
+    return [_publish(Path(r.folder), target, wanted(r.notebook), secret) for r in index.itertuples()]
 
 def _is_published(record): return "warnings_left_out" in record
 
 def _needs_secret(record): # are its documents somebody's own, under ids that may be names?
     return record["parameters"].get("dataset") not in (*DATASETS, None) and not _is_published(record)
 
-def _secret_of(runs): # what ids are digested with: the same for all runs, kept in their folders, which are never published; None where no run needs one
+def _secret_of(runs): # one for all, kept in their folders, which are never published; None where no run needs one
     places = sorted({r.resolve().parents[3]/".publish_secret" for r in runs if _needs_secret(read_record(r))})
     known = {p: _read_secret(p) for p in places if os.path.lexists(p)}
     secret = next(iter(known.values()), None) or secrets.token_hex(32)
@@ -413,7 +414,8 @@ def _read_secret(path):
     try: text = path.read_text(encoding="ascii").strip() if path.is_file() else ""
     except (OSError, ValueError): text = ""
     if re.fullmatch("[0-9a-f]{64}", text): return text
-    raise ValueError(f"{path} must hold the 64 hex digits that ids are digested with: remove it, and published runs get other ids")
+    why = "must hold the 64 hex digits that ids are digested with: remove it, and published runs get other ids"
+    raise ValueError(f"{path} {why}")
 
 def _write_secret(path, secret): # only its owner can read it, from the start
     def write(part):
@@ -421,7 +423,7 @@ def _write_secret(path, secret): # only its owner can read it, from the start
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as to: to.write(secret)
     try: atomic_write(path, write)
     except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror or error}), and ids of one's own are digested with it") from None
+        raise ValueError(f"{path}, the secret of published ids, cannot be written ({error.strerror})") from None
 
 def _chosen_tables(tables):
     if tables is None: return None

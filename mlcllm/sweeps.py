@@ -89,7 +89,9 @@ def read_grid(
         check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
         for f in job.get("files", ()):
             if not isinstance(f, str): raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
-            if set("{}") & set(re.sub(_FIELD, "", f)): raise ValueError(f"job {name} of {path}: files: {shown(f)} has braces that are neither {{dataset}} nor {{model}}, which alone are replaced")
+            if set("{}") & set(re.sub(_FIELD, "", f)):
+                odd = "has braces that are neither {dataset} nor {model}, which alone are replaced"
+                raise ValueError(f"job {name} of {path}: files: {shown(f)} {odd}")
         notebook_parameters(job.get("notebook", name))
         for other in job.get("join", ()): check_choice(f"job that {name} joins", other, tuple(jobs))
     seeds = found.get("seeds", [0])
@@ -165,7 +167,9 @@ def _combinations(grid, name, job): # (dataset, model, seed, what varies)
         check_choice(f"parameter of {notebook} (job {name})", k, tuple(p for p in known if p not in PLACES))
         if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {shown(values)}")
     many = math.prod(map(len, (datasets, models, seeds, *vary.values())))
-    if many > MOST_JOBS: raise ValueError(f"job {name}: {many:,} jobs (datasets × models × seeds × what varies), a grid has at most {MOST_JOBS:,}: name fewer, or make several grids of it")
+    if many > MOST_JOBS:
+        what = "datasets × models × seeds × what varies"
+        raise ValueError(f"job {name}: {many:,} jobs ({what}), a grid has at most {MOST_JOBS:,}: make several of it")
     return [(*c[:3], dict(zip(vary, c[3:]))) for c in itertools.product(datasets, models, seeds, *vary.values())]
 
 # %% ../nbs/06_sweeps.ipynb #39ba3610
@@ -197,7 +201,8 @@ def plan(
     rank = lambda item: ORDER.index(n) if (n := item[1].get("notebook", item[0])) in ORDER else len(ORDER)
     made, combined = [], {name: _combinations(grid, name, job) for name, job in grid.jobs.items()}
     many = sum(map(len, combined.values()))
-    if many > MOST_JOBS: raise ValueError(f"the grid has {many:,} jobs, it may have at most {MOST_JOBS:,}: make several grids of it")
+    if many > MOST_JOBS:
+        raise ValueError(f"the grid has {many:,} jobs, it may have at most {MOST_JOBS:,}: make several of it")
     for name, job in sorted(grid.jobs.items(), key=rank):
         for dataset, model, seed, varied in combined[name]:
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
@@ -325,7 +330,8 @@ def take_gpus(
         time.sleep(wait)
 
 # %% ../nbs/06_sweeps.ipynb #7e7a5c05
-_KINDS_OF_JOB = dict(name=str, notebook=str, dataset=str, model=str, seed=(int, type(None)), parameters=dict, takes=dict, gpus=int)
+_KINDS_OF_JOB = dict(name=str, notebook=str, dataset=str, model=str, seed=(int, type(None)), parameters=dict,
+                     takes=dict, gpus=int)
 
 def _check_kinds(found, kinds): # of what stands in a table; TypeError or KeyError
     for k, kind in kinds.items():
@@ -350,7 +356,8 @@ def read_plan(
         for j in found["jobs"]: _check_planned(j)
         jobs = [Job(**j | dict(takes={k: tuple(v) for k,v in j["takes"].items()})) for j in found["jobs"]]
         return {j.id: j for j in jobs}
-    except (KeyError, TypeError, AttributeError, ValueError): raise ValueError(f"{path} is no plan of a sweep: start the sweep again, which writes it anew") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ValueError(f"{path} is no plan of a sweep: start the sweep again, which writes it anew") from None
 
 def _new_private(path): # an empty file that only its owner can read
     path.unlink(missing_ok=True)
@@ -359,12 +366,13 @@ def _new_private(path): # an empty file that only its owner can read
 def _write_private(path, value): # JSON that only its owner can read, at no time anybody else
     text = json.dumps(value, indent=1, ensure_ascii=False)
     def write(part):
-        with os.fdopen(_new_private(part), "w", encoding="utf-8", errors="backslashreplace") as to: to.write(text)
+        with os.fdopen(_new_private(part), "wb") as to: to.write(text.encode("utf-8", "backslashreplace"))
     return atomic_write(path, write)
 
 def _hide_named(value): # what stands under the name of a secret
     if not isinstance(value, dict): return value
-    return {k: "<hidden>" if isinstance(v, str) and is_secret_name(str(k)) else _hide_named(v) for k, v in value.items()}
+    is_one = lambda k, v: isinstance(v, str) and is_secret_name(str(k))
+    return {k: "<hidden>" if is_one(k, v) else _hide_named(v) for k, v in value.items()}
 
 def _as_planned(name, value): # a parameter without secrets; the digest of a job knows no places
     return hide_secrets(_hide_named(_public(value))) if name in PLACES else _public(value)
@@ -384,7 +392,8 @@ def _write_plan(output_dir, jobs): # secrets apart from it, where only their own
     else: _secrets_file(output_dir).unlink(missing_ok=True)
     here = os.getcwd() # paths in parameters are seen from the folder in which the sweep was started
     apart = {i: sorted(private) for i, private in secrets.items()}
-    return _write_private(sweep_dir(output_dir)/"plan.json", dict(folder=here, jobs=planned, files=signatures(jobs), apart=apart))
+    whole = dict(folder=here, jobs=planned, files=signatures(jobs), apart=apart)
+    return _write_private(sweep_dir(output_dir)/"plan.json", whole)
 
 def kept_apart(
     output_dir, # where runs go
@@ -394,7 +403,8 @@ def kept_apart(
     names = read_object(sweep_dir(output_dir)/"plan.json").get("apart", {}).get(job_id, [])
     path = _secrets_file(output_dir)
     found = read_object(path).get(job_id, {}) if names and path.exists() else {}
-    if set(names) - set(found): raise ValueError(f"{path} lacks {', '.join(names)} of job {job_id}: start the sweep again, which writes it anew")
+    if set(names) - set(found):
+        raise ValueError(f"{path} lacks {', '.join(names)} of job {job_id}: start the sweep again, which writes it")
     return found
 
 def _taken(output_dir, job): # parameters that are folders of other jobs
@@ -418,22 +428,24 @@ def without_examples(
     return book
 
 # %% ../nbs/06_sweeps.ipynb #8a3cab6a
-def _fetch_apart(book, output_dir, job_id): # a cell behind the parameters that takes those with secrets from their file
+def _book_of(job, output_dir): # where the job has secrets, a cell behind the parameters takes them from their file
     import nbformat
+    book = without_examples(job.notebook)
+    if not kept_apart(output_dir, job.id): return book
     at = next(k for k, c in enumerate(book.cells) if "parameters" in c.metadata.get("tags", []))
-    source = f"import mlcllm.sweeps as _sweeps\nglobals().update(_sweeps.kept_apart({str(output_dir)!r}, {job_id!r}))"
-    book.cells.insert(at+1, nbformat.v4.new_code_cell(source))
+    taken = f"_sweeps.kept_apart({str(output_dir)!r}, {job.id!r})"
+    cell = nbformat.v4.new_code_cell(f"import mlcllm.sweeps as _sweeps\nglobals().update({taken})")
+    book.cells.insert(at+1, cell)
+    return book
 
 def _execute(job, output_dir, parameters): # the executed notebook and the folder of its run; tries again while a killed kernel lets go of its folder
     import papermill as pm
     at = sweep_dir(output_dir)/"running"; at.mkdir(parents=True, exist_ok=True); executed, told = at/f"{job.id}.ipynb", at/f"{job.id}.folders"
     os.environ["MLCLLM_RUNS_TO"] = str(told)
-    book = without_examples(job.notebook)
-    if kept_apart(output_dir, job.id): _fetch_apart(book, output_dir, job.id)
     os.close(_new_private(executed)) # papermill keeps its mode
     for tries in range(10):
         told.unlink(missing_ok=True)
-        try: pm.execute_notebook(book, str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
+        try: pm.execute_notebook(_book_of(job, output_dir), str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
         except pm.PapermillExecutionError as error:
             if "another process is working on this very run" not in str(error.evalue) or tries==9: raise
             print("its folder is held by another process, perhaps a kernel that is just ending; once more in five seconds", flush=True); time.sleep(5)
