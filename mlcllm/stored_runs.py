@@ -7,7 +7,7 @@ __all__ = ['WITHOUT_ONE', 'KEPT_TABLES', 'index_runs', 'usable', 'reference_runs
            'main_rows', 'gather', 'model_size', 'over_seeds', 'compare_runs', 'publish_runs']
 
 # %% ../nbs/00m_stored_runs.ipynb #9df2c3da
-import json, re
+import json, os, re, secrets
 from dataclasses import dataclass
 from hashlib import sha256
 from functools import lru_cache
@@ -393,7 +393,37 @@ def publish_runs(
     if len(bad): raise ValueError(f"{bad.folder.iloc[0]}: {bad.problem.iloc[0]}; only finished runs are published")
     tables = _chosen_tables(tables)
     target = _apart(target, [Path(f) for f in index.folder])
-    return [_publish(Path(r.folder), target, KEPT_TABLES.get(r.notebook, ()) if tables is None else tables) for r in index.itertuples()]
+    secret = _secret_of([Path(f) for f in index.folder])
+    wanted = lambda notebook: KEPT_TABLES.get(notebook, ()) if tables is None else tables
+    return [_publish(Path(r.folder), target, wanted(r.notebook), secret) for r in index.itertuples()]
+
+def _is_published(record): return "warnings_left_out" in record
+
+def _needs_secret(record): # are its documents somebody's own, under ids that may be names?
+    return record["parameters"].get("dataset") not in (*DATASETS, None) and not _is_published(record)
+
+def _secret_of(runs): # one for all, kept in their folders, which are never published; None where no run needs one
+    places = sorted({r.resolve().parents[3]/".publish_secret" for r in runs if _needs_secret(read_record(r))})
+    known = {p: _read_secret(p) for p in places if os.path.lexists(p)}
+    secret = next(iter(known.values()), None) or secrets.token_hex(32)
+    for p in places:
+        if p not in known: _write_secret(p, secret)
+    return secret if places else None
+
+def _read_secret(path):
+    try: text = path.read_text(encoding="ascii").strip() if path.is_file() else ""
+    except (OSError, ValueError): text = ""
+    if re.fullmatch("[0-9a-f]{64}", text): return text
+    why = "must hold the 64 hex digits that ids are digested with: remove it, and published runs get other ids"
+    raise ValueError(f"{path} {why}")
+
+def _write_secret(path, secret): # only its owner can read it, from the start
+    def write(part):
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as to: to.write(secret)
+    try: atomic_write(path, write)
+    except OSError as error:
+        raise ValueError(f"{path}, the secret of published ids, cannot be written ({error.strerror})") from None
 
 def _chosen_tables(tables):
     if tables is None: return None
@@ -408,11 +438,11 @@ def _apart(target, runs): # the target, if it is a folder at none of the runs' o
             raise ValueError(f"target: {shown(str(target))} is, holds or lies within the folder of the runs themselves ({source}), whose texts would be lost: name a folder apart from it")
     return Path(target)
 
-def _publish(old, target, tables): # the new folder
+def _publish(old, target, tables, secret): # the new folder
     record = read_record(old)
     public = _public_record(record)
     p, name, model = record["parameters"], public["parameters"].get("dataset"), public["parameters"].get("model")
-    known = p.get("dataset") in (*DATASETS, None)
+    secret = f"{secret} {name}" if _needs_secret(record) else None
     ours = p.get("dataset") in _OURS and not p.get("data_dir") and public["parameters"].get("cot") is None
     run = old.name if re.fullmatch(_CODES["run"], old.name) else _own(old.name)
     new = target/_public_notebook(old.parts[-4])/str(name or "none")/str(model or "none").replace("/", "--")/run
@@ -421,7 +451,7 @@ def _publish(old, target, tables): # the new folder
     try:
         new.mkdir(parents=True, exist_ok=True)
         for path in sorted(old.glob("*.parquet")):
-            if path.stem in tables: _publish_table(path, new, ours, labels, None if known else name)
+            if path.stem in tables: _publish_table(path, new, ours, labels, secret)
         text = show_surrogates(json.dumps(public, indent=1, ensure_ascii=False))
         atomic_write(new/"run.json", lambda to: to.write_text(text, encoding="utf-8"))
     except OSError as error: raise ValueError(f"{new}: the run cannot be written there ({error.strerror or error})") from None
@@ -437,5 +467,5 @@ def _publish_table(path, new, ours, labels, secret):
 
 def _check_place(new): # a published run may be replaced, another one never
     if not new.exists() or new.is_dir() and not any(new.iterdir()): return
-    if new.is_dir() and (new/"run.json").exists() and "warnings_left_out" in read_record(new): return
+    if new.is_dir() and (new/"run.json").exists() and _is_published(read_record(new)): return
     raise ValueError(f"{new}: what is there is no published run, and would be overwritten: name another target, or remove it")

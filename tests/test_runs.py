@@ -1,5 +1,6 @@
 "Runs: one folder per identity, nothing lost when a run dies, one clear line when it cannot go on."
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -586,6 +587,26 @@ def test_only_known_columns_and_short_ids_are_published(tmp_path):
     docs = read_table(new, "docs")
     assert not [w for w in PRIVATE if w in docs.to_json()] and set(docs) == {"doc_id", "text", "gold", "predicted", "output", "well_formed", "finish_reason"}
     assert docs.doc_id.str.fullmatch("own-[0-9a-f]{8}").all() and docs.doc_id.nunique() == 2 and list(docs.gold[0]) == ["joy"]
+
+
+def test_ids_of_ones_own_cannot_be_guessed(tmp_path):
+    for note in ("x", "y"): made(tmp_path / "here", "patients.csv", note=note)
+    index = index_runs(tmp_path / "here")
+    first, second = publish_runs(index, tmp_path / "there")
+    ids, name = read_table(first, "docs").doc_id.tolist(), read_record(first)["parameters"]["dataset"]
+    assert ids == read_table(second, "docs").doc_id.tolist() == read_table(first, "steps").doc_id.tolist()
+    assert not {hashlib.sha256(f"{before}{i}".encode()).hexdigest()[:8] for i in "ab" for before in ("", f"{name} ")} & set(ids)
+    secret = tmp_path / "here" / ".publish_secret"
+    assert secret.stat().st_mode & 0o777 == 0o600 and not list((tmp_path / "there").rglob(".publish_secret"))
+    assert not [p for p in (tmp_path / "there").rglob("*") if p.is_file() and secret.read_bytes() in p.read_bytes()]
+    again = publish_runs(index, tmp_path / "there")[0] # the same secret
+    assert read_table(again, "docs").doc_id.tolist() == ids
+    twice, _ = publish_runs(index_runs(tmp_path / "there"), tmp_path / "twice")
+    assert read_table(twice, "docs").doc_id.tolist() == ids and not (tmp_path / "there" / ".publish_secret").exists()
+    secret.unlink()
+    assert not set(read_table(publish_runs(index, tmp_path / "new")[0], "docs").doc_id) & set(ids)
+    secret.write_text("short")
+    with pytest.raises(ValueError, match="must hold the 64 hex digits"): publish_runs(index, tmp_path / "new")
 
 
 @pytest.mark.parametrize("place", ["", ".", "inside", "01_stepwise_logits", "..", "link"])

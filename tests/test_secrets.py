@@ -275,3 +275,37 @@ def test_messages_about_addresses_show_no_password(address):
     assert "s3cret" not in str(error.value).replace("s3cret://", "")
     with pytest.raises(ValueError) as error: load_openai("tiny", dict(base_url=address, tokenizer="tiny", retries=0, cache=False))
     assert "s3cret" not in str(error.value)
+
+
+def test_a_sweep_keeps_secrets_in_one_private_file(tmp_path, monkeypatch):
+    import papermill
+    from mlcllm import sweeps
+    address = "http://me:S3cretPass99@127.0.0.1:9/v1?api_key=QueryKey8877"
+    options = dict(base_url=address, token="NamedOne5566")
+    (tmp_path / "g.yaml").write_text(json.dumps(dict(parameters=dict(backend="openai", backend_options=options, n_docs=2), jobs={"01_stepwise_logits": {}})))
+    job, = sweeps.plan(sweeps.read_grid(tmp_path / "g.yaml"))
+    out = tmp_path / "out"
+    sweeps._write_plan(out, [job])
+    assert list(sweeps.read_plan(out)) == [job.id]
+    given = {}
+
+    def execute(book, path, parameters, **_): # as papermill, whose kernel dies
+        names = dict(parameters)
+        for c in book.cells:
+            if "kept_apart" in c.source: exec(c.source, names)
+        given.update(names)
+        with open(path, "w") as to: json.dump(dict(cells=[dict(cell_type="code", source=c.source, outputs=[]) for c in book.cells] + [parameters]), to)
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        raise RuntimeError("the kernel died")
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    with pytest.raises(RuntimeError, match="the kernel died"): sweeps.run_job(out, job.id)
+    assert given["backend_options"] == options and given["n_docs"] == 2
+    holds = [p for p in out.rglob("*") if p.is_file() and any(w in p.read_text() for w in ("S3cretPass99", "QueryKey8877", "NamedOne5566"))]
+    assert [p.name for p in holds] == [".secrets.json"]
+    for p in (holds[0], out / "sweep" / "plan.json", *(out / "sweep" / "failed").glob("*")): assert p.stat().st_mode & 0o777 == 0o600
+    holds[0].unlink()
+    with pytest.raises(RuntimeError, match="start the sweep again"): sweeps.run_job(out, job.id)
+    sweeps._write_plan(out, [job])
+    sweeps._write_plan(out, sweeps.plan(sweeps.Grid({"demo": {}}, {"tiny": {}}, (0,), {}, {"01_stepwise_logits": {}})))
+    assert not holds[0].exists()

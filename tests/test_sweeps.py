@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mlcllm.runs import start_run
-from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, signatures, snakemake_command, stale_jobs, sweep_dir
+from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, signatures, snakemake_command, stale_jobs, sweep_dir, _write_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("MLCLLM_KILLS", "2"))
@@ -182,11 +182,42 @@ def test_two_drivers_on_one_folder(tmp_path):
     (dict(models={"Llama-3.1-8B": {"gpus": 64}}), "takes 64 GPUs"),
     (dict(models={"Llama-3.1-8B": {"gpus": 0}}), "needs a GPU, and the grid gives it none"),
     (dict(jobs={}), "no jobs"),
+    *((dict(jobs={"01_stepwise_logits": {"files": [f"params/{field}.yaml"]}}), "which alone are replaced")
+      for field in ("{nope}", "{0}", "{}", "{dataset.x}", "{dataset[x]}", "{", "}", "{dataset:999999999}", "{{model}}")),
 ])
 def test_bad_grids_fail_with_one_line_before_anything_runs(tmp_path, changes, says, capsys):
     assert main(["run", str(grid(tmp_path, **changes)), "--output-dir", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert says in said and said.strip().count("\n") == 0 and not (tmp_path / "out").exists()
+
+
+def test_a_grid_is_counted_before_it_is_made(tmp_path):
+    vary = {k: list(range(1, 401)) for k in ("n_docs", "shots", "max_new_tokens")}
+    two = {"01_stepwise_logits": {"vary": {"n_docs": list(range(1, 201)), "shots": list(range(1, 201))}}}
+    two["again"] = two["01_stepwise_logits"] | {"notebook": "01_stepwise_logits"}
+    began = time.time()
+    for jobs, says in (({"01_stepwise_logits": {"vary": vary}}, "128,000,000 jobs"), (two, "the grid has 160,000 jobs")):
+        with pytest.raises(ValueError, match=f"{says}.*at most 100,000"): plan(read_grid(grid(tmp_path, jobs=jobs)))
+    assert time.time() - began < 2
+
+
+DAMAGES = {"gpus": "two", "parameters": [1], "name": 3, "notebook": "none_such", "seed": "x", "takes": {"join": "abc"}, "dataset": None, "more": 1}
+
+
+@pytest.mark.parametrize("name", [*DAMAGES, "files", "jobs", "a job"])
+def test_a_damaged_plan_is_one_line(tmp_path, name, capsys):
+    jobs = plan(read_grid(grid(tmp_path)))
+    _write_plan(tmp_path, jobs)
+    path = sweep_dir(tmp_path) / "plan.json"
+    found = json.loads(path.read_text())
+    if name in DAMAGES: found["jobs"][0][name] = DAMAGES[name]
+    elif name == "a job": found["jobs"][0] = "x"
+    else: found[name] = 3
+    path.write_text(json.dumps(found))
+    for command in (["status", str(tmp_path)], ["job", str(tmp_path), jobs[0].id]):
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert "is no plan of a sweep: start the sweep again" in said and said.strip().count("\n") == 0
 
 
 def test_an_output_folder_of_another_version(tmp_path):
