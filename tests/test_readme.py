@@ -30,7 +30,7 @@ def test_what_the_readme_names_exists(root):
 
 
 METHODS = {"hard": "hard", "compare to": "compare_to_none", "unary": "unary", "binary": "binary", "max over": "max_over_generations", "the same, calibrated": "max_over_generations+platt",
-           "exact marginals": "set_marginals", "label prior": "prior", "one person": "annotator"}
+           "marginals over": "set_marginals", "label prior": "prior", "one person": "annotator"}
 COLUMNS = [(dataset, metric) for dataset in ("HateXplainTargets", "GoEmotions") for metric in ("brier", "kl", "example_f1")]
 
 
