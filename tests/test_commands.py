@@ -32,7 +32,7 @@ FILES = [ # content of a grid, what the line says
     ("jobs: {01_stepwise_logits: {}}\njobs: {02_alignment: {}}", "'jobs' stands twice in one table"), ("jobs: {01_stepwise_logits: {parameters: {shots: 3, shots: 4}}}", "'shots' stands twice"), ("x: 2020-13-45\n", "is no YAML"),
     ("a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(f"{c}: &{c} [{', '.join(['*' + chr(ord(c) - 1)] * 9)}]" for c in "bcdefghijkl"), "holds more than 100,000 values"),
     ("seeds: &a [*a]\njobs: {01_stepwise_logits: {}}", "nested more than 20 levels"), ("jobs: {01_stepwise_logits: {}}\nseeds: " + "[" * 30 + "]" * 30, "nested more than 20 levels"),
-    (b"\xff\xfea\x00", "is not UTF-8"), (b"jobs: {caf\xe9: {}}", "is not written in UTF-8"),
+    (b"\xff\xfea\x00", "is not UTF-8"), (b"jobs: {caf\xe9: {}}", "is not UTF-8"),
 ]
 
 
