@@ -147,6 +147,10 @@ def _encoder_files(value, params, fingerprint):
     if not os.path.isdir(folder): return None
     return {} if "encoder" in fingerprint else _files_below(folder)
 
+def _folder_files(value, params, fingerprint):
+    folder = Path(str(value))
+    return _files_below(folder) if os.path.isdir(folder) else None
+
 # %% ../nbs/00a_runs.ipynb #029851e1
 def _template_words(path): # of a YAML file, as `get_template` reads it
     try: return yaml.safe_load(read_text(path))
@@ -180,7 +184,7 @@ def _predictions(value, params, fingerprint): # of a run of 01
 
 NAMED_FILES = dict( # parameter -> a function of its value, all parameters and the fingerprint: the files by name
     dataset=_dataset_file, test_ids=_plain_file, model=_model_files, trained=_model_files, start=_model_files,
-    encoder=_encoder_files, demo_labels=_predictions, template=_template_files, cot=_plain_file,
+    encoder=_encoder_files, match_unknown=_folder_files, demo_labels=_predictions, template=_template_files, cot=_plain_file,
     traces=_answers, join=_joined_files)
 
 # %% ../nbs/00a_runs.ipynb #61aac25f

@@ -162,6 +162,11 @@ def model(folder, tools):
     return dict(model=folder / "model")
 
 
+def matcher(folder, tools):
+    shutil.copytree(tools["encoder"], folder / "encoder")
+    return dict(match_unknown=folder / "encoder")
+
+
 def similar(folder, tools):
     shutil.copytree(tools["encoder"], folder / "encoder")
     return dict(encoder=folder / "encoder", sampling="similarity")
@@ -267,6 +272,7 @@ CASES = { # parameter -> kind of value -> how it is made and changed, and in whi
     "options": {"clustering": (go_emotions, other_clusters, RUNS), "splits": (mfrc, other_splits, RUNS)},
     "test_ids": {"a file": (ids, other_ids, RUNS)},
     "model": {"a folder": (model, lambda f: other_config(f / "model"), ASKING)},
+    "match_unknown": {"a folder": (matcher, lambda f: other_config(f / "encoder"), ASKING[:1])},
     "encoder": {"a folder": (similar, lambda f: other_config(f / "encoder"), ASKING[:3]),
                 "a folder to train": (demux_encoder, lambda f: other_config(f / "encoder"), ("04_demux",))},
     "demo_labels": {"a run": (predictions, other_predictions, ASKING[:3])},

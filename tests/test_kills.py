@@ -247,10 +247,10 @@ TRAINED = {
     "manifest": (lambda f: (f / "model.files.json").unlink(), None), "manifest cut": (lambda f: cut(f / "model.files.json"), None),
     "weights cut": (lambda f: cut(f / "model/weights"), "weights is damaged or gone"), "a bit": (lambda f: flip(f / "model/weights"), "weights is damaged or gone"),
     "weights gone": (lambda f: (f / "model/weights").unlink(), "weights is damaged or gone"), "a pipe": (lambda f: pipe_instead(f / "model/weights"), "weights is damaged or gone"),
-    "folder gone": (lambda f: shutil.rmtree(f / "model"), "weights is damaged or gone"), "history gone": (lambda f: (f / "history.parquet").unlink(), "history.parquet is damaged or gone"),
+    "folder gone": (lambda f: shutil.rmtree(f / "model"), "model is gone"), "history gone": (lambda f: (f / "history.parquet").unlink(), "history.parquet is damaged or gone"),
     "history cut": (lambda f: cut(f / "history.parquet"), "history.parquet is damaged or gone"), "a folder": (lambda f: folder_instead(f / "history.parquet"), "history.parquet is damaged or gone"),
     "old and cut": (lambda f: ((f / "model.files.json").unlink(), cut(f / "model/weights")), "cannot be read"),
-    "old, history cut": (lambda f: ((f / "model.files.json").unlink(), cut(f / "history.parquet")), "cannot be read"),
+    "old, history cut": (lambda f: ((f / "model.files.json").unlink(), cut(f / "history.parquet")), "the training of"),
     "never finished": (lambda f: ((f / "model.files.json").unlink(), (f / "history.parquet").unlink()), ""),
 }
 
