@@ -10,7 +10,7 @@ from scipy.special import expit
 from mlcllm.alignment import stored_traces, take_over
 from mlcllm.data import CLUSTERS, load_docs
 from mlcllm.estimators import dist_from_traces
-from mlcllm.figures import ratio_effect, sweep_table
+from mlcllm.figure_tables import sweep_answers, sweep_table
 from mlcllm.interchange import PRODUCERS, dataset_of, label_order_of, main, read_logs, tables_of_logs, write_logs
 from mlcllm.runs import read_record, read_table, start_run
 from mlcllm.stepwise_logits import read_traces, step_summary
@@ -102,7 +102,7 @@ def test_a_sweep_of_ratios_can_be_drawn(tmp_path):
     shelf = SimpleNamespace(index=index_runs(tmp_path / "runs"))
     table = sweep_table(shelf).set_index("ratio")
     assert np.allclose(table.value, [0, 1/3, 2/3]) and (table.n_docs == 3).all()
-    assert np.isclose(ratio_effect(shelf).value[0], 2/3)
+    assert np.allclose(sweep_answers(shelf).groupby("ratio").many.mean(), [0, 1/3, 2/3])
 
 
 @pytest.mark.parametrize("dataset, lists, params, order", [

@@ -9,10 +9,10 @@ import pytest
 
 from mlcllm.checks import markdown_text, styled
 from mlcllm.comparisons import show_disagreements
+from mlcllm.claims import Condition, Effect, adjust, claim_text, decide
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.demux import model_card
 from mlcllm.engines import load_tokenizer
-from mlcllm.figures import say
 from mlcllm.metrics import score
 from mlcllm.prompts import Preview, build_prompts, preview
 from mlcllm.step_viewer import step_viewer
@@ -106,8 +106,9 @@ def test_a_name_in_markdown(name):
 
 
 def test_what_is_said_about_claims_and_models():
-    said = say([(1, ATTACK, METHODS[0], .5, .4, .6, 9, "holds"), (1, "a_b_c", "*m*", .5, .4, .6, 9, "open")], 1)
-    assert_text_only(as_html(said))
+    sure = [Condition(Effect(.5, .05, 99))]
+    verdicts = adjust([decide("5", sure, ATTACK, METHODS[0]), decide("5", sure, "a_b_c", "*m*"), decide("5", [], HOSTILE[1], ATTACK)])
+    assert_text_only(as_html(claim_text(verdicts, 5)))
     card = model_card(ATTACK, "a/b", {"task": markdown_text(ATTACK)}, score(make_dists(DOCS, METHODS), DOCS, n_boot=9))
     page = assert_text_only(as_html(card))
     assert METHODS[0] in page.text

@@ -77,7 +77,7 @@ def test_finetuning_and_reinforcement_leave_models_and_rows(tmp_path):
     folder, = find_runs(tmp_path / "runs", "04a_sft")
     run = read_run(folder)
     assert {"base_hard", "sft_hard", "sft_max", "rl_hard", "rl_max"} <= set(run["dists"].method) and set(run["spikiness"].model) == {"base", "sft", "rl"} and len(run["rl_log"]) == 2
-    assert {p.name for p in folder.glob("model_*")} == {"model_sft", "model_rl"} and not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
+    assert {p.name for p in folder.glob("model_*")} == {"model_sft", "model_rl", "model_sft.files.json", "model_rl.files.json"} and not list(folder.rglob("*.bin")) + list(folder.rglob("*.pt"))
     run_short("01_stepwise_logits", tmp_path, model=folder / "model_sft", n_docs=12, max_new_tokens=24)                       # the adapter is a model
     asked = read_run(find_runs(tmp_path / "runs", "01_stepwise_logits")[0])
     assert asked["docs"].output.tolist() == run["docs_sft"].output.tolist()
