@@ -110,7 +110,7 @@ MAIN   = -p test_ids $(DATA)/id_lists/GoEmotions/main_test_set.txt
 RATIOS = -y 'ratio: [0, 0.2, 0.4, 0.6, 0.8, 1]'
 RUN01  = $(PM) nbs/01_stepwise_logits.ipynb $(LAST)
 RUN02  = $(PM) nbs/02_alignment.ipynb $(LAST) -p n_dev 500
-RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p label_format json -p split dev+test
+RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p label_format json
 RUN04  = $(PM) nbs/04_demux.ipynb $(LAST) -p encoder minilm -p learning_rate 1e-4
 RUN04A = $(PM) nbs/04a_sft.ipynb $(LAST) -p model tiny -p epochs 2 -p learning_rate 3e-4
 .PHONY: reference-data reference-01 reference-02 reference-03 reference-04 publish
@@ -131,14 +131,14 @@ reference-02: reference-data
 	set -e; for m in tiny small; do $(RUN02) -p model $$m $(TARGETS) -p calibrations platt; $(RUN02) -p model $$m $(HATE) -p calibrations temperature; $(RUN02) -p model $$m $(GOEMO) -p split test -p calibrations platt $$(test $$m = tiny && f=$$(ls -d outputs/bundled/04a_sft/GoEmotions/tiny/*/ 2>/dev/null | tail -1) && test -n "$$f" && echo "-p join $$f"); done
 
 reference-03: reference-data
-	set -e; for m in tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p label_format json -p split dev+test; $(RUN03) -p model $$m $(GOEMO) -p label_format json -p split dev+test; done
+	set -e; for m in tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p split dev+test; $(RUN03) -p model $$m $(GOEMO) -p split dev+test; done
 
 # an encoder on gold labels and on votes, the smaller model finetuned; what was trained for the main list is scored on test as well
 reference-04: reference-data
 	set -e; for v in False True; do $(RUN04) -p dataset HateXplainTargets -p data_dir $(DATA)/hatexplain -p epochs 10 -p votes $$v; done
 	set -e; for i in 0.2 0; do $(RUN04) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p split dev $(MAIN) -p n_train 10000 -p epochs 2 -p max_length 96 -p batch_size 32 -p intra $$i; done
 	set -e; for m in $$(ls -d outputs/bundled/04_demux/GoEmotions/minilm/*/model); do $(RUN04) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p trained $$m; done
-	$(RUN04A) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p max_new_tokens 18
+	$(RUN04A) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p max_length 768 -p max_new_tokens 18
 	$(RUN04A) -p dataset SemEval -p data_dir $(DATA)/semeval2018 -p split dev -p label_format comma -p max_new_tokens 25
 
 # what may be passed on, into outputs/reference

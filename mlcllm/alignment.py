@@ -24,7 +24,7 @@ from .checks import shown
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, leave_out
 from .runs import read_record, read_table
 from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
-from .stepwise_logits import (Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, kept_warnings, make_reader, once_each,
+from .stepwise_logits import (Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, kept_warnings, make_reader, once_each, read_answers,
                                     read_traces, trace_docs, warn_of_parts)
 from .metrics import score, to_labels
 from .estimators import STEP_METHODS, dist_from_pairs, dist_from_traces, dist_from_unary
@@ -358,6 +358,8 @@ def _check_estimates(rows, path): # a null would be left out of every group, and
         if any(empty): raise ValueError(f"{path}, row {empty.index(True)+1}: {column} is empty, a text is expected")
     odd = next((v for v in rows.method if not isinstance(v, str)), None)
     if odd is not None: raise ValueError(f"{path}: column 'method' holds {odd!r}, texts are needed")
+    odd = next((v for v in rows.method if not v.isprintable()), None)
+    if odd is not None: raise ValueError(f"{path}: the name of a method {shown(odd)} has a line break or another sign that cannot be seen; rename it")
 
 def _check_probs(rows, path): # of the estimates that are read
     wrong = rows[~rows.prob.between(0, 1).to_numpy(bool, na_value=False)]
@@ -456,10 +458,11 @@ def stored_traces(
     record = read_record(folder)
     if "came_from" in record["parameters"]: return _traces_of_logs(folder, record, docs)
     if record["fingerprint"].get("docs")!=docs.content_hash(): raise ValueError(f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} now (texts, labels or votes differ): run 01 again")
-    return read_traces(read_table(folder, "docs"), read_table(folder, "steps"), record["labels"])
+    table, steps, names = read_answers(folder)
+    return read_traces(table, steps, names)
 
 def _traces_of_logs(folder, record, docs): # of an imported run: these documents by their ids, with these labels
-    table, steps = read_table(folder, "docs"), read_table(folder, "steps")
+    table, steps, _ = read_answers(folder)
     names = {n.lower(): n for n in docs.labels.with_none}
     if set(record["labels"])!=set(names): raise ValueError(f"traces: the run in {folder} has the labels {', '.join(record['labels'])}, {docs.name} has {', '.join(names)}")
     rows = table.set_index("doc_id", drop=False)

@@ -297,6 +297,7 @@ def last_checkpoint(
     folder, # of checkpoints; it need not be there
 )->str: # from which a training goes on; None: from its beginning
     "The newest whole checkpoint whose best epoch is there as well; what a kill left in pieces is removed"
+    if Path(folder).is_file(): raise ValueError(f"{folder} is a file where the checkpoints of the training go: move it away")
     found = [p for p in Path(folder).glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdigit()]
     newest = sorted(found, key=lambda p: int(p.name.split("-")[-1]), reverse=True)
     for place in newest:

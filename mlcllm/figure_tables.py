@@ -24,6 +24,7 @@ from .data import LabelSet, check_choice
 from .prompts import order_labels
 from .step_statistics import mean_interval, means, order_hits, position_hits, step_table
 from .runs import read_record
+from .stepwise_logits import read_answers
 from .stored_runs import Rows, comparable, gather, index_runs, model_size, plain_runs, read_table, usable
 
 # %% ../nbs/04d_figure_tables.ipynb #f055e839
@@ -106,7 +107,7 @@ def load_traced(
     options = read_record(row.folder)["parameters"].get("options") or {}
     if options.get("annotators", "aggregate")!="aggregate":
         raise ValueError("its rows are single annotators' readings, several of one document: figures and claims are about documents")
-    docs, stored = read_table(row.folder, "docs"+suffix), read_table(row.folder, "steps"+suffix)
+    docs, stored, _ = read_answers(row.folder, suffix)
     docs = docs.assign(gold=docs.gold.map(list), predicted=docs.predicted.map(list))
     return Traced(row.dataset, name or row.model, row.docs, tuple(row.labels), docs, stored,
         step_table(docs, stored, row.labels))

@@ -7,7 +7,7 @@ __all__ = ['PRODUCERS', 'indexed_metrics', 'write_logs', 'tables_of_logs', 'labe
            'write_csv', 'write_card', 'main']
 
 # %% ../nbs/06a_interchange.ipynb #42ee2915
-import json, re, sys
+import json, re, sys, warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from .data import CLUSTERS, DATASETS
 from .runs import atomic_write, read_record, read_table, start_run
 from .step_statistics import step_table
 from .checks import CommandParser, check_choice, check_number, check_parameter, read_text, shown
-from .stepwise_logits import answer_scores, label_probs
+from .stepwise_logits import answer_scores, label_probs, read_answers
 from .stored_runs import index_runs
 
 # %% ../nbs/06a_interchange.ipynb #7a563b35
@@ -63,7 +63,7 @@ def write_logs(
     task = _THEIR_NAMES.get(p["dataset"], p["dataset"])
     params = {k: v for k, v in p.items() if k not in ("output_dir", "data_dir", "gpu")}
     params |= dict(task=task, model_name_or_path=p["model"], distribution=distribution, shot=p.get("shots"), mlcllm_run=record["run"], producer=producer)
-    entries = indexed_metrics(read_table(run, "docs"), read_table(run, "steps"), record["labels"], producer)
+    entries = indexed_metrics(*read_answers(run), producer)
     ids = Path(p["test_ids"]).stem if p.get("test_ids") else str(p.get("split"))
     folder, experiment = _place(Path(logs)/_part(task)/_part(ids)/distribution, _part(p["model"]), params)
     for name, value in (("params", params), ("indexed_metrics", entries | dict(description=""))): _add_to(folder/f"{name}.yml", experiment, value)
@@ -107,7 +107,11 @@ def _check_scores(where, key, scores): # of each label step
     if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores): raise ValueError(f"{where}: {key} must be {{label: probability}}, or a list of such")
     for k, step in enumerate(scores):
         for label, p in step.items(): check_number(f"{where}: the probability of {label}", p, 0, 1.001, whole=False)    # they are rounded
+        _warn_of_sum(f"{where}, label step {k}", sum(step.values()))
         if step and not any(step.values()): raise ValueError(f"{where}, label step {k}: all probabilities are 0, so they are none of this step's labels")
+
+def _warn_of_sum(where, total): # probabilities of one step exclude each other
+    if total > 1.01: warnings.warn(f"{where}: the probabilities of its labels sum to {total:.3g}; they are divided by their sum")
 
 def _check_entry(where, entry): # what it holds must be what tables are made of
     for key in ("test_scores", "test_all_scores"):

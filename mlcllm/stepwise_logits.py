@@ -9,13 +9,15 @@ __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'READING', 'label_probs', 'entropy', '
            'answer_room', 'encode_prompts', 'Asking', 'ask_prompts', 'kept_warnings', 'once_each', 'make_reader',
            'choose_scoring', 'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions', 'plot_n_labels',
            'answer_scores', 'word_counts', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings',
-           'warn_of_parts', 'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces']
+           'warn_of_parts', 'sweep_scores', 'plot_sweep', 'plot_scores', 'docs_table', 'steps_table', 'read_traces',
+           'read_answers']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import re, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,9 +29,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from statsmodels.stats.proportion import proportion_confint
 
-from .checks import plain_text
+from .checks import plain_text, shown
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number, copies, same_document
-from .runs import hide_secrets
+from .runs import hide_secrets, read_record, read_table
 from .demos import NearestLabel, demo_label_settings, nearest_demos, perturb_labels
 from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
 from .prompts import (Template, any_cots, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
@@ -858,3 +860,80 @@ def _stored_trace(d, groups, names): # of a row of docs.parquet; logs of other p
 
 def _no_step(names): # a step of which nothing is known
     return pd.DataFrame([dict(step=0, chosen=names[-1], token_index=-1, logits=[np.nan]*len(names), logsumexp=np.nan, continue_logit=np.nan, stop_logit=np.nan)])
+
+# %% ../nbs/01_stepwise_logits.ipynb #1dd78e5a
+_DOC_COLUMNS = ("doc_id", "gold", "predicted", "human", "output", "found_step")
+_STEP_COLUMNS = ("doc_id", "step", "chosen", "token_index", "logits", "logsumexp", "continue_logit", "stop_logit")
+
+def read_answers(
+    folder, # of a run of 01, or of 04a
+    suffix:str="", # of the tables, e.g. _sft in a run of 04a
+)->tuple: # docs and steps as DataFrames, label columns ("none" last where allowed); raises ValueError naming file, row and document
+    "The stored answers of a run, checked"
+    names = tuple(read_record(folder).get("labels") or ())
+    if not names: raise ValueError(f"{Path(folder)/'run.json'}: the run names no labels; run it again")
+    docs = read_table(folder, "docs" + suffix, _DOC_COLUMNS)
+    steps = read_table(folder, "steps" + suffix, _STEP_COLUMNS)
+    _check_rows(Path(folder)/f"docs{suffix}.parquet", docs, _doc_faults(names))
+    _check_rows(Path(folder)/f"steps{suffix}.parquet", steps, _step_faults(names))
+    _check_ids(folder, suffix, docs, steps)
+    return docs, steps, names
+
+# %% ../nbs/01_stepwise_logits.ipynb #17923b50
+def _is_list(value):
+    return isinstance(value, (list, tuple, np.ndarray))
+
+def _is_number(value): # nan where something is not known
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+def _are_labels(names):
+    return lambda value: _is_list(value) and all(isinstance(n, str) and n in names for n in value)
+
+def _are_logits(n_labels):
+    return lambda value: _is_list(value) and len(value)==n_labels and all(map(_is_number, value))
+
+def _are_shares(value): # of people who gave a label; None: no votes
+    if value is None or (_is_number(value) and np.isnan(value)): return True
+    return _is_list(value) and all(_is_number(v) and 0 <= v <= 1 for v in value)
+
+def _doc_faults(names): # column -> test, what it must be
+    labels = _are_labels(names), f"a list of labels of the run ({', '.join(names)})"
+    return dict(
+        doc_id=(lambda v: isinstance(v, str), "a text"),
+        gold=labels,
+        predicted=labels,
+        human=(_are_shares, "empty, or a share between 0 and 1 for each label"),
+        output=(lambda v: isinstance(v, str), "a text"),
+        found_step=(lambda v: isinstance(v, (bool, np.bool_)), "true or false"),
+    )
+
+def _step_faults(names): # column -> test, what it must be
+    number = _is_number, "a number"
+    return dict(
+        doc_id=(lambda v: isinstance(v, str), "a text"),
+        step=(lambda v: isinstance(v, (int, np.integer)) and v >= 0, "a whole number from 0"),
+        chosen=(lambda v: isinstance(v, str) and v in names, f"a label of the run ({', '.join(names)})"),
+        token_index=number,
+        logits=(_are_logits(len(names)), f"a list of {len(names)} numbers, one for each label"),
+        logsumexp=number,
+        continue_logit=number,
+        stop_logit=number,
+    )
+
+# %% ../nbs/01_stepwise_logits.ipynb #3a48a4b6
+def _check_rows(path, table, tests):
+    for column, (holds, wanted) in tests.items():
+        for row, (doc, value) in enumerate(zip(table.doc_id, table[column])):
+            if not holds(value):
+                raise ValueError(f"{path}, row {row + 1} (document {shown(doc)}): {column} must be {wanted}, got {shown(value)}")
+
+def _check_ids(folder, suffix, docs, steps): # each document once, each step once and of one of them
+    path = Path(folder)/f"docs{suffix}.parquet"
+    if not len(docs): raise ValueError(f"{path} holds no document; run it again")
+    twice = docs.doc_id[docs.doc_id.duplicated()]
+    if len(twice): raise ValueError(f"{path}: document {shown(twice.iloc[0])} stands there twice; run it again")
+    path = Path(folder)/f"steps{suffix}.parquet"
+    strange = steps.doc_id[~steps.doc_id.isin(docs.doc_id)]
+    if len(strange): raise ValueError(f"{path}: document {shown(strange.iloc[0])} is not in docs{suffix}.parquet; run it again")
+    twice = steps[steps.duplicated(["doc_id", "step"])]
+    if len(twice): raise ValueError(f"{path}: step {twice.step.iloc[0]} of document {shown(twice.doc_id.iloc[0])} stands there twice; run it again")

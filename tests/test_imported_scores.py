@@ -60,3 +60,17 @@ def test_a_column_of_splits_that_is_not_there_is_refused(tmp_path, split, part):
     pd.DataFrame(dict(id=list("abcdef"), text=list("uvwxyz"), labels=["joy", "fear"] * 3)).to_csv(path, index=False)
     with pytest.raises(ValueError, match="unknown column for split of") as error: load_docs(str(path), part, options=dict(split=split))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x00b", "a\u202eb"])
+def test_a_joined_method_has_a_name_that_can_be_seen(tmp_path, name):
+    with pytest.raises(ValueError, match="has a line break or another sign that cannot be seen") as error:
+        joined(tmp_path, ROWS.assign(method=name))
+    assert "\n" not in str(error.value)
+
+
+def test_probabilities_of_a_step_that_exceed_one_are_told(recwarn):
+    scores = [dict(joy=.9, fear=.6)]
+    _, steps, names = tables_of_logs(dict(a=dict(test_preds=["joy"], test_gt=["joy"], test_scores=scores)))
+    assert "document a, label step 0: the probabilities of its labels sum to 1.5" in str(recwarn.pop(UserWarning).message)
+    assert np.allclose(np.exp(steps.logits[0]), [.6, .9]) and names == ("fear", "joy")

@@ -11,7 +11,7 @@ import pytest
 from mlcllm import demux, sft
 from mlcllm.alignment import join_dists
 from mlcllm.data import load_docs
-from mlcllm.demux import load_demux, predict, train_targets
+from mlcllm.demux import last_checkpoint, load_demux, predict, train_targets
 from mlcllm.runs import find_runs, read_run
 from notebooks import ENV, papermill, refusal, run_short
 
@@ -96,3 +96,9 @@ def test_too_little_memory_names_what_lowers_it(tmp_path, monkeypatch):
 def test_targets_are_votes_or_gold():
     docs = load_docs("demo", "train", n_docs=9)
     assert np.array_equal(train_targets(docs)[1], docs.gold) and np.allclose(train_targets(docs, True)[1], docs.human().probs)
+
+
+def test_a_file_where_checkpoints_go_is_named(tmp_path):
+    (tmp_path / "checkpoints").write_text("mine")
+    with pytest.raises(ValueError, match="checkpoints is a file where the checkpoints of the training go"):
+        last_checkpoint(tmp_path / "checkpoints")
