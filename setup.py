@@ -1,4 +1,5 @@
 "Install mlcllm; everything that is pinned stands in settings.ini."
+
 from configparser import ConfigParser
 from pathlib import Path
 

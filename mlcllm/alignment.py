@@ -10,7 +10,10 @@ __all__ = ['PAPER_METHODS', 'QUESTION_METHODS', 'METHODS', 'EXTRA_METHODS', 'SET
            'threshold_scores', 'thresholds_table', 'unread_rule', 'reading']
 
 # %% ../nbs/02_alignment.ipynb #ff700150
-import hashlib, json, re, warnings
+import hashlib
+import json
+import re
+import warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
@@ -20,518 +23,936 @@ import pandas as pd
 import pyarrow as pa
 from fastcore.basics import patch
 
+from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
 from .checks import shown
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, leave_out
-from .runs import read_record, read_table
-from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
-from .stepwise_logits import (Asking, answer_room, ask_prompts, choose_scoring, encode_prompts, kept_warnings, make_reader, once_each, read_answers,
-                                    read_traces, trace_docs, warn_of_parts)
-from .metrics import score, to_labels
 from .estimators import STEP_METHODS, dist_from_pairs, dist_from_traces, dist_from_unary
 from .label_sets import choice_funnel, set_marginals, set_marginals_global
-from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
+from .metrics import score, to_labels
+from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
+from .runs import read_record, read_table
+from mlcllm.stepwise_logits import (
+    Asking,
+    answer_room,
+    ask_prompts,
+    choose_scoring,
+    encode_prompts,
+    kept_warnings,
+    make_reader,
+    once_each,
+    read_answers,
+    read_traces,
+    trace_docs,
+    warn_of_parts,
+)
 
 # %% ../nbs/02_alignment.ipynb #aee8b2d5
-PAPER_METHODS = ("compare_to_none", "hard", "unary", "binary", "binary_outcome", "max_over_generations") # Tables 2 and 5, Figure 8
-QUESTION_METHODS = ("unary", "binary", "binary_outcome", "binary_both_orders") # asked about labels and pairs, in plain text
+PAPER_METHODS = (
+    "compare_to_none",
+    "hard",
+    "unary",
+    "binary",
+    "binary_outcome",
+    "max_over_generations",
+)  # Tables 2 and 5, Figure 8
+QUESTION_METHODS = (
+    "unary",
+    "binary",
+    "binary_outcome",
+    "binary_both_orders",
+)  # asked about labels and pairs, in plain text
 METHODS = STEP_METHODS + ("set_marginals", "choice_funnel") + QUESTION_METHODS
-EXTRA_METHODS = ("set_marginals_global",) # asked by name only
-SET_TREES = dict(set_marginals=set_marginals, set_marginals_global=set_marginals_global) # methods that open the tree of lists
+EXTRA_METHODS = ("set_marginals_global",)  # asked by name only
+SET_TREES = dict(
+    set_marginals=set_marginals, set_marginals_global=set_marginals_global
+)  # methods that open the tree of lists
+
 
 @dataclass(frozen=True)
 class Method:
     "What a method's name means"
-    name: str               # such as unary+order5+platt
-    base: str               # one of METHODS
-    orders: int = 0         # label orders that it is averaged over; 0: the run's own
+
+    name: str  # such as unary+order5+platt
+    base: str  # one of METHODS
+    orders: int = 0  # label orders that it is averaged over; 0: the run's own
     log_odds: bool = False  # softmax of log-odds
-    calibration: str = None # one of CALIBRATIONS
+    calibration: str = None  # one of CALIBRATIONS
 
     @property
-    def asked(self): return self.name.removesuffix(f"+{self.calibration}") # the name of what the model is asked
+    def asked(self):
+        return self.name.removesuffix(f"+{self.calibration}")  # the name of what the model is asked
+
 
 def parse_method(
-    name:str, # such as unary+order5+platt
-)->Method: # its parts
+    name: str,  # such as unary+order5+platt
+) -> Method:  # its parts
     "Take a method's name apart"
-    if not isinstance(name, str): raise ValueError(f"a method is a name such as unary+order5, got {shown(name)}")
-    base, *suffixes = name.split("+"); orders, log_odds, calibration = 0, False, None
+    if not isinstance(name, str):
+        raise ValueError(f"a method is a name such as unary+order5, got {shown(name)}")
+    base, *suffixes = name.split("+")
+    orders, log_odds, calibration = 0, False, None
     check_choice("method", base, METHODS + EXTRA_METHODS)
     for s in suffixes:
-        if calibration: raise ValueError(f"method {name!r}: a calibration is the last suffix, +{s} cannot follow it")
-        if m := re.fullmatch(r"order(\d{1,9})", s): orders = check_number("the number of label orders", int(m[1]), 1, 1000)
-        elif s=="logodds": log_odds = True
-        else: calibration = check_choice(f"suffix of {base}", s, ("order5", "logodds", *CALIBRATIONS))
-    if log_odds and base!="unary": raise ValueError(f"method {name!r}: logodds is a variant of unary only")
+        if calibration:
+            raise ValueError(f"method {name!r}: a calibration is the last suffix, +{s} cannot follow it")
+        if m := re.fullmatch(r"order(\d{1,9})", s):
+            orders = check_number("the number of label orders", int(m[1]), 1, 1000)
+        elif s == "logodds":
+            log_odds = True
+        else:
+            calibration = check_choice(f"suffix of {base}", s, ("order5", "logodds", *CALIBRATIONS))
+    if log_odds and base != "unary":
+        raise ValueError(f"method {name!r}: logodds is a variant of unary only")
     return Method(name, base, orders, log_odds, calibration)
 
 # %% ../nbs/02_alignment.ipynb #2310689d
-_SAME_IN_ONE_STEP = ("last_step", "mean_over_generations") # in a single-label task they are compare_to_none
+_SAME_IN_ONE_STEP = ("last_step", "mean_over_generations")  # in a single-label task they are compare_to_none
 
-def _refuses(m, labels, asking): # why a task, or a way of asking, cannot have a method; None if it can
-    if m.base=="max_over_generations" and not labels.multi: return "max_over_generations needs a multi-label task: a single-label answer has one step"
-    if m.base=="compare_to_none" and labels.multi and not labels.allows_none: return "compare_to_none needs a task in which a document may have no label: there is no logit of none to compare with"
-    if m.base=="choice_funnel" and not (labels.multi and labels.allows_none): return "choice_funnel needs a multi-label task with \"none\": nothing else says when to stop"
-    if m.log_odds and labels.multi: return "unary+logodds needs a single-label task: in a multi-label task P(reasonable) is an estimate as it is"
-    special = [k for k,v in dict(chat=False, cot=None, demos_per="run", demo_labels="gold").items() if getattr(asking, k)!=v] + ["sampling"]*(asking.sampling=="similarity")
-    if special and m.base in (*QUESTION_METHODS, "choice_funnel"): return f"{m.base} is asked in plain text with the demonstrations of the run: leave {special[0]} out, or take methods that read answers ({', '.join(STEP_METHODS)}, set_marginals)"
-    if m.base in SET_TREES and asking.cot: return f"{m.base} reads lists of labels: leave the chain of thought out (cot)"
+
+def _refuses(m, labels, asking):  # why a task, or a way of asking, cannot have a method; None if it can
+    if m.base == "max_over_generations" and not labels.multi:
+        return "max_over_generations needs a multi-label task: a single-label answer has one step"
+    if m.base == "compare_to_none" and labels.multi and not labels.allows_none:
+        return (
+            "compare_to_none needs a task in which a document may have no label: there is no logit of none "
+            "to compare with"
+        )
+    if m.base == "choice_funnel" and not (labels.multi and labels.allows_none):
+        return 'choice_funnel needs a multi-label task with "none": nothing else says when to stop'
+    if m.log_odds and labels.multi:
+        return (
+            "unary+logodds needs a single-label task: in a multi-label task P(reasonable) is an estimate as "
+            "it is"
+        )
+    special = [
+        k
+        for k, v in dict(chat=False, cot=None, demos_per="run", demo_labels="gold").items()
+        if getattr(asking, k) != v
+    ] + ["sampling"] * (asking.sampling == "similarity")
+    if special and m.base in (*QUESTION_METHODS, "choice_funnel"):
+        return (
+            f"{m.base} is asked in plain text with the demonstrations of the run: leave {special[0]} out, "
+            f"or take methods that read answers ({', '.join(STEP_METHODS)}, set_marginals)"
+        )
+    if m.base in SET_TREES and asking.cot:
+        return f"{m.base} reads lists of labels: leave the chain of thought out (cot)"
+
 
 def choose_methods(
-    methods, # names joined by commas, a list of names or of Method; None: all that the task allows; paper: those of its tables
-    labels:LabelSet, # the task's labels
-    asking:Asking=Asking(), # how the model is asked
-)->list: # of Method
+    # names joined by commas, a list of names or of Method; None: all that the task allows; paper: those of
+    # its tables
+    methods,
+    labels: LabelSet,  # the task's labels
+    asking: Asking = Asking(),  # how the model is asked
+) -> list:  # of Method
     "Which methods a run computes"
-    if methods in (None, "paper"): return [m for m in map(parse_method, PAPER_METHODS if methods else METHODS) if _refuses(m, labels, asking) is None and (labels.multi or m.base not in _SAME_IN_ONE_STEP)]
-    if not isinstance(methods, (str, list, tuple)): raise ValueError(f"methods must be names joined by ',' or a list of them, got {shown(methods)}")
+    if methods in (None, "paper"):
+        return [
+            m
+            for m in map(parse_method, PAPER_METHODS if methods else METHODS)
+            if _refuses(m, labels, asking) is None and (labels.multi or m.base not in _SAME_IN_ONE_STEP)
+        ]
+    if not isinstance(methods, (str, list, tuple)):
+        raise ValueError(f"methods must be names joined by ',' or a list of them, got {shown(methods)}")
     names = [n.strip() for n in methods.split(",")] if isinstance(methods, str) else list(methods)
-    chosen = list(dict.fromkeys(n if isinstance(n, Method) else parse_method(n) for n in names if n!=""))
-    if not chosen: raise ValueError(f"methods is empty: name at least one of {', '.join(METHODS)}")
+    chosen = list(dict.fromkeys(n if isinstance(n, Method) else parse_method(n) for n in names if n != ""))
+    if not chosen:
+        raise ValueError(f"methods is empty: name at least one of {', '.join(METHODS)}")
     for m in chosen:
-        if why := _refuses(m, labels, asking): raise ValueError(why)
+        if why := _refuses(m, labels, asking):
+            raise ValueError(why)
     return chosen
 
 # %% ../nbs/02_alignment.ipynb #5b9b2f36
 def served_methods(
-    chosen:list, # of Method
-    engine, # any engine; None: nothing is asked
-    named:bool, # were they asked for by name?
-)->list: # of Method
+    chosen: list,  # of Method
+    engine,  # any engine; None: nothing is asked
+    named: bool,  # were they asked for by name?
+) -> list:  # of Method
     "Methods that an engine can serve; one that was named and cannot be is refused"
     trees = [m.base for m in chosen if m.base in SET_TREES]
-    if getattr(engine, "all_tokens", True) or not trees: return chosen
-    if named: raise ValueError(f"{trees[0]} needs the values of all tokens that a list may go on with, and this server gives the most probable ones only: leave it out")
+    if getattr(engine, "all_tokens", True) or not trees:
+        return chosen
+    if named:
+        raise ValueError(
+            f"{trees[0]} needs the values of all tokens that a list may go on with, and this server "
+            "gives the most probable ones only: leave it out"
+        )
     return [m for m in chosen if m.base not in SET_TREES]
 
 # %% ../nbs/02_alignment.ipynb #731a3233
 @dataclass(frozen=True)
 class Estimates:
     "What some methods say of some documents, and what it cost to ask"
-    dists: list         # a LabelDist a method
-    costs: pd.DataFrame # method, prompts, tokens_in, tokens_forwarded, covered (set_marginals: probability of the lists found), unread (answers that named no label), off_grammar (set_marginals_global: probability of what is no list): sums over the documents
 
-def _costing(engine, ask, *args): # what ask gives, and how the engine's counters grew
-    before = dict(engine.stats); found = ask(*args)
-    return found, pd.Series({k: engine.stats[k] - before[k] for k in ("prompts", "tokens_in", "tokens_forwarded")})
+    dists: list  # a LabelDist a method
+    # method, prompts, tokens_in, tokens_forwarded, covered (set_marginals: probability of the lists found),
+    # unread (answers that named no label), off_grammar (set_marginals_global: probability of what is no
+    # list): sums over the documents
+    costs: pd.DataFrame
+
+
+def _costing(engine, ask, *args):  # what ask gives, and how the engine's counters grew
+    before = dict(engine.stats)
+    found = ask(*args)
+    return found, pd.Series(
+        {k: engine.stats[k] - before[k] for k in ("prompts", "tokens_in", "tokens_forwarded")}
+    )
+
 
 def _traces(engine, docs, demos, asking):
     reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, demos, asking, engine.tokenizer)
-    traces = trace_docs(engine, reader, prompts, asking.max_new_tokens, choose_scoring(reader, asking.label_scoring)[0], asking.decoding)
-    if parts := warn_of_parts(traces): warnings.warn(parts, stacklevel=2)
+    traces = trace_docs(
+        engine,
+        reader,
+        prompts,
+        asking.max_new_tokens,
+        choose_scoring(reader, asking.label_scoring)[0],
+        asking.decoding,
+    )
+    if parts := warn_of_parts(traces):
+        warnings.warn(parts, stacklevel=2)
     return traces
+
 
 def _sets(engine, docs, demos, asking, mass, method):
     reader = make_reader(engine, docs, asking)
-    prompts = encode_prompts(engine, ask_prompts(docs, demos, asking, engine.tokenizer), answer_room(reader, asking.max_new_tokens))
-    return SET_TREES[method](engine, reader, prompts, docs.ids, eps=1-mass)
+    prompts = encode_prompts(
+        engine, ask_prompts(docs, demos, asking, engine.tokenizer), answer_room(reader, asking.max_new_tokens)
+    )
+    return SET_TREES[method](engine, reader, prompts, docs.ids, eps=1 - mass)
 
-def _pairs(engine, docs, demos, asking, reverse): # (n_docs, n, n): asked with the earlier label on side a, or on side b
-    questions = binary_prompts(docs, demos, asking.shots, asking.seed, reverse, asking.sampling, asking.ratio, asking.label_order)
-    if reverse: questions = questions[1::2]
+
+# (n_docs, n, n): asked with the earlier label on side a, or on side b
+def _pairs(engine, docs, demos, asking, reverse):
+    questions = binary_prompts(
+        docs, demos, asking.shots, asking.seed, reverse, asking.sampling, asking.ratio, asking.label_order
+    )
+    if reverse:
+        questions = questions[1::2]
     return binary_matrix(questions, answer_probs(engine, questions), docs.labels)
 
-def _alone(engine, docs, demos, asking): # (n_docs, n)
+
+def _alone(engine, docs, demos, asking):  # (n_docs, n)
     questions = unary_prompts(docs, demos, asking.shots, asking.seed, asking.sampling, asking.ratio)
     return unary_matrix(questions, answer_probs(engine, questions), docs.labels)
 
 # %% ../nbs/02_alignment.ipynb #6e26bb0f
-_NOTHING = pd.Series(dict(prompts=0, tokens_in=0, tokens_forwarded=0)) # what answers cost that were there already
+_NOTHING = pd.Series(
+    dict(prompts=0, tokens_in=0, tokens_forwarded=0)
+)  # what answers cost that were there already
 
-def _ask_once(engine, docs, demos, wanted, asking, mass, traces): # (base, log_odds) -> LabelDist and its cost, under one label order
-    bases, found, labels, ids = {b for b,_ in wanted}, {}, docs.labels, docs.ids
+
+# (base, log_odds) -> LabelDist and its cost, under one label order
+def _ask_once(engine, docs, demos, wanted, asking, mass, traces):
+    bases, found, labels, ids = {b for b, _ in wanted}, {}, docs.labels, docs.ids
     if steps := [b for b in STEP_METHODS if b in bases]:
-        answers, cost = (traces, _NOTHING) if traces is not None else _costing(engine, _traces, engine, docs, demos, asking)
+        answers, cost = (
+            (traces, _NOTHING)
+            if traces is not None
+            else _costing(engine, _traces, engine, docs, demos, asking)
+        )
         cost = pd.concat([cost, pd.Series(dict(unread=sum(not t.found_step for t in answers)))])
         found |= {(b, False): (dist_from_traces(answers, labels, b), cost) for b in steps}
     for base in (b for b in SET_TREES if b in bases):
         sets, cost = _costing(engine, _sets, engine, docs, demos, asking, mass, base)
-        sums = dict(covered=sets.covered.sum()) | ({} if sets.off_grammar is None else dict(off_grammar=sets.off_grammar.sum()))
+        sums = dict(covered=sets.covered.sum()) | (
+            {} if sets.off_grammar is None else dict(off_grammar=sets.off_grammar.sum())
+        )
         found[base, False] = sets.dist, pd.concat([cost, pd.Series(sums)])
     if "choice_funnel" in bases:
         funnel, cost = _costing(engine, choice_funnel, engine, docs, demos, asking)
         found["choice_funnel", False] = funnel.dist, cost
     if "unary" in bases:
         p, cost = _costing(engine, _alone, engine, docs, demos, asking)
-        found |= {(b, odds): (dist_from_unary(p, labels, ids, odds), cost) for b,odds in wanted if b=="unary"}
+        found |= {
+            (b, odds): (dist_from_unary(p, labels, ids, odds), cost) for b, odds in wanted if b == "unary"
+        }
     if bases & {"binary", "binary_outcome", "binary_both_orders"}:
         p, cost = _costing(engine, _pairs, engine, docs, demos, asking, False)
-        found |= {(b, False): (dist_from_pairs(p, labels, ids, b), cost) for b in ("binary", "binary_outcome") if b in bases}
+        found |= {
+            (b, False): (dist_from_pairs(p, labels, ids, b), cost)
+            for b in ("binary", "binary_outcome")
+            if b in bases
+        }
     if "binary_both_orders" in bases:
         q, more = _costing(engine, _pairs, engine, docs, demos, asking, True)
-        found["binary_both_orders", False] = replace(dist_from_pairs((p + q)/2, labels, ids), method="binary_both_orders"), cost + more
+        found["binary_both_orders", False] = (
+            replace(dist_from_pairs((p + q) / 2, labels, ids), method="binary_both_orders"),
+            cost + more,
+        )
     return found
 
-def _in_order(docs, names): # documents whose labels prompts list in this order
+
+def _in_order(docs, names):  # documents whose labels prompts list in this order
     return replace(docs, labels=replace(docs.labels, file_order=tuple(names)))
 
+
 def label_orders(
-    labels:LabelSet, # the task's labels
-    n:int, # how many orders
-    seed:int=0, # of the orders
-)->list: # of tuples of names
+    labels: LabelSet,  # the task's labels
+    n: int,  # how many orders
+    seed: int = 0,  # of the orders
+) -> list:  # of tuples of names
     "Random label orders; the first k of n are those of k"
-    return [tuple(np.random.default_rng([seed, k]).permutation(sorted(labels.names)).tolist()) for k in range(n)]
+    return [
+        tuple(np.random.default_rng([seed, k]).permutation(sorted(labels.names)).tolist()) for k in range(n)
+    ]
 
 # %% ../nbs/02_alignment.ipynb #0e5c5d4c
 def estimate(
-    engine, # any engine
-    docs:AnnotatedDocs, # documents to estimate
-    demos:AnnotatedDocs, # where demonstrations come from
-    methods, # as in `choose_methods`; calibrations are left to `calibrate_dists`
-    asking:Asking=Asking(), # how the model is asked
-    mass:float=.99, # set_marginals: share of the probability that the lists found must hold
-    traces:list=None, # answers of this model to these prompts, in the order of `docs`: they are not asked for again
-)->Estimates: # in the order of the methods, each asked once
+    engine,  # any engine
+    docs: AnnotatedDocs,  # documents to estimate
+    demos: AnnotatedDocs,  # where demonstrations come from
+    methods,  # as in `choose_methods`; calibrations are left to `calibrate_dists`
+    asking: Asking = Asking(),  # how the model is asked
+    mass: float = 0.99,  # set_marginals: share of the probability that the lists found must hold
+    # answers of this model to these prompts, in the order of `docs`: they are not asked for again
+    traces: list = None,
+) -> Estimates:  # in the order of the methods, each asked once
     "Ask a model about every document, in all ways that the methods need, each way once"
     check_number("mass", mass, 0, 1, whole=False)
     chosen, found = choose_methods(methods, docs.labels, asking), {}
     for n in dict.fromkeys(map(_orders, chosen)):
-        wanted = [(m.base, m.log_odds) for m in chosen if _orders(m)==n]
-        if not n: found[0] = [_ask_once(engine, docs, demos, wanted, asking, mass, traces)]
-        else: found[n] = [_ask_once(engine, _in_order(docs, o), _in_order(demos, o), wanted, replace(asking, label_order="file"), mass, None) for o in label_orders(docs.labels, n, asking.seed)]
-    done = {m.asked: _mean([f[m.base, m.log_odds] for f in found[_orders(m)]], docs.labels, m.asked) for m in chosen}
-    table = pd.DataFrame([c for _,c in done.values()]).assign(method=list(done)).reset_index(drop=True)
-    columns = ["method", "prompts", "tokens_in", "tokens_forwarded", "covered", "unread"] + ["off_grammar"]*("off_grammar" in table)
-    return Estimates([d for d,_ in done.values()], table.reindex(columns=columns))
+        wanted = [(m.base, m.log_odds) for m in chosen if _orders(m) == n]
+        if not n:
+            found[0] = [_ask_once(engine, docs, demos, wanted, asking, mass, traces)]
+        else:
+            found[n] = [
+                _ask_once(
+                    engine,
+                    _in_order(docs, o),
+                    _in_order(demos, o),
+                    wanted,
+                    replace(asking, label_order="file"),
+                    mass,
+                    None,
+                )
+                for o in label_orders(docs.labels, n, asking.seed)
+            ]
+    done = {
+        m.asked: _mean([f[m.base, m.log_odds] for f in found[_orders(m)]], docs.labels, m.asked)
+        for m in chosen
+    }
+    table = pd.DataFrame([c for _, c in done.values()]).assign(method=list(done)).reset_index(drop=True)
+    columns = ["method", "prompts", "tokens_in", "tokens_forwarded", "covered", "unread"] + [
+        "off_grammar"
+    ] * ("off_grammar" in table)
+    return Estimates([d for d, _ in done.values()], table.reindex(columns=columns))
 
-def _orders(m): return m.orders if m.base!="unary" else 0 # a question about one label lists no labels
 
-def _mean(parts, labels, name): # estimates under several label orders and their costs -> their mean and the sum
-    dists, costs = [d for d,_ in parts], [c for _,c in parts]
+def _orders(m):
+    return m.orders if m.base != "unary" else 0  # a question about one label lists no labels
+
+
+# estimates under several label orders and their costs -> their mean and the sum
+def _mean(parts, labels, name):
+    dists, costs = [d for d, _ in parts], [c for _, c in parts]
     cost = pd.DataFrame(costs).sum()
     for share in ("covered", "unread", "off_grammar"):
-        if share in cost: cost[share] /= len(costs)
+        if share in cost:
+            cost[share] /= len(costs)
     return replace(dists[0], labels=labels, probs=np.mean([d.probs for d in dists], 0), method=name), cost
 
 # %% ../nbs/02_alignment.ipynb #ae657e14
 def prompts_per_doc(
-    chosen:list, # of Method
-    labels:LabelSet, # the task's labels
-)->dict: # what is asked -> prompts
+    chosen: list,  # of Method
+    labels: LabelSet,  # the task's labels
+) -> dict:  # what is asked -> prompts
     "How many questions about labels and pairs methods put to a model for one document"
     n = len(labels.with_none)
-    pairs = n*(n-1)//2
-    def rounds(*bases): return sum(k or 1 for k in {_orders(m) for m in chosen if m.base in bases})
-    asked = dict(unary=n*rounds("unary"), binary=pairs*rounds("binary", "binary_outcome", "binary_both_orders"), binary_both_orders=pairs*rounds("binary_both_orders"))
-    return {k: v for k,v in asked.items() if v}
+    pairs = n * (n - 1) // 2
+
+    def rounds(*bases):
+        return sum(k or 1 for k in {_orders(m) for m in chosen if m.base in bases})
+
+    asked = dict(
+        unary=n * rounds("unary"),
+        binary=pairs * rounds("binary", "binary_outcome", "binary_both_orders"),
+        binary_both_orders=pairs * rounds("binary_both_orders"),
+    )
+    return {k: v for k, v in asked.items() if v}
 
 # %% ../nbs/02_alignment.ipynb #1428c3c0
-_MANY = 20_000 # questions of a run, above which it says how long they will take
+_MANY = 20_000  # questions of a run, above which it says how long they will take
+
 
 def forecast(
-    engine, # any engine
-    docs:AnnotatedDocs, # documents to ask about
-    demos:AnnotatedDocs, # where demonstrations come from
-    chosen:list, # of Method
-    asking:Asking, # how the model is asked
-    n_docs:int, # how many documents are asked about
-)->str: # one line; "" where there are few questions
+    engine,  # any engine
+    docs: AnnotatedDocs,  # documents to ask about
+    demos: AnnotatedDocs,  # where demonstrations come from
+    chosen: list,  # of Method
+    asking: Asking,  # how the model is asked
+    n_docs: int,  # how many documents are asked about
+) -> str:  # one line; "" where there are few questions
     "What the questions of a run will cost, by a first try on one document"
     asked = prompts_per_doc(chosen, docs.labels)
-    prompts = sum(asked.values())*n_docs
-    if prompts <= _MANY: return ""
-    middle = sorted(range(len(docs)), key=lambda k: len(docs.texts[k]))[len(docs)//2]
-    some = unary_prompts(docs.take([middle]), demos, asking.shots, asking.seed, asking.sampling, asking.ratio)[:32]
+    prompts = sum(asked.values()) * n_docs
+    if prompts <= _MANY:
+        return ""
+    middle = sorted(range(len(docs)), key=lambda k: len(docs.texts[k]))[len(docs) // 2]
+    some = unary_prompts(
+        docs.take([middle]), demos, asking.shots, asking.seed, asking.sampling, asking.ratio
+    )[:32]
     tokens, began = engine.stats["tokens_in"], perf_counter()
     answer_probs(engine, some)
-    seconds, tokens = (perf_counter() - began)/len(some), (engine.stats["tokens_in"] - tokens)/len(some)
-    each = ", ".join(f"{v:,} questions of {k}" for k,v in asked.items())
-    return f"{each} a document, {n_docs:,} documents: {prompts:,} prompts, about {prompts*tokens/1e6:,.0f} M tokens (beginnings that prompts share are computed once) and, by a first try, {_duration(prompts*seconds)} on this machine; fewer documents (n_docs, n_dev), methods or labels take less"
+    seconds, tokens = (perf_counter() - began) / len(some), (engine.stats["tokens_in"] - tokens) / len(some)
+    each = ", ".join(f"{v:,} questions of {k}" for k, v in asked.items())
+    return (
+        f"{each} a document, {n_docs:,} documents: {prompts:,} prompts, about {prompts * tokens / 1e6:,.0f} "
+        "M tokens (beginnings that prompts share are computed once) and, by a first try, "
+        f"{_duration(prompts * seconds)} on this machine; fewer documents (n_docs, n_dev), methods or "
+        "labels take less"
+    )
 
-def _duration(seconds): # in words
+
+def _duration(seconds):  # in words
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= size*1.5: return f"{seconds/size:,.1f} {unit}"
+        if seconds >= size * 1.5:
+            return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:,.0f} seconds"
 
 # %% ../nbs/02_alignment.ipynb #bde6dd96
 @dataclass(frozen=True)
 class Estimator:
     "One probability per label for texts of your own"
-    engine: object        # any engine
+
+    engine: object  # any engine
     demos: AnnotatedDocs  # labelled documents: the labels, and where demonstrations come from
-    method: str = "max_over_generations" # one of METHODS, perhaps with +order5 or +logodds
-    asking: Asking = Asking() # how the model is asked
-    calibrator: object = None # from `calibrate`
-    thresholds: object = None # from `tune`
+    method: str = "max_over_generations"  # one of METHODS, perhaps with +order5 or +logodds
+    asking: Asking = Asking()  # how the model is asked
+    calibrator: object = None  # from `calibrate`
+    thresholds: object = None  # from `tune`
 
     def __post_init__(self):
-        if parse_method(self.method).calibration: raise ValueError(f"method {self.method!r}: a calibration is fitted to labelled documents, by .calibrate(dev, {parse_method(self.method).calibration!r})")
+        if parse_method(self.method).calibration:
+            raise ValueError(
+                f"method {self.method!r}: a calibration is fitted to labelled documents, by "
+                f".calibrate(dev, {parse_method(self.method).calibration!r})"
+            )
         choose_methods([self.method], self.demos.labels, self.asking)
-    def __repr__(self): return f"Estimator({self.demos.name}: {', '.join(self.demos.labels.names)}; method={self.method!r}, calibrator={self.calibrator}, thresholds={self.thresholds}, {self.asking})"
 
-    def predict_proba(self, docs)->LabelDist: # of texts, or of AnnotatedDocs
+    def __repr__(self):
+        return (
+            f"Estimator({self.demos.name}: {', '.join(self.demos.labels.names)}; method={self.method!r}, "
+            f"calibrator={self.calibrator}, thresholds={self.thresholds}, {self.asking})"
+        )
+
+    def predict_proba(self, docs) -> LabelDist:  # of texts, or of AnnotatedDocs
         "Estimate: `.probs` is (n_docs, n_labels), `.to_frame()` a table"
         dist = self._uncalibrated(docs)
         return self.calibrator.transform(dist) if self.calibrator else dist
-    def predict(self, docs)->list: # of tuples of label names
+
+    def predict(self, docs) -> list:  # of tuples of label names
         "The labels at the tuned thresholds, or at 0.5; in a single-label task the most probable one"
         dist = self.predict_proba(docs)
-        return self.thresholds.predict(dist) if self.thresholds else [dist.labels.decode(row) for row in to_labels(dist.probs, dist.labels.multi)]
+        return (
+            self.thresholds.predict(dist)
+            if self.thresholds
+            else [dist.labels.decode(row) for row in to_labels(dist.probs, dist.labels.multi)]
+        )
+
     def _uncalibrated(self, docs):
-        if isinstance(docs, str): raise ValueError("predict_proba takes a list of texts, not one text")
-        if not isinstance(docs, AnnotatedDocs): docs = text_docs(list(docs), self.demos)
+        if isinstance(docs, str):
+            raise ValueError("predict_proba takes a list of texts, not one text")
+        if not isinstance(docs, AnnotatedDocs):
+            docs = text_docs(list(docs), self.demos)
         return estimate(self.engine, docs, self.demos, [self.method], self.asking).dists[0]
 
 # %% ../nbs/02_alignment.ipynb #161325f1
 @patch
 def calibrate(
-    self:Estimator,
-    dev:AnnotatedDocs, # labelled documents that will not be scored
-    how:str="platt", # one of CALIBRATIONS
-)->Estimator: # the same, calibrated
+    self: Estimator,
+    dev: AnnotatedDocs,  # labelled documents that will not be scored
+    how: str = "platt",  # one of CALIBRATIONS
+) -> Estimator:  # the same, calibrated
     "Fit a calibration to people's votes on `dev`"
     return replace(self, calibrator=fit_calibrator(self._uncalibrated(dev), dev, how), thresholds=None)
 
+
 @patch
 def tune(
-    self:Estimator,
-    dev:AnnotatedDocs, # labelled documents that will not be scored
-    metric:str="example_f1", # what to do best on
-    per_label:bool=False, # a threshold for each label?
-)->Estimator: # the same, with thresholds
+    self: Estimator,
+    dev: AnnotatedDocs,  # labelled documents that will not be scored
+    metric: str = "example_f1",  # what to do best on
+    per_label: bool = False,  # a threshold for each label?
+) -> Estimator:  # the same, with thresholds
     "Tune the thresholds at which a probability becomes a label"
     dist = self._uncalibrated(dev)
-    return replace(self, thresholds=fit_thresholds(self.calibrator.transform(dist, allow_fitted=True) if self.calibrator else dist, dev, metric, per_label))
+    return replace(
+        self,
+        thresholds=fit_thresholds(
+            self.calibrator.transform(dist, allow_fitted=True) if self.calibrator else dist,
+            dev,
+            metric,
+            per_label,
+        ),
+    )
+
 
 def text_docs(
-    texts:list, # of your own
-    like:AnnotatedDocs, # documents with the labels of the task
-)->AnnotatedDocs: # the texts, numbered, without gold labels
+    texts: list,  # of your own
+    like: AnnotatedDocs,  # documents with the labels of the task
+) -> AnnotatedDocs:  # the texts, numbered, without gold labels
     "Texts that nobody has labelled"
-    n, odd = len(texts), next((k for k,t in enumerate(texts) if not isinstance(t, str)), None)
-    if odd is not None: raise ValueError(f"text {odd+1} is {type(texts[odd]).__name__}, a text is expected")
-    if not n: raise ValueError("there are no texts to estimate: give at least one")
-    return replace(like, split="new", ids=tuple(f"text-{k+1}" for k in range(n)), texts=tuple(texts), gold=np.zeros((n, len(like.labels)), np.float32), votes=like.votes[:0], vote_doc=like.vote_doc[:0], vote_annotator=like.vote_annotator[:0], annotator=None)
+    n, odd = len(texts), next((k for k, t in enumerate(texts) if not isinstance(t, str)), None)
+    if odd is not None:
+        raise ValueError(f"text {odd + 1} is {type(texts[odd]).__name__}, a text is expected")
+    if not n:
+        raise ValueError("there are no texts to estimate: give at least one")
+    return replace(
+        like,
+        split="new",
+        ids=tuple(f"text-{k + 1}" for k in range(n)),
+        texts=tuple(texts),
+        gold=np.zeros((n, len(like.labels)), np.float32),
+        votes=like.votes[:0],
+        vote_doc=like.vote_doc[:0],
+        vote_annotator=like.vote_annotator[:0],
+        annotator=None,
+    )
 
 # %% ../nbs/02_alignment.ipynb #2986c9cc
 def dists_table(
-    dists:list, # of LabelDist
-)->pa.Table: # doc_id, method, label, prob
+    dists: list,  # of LabelDist
+) -> pa.Table:  # doc_id, method, label, prob
     "Estimates as rows"
-    cols = dict(doc_id=[i for d in dists for i in d.ids for _ in d.labels.names], method=[d.method for d in dists for _ in range(d.probs.size)],
-                label=[n for d in dists for _ in d.ids for n in d.labels.names], prob=np.concatenate([d.probs.astype(np.float64).ravel() for d in dists]) if dists else [])
-    return pa.table(cols, schema=pa.schema(dict(doc_id=pa.string(), method=pa.string(), label=pa.string(), prob=pa.float64()).items()))
+    cols = dict(
+        doc_id=[i for d in dists for i in d.ids for _ in d.labels.names],
+        method=[d.method for d in dists for _ in range(d.probs.size)],
+        label=[n for d in dists for _ in d.ids for n in d.labels.names],
+        prob=np.concatenate([d.probs.astype(np.float64).ravel() for d in dists]) if dists else [],
+    )
+    return pa.table(
+        cols,
+        schema=pa.schema(
+            dict(doc_id=pa.string(), method=pa.string(), label=pa.string(), prob=pa.float64()).items()
+        ),
+    )
+
 
 def with_people(
-    dists:list, # of LabelDist
-    docs:AnnotatedDocs, # their documents
-)->list: # with the votes (human), where there are any, and the gold labels (gold) behind them
+    dists: list,  # of LabelDist
+    docs: AnnotatedDocs,  # their documents
+) -> list:  # with the votes (human), where there are any, and the gold labels (gold) behind them
     "Estimates and what they are held against, as they are stored"
-    return dists + ([docs.human()] if docs.has_votes else []) + [LabelDist(docs.gold.astype(float), docs.labels, docs.ids, "gold", not docs.labels.multi)]
+    return (
+        dists
+        + ([docs.human()] if docs.has_votes else [])
+        + [LabelDist(docs.gold.astype(float), docs.labels, docs.ids, "gold", not docs.labels.multi)]
+    )
+
 
 def read_dists(
-    rows:pd.DataFrame, # dists.parquet
-    docs:AnnotatedDocs, # the documents, which give the order of rows and columns
-)->list: # a LabelDist for each method
+    rows: pd.DataFrame,  # dists.parquet
+    docs: AnnotatedDocs,  # the documents, which give the order of rows and columns
+) -> list:  # a LabelDist for each method
     "Estimates of stored rows; documents and labels must be those of `docs`"
+
     def one(method, part):
-        for what, known, given in (("document", docs.ids, part.doc_id), ("label", docs.labels.names, part.label)):
-            if odd := sorted(set(given) ^ set(known)): raise ValueError(f"estimates {method!r} and {docs.name} {docs.split} do not fit: {what} {odd[0]!r} is only in {'the documents' if odd[0] in set(known) else 'the estimates'} ({len(odd)} in all)")
-        if len(part)!=docs.gold.size: raise ValueError(f"estimates {method!r}: {len(part)} rows, {docs.gold.size} expected, one for each document and label")
-        return LabelDist(part.pivot(index="doc_id", columns="label", values="prob").loc[list(docs.ids), list(docs.labels.names)].to_numpy(), docs.labels, docs.ids, method, not docs.labels.multi and method!="hard")
+        for what, known, given in (
+            ("document", docs.ids, part.doc_id),
+            ("label", docs.labels.names, part.label),
+        ):
+            if odd := sorted(set(given) ^ set(known)):
+                raise ValueError(
+                    f"estimates {method!r} and {docs.name} {docs.split} do not fit: {what} {odd[0]!r} "
+                    f"is only in {'the documents' if odd[0] in set(known) else 'the estimates'} "
+                    f"({len(odd)} in all)"
+                )
+        if len(part) != docs.gold.size:
+            raise ValueError(
+                f"estimates {method!r}: {len(part)} rows, {docs.gold.size} expected, one for each "
+                "document and label"
+            )
+        return LabelDist(
+            part.pivot(index="doc_id", columns="label", values="prob")
+            .loc[list(docs.ids), list(docs.labels.names)]
+            .to_numpy(),
+            docs.labels,
+            docs.ids,
+            method,
+            not docs.labels.multi and method != "hard",
+        )
+
     return [one(m, part) for m, part in rows.groupby("method", sort=False)]
 
 
 def stored_estimates(
-    folder, # of a finished run of 02 or 04
-    multi:bool=None, # several labels at once? None: unless every document has exactly one label, and none is no answer
-)->tuple: # its LabelDists, and the documents as far as they are stored: no texts, and the votes' shares as one vote each
+    folder,  # of a finished run of 02 or 04
+    # several labels at once? None: unless every document has exactly one label, and none is no answer
+    multi: bool = None,
+    # its LabelDists, and the documents as far as they are stored: no texts, and the votes' shares as one vote
+    # each
+) -> tuple:
     "Everything that a run's scores can be computed from again"
     rows, names = read_table(folder, "dists"), tuple(read_record(folder)["labels"])
-    names, allows_none = tuple(n for n in names if n!="none"), "none" in names
+    names, allows_none = tuple(n for n in names if n != "none"), "none" in names
     ids = tuple(dict.fromkeys(rows.doc_id))
-    def table(method): return rows[rows.method==method].pivot(index="doc_id", columns="label", values="prob").loc[list(ids), list(names)].to_numpy()
+
+    def table(method):
+        return (
+            rows[rows.method == method]
+            .pivot(index="doc_id", columns="label", values="prob")
+            .loc[list(ids), list(names)]
+            .to_numpy()
+        )
+
     gold = table("gold")
-    if multi is None: multi = allows_none or not (gold.sum(1)==1).all()
-    votes = table("human") if (rows.method=="human").any() else gold[:0]
+    if multi is None:
+        multi = allows_none or not (gold.sum(1) == 1).all()
+    votes = table("human") if (rows.method == "human").any() else gold[:0]
     known = np.flatnonzero(~np.isnan(votes).any(1))
-    docs = AnnotatedDocs("stored", "test", LabelSet(names, allows_none, multi), ids, ids, gold.astype(np.float32), votes[known], known, np.full(len(known), "all"))
+    docs = AnnotatedDocs(
+        "stored",
+        "test",
+        LabelSet(names, allows_none, multi),
+        ids,
+        ids,
+        gold.astype(np.float32),
+        votes[known],
+        known,
+        np.full(len(known), "all"),
+    )
     return read_dists(rows[~rows.method.isin(("human", "gold"))], docs), docs
 
 # %% ../nbs/02_alignment.ipynb #b321f725
-_NOT_JOINED = ("human", "gold", "constant", "prior", "prior_scored", "uniform", "annotator", "resampled", "true_shares", "another_panel") # in every file
+_NOT_JOINED = (
+    "human",
+    "gold",
+    "constant",
+    "prior",
+    "prior_scored",
+    "uniform",
+    "annotator",
+    "resampled",
+    "true_shares",
+    "another_panel",
+)  # in every file
 
-def _check_estimates(rows, path): # a null would be left out of every group, and of every mean, without a word
+
+# a null would be left out of every group, and of every mean, without a word
+def _check_estimates(rows, path):
     for column in ("doc_id", "method", "label"):
         empty = [pd.isna(v) or isinstance(v, str) and not v.strip() for v in rows[column]]
-        if any(empty): raise ValueError(f"{path}, row {empty.index(True)+1}: {column} is empty, a text is expected")
+        if any(empty):
+            raise ValueError(f"{path}, row {empty.index(True) + 1}: {column} is empty, a text is expected")
     odd = next((v for v in rows.method if not isinstance(v, str)), None)
-    if odd is not None: raise ValueError(f"{path}: column 'method' holds {odd!r}, texts are needed")
+    if odd is not None:
+        raise ValueError(f"{path}: column 'method' holds {odd!r}, texts are needed")
     odd = next((v for v in rows.method if not v.isprintable()), None)
-    if odd is not None: raise ValueError(f"{path}: the name of a method {shown(odd)} has a line break or another sign that cannot be seen; rename it")
+    if odd is not None:
+        raise ValueError(
+            f"{path}: the name of a method {shown(odd)} has a line break or another sign that cannot be "
+            "seen; rename it"
+        )
 
-def _check_probs(rows, path): # of the estimates that are read
+
+def _check_probs(rows, path):  # of the estimates that are read
     wrong = rows[~rows.prob.between(0, 1).to_numpy(bool, na_value=False)]
-    if not len(wrong): return
+    if not len(wrong):
+        return
     row = wrong.iloc[0]
-    raise ValueError(f"{path}, row {row.name+1}: document {row.doc_id!r}, method {row.method!r}, label {row.label!r} has the probability {row.prob}, a number from 0 to 1 is needed")
+    raise ValueError(
+        f"{path}, row {row.name + 1}: document {row.doc_id!r}, method {row.method!r}, label "
+        f"{row.label!r} has the probability {row.prob}, a number from 0 to 1 is needed"
+    )
+
 
 def join_dists(
-    places, # dists.parquet files or runs' folders: a list, or joined by commas
-    docs:AnnotatedDocs, # the documents that are scored
-    taken:tuple=(), # names of methods that are there already
-)->list: # of LabelDist
+    places,  # dists.parquet files or runs' folders: a list, or joined by commas
+    docs: AnnotatedDocs,  # the documents that are scored
+    taken: tuple = (),  # names of methods that are there already
+) -> list:  # of LabelDist
     "Read the estimates of other runs"
     found = []
-    for place in [p.strip() for p in places.split(",")] if isinstance(places, str) else [places] if isinstance(places, Path) else places:
-        path = Path(place)/"dists.parquet" if Path(place).is_dir() else Path(place)
-        if path.exists() and not path.is_file(): raise ValueError(f"{path}: no table of estimates (it is no file); give a dists.parquet, or the folder of a run that has one")
-        try: rows = pd.read_parquet(path)
-        except (OSError, ValueError, pa.ArrowException) as error: raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
-        if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]: raise ValueError(f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a row for each document, method and label")
-        if not pd.api.types.is_numeric_dtype(rows.prob) or pd.api.types.is_bool_dtype(rows.prob): raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
+    for place in (
+        [p.strip() for p in places.split(",")]
+        if isinstance(places, str)
+        else [places]
+        if isinstance(places, Path)
+        else places
+    ):
+        path = Path(place) / "dists.parquet" if Path(place).is_dir() else Path(place)
+        if path.exists() and not path.is_file():
+            raise ValueError(
+                f"{path}: no table of estimates (it is no file); give a dists.parquet, or the folder of "
+                "a run that has one"
+            )
+        try:
+            rows = pd.read_parquet(path)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
+        if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]:
+            raise ValueError(
+                f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a "
+                "row for each document, method and label"
+            )
+        if not pd.api.types.is_numeric_dtype(rows.prob) or pd.api.types.is_bool_dtype(rows.prob):
+            raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
         rows = rows.reset_index(drop=True)
         _check_estimates(rows, path)
         rows = _joinable(rows)
-        if not rows.doc_id.isin(docs.ids).any(): raise ValueError(f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, such as {docs.ids[0]!r}; it holds {', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}")
+        if not rows.doc_id.isin(docs.ids).any():
+            raise ValueError(
+                f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, "
+                f"such as {docs.ids[0]!r}; it holds "
+                f"{', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}"
+            )
         _check_probs(rows[rows.doc_id.isin(docs.ids)], path)
-        try: found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
-        except ValueError as error: raise ValueError(f"{path}: {error}") from None
+        try:
+            found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         names = [*taken, *(d.method for d in found)]
-        if twice := [n for n in names if names.count(n) > 1]: raise ValueError(f"{path}: a method {twice[0]!r} is there already; rename one of the two in its file")
+        if twice := [n for n in names if names.count(n) > 1]:
+            raise ValueError(
+                f"{path}: a method {twice[0]!r} is there already; rename one of the two in its file"
+            )
     return found
 
+
 def dist_hash(
-    dist:LabelDist, # such as one that is joined
-)->str: # hex digest
+    dist: LabelDist,  # such as one that is joined
+) -> str:  # hex digest
     "Digest of all probabilities, and of what they are about"
     about = json.dumps([dist.method, dist.ids, dist.labels.names])
     values = np.ascontiguousarray(dist.probs, dtype=np.float64)
     return hashlib.sha256(about.encode() + values.tobytes()).hexdigest()
 
 
-def _joinable(rows): # not what is in every file, nor the words counted beside an encoder in a run of 04
+def _joinable(rows):  # not what is in every file, nor the words counted beside an encoder in a run of 04
     beside = rows.method.astype(str).str.startswith("demux").any()
     return rows[~rows.method.isin((*_NOT_JOINED, "tfidf") if beside else _NOT_JOINED)]
 
 # %% ../nbs/02_alignment.ipynb #a32731fa
-_OF_TRACES = ("dataset", "data_dir", "options", "split", "demo_split", "test_ids", "n_docs", "model", "backend", "backend_options", "quantization", "dtype", *(f.name for f in fields(Asking)))
+_OF_TRACES = (
+    "dataset",
+    "data_dir",
+    "options",
+    "split",
+    "demo_split",
+    "test_ids",
+    "n_docs",
+    "model",
+    "backend",
+    "backend_options",
+    "quantization",
+    "dtype",
+    *(f.name for f in fields(Asking)),
+)
+
 
 def take_over(
-    folder, # of a finished run of 01
-    parameters:dict, # this notebook's
-    noted:dict, # from `note_parameters`: tells which were set
-)->dict: # the parameters, with those of the run
+    folder,  # of a finished run of 01
+    parameters: dict,  # this notebook's
+    noted: dict,  # from `note_parameters`: tells which were set
+) -> dict:  # the parameters, with those of the run
     "The parameters of a run whose answers are read"
     record = read_record(folder)
-    theirs = dict(chat_options=None) | record["parameters"]            # runs of earlier versions had none
-    if record["notebook"]!="01_stepwise_logits" or record["status"]!="done": raise ValueError(f"traces: {folder} holds a run of {record['notebook']} that is {record['status']}; a finished run of 01_stepwise_logits is needed")
-    if isinstance(theirs.get("ratio"), list): raise ValueError(f"traces: {folder} asked with several ratios; name a run with one")
-    if "came_from" in theirs: return _of_logs(theirs, parameters, noted)
+    theirs = dict(chat_options=None) | record["parameters"]  # runs of earlier versions had none
+    if record["notebook"] != "01_stepwise_logits" or record["status"] != "done":
+        raise ValueError(
+            f"traces: {folder} holds a run of {record['notebook']} that is {record['status']}; a "
+            "finished run of 01_stepwise_logits is needed"
+        )
+    if isinstance(theirs.get("ratio"), list):
+        raise ValueError(f"traces: {folder} asked with several ratios; name a run with one")
+    if "came_from" in theirs:
+        return _of_logs(theirs, parameters, noted)
     for k in _OF_TRACES:
-        if noted["seen"].get(k)!=id(parameters[k]) and k in theirs and parameters[k]!=theirs[k] and k not in ("data_dir", "backend_options"): raise ValueError(f"{k}={parameters[k]!r}, but the run in {folder} has {k}={theirs[k]!r}: leave {k} out, or traces")
-    return parameters | {k: theirs[k] for k in _OF_TRACES if k in theirs and (k not in ("data_dir", "backend_options") or parameters[k] is None)}
+        if (
+            noted["seen"].get(k) != id(parameters[k])
+            and k in theirs
+            and parameters[k] != theirs[k]
+            and k not in ("data_dir", "backend_options")
+        ):
+            raise ValueError(
+                f"{k}={parameters[k]!r}, but the run in {folder} has {k}={theirs[k]!r}: leave {k} out, "
+                "or traces"
+            )
+    return parameters | {
+        k: theirs[k]
+        for k in _OF_TRACES
+        if k in theirs and (k not in ("data_dir", "backend_options") or parameters[k] is None)
+    }
 
-_OF_LOGS = ("model", "shots", "seed") # what logs of other programs tell of a run, and 01 would not call otherwise
 
-def _of_logs(theirs, parameters, noted): # the parameters of an imported run; which documents it has, its ids say
+_OF_LOGS = (
+    "model",
+    "shots",
+    "seed",
+)  # what logs of other programs tell of a run, and 01 would not call otherwise
+
+
+# the parameters of an imported run; which documents it has, its ids say
+def _of_logs(theirs, parameters, noted):
     known = {k: theirs[k] for k in _OF_LOGS if theirs.get(k) is not None}
-    unset = {k: theirs[k] for k in ("dataset", "split") if theirs.get(k) and noted["seen"].get(k)==id(parameters[k])}
+    unset = {
+        k: theirs[k]
+        for k in ("dataset", "split")
+        if theirs.get(k) and noted["seen"].get(k) == id(parameters[k])
+    }
     return parameters | known | unset
 
+
 def check_weights(
-    folder, # of a finished run of 01
-    weights:dict, # model and dtype of the engine that asks for the rest; {}: nothing is asked
-)->dict: # those of the run
+    folder,  # of a finished run of 01
+    weights: dict,  # model and dtype of the engine that asks for the rest; {}: nothing is asked
+) -> dict:  # those of the run
     "The weights that gave a run's answers, which must be those that are asked now"
     theirs = {k: read_record(folder)["fingerprint"].get(k) for k in ("model", "dtype")}
     for k, v in weights.items():
-        if v!=theirs[k]: raise ValueError(f"traces: the answers in {folder} are of other weights ({k} {theirs[k]}, now {v}): run 01 again, or with the same gpu and dtype")
+        if v != theirs[k]:
+            raise ValueError(
+                f"traces: the answers in {folder} are of other weights ({k} {theirs[k]}, now {v}): run "
+                "01 again, or with the same gpu and dtype"
+            )
     return theirs
 
+
 def check_prompts(
-    folder, # of a finished run of 01
-    digest:str, # of the prompts that are asked now about the same documents
-)->None: # raises ValueError
+    folder,  # of a finished run of 01
+    digest: str,  # of the prompts that are asked now about the same documents
+) -> None:  # raises ValueError
     "The answers of a run must be to the prompts with which the rest is asked"
     theirs = read_record(folder)["fingerprint"].get("prompts")
-    if theirs in (None, digest): return
-    raise ValueError(f"traces: the answers in {folder} are to other prompts than those of now (the template, the "
-                     "chains of thought or the demonstrations have changed): run 01 again")
+    if theirs in (None, digest):
+        return
+    raise ValueError(
+        f"traces: the answers in {folder} are to other prompts than those of now (the template, the "
+        "chains of thought or the demonstrations have changed): run 01 again"
+    )
+
 
 def stored_traces(
-    folder, # of a finished run of 01
-    docs:AnnotatedDocs, # the documents that are scored: those of the run
-)->list: # a StepTrace for each
+    folder,  # of a finished run of 01
+    docs: AnnotatedDocs,  # the documents that are scored: those of the run
+) -> list:  # a StepTrace for each
     "The answers of a run, if they are about these very documents"
     record = read_record(folder)
-    if "came_from" in record["parameters"]: return _traces_of_logs(folder, record, docs)
-    if record["fingerprint"].get("docs")!=docs.content_hash(): raise ValueError(f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} now (texts, labels or votes differ): run 01 again")
+    if "came_from" in record["parameters"]:
+        return _traces_of_logs(folder, record, docs)
+    if record["fingerprint"].get("docs") != docs.content_hash():
+        raise ValueError(
+            f"traces: the documents of the run in {folder} are not those of {docs.name} {docs.split} "
+            "now (texts, labels or votes differ): run 01 again"
+        )
     table, steps, names = read_answers(folder)
     return read_traces(table, steps, names)
 
-def _traces_of_logs(folder, record, docs): # of an imported run: these documents by their ids, with these labels
+
+# of an imported run: these documents by their ids, with these labels
+def _traces_of_logs(folder, record, docs):
     table, steps, _ = read_answers(folder)
     names = {n.lower(): n for n in docs.labels.with_none}
-    if set(record["labels"])!=set(names): raise ValueError(f"traces: the run in {folder} has the labels {', '.join(record['labels'])}, {docs.name} has {', '.join(names)}")
+    if set(record["labels"]) != set(names):
+        raise ValueError(
+            f"traces: the run in {folder} has the labels {', '.join(record['labels'])}, {docs.name} has "
+            f"{', '.join(names)}"
+        )
     rows = table.set_index("doc_id", drop=False)
     absent = [i for i in docs.ids if i not in rows.index]
-    if absent: raise ValueError(f"traces: the run in {folder} has no answer to {len(absent)} of {len(docs)} documents of {docs.name} {docs.split}, such as {absent[0]!r}: set split and test_ids to the documents of the logs")
+    if absent:
+        raise ValueError(
+            f"traces: the run in {folder} has no answer to {len(absent)} of {len(docs)} documents of "
+            f"{docs.name} {docs.split}, such as {absent[0]!r}: set split and test_ids to the documents "
+            "of the logs"
+        )
     rows = rows.loc[list(docs.ids)]
     said = [tuple(names[n.lower()] for n in g) for g in rows.gold]
-    odd = next((i for i, g, s in zip(docs.ids, docs.gold, said) if set(docs.labels.decode(g))!=set(s)), None)
-    if odd is not None: raise ValueError(f"traces: the run in {folder} has other gold labels for {odd!r} than {docs.name} {docs.split}: the documents or the options are others")
+    odd = next(
+        (i for i, g, s in zip(docs.ids, docs.gold, said) if set(docs.labels.decode(g)) != set(s)), None
+    )
+    if odd is not None:
+        raise ValueError(
+            f"traces: the run in {folder} has other gold labels for {odd!r} than {docs.name} "
+            f"{docs.split}: the documents or the options are others"
+        )
     order = [record["labels"].index(n.lower()) for n in docs.labels.with_none]
-    steps = steps.assign(logits=[np.asarray(z)[order] for z in steps.logits], chosen=[names[c.lower()] for c in steps.chosen])
+    steps = steps.assign(
+        logits=[np.asarray(z)[order] for z in steps.logits], chosen=[names[c.lower()] for c in steps.chosen]
+    )
     rows = rows.assign(predicted=[[names[n.lower()] for n in p] for p in rows.predicted])
     return read_traces(rows.reset_index(drop=True), steps, docs.labels.with_none)
 
 # %% ../nbs/02_alignment.ipynb #294fb881
 def calibrate_dists(
-    methods:list, # of Method
-    dists:list, # LabelDists of what was asked
-    dev_dists:list, # the same methods on dev
-    dev:AnnotatedDocs, # those documents
-)->tuple: # LabelDists in the order of the methods; the calibrators
+    methods: list,  # of Method
+    dists: list,  # LabelDists of what was asked
+    dev_dists: list,  # the same methods on dev
+    dev: AnnotatedDocs,  # those documents
+) -> tuple:  # LabelDists in the order of the methods; the calibrators
     "Add what is calibrated"
     raw, on_dev = ({d.method: d for d in x} for x in (dists, dev_dists))
     fitted = {m.name: fit_calibrator(on_dev[m.asked], dev, m.calibration) for m in methods if m.calibration}
-    return [fitted[m.name].transform(raw[m.asked]) if m.name in fitted else raw[m.asked] for m in methods], list(fitted.values())
+    return [
+        fitted[m.name].transform(raw[m.asked]) if m.name in fitted else raw[m.asked] for m in methods
+    ], list(fitted.values())
 
 # %% ../nbs/02_alignment.ipynb #6ec5209c
-SET_METRICS = ("example_f1", "jaccard", "micro_f1", "macro_f1", "f1") # of label sets
+SET_METRICS = ("example_f1", "jaccard", "micro_f1", "macro_f1", "f1")  # of label sets
+
 
 def threshold_scores(
-    dists:list, # of LabelDist
-    docs:AnnotatedDocs, # scored
-    dev_dists:list, # the same methods on dev
-    dev:AnnotatedDocs, # those documents
-    kinds:list, # global, per_label or both
-    seed:int=0, # of the intervals
-)->tuple: # rows as from `score`, method unary+global; the fitted thresholds
-    "Scores of label sets at thresholds tuned on dev: the global one for example-F1, those per label for macro-F1"
+    dists: list,  # of LabelDist
+    docs: AnnotatedDocs,  # scored
+    dev_dists: list,  # the same methods on dev
+    dev: AnnotatedDocs,  # those documents
+    kinds: list,  # global, per_label or both
+    seed: int = 0,  # of the intervals
+) -> tuple:  # rows as from `score`, method unary+global; the fitted thresholds
+    """Scores of label sets at thresholds tuned on dev: the global one for example-F1, those per label for
+    macro-F1
+    """
     on_dev, rows, fitted = {d.method: d for d in dev_dists}, [], []
     for kind in kinds:
         for d in dists:
-            t = fit_thresholds(on_dev[d.method], dev, "macro_f1" if kind=="per_label" else "example_f1", kind=="per_label"); fitted.append(t)
-            rows.append(score([d], docs, SET_METRICS, seed=seed, threshold=t.values).assign(method=f"{d.method}+{kind}"))
+            t = fit_thresholds(
+                on_dev[d.method],
+                dev,
+                "macro_f1" if kind == "per_label" else "example_f1",
+                kind == "per_label",
+            )
+            fitted.append(t)
+            rows.append(
+                score([d], docs, SET_METRICS, seed=seed, threshold=t.values).assign(
+                    method=f"{d.method}+{kind}"
+                )
+            )
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(), fitted
 
 
 def thresholds_table(
-    fitted:list, # of Thresholds, from `threshold_scores`
-    kinds:list, # global, per_label or both, as there
-)->pd.DataFrame: # method, label, threshold
+    fitted: list,  # of Thresholds, from `threshold_scores`
+    kinds: list,  # global, per_label or both, as there
+) -> pd.DataFrame:  # method, label, threshold
     "Thresholds as rows: with them and the estimates the scores of label sets can be computed again"
     rows = []
-    for t, kind in zip(fitted, np.repeat(kinds, len(fitted)//max(len(kinds), 1))):
+    for t, kind in zip(fitted, np.repeat(kinds, len(fitted) // max(len(kinds), 1))):
         values = np.broadcast_to(t.values, len(t.labels))
         rows += [(f"{t.method}+{kind}", label, v) for label, v in zip(t.labels, values)]
     return pd.DataFrame(rows, columns=["method", "label", "threshold"])
 
 # %% ../nbs/02_alignment.ipynb #7c497671
 def unread_rule(
-    labels:LabelSet, # the task's labels
-)->str: # a sentence
+    labels: LabelSet,  # the task's labels
+) -> str:  # a sentence
     "How an answer without a label counts"
-    hard = "for no label at all, as if the answer were \"none\"" if labels.allows_none else "for no label at all, which is never right"
-    return f"In hard they count {hard}; the other methods that read answers take the values at the first label slot, with the format's opening forced."
+    hard = (
+        'for no label at all, as if the answer were "none"'
+        if labels.allows_none
+        else "for no label at all, which is never right"
+    )
+    return (
+        f"In hard they count {hard}; the other methods that read answers take the values at the first label "
+        "slot, with the format's opening forced."
+    )
+
 
 def reading(
-    scores:pd.DataFrame, # of a run, against all votes
-    methods:list, # names of its methods
-)->str: # two or three sentences
+    scores: pd.DataFrame,  # of a run, against all votes
+    methods: list,  # names of its methods
+) -> str:  # two or three sentences
     "What the scores of a run say about estimates that know nothing of the text"
     table = scores[scores.label.isna()].pivot(index="method", columns="metric", values="value")
     own = table.loc[[m for m in methods if m in table.index]]
@@ -539,7 +960,13 @@ def reading(
     for metric, name in (("brier", "Brier score"), ("l1", "L1")):
         best, constant = own[metric].idxmin(), table.loc["constant", metric]
         ahead = int((own[metric] < constant).sum())
-        said.append(f"By {name} {ahead} of {len(own)} methods come nearer to people than one constant for all labels ({constant:.2f}); the nearest is `{best}` ({own[metric].min():.2f}).")
+        said.append(
+            f"By {name} {ahead} of {len(own)} methods come nearer to people than one constant for all "
+            f"labels ({constant:.2f}); the nearest is `{best}` ({own[metric].min():.2f})."
+        )
     two = table.brier[["prior", "prior_scored"]]
-    said.append(f"The prior of other documents has a Brier score of {two.iloc[0]:.3f}, that of the scored documents themselves {two.iloc[1]:.3f}.")
+    said.append(
+        f"The prior of other documents has a Brier score of {two.iloc[0]:.3f}, that of the scored "
+        f"documents themselves {two.iloc[1]:.3f}."
+    )
     return " ".join(said)

@@ -7,7 +7,8 @@ __all__ = ['LABEL_FORMATS', 'READINGS', 'DEEPEST', 'THOUGHT_TAGS', 'LabelFormat'
            'ParsedAnswer', 'Value', 'read_value', 'thoughts_end', 'parse_labels']
 
 # %% ../nbs/00b_answers.ipynb #0e6dda2c
-import re, unicodedata
+import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, takewhile
@@ -19,15 +20,17 @@ from .data import LabelSet, check_choice
 @dataclass(frozen=True)
 class LabelFormat:
     "`opening` + items joined by `separator` + `closing`, each item being `before` + name + `after`"
+
     opening: str = ""
     before: str = ""
     after: str = ""
     separator: str = ", "
     closing: str = ""
-    bare_none: bool = False # is no label written as the word none alone, without `before` and `after`?
+    bare_none: bool = False  # is no label written as the word none alone, without `before` and `after`?
 
     def __post_init__(self):
-        if self.separator.strip(" \t"): return
+        if self.separator.strip(" \t"):
+            return
         raise ValueError(f"a label format needs more than blanks between two labels, got {self.separator!r}")
 
 # %% ../nbs/00b_answers.ipynb #c0ca302b
@@ -39,242 +42,316 @@ LABEL_FORMATS = {
 
 _OTHER_FORMATS = ("json-<key>", "a text that shows two labels, such as '{label}; {label}'")
 
+
 def get_format(
-    label_format, # comma, json, json-<key>, polysyndeton, a text that shows two labels, or a `LabelFormat`
-    multi:bool=True, # multi-label task?
-)->LabelFormat: # its pieces
+    label_format,  # comma, json, json-<key>, polysyndeton, a text that shows two labels, or a `LabelFormat`
+    multi: bool = True,  # multi-label task?
+) -> LabelFormat:  # its pieces
     "The pieces of a label format; a single-label JSON answer has no list around its string"
-    if isinstance(label_format, LabelFormat): return label_format
-    if "{label}" in str(label_format): return _shown_format(label_format, multi)
+    if isinstance(label_format, LabelFormat):
+        return label_format
+    if "{label}" in str(label_format):
+        return _shown_format(label_format, multi)
     name, _, key = str(label_format).partition("-")
-    if name=="json" and (key or label_format=="json"): return _json_format(key or "label", multi)
+    if name == "json" and (key or label_format == "json"):
+        return _json_format(key or "label", multi)
     return LABEL_FORMATS[check_choice("label_format", label_format, [*LABEL_FORMATS, *_OTHER_FORMATS])]
 
-def _json_format(key, multi): # a list under a key, or one text
-    if re.search(r'["\\\n]', key):
-        raise ValueError(f"label_format='json-{key}': a JSON key without quotes and backslashes is expected behind json-")
-    return LabelFormat(f'{{"{key}": ' + "["*multi, '"', '"', ", ", "]"*multi + "}")
 
-def _shown_format(text, multi): # "<{label}; {label}>" taken apart
+def _json_format(key, multi):  # a list under a key, or one text
+    if re.search(r'["\\\n]', key):
+        raise ValueError(
+            f"label_format='json-{key}': a JSON key without quotes and backslashes is expected behind json-"
+        )
+    return LabelFormat(f'{{"{key}": ' + "[" * multi, '"', '"', ", ", "]" * multi + "}")
+
+
+def _shown_format(text, multi):  # "<{label}; {label}>" taken apart
     parts = text.split("{label}")
-    if len(parts)!=(3 if multi else 2):
+    if len(parts) != (3 if multi else 2):
         slots = "two {label} slots, to show what stands between labels," if multi else "one {label} slot"
-        raise ValueError(f"label_format={text!r}: {slots} expected, found {len(parts)-1}")
+        raise ValueError(f"label_format={text!r}: {slots} expected, found {len(parts) - 1}")
     separator = dict(separator=parts[1]) if multi else {}
     return LabelFormat(parts[0], closing=parts[-1], **separator)
 
 # %% ../nbs/00b_answers.ipynb #4350ff62
 def format_labels(
-    names:list, # label names in the order to write them; [] means none
-    label_format="comma", # as in `get_format`
-    multi:bool=True, # multi-label task?
-)->str: # the answer
+    names: list,  # label names in the order to write them; [] means none
+    label_format="comma",  # as in `get_format`
+    multi: bool = True,  # multi-label task?
+) -> str:  # the answer
     "Write labels the way that demonstrations show them"
     fmt = get_format(label_format, multi)
-    if isinstance(names, str): raise ValueError(f"names must be a list of label names, got {names!r}")
-    if not names and fmt.bare_none: return fmt.opening + "none" + fmt.closing
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list of label names, got {names!r}")
+    if not names and fmt.bare_none:
+        return fmt.opening + "none" + fmt.closing
     items = [f"{fmt.before}{n}{fmt.after}" for n in names or ["none"]]
     return fmt.opening + fmt.separator.join(items) + fmt.closing
 
 # %% ../nbs/00b_answers.ipynb #4e5cba13
 def check_names(
-    labels:LabelSet, # the task's labels
-    label_format, # as in `get_format`
-)->None: # raises ValueError on a name that could not be read back
+    labels: LabelSet,  # the task's labels
+    label_format,  # as in `get_format`
+) -> None:  # raises ValueError on a name that could not be read back
     "Refuse label names that the format could not take apart again"
     fmt = get_format(label_format, labels.multi)
     for name in labels.names:
-        hit = _inside(name, fmt) or (name!=name.strip() and "a blank at its edge")
-        if hit: raise ValueError(f"label {name!r} cannot be read back from label_format={label_format!r}: "
-                                 f"it holds {hit!r}; rename it or choose another format")
+        hit = _inside(name, fmt) or (name != name.strip() and "a blank at its edge")
+        if hit:
+            raise ValueError(
+                f"label {name!r} cannot be read back from label_format={label_format!r}: "
+                f"it holds {hit!r}; rename it or choose another format"
+            )
     if not labels.allows_none and "none" in [n.lower() for n in labels.names]:
-        raise ValueError("the label name 'none' is taken: it is how an answer without labels is written; rename it")
+        raise ValueError(
+            "the label name 'none' is taken: it is how an answer without labels is written; rename it"
+        )
     folded = [n.lower() for n in labels.with_none]
     if len(set(folded)) < len(folded):
         raise ValueError(f"label names must differ by more than case, and 'none' is taken: {labels.names}")
     _check_round_trip(labels, label_format)
 
-def _inside(name, fmt): # a piece of the format in a name, by which it would be cut; None: there is none
-    spaced, quoted = fmt.separator[0].isspace(), fmt.after=='"'
-    pieces = [_own_separator(fmt)]*(not quoted) + [fmt.after, "\n"] + ["\\"]*quoted # quotes protect what is between them
-    hit = next((s for s in pieces if s and s in (f" {name} " if spaced else name)), None) # a word needs its blanks
+
+def _inside(name, fmt):  # a piece of the format in a name, by which it would be cut; None: there is none
+    spaced, quoted = fmt.separator[0].isspace(), fmt.after == '"'
+    pieces = (
+        [_own_separator(fmt)] * (not quoted) + [fmt.after, "\n"] + ["\\"] * quoted
+    )  # quotes protect what is between them
+    hit = next(
+        (s for s in pieces if s and s in (f" {name} " if spaced else name)), None
+    )  # a word needs its blanks
     wrapped = fmt.separator + fmt.before + name + fmt.after
     closes = fmt.closing and (wrapped + fmt.closing).find(fmt.closing) < len(wrapped)
     return hit or (fmt.closing if closes else None)
 
+
 def _check_round_trip(labels, label_format):
-    sizes = [1, *[0]*labels.allows_none, 2] if labels.multi else [1]
+    sizes = [1, *[0] * labels.allows_none, 2] if labels.multi else [1]
     for n in sizes:
         text = format_labels(labels.names[:n], label_format, labels.multi)
-        same = parse_labels(text, labels, label_format).predicted==labels.names[:n]
-        if same and parse_labels("\n" + text, labels, label_format).well_formed: continue
-        raise ValueError(f"label_format={label_format!r} cannot be read back: it writes {text!r}; choose another format")
+        same = parse_labels(text, labels, label_format).predicted == labels.names[:n]
+        if same and parse_labels("\n" + text, labels, label_format).well_formed:
+            continue
+        raise ValueError(
+            f"label_format={label_format!r} cannot be read back: it writes {text!r}; choose another format"
+        )
 
 # %% ../nbs/00b_answers.ipynb #b78ed2d9
 READINGS = ("well_formed", "loose", "in_part", "unread")
 
+
 @dataclass(frozen=True)
 class ParsedAnswer:
     "An answer taken apart; `starts[i]:ends[i]` are the characters of `labels[i]` in the text"
-    labels: tuple   # names in the order written ("none" included)
-    starts: tuple   # character offset of each label's first character
-    ends: tuple     # one past its last character
+
+    labels: tuple  # names in the order written ("none" included)
+    starts: tuple  # character offset of each label's first character
+    ends: tuple  # one past its last character
     unknown: tuple  # items that are no label
-    well_formed: bool # nothing but one list of known, different labels, closed as the format closes
-    complete: bool = True # is nothing left that could hold labels, or take one back?
-    ended: bool = True    # does the text show that the list is over? False: it may have been cut off here
+    well_formed: bool  # nothing but one list of known, different labels, closed as the format closes
+    complete: bool = True  # is nothing left that could hold labels, or take one back?
+    ended: bool = True  # does the text show that the list is over? False: it may have been cut off here
 
     @property
-    def predicted(self): return tuple(dict.fromkeys(n for n in self.labels if n!="none"))
+    def predicted(self):
+        return tuple(dict.fromkeys(n for n in self.labels if n != "none"))
 
     @property
-    def read(self): # how it was read: one of READINGS
-        if self.well_formed: return "well_formed"
-        if self.complete and not self.unknown: return "loose"
+    def read(self):  # how it was read: one of READINGS
+        if self.well_formed:
+            return "well_formed"
+        if self.complete and not self.unknown:
+            return "loose"
         return "in_part" if self.labels else "unread"
 
 # %% ../nbs/00b_answers.ipynb #c59bd01b
-def _items(text, fmt, protect=False): # (start, end) of each item; None: the text is no list as the format has it
+# (start, end) of each item; None: the text is no list as the format has it
+def _items(text, fmt, protect=False):
     start, end = _first_lines(text, several="\n" in fmt.opening + fmt.separator + fmt.closing)
-    if start==end or text[end:].strip(): return None
-    if not text.startswith(fmt.opening, start) or not text.endswith(fmt.closing, start, end): return None
+    if start == end or text[end:].strip():
+        return None
+    if not text.startswith(fmt.opening, start) or not text.endswith(fmt.closing, start, end):
+        return None
     start += len(fmt.opening)
     end -= len(fmt.closing)
-    if fmt.closing and fmt.closing in text[start:end+len(fmt.closing)-1]: return None
+    if fmt.closing and fmt.closing in text[start : end + len(fmt.closing) - 1]:
+        return None
     cuts = _cuts(text[start:end], fmt, protect)
-    edges = [start] + [start+e for _,e in cuts], [start+s for s,_ in cuts] + [end]
+    edges = [start] + [start + e for _, e in cuts], [start + s for s, _ in cuts] + [end]
     return list(zip(*edges))
 
-def _first_lines(text, several): # (start, end) of the first line with something on it, or of the first paragraph
+
+# (start, end) of the first line with something on it, or of the first paragraph
+def _first_lines(text, several):
     there = re.search(r"\S", text)
-    if not there: return 0, 0
+    if not there:
+        return 0, 0
     stop = re.compile(r"\n[^\S\n]*\n" if several else r"\n").search(text, there.start())
     end = stop.start() if stop else len(text)
-    return there.start(), there.start() + len(text[there.start():end].rstrip())
+    return there.start(), there.start() + len(text[there.start() : end].rstrip())
 
-def _cuts(text, fmt, protect): # (start, end) of each separator; protect: those between quotes do not count
+
+def _cuts(text, fmt, protect):  # (start, end) of each separator; protect: those between quotes do not count
     own = re.escape(_own_separator(fmt))
     return [m.span(1) for m in re.finditer(r'"[^"]*"|(' + own + ")" if protect else f"({own})", text) if m[1]]
 
-def _own_separator(fmt): # " and " is a word, "," is not
+
+def _own_separator(fmt):  # " and " is a word, "," is not
     return fmt.separator if fmt.separator[0].isspace() else fmt.separator.strip()
 
 # %% ../nbs/00b_answers.ipynb #876ab2f4
-def _read_exact(text, labels, fmt): # the answer if it is what the format writes, else None
+def _read_exact(text, labels, fmt):  # the answer if it is what the format writes, else None
     known = {n.lower(): n for n in labels.with_none}
-    spans = _items(text, fmt, protect=fmt.after=='"' and any(fmt.separator.strip() in n for n in labels.names))
+    spans = _items(
+        text, fmt, protect=fmt.after == '"' and any(fmt.separator.strip() in n for n in labels.names)
+    )
     places = [_unwrap(text, s, e, fmt) for s, e in spans or ()]
-    if not places or not all(places): return None
+    if not places or not all(places):
+        return None
     names = [known.get(text[s:e].lower()) for s, e in places]
-    if None in names or not _is_consistent(names, labels.multi) or len(set(names)) < len(names): return None
+    if None in names or not _is_consistent(names, labels.multi) or len(set(names)) < len(names):
+        return None
     starts, ends = zip(*places)
-    ended = bool(fmt.closing) or "\n" in text[ends[-1]:]
+    ended = bool(fmt.closing) or "\n" in text[ends[-1] :]
     return ParsedAnswer(tuple(names), starts, ends, (), True, True, ended)
 
-def _unwrap(text, start, end, fmt): # an item's name without the format's wrapping; None: it has another
+
+def _unwrap(text, start, end, fmt):  # an item's name without the format's wrapping; None: it has another
     start, end = _stripped(text, start, end)
-    if fmt.bare_none and text[start:end].lower()=="none": return start, end
-    if not text.startswith(fmt.before, start, end): return None
+    if fmt.bare_none and text[start:end].lower() == "none":
+        return start, end
+    if not text.startswith(fmt.before, start, end):
+        return None
     start += len(fmt.before)
-    if not text.endswith(fmt.after, start, end): return None
+    if not text.endswith(fmt.after, start, end):
+        return None
     return start, end - len(fmt.after)
 
-def _stripped(text, start, end): # without blanks at the edges
+
+def _stripped(text, start, end):  # without blanks at the edges
     inner = text[start:end]
     start += len(inner) - len(inner.lstrip())
     return start, start + len(inner.strip())
 
-def _is_consistent(names, multi): # one label where a document has one, and none alone
+
+def _is_consistent(names, multi):  # one label where a document has one, and none alone
     several = len(set(names)) > 1
     return not several or multi and "none" not in names
 
 # %% ../nbs/00b_answers.ipynb #6be5db1e
-_SPACE = re.compile(r"(?s:\s+|//[^\n]*|/\*.*?(?:\*/|\Z)|#\s[^\n]*)*") # blanks and comments
+_SPACE = re.compile(r"(?s:\s+|//[^\n]*|/\*.*?(?:\*/|\Z)|#\s[^\n]*)*")  # blanks and comments
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)(\"?)|'((?:[^'\\]|\\.)*)('?)", re.S)
 _WORD = re.compile(r"[^\s\[\]{}(),:;，、；\"'][^\[\]{},:;，、；\"\n]*")
 _COMMAS = tuple(",;，、；")
 _CLOSERS = {"[": "]", "{": "}", "(": ")"}
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-DEEPEST = 6 # lists and objects inside each other; an answer has two or three
+DEEPEST = 6  # lists and objects inside each other; an answer has two or three
+
 
 @dataclass(frozen=True)
 class Value:
     "A value of JSON or of a Python literal, with its place in the text"
-    kind: str     # text (in quotes), word (without), list, or object
-    content: object # a str; a list of `Value`; a list of (key, value)
-    start: int    # of what a text holds, without its quotes; of a list or object, its bracket
-    end: int      # one past the last character
-    closed: bool = True # False: the text ends inside it
+
+    kind: str  # text (in quotes), word (without), list, or object
+    content: object  # a str; a list of `Value`; a list of (key, value)
+    start: int  # of what a text holds, without its quotes; of a list or object, its bracket
+    end: int  # one past the last character
+    closed: bool = True  # False: the text ends inside it
 
 # %% ../nbs/00b_answers.ipynb #f8a19499
-def _unescape(raw): # what a quoted text says
-    if "\\" not in raw: return raw
+def _unescape(raw):  # what a quoted text says
+    if "\\" not in raw:
+        return raw
     said = _ESCAPE.sub(_escaped_char, raw)
-    if not any("\ud800" <= c <= "\udfff" for c in said): return said
-    return said.encode("utf-16", "surrogatepass").decode("utf-16", "replace") # JSON writes some characters as a pair
+    if not any("\ud800" <= c <= "\udfff" for c in said):
+        return said
+    return said.encode("utf-16", "surrogatepass").decode(
+        "utf-16", "replace"
+    )  # JSON writes some characters as a pair
+
 
 def _escaped_char(m):
     code = m[1]
-    if len(code)==1: return _ESCAPED.get(code, code)
+    if len(code) == 1:
+        return _ESCAPED.get(code, code)
     number = int(code[1:], 16)
     return chr(number) if number < 0x110000 else m[0]
 
+
 def read_value(
-    text:str, # what holds the value
-    start:int=0, # where it begins
-    depth:int=0, # how many lists and objects it is in
-)->Value: # None where there is none
+    text: str,  # what holds the value
+    start: int = 0,  # where it begins
+    depth: int = 0,  # how many lists and objects it is in
+) -> Value:  # None where there is none
     "Read JSON or a Python literal, also one that breaks off or lacks quotes; nothing is evaluated"
     start = _SPACE.match(text, start).end()
-    here = text[start:start+1]
-    if here in _CLOSERS and here: return _read_group(text, start, depth) if depth < DEEPEST else None
-    if here in ("'", '"'): return _read_text(text, start)
+    here = text[start : start + 1]
+    if here in _CLOSERS and here:
+        return _read_group(text, start, depth) if depth < DEEPEST else None
+    if here in ("'", '"'):
+        return _read_text(text, start)
     word = _WORD.match(text, start)
-    if not word: return None
+    if not word:
+        return None
     return Value("word", word[0].rstrip(), start, start + len(word[0].rstrip()), word.end() < len(text))
 
-def _read_text(text, start): # between quotes
+
+def _read_text(text, start):  # between quotes
     m = _QUOTED.match(text, start)
     k = 1 if m[2] is not None else 3
-    return Value("text", _unescape(m[k]), m.start(k), m.end(k), bool(m[k+1]))
+    return Value("text", _unescape(m[k]), m.start(k), m.end(k), bool(m[k + 1]))
 
-def _behind(value): return value.end + (value.kind=="text" and value.closed) # where the text goes on
+
+def _behind(value):
+    return value.end + (value.kind == "text" and value.closed)  # where the text goes on
 
 # %% ../nbs/00b_answers.ipynb #f28d6d3f
-def _read_group(text, start, depth): # a list, a tuple, a set or an object
-    items, pairs, at, closer = [], [], start+1, _CLOSERS[text[start]]
+def _read_group(text, start, depth):  # a list, a tuple, a set or an object
+    items, pairs, at, closer = [], [], start + 1, _CLOSERS[text[start]]
     while True:
         at = _SPACE.match(text, at).end()
-        here = text[at:at+1]
-        if not here: return _group(text, items, pairs, start, at, False)
+        here = text[at : at + 1]
+        if not here:
+            return _group(text, items, pairs, start, at, False)
         if here in "]})":
-            wrong = here!=closer                # a forgotten bracket: this one ends what is around, too
-            return _group(text, items, pairs, start, at if wrong and depth else at+1, True)
+            wrong = here != closer  # a forgotten bracket: this one ends what is around, too
+            return _group(text, items, pairs, start, at if wrong and depth else at + 1, True)
         if here in _COMMAS:
             at += 1
             continue
-        item = read_value(text, at, depth+1)
-        if item is None: return None
+        item = read_value(text, at, depth + 1)
+        if item is None:
+            return None
         at = _SPACE.match(text, _behind(item)).end()
-        if text[at:at+1]!=":":
+        if text[at : at + 1] != ":":
             items.append(item)
-            if item.kind=="word" and not _ends_item(text, at): return None
+            if item.kind == "word" and not _ends_item(text, at):
+                return None
             continue
-        value = read_value(text, at+1, depth+1)
-        if value is None and text[at+1:].strip(): return None
+        value = read_value(text, at + 1, depth + 1)
+        if value is None and text[at + 1 :].strip():
+            return None
         pairs.append((item, value))
         at = _behind(value) if value else len(text)
 
-def _ends_item(text, at): return at >= len(text) or text[at] in ",;，、；]})\n"
 
-def _group(text, items, pairs, start, end, closed): # what stood between two brackets
-    if items and pairs: return None
-    if pairs or text[start]=="{" and not items: return Value("object", pairs, start, end, closed)
+def _ends_item(text, at):
+    return at >= len(text) or text[at] in ",;，、；]})\n"
+
+
+def _group(text, items, pairs, start, end, closed):  # what stood between two brackets
+    if items and pairs:
+        return None
+    if pairs or text[start] == "{" and not items:
+        return Value("object", pairs, start, end, closed)
     return Value("list", items, start, end, closed)
 
 # %% ../nbs/00b_answers.ipynb #ff1db0b6
-def _set(words): return frozenset(words.split())
+def _set(words):
+    return frozenset(words.split())
+
 
 # what names the labels of an answer, and what else may lead to them
 _NOUNS = _set("""
@@ -284,16 +361,23 @@ _NOUNS = _set("""
     option choice target targets emotionen etikett kategorie antwort étiquettes émotions réponse
     emociones etiquetas respuesta emoții emotii etichete
 """)
-_SECONDARY = _set("sentiment sentiments topic topics target targets group groups harm harms") # or beside them
+_SECONDARY = _set(
+    "sentiment sentiments topic topics target targets group groups harm harms"
+)  # or beside them
 _CHOSEN = _set("predicted final selected chosen detected identified assigned present applicable")
-_ANNOUNCING = _NOUNS | _CHOSEN | _set("""
+_ANNOUNCING = (
+    _NOUNS
+    | _CHOSEN
+    | _set("""
     the a an this that these those which my our its i we is are be as in of for on by and s here sure ok
     okay yes certainly you go so thus therefore hence correct based think believe say json list boxed
     most likely best right main primary dominant overall moral targeted emotional following expressed
     conveyed found shown contained evoked felt relevant apply applies
 """)
-_SUBJECTS = _set("text post tweet comment sentence message passage "
-                 "document author speaker writer user") # of which labels are said
+)
+_SUBJECTS = _set(
+    "text post tweet comment sentence message passage document author speaker writer user"
+)  # of which labels are said
 
 # what may be said of a label that holds
 _AFFIRMING = _set("""
@@ -302,65 +386,80 @@ _AFFIRMING = _set("""
     slight slightly intense implied
 """)
 
-def _words_of(text): # a key's or a line's words: predicted_labels, emotionLabels2
+
+def _words_of(text):  # a key's or a line's words: predicted_labels, emotionLabels2
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
     return re.findall(r"[^\W\d_]+", spaced.lower())
 
-_IN_FORMAT = re.compile(r"(?i)\bin (?:the |a |valid )?(?:(?:requested|required|specified|json) )+format\b")
-_TURNED = re.compile(r"[\d~≠¬✗✘❌?]|!(?=[\w=])|!\s*$|//|<!") # signs that say something else of what follows
 
-def _announcing(text): # nothing but words that announce labels?
+_IN_FORMAT = re.compile(r"(?i)\bin (?:the |a |valid )?(?:(?:requested|required|specified|json) )+format\b")
+_TURNED = re.compile(r"[\d~≠¬✗✘❌?]|!(?=[\w=])|!\s*$|//|<!")  # signs that say something else of what follows
+
+
+def _announcing(text):  # nothing but words that announce labels?
     plain = _IN_FORMAT.sub(" ", text)
     said = set(_words_of(plain))
-    if said & _SUBJECTS and not said & _NOUNS: return False        # "Text:" announces the text
+    if said & _SUBJECTS and not said & _NOUNS:
+        return False  # "Text:" announces the text
     return said <= _ANNOUNCING | _SUBJECTS and not _TURNED.search(plain)
 
 # %% ../nbs/00b_answers.ipynb #782acf7d
-def _any_word(*words): # regular expression of any of these words; _ is a blank
+def _any_word(*words):  # regular expression of any of these words; _ is a blank
     stems = [w.replace("*", r"\w*").replace("_", " ") for w in " ".join(words).split()]
     return re.compile(r"(?i)\b(?:" + "|".join(stems) + r")\b|n['’]t\b|[✗✘❌]")
+
 
 _DENIALS = """
     no not nope never none nor neither non nothing nobody cannot isn without except* exclud* reject*
     deny denie* denial* dismiss* discard* remov* rul*_out doubt* wrong incorrect false invalid
     inaccurate untrue unlikely absen* instead rather mistake* ignor* nein nicht nichts kein*
 """
-_DOUBT = _any_word(_DENIALS, """
+_DOUBT = _any_word(
+    _DENIALS,
+    """
     or lack* maybe perhaps possibl* might may could can_not unsure unclear uncertain* hardly barely
     opposite contrary crossed irrelevan* ironic* sarcas* mentioned zero low minimal little fail* n/a
     other others else another available candidate* allowed valid all missing if but than un*ed
-""")
-_SIGNS = re.compile(r"[?×\d]") # doubt or count
-_TAKEN_BACK = _any_word(_DENIALS, """
+""",
+)
+_SIGNS = re.compile(r"[?×\d]")  # doubt or count
+_TAKEN_BACK = _any_word(
+    _DENIALS,
+    """
     wait however actually sorry hmm retract* reconsider* hold_on kidding think_again choose choices
     scratch error errors delet* disregard* oops undo cancel* withdraw* apolog*
-""")
+""",
+)
 _CORRECTED = _any_word("""
     only final* correct* revis* updat* edit edited on_second_thought take_that_back take_this_back
     take_it_back
 """)
 
 # %% ../nbs/00b_answers.ipynb #3caa6d65
-def _fold(name): # for a comparison without regard to case, width, hyphens and invisible characters
-    plain = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c)!="Cf")
+def _fold(name):  # for a comparison without regard to case, width, hyphens and invisible characters
+    plain = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
     return re.sub(r"[\s_-]+", " ", plain.casefold()).strip()
 
+
 @dataclass(frozen=True)
-class _Words: # what a label set's answers are made of
-    known: dict   # lower case -> name
+class _Words:  # what a label set's answers are made of
+    known: dict  # lower case -> name
     folded: dict  # as `_fold` -> name, where that tells names apart
-    mention: object # regular expression: a label's name as a word
+    mention: object  # regular expression: a label's name as a word
     hard: object  # regular expression: what ends an item of a list
-    joined: int   # parts that a name may have between such ends
-    count: int    # of names
+    joined: int  # parts that a name may have between such ends
+    count: int  # of names
     longest: int  # characters of the longest name
-    none: object  # regular expression of the ways to say that there is no label; None where a document has one
+    none: (
+        object  # regular expression of the ways to say that there is no label; None where a document has one
+    )
+
 
 @lru_cache(maxsize=256)
-def _words(names, own): # own: the format's separator
+def _words(names, own):  # own: the format's separator
     known = {n.lower(): n for n in names}
     folds = [_fold(n) for n in names]
-    folded = {f: n for f, n in zip(folds, names) if folds.count(f)==1 and f}
+    folded = {f: n for f, n in zip(folds, names) if folds.count(f) == 1 and f}
     longest = sorted(map(re.escape, names), key=len, reverse=True)
     mention = re.compile(r"(?i)(?<!\w)(?:" + "|".join(longest) + r")(?!\w)")
     hard = re.compile(re.escape(own) + r"|[,;|，、；\n]|(?<!<)/|\s(?=\(?\d{1,2}[.)]\s)")
@@ -369,88 +468,115 @@ def _words(names, own): # own: the format's separator
     return _Words(known, folded, mention, hard, joined, len(names), len(longest[0]), none)
 
 # %% ../nbs/00b_answers.ipynb #66ab2189
-_NONE_OF = r"(?:label|emotion|categor(?:y|ie)|class(?:es)?|foundation|feeling|tag|topic|group|harm|target)(?:\(s\)|s)?"
-_NO_LABEL = re.compile(r"(?i)(?:there (?:is|are) )?(?:n ?/ ?a|n\.a\.?|not applicable"
-                       rf"|none(?: of (?:the |these |them)?(?:above|options|{_NONE_OF})?)?"
-                       rf"|no (?:(?:clear|specific|particular|relevant|such|moral|targeted) )?{_NONE_OF})"
-                       r"(?: (?:apply|applies|fits?|(?:is |are )?(?:present|expressed|applicable|found|given)))?")
+_NONE_OF = (
+    r"(?:label|emotion|categor(?:y|ie)|class(?:es)?|foundation|feeling|tag|topic|group|harm|target)"
+    r"(?:\(s\)|s)?"
+)
+_NO_LABEL = re.compile(
+    r"(?i)(?:there (?:is|are) )?(?:n ?/ ?a|n\.a\.?|not applicable"
+    rf"|none(?: of (?:the |these |them)?(?:above|options|{_NONE_OF})?)?"
+    rf"|no (?:(?:clear|specific|particular|relevant|such|moral|targeted) )?{_NONE_OF})"
+    r"(?: (?:apply|applies|fits?|(?:is |are )?(?:present|expressed|applicable|found|given)))?"
+)
 
-def _look_up(words, item): # the label that `item` names, or None
+
+def _look_up(words, item):  # the label that `item` names, or None
     name = words.known.get(item.lower())
-    if name or not words.none or not words.none.fullmatch(item): return name
+    if name or not words.none or not words.none.fullmatch(item):
+        return name
     return None if _named(words, item) - {"none"} else "none"
 
-def _named(words, text): # the labels that a text names, as words of it
+
+def _named(words, text):  # the labels that a text names, as words of it
     return {words.known.get(m[0].lower(), m[0]) for m in words.mention.finditer(text)}
 
 # %% ../nbs/00b_answers.ipynb #a95aef91
 _TAGS = _NOUNS | _set("b i em strong u p span div li ul ol mark code br pre final")
 _UNSEEN = r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
-_LAYERS = re.compile(_UNSEEN + r"|\s+|</?(?P<tag>\w+)>|\[[xX✓✔]\]|[✓✔☑✅]|-(?!\d)|[*_`#\"'“”‘’«»<>(\[{•·–—]"
-                     r"|(?P<mark>\d{1,2}|[a-zA-Z])[.)](?=\s)|\(?(?P<number>\d{1,2})\)|(?i:the|and|both)\s")
+_LAYERS = re.compile(
+    _UNSEEN + r"|\s+|</?(?P<tag>\w+)>|\[[xX✓✔]\]|[✓✔☑✅]|-(?!\d)|[*_`#\"'“”‘’«»<>(\[{•·–—]"
+    r"|(?P<mark>\d{1,2}|[a-zA-Z])[.)](?=\s)|\(?(?P<number>\d{1,2})\)|(?i:the|and|both)\s"
+)
 _LAYERS_BEHIND = re.compile(r"(?:" + _UNSEEN + r"|\s|</?(?P<tag>\w+)>|\s(?i:and)|[*_`\"'“”‘’«»>)\]}.!。…])$")
 _REMARK = re.compile(r"\s*\(([^()]*)\)[.!]?$")
 _CLAUSE = re.compile(r"(?i)(?:because|since|as|they|he|she|we|i)\s+\w+")
-_AND = re.compile(r"(?i)(?<!\s)\s+(?:and|\+)\s+|(?<!\s)\s*&\s*") # each run of blanks is tried once
+_AND = re.compile(r"(?i)(?<!\s)\s+(?:and|\+)\s+|(?<!\s)\s*&\s*")  # each run of blanks is tried once
 
-def _fronts(words, text, start, end): # where a name may begin: at the start, and behind each layer
+
+def _fronts(words, text, start, end):  # where a name may begin: at the start, and behind each layer
     cuts = [start]
     while cuts[-1] < end and (layer := _LAYERS.match(text, cuts[-1], end)):
         tag, mark = layer["tag"], layer["mark"] or layer["number"]
-        if mark and mark.lower() in words.known: break         # "A. B" where A is a label
-        if tag and tag.lower() not in _TAGS | words.known.keys(): break
+        if mark and mark.lower() in words.known:
+            break  # "A. B" where A is a label
+        if tag and tag.lower() not in _TAGS | words.known.keys():
+            break
         cuts.append(cuts[-1] + 1 if tag and tag.lower() in words.known else layer.end())
     return cuts
 
-def _backs(words, text, start, end): # where a name may end
+
+def _backs(words, text, start, end):  # where a name may end
     cuts = [end]
     while start < cuts[-1]:
-        remark = _REMARK.search(text[start:cuts[-1]])
+        remark = _REMARK.search(text[start : cuts[-1]])
         if remark and remark.start() > 0:
-            if not _remarks(words, text[start:start+remark.start()], remark[1]): break
+            if not _remarks(words, text[start : start + remark.start()], remark[1]):
+                break
             cuts.append(start + remark.start())
             continue
         layer = _LAYERS_BEHIND.search(text, start, cuts[-1])
-        if not layer: break
+        if not layer:
+            break
         tag = layer["tag"] and layer["tag"].lower()
-        if tag and tag not in _TAGS | words.known.keys() and layer[0]!="</s>": break
+        if tag and tag not in _TAGS | words.known.keys() and layer[0] != "</s>":
+            break
         cuts.append(cuts[-1] - 1 if tag in words.known else layer.start())
     return cuts
 
 # %% ../nbs/00b_answers.ipynb #3f046859
-def _peel(words, text, start, end): # (name, start, end) of a label without what may stand around it, or None
+def _peel(words, text, start, end):  # (name, start, end) of a label without what may stand around it, or None
     start, end = _stripped(text, start, end)
-    if end - start > words.longest + 120: return None
+    if end - start > words.longest + 120:
+        return None
     fronts = _fronts(words, text, start, end)
     backs = _backs(words, text, fronts[-1], end)
     places = sorted(((s, e) for s in fronts for e in backs if s < e), key=lambda place: place[0] - place[1])
-    for look_up in (_look_up, _look_up_folded): # the longest name first: "#metoo" before "metoo"
+    for look_up in (_look_up, _look_up_folded):  # the longest name first: "#metoo" before "metoo"
         named = ((look_up(words, text[s:e]), s, e) for s, e in places)
         if hit := next((place for place in named if place[0]), None):
-            return None if _breaks_off(text[hit[2]:end]) and _may_go_on(words, hit[0].lower()) else hit
+            return None if _breaks_off(text[hit[2] : end]) and _may_go_on(words, hit[0].lower()) else hit
     return None
 
-def _breaks_off(behind): # is there a sign that a name goes on, such as "hate…" for hate speech?
-    return behind.startswith(("…", "...", "-")) or behind=="_"
 
-def _look_up_folded(words, item): # without what is no part of a name at its edges; "hate-" may go on
+def _breaks_off(behind):  # is there a sign that a name goes on, such as "hate…" for hate speech?
+    return behind.startswith(("…", "...", "-")) or behind == "_"
+
+
+def _look_up_folded(words, item):  # without what is no part of a name at its edges; "hate-" may go on
     return None if item[0] in "-_ " or item[-1] in "-_ " else words.folded.get(_fold(item))
 
-def _doubted(words, remark): # may what is said beside a label take it back, or name another one?
+
+def _doubted(words, remark):  # may what is said beside a label take it back, or name another one?
     return bool(_DOUBT.search(remark) or _SIGNS.search(remark) or words.mention.search(remark))
 
-def _remarks(words, name, remark): # may this stand in brackets behind a name? -1 may be told in words
+
+def _remarks(words, name, remark):  # may this stand in brackets behind a name? -1 may be told in words
     told = not re.search(r"[^\W\d_]", name) and re.search(r"\w", remark)
     return bool(told and not _doubted(words, remark)) or _affirms(words, remark)
 
-def _affirms(words, remark): # does it leave a label as it is? "yes", or a clause without doubt
-    if _doubted(words, remark): return False
+
+def _affirms(words, remark):  # does it leave a label as it is? "yes", or a clause without doubt
+    if _doubted(words, remark):
+        return False
     plain = _words_of(remark)
-    if not plain: return bool(re.search("[✓✔☑✅]", remark))
+    if not plain:
+        return bool(re.search("[✓✔☑✅]", remark))
     return len(plain) >= 4 or bool(_CLAUSE.match(remark)) or all(w in _AFFIRMING for w in plain)
 
-def _item(words, text, start, end): # the labels of an item, joined by "and"; None: not understood
-    if one := _peel(words, text, start, end): return [one]
+
+def _item(words, text, start, end):  # the labels of an item, joined by "and"; None: not understood
+    if one := _peel(words, text, start, end):
+        return [one]
     cuts = [m.span() for m in _AND.finditer(text, start, end)]
     edges = zip([start] + [e for _, e in cuts], [s for s, _ in cuts] + [end])
     pieces = [_peel(words, text, s, e) for s, e in edges] if cuts else [None]
@@ -460,91 +586,127 @@ def _item(words, text, start, end): # the labels of an item, joined by "and"; No
 _NEGATED = re.compile(r"(?i)\b(?:no|not|neither|nor|without|never|none)\b|n['’]t\b")
 _OR = re.compile(r"(?i)(?:^|\s)or\s")
 
-def _chunks(words, text, start, end): # (start, end) of each item of a list
+
+def _chunks(words, text, start, end):  # (start, end) of each item of a list
     cuts = [m.span() for m in words.hard.finditer(text, start, end)]
     edges = list(zip([start] + [e for _, e in cuts], [s for s, _ in cuts] + [end]))
-    if words.joined > 1: edges = _rejoin(words, text, edges)
+    if words.joined > 1:
+        edges = _rejoin(words, text, edges)
     return [(s, e) for s, e in edges if text[s:e].strip()]
 
-def _rejoin(words, text, edges): # names that hold a separator are whole again
+
+def _rejoin(words, text, edges):  # names that hold a separator are whole again
     out, k = [], 0
     while k < len(edges):
-        several = range(min(k + words.joined, len(edges)), k+1, -1)
-        last = next((n for n in several if _peel(words, text, edges[k][0], edges[n-1][1])), k+1)
-        out.append((edges[k][0], edges[last-1][1]))
+        several = range(min(k + words.joined, len(edges)), k + 1, -1)
+        last = next((n for n in several if _peel(words, text, edges[k][0], edges[n - 1][1])), k + 1)
+        out.append((edges[k][0], edges[last - 1][1]))
         k = last
     return out
 
 # %% ../nbs/00b_answers.ipynb #8ad3e412
-def _read_list(words, text, start, end): # labels as (name, start, end), and what is none
-    if whole := _item(words, text, start, end): return whole, []
+def _read_list(words, text, start, end):  # labels as (name, start, end), and what is none
+    if whole := _item(words, text, start, end):
+        return whole, []
     chunks = _chunks(words, text, start, end)
     items = [_item(words, text, s, e) for s, e in chunks]
     parts = [text[s:e].strip() for s, e in chunks]
-    if any(_OR.search(part) for part, item in zip(parts, items) if not item): return [], parts # a choice
+    if any(_OR.search(part) for part, item in zip(parts, items) if not item):
+        return [], parts  # a choice
     found, unknown, said = [], [], False
     for part, item in zip(parts, items):
-        if item and not said: found += item
-        else: unknown.append(part)
+        if item and not said:
+            found += item
+        else:
+            unknown.append(part)
         said = said or not item and _reaches_on(words, part)
     return found, unknown
 
-def _reaches_on(words, item): # does this, which is no label, say something of the labels behind it?
-    if re.fullmatch(r"(?i)not " + words.mention.pattern.removeprefix("(?i)"), item): return False
+
+def _reaches_on(words, item):  # does this, which is no label, say something of the labels behind it?
+    if re.fullmatch(r"(?i)not " + words.mention.pattern.removeprefix("(?i)"), item):
+        return False
     named = words.mention.search(item)
-    told = named and len(item[:named.start()].split()) > 1               # such as "I feel joy"
+    told = named and len(item[: named.start()].split()) > 1  # such as "I feel joy"
     return bool(told or len(item.split()) > 3 or _NEGATED.search(item))
 
 # %% ../nbs/00b_answers.ipynb #818e8276
 _NOTHING = {"null", "None", "nan", "NaN", "undefined"}
-_TRUTH = {"1": True, "1.0": True, "true": True, "True": True, "0": False, "0.0": False, "false": False, "False": False}
+_TRUTH = {
+    "1": True,
+    "1.0": True,
+    "true": True,
+    "True": True,
+    "0": False,
+    "0.0": False,
+    "false": False,
+    "False": False,
+}
 
-def _said(words, value, key): # (what an answer names, does all else agree?); None: it is no answer
-    if value.kind=="list" and len(value.content)==1 and value.content[0].kind in ("list", "object"):
+
+def _said(words, value, key):  # (what an answer names, does all else agree?); None: it is no answer
+    if value.kind == "list" and len(value.content) == 1 and value.content[0].kind in ("list", "object"):
         return _said(words, value.content[0], key)
-    if value.kind=="list": return _said_by_list(value, key)
-    if value.kind!="object": return None
+    if value.kind == "list":
+        return _said_by_list(value, key)
+    if value.kind != "object":
+        return None
     at, exact = _answer_key(value.content, key)
-    if at is None: return _said_by_flags(words, value, must_be_labels=True)
+    if at is None:
+        return _said_by_flags(words, value, must_be_labels=True)
     said = _said_under(words, value.content[at][1], key)
-    if said is None: return None
+    if said is None:
+        return None
     names = {_look_up(words, v.content.strip()) for v in said[0]}
-    agreed = all(_agrees(words, k, v, names) for n, (k, v) in enumerate(value.content) if n!=at)
+    agreed = all(_agrees(words, k, v, names) for n, (k, v) in enumerate(value.content) if n != at)
     return (said[0], said[1] and agreed) if agreed or exact else None
 
-def _said_under(words, chosen, key): # what the value under a key names
-    if chosen is None: return None
-    if chosen.kind=="text": return [chosen], True
-    if chosen.kind=="word": return None if chosen.content in _NOTHING else ([chosen], True)
-    if chosen.kind=="list": return _said(words, chosen, key)
+
+def _said_under(words, chosen, key):  # what the value under a key names
+    if chosen is None:
+        return None
+    if chosen.kind == "text":
+        return [chosen], True
+    if chosen.kind == "word":
+        return None if chosen.content in _NOTHING else ([chosen], True)
+    if chosen.kind == "list":
+        return _said(words, chosen, key)
     return _said_by_flags(words, chosen) or _said(words, chosen, key)
+
 
 def _said_by_list(value, key):
     items = value.content
-    if all(v.kind in ("text", "word") for v in items): return items, True
-    if not all(v.kind=="object" and len(v.content)==1 for v in items): return None
-    inner = [v.content[0][1] if _answer_key(v.content, key)[0]==0 else None for v in items]
-    return (inner, True) if all(v and v.kind=="text" for v in inner) else None
+    if all(v.kind in ("text", "word") for v in items):
+        return items, True
+    if not all(v.kind == "object" and len(v.content) == 1 for v in items):
+        return None
+    inner = [v.content[0][1] if _answer_key(v.content, key)[0] == 0 else None for v in items]
+    return (inner, True) if all(v and v.kind == "text" for v in inner) else None
 
 # %% ../nbs/00b_answers.ipynb #d6c71393
-def _said_by_flags(words, value, must_be_labels=False): # {"joy": 1, "fear": 0}
-    flags = [(k, _TRUTH.get(v.content) if v and v.kind=="word" else None) for k, v in value.content]
-    if not flags or any(f is None for _, f in flags): return None
-    if any(k.kind not in ("text", "word") for k, _ in flags): return None
-    if must_be_labels and not all(_look_up(words, k.content) for k, _ in flags): return None
+def _said_by_flags(words, value, must_be_labels=False):  # {"joy": 1, "fear": 0}
+    flags = [(k, _TRUTH.get(v.content) if v and v.kind == "word" else None) for k, v in value.content]
+    if not flags or any(f is None for _, f in flags):
+        return None
+    if any(k.kind not in ("text", "word") for k, _ in flags):
+        return None
+    if must_be_labels and not all(_look_up(words, k.content) for k, _ in flags):
+        return None
     return [k for k, f in flags if f], True
 
-def _answer_key(pairs, key): # (which pair holds the answer, is its key the format's own?); None: not one
+
+def _answer_key(pairs, key):  # (which pair holds the answer, is its key the format's own?); None: not one
     names = [str(k.content).strip("\"'“”*` ") for k, _ in pairs]
-    same = [n for n, k in enumerate(names) if k==key]
+    same = [n for n, k in enumerate(names) if k == key]
     singular = key.lower().rstrip("s")
-    alike = [n for n, k in enumerate(names) if k.lower().removesuffix("(s)").rstrip("s")==singular]
+    alike = [n for n, k in enumerate(names) if k.lower().removesuffix("(s)").rstrip("s") == singular]
     nouns = [n for n, k in enumerate(names) if _says_labels(k)]
     clear = [n for n in nouns if not set(_words_of(names[n])) & _SECONDARY]
     first = next((group for group in (same, alike, clear, nouns) if group), [])
-    return (first[0], bool(same)) if len(first)==1 else (None, False)
+    return (first[0], bool(same)) if len(first) == 1 else (None, False)
 
-def _says_labels(key): # does a key certainly mean the labels that hold?
+
+def _says_labels(key):  # does a key certainly mean the labels that hold?
     said = set(_words_of(key))
     return bool(said & (_NOUNS | _CHOSEN)) and _announcing(key)
 
@@ -559,119 +721,160 @@ _EXCLUDING = _set("""
     without denied wrong incorrect inapplicable
 """)
 
-def _agrees(words, key, value, names): # does what another key says leave the answer as it is?
+
+def _agrees(words, key, value, names):  # does what another key says leave the answer as it is?
     said, spelled = set(_words_of(str(key.content))), _spelled(value)
     named = _named(words, spelled)
-    if said & _EXCLUDING: return not named & names and _TRUTH.get(spelled) is not True
-    if said & (_BESIDE | _SUBJECTS): return True
-    if value is None: return False
-    if value.kind=="object" and any(_look_up(words, str(k.content)) for k, _ in value.content):
+    if said & _EXCLUDING:
+        return not named & names and _TRUTH.get(spelled) is not True
+    if said & (_BESIDE | _SUBJECTS):
+        return True
+    if value is None:
+        return False
+    if value.kind == "object" and any(_look_up(words, str(k.content)) for k, _ in value.content):
         return _scores_agree(words, value, names)
-    if named: return named==names
-    if said & _NOUNS: return said & _NOUNS <= _SECONDARY
+    if named:
+        return named == names
+    if said & _NOUNS:
+        return said & _NOUNS <= _SECONDARY
     return _holds(words, value)
 
-def _spelled(value): # all that a value says, as one text
-    if value is None: return ""
-    if value.kind=="list": return " | ".join(map(_spelled, value.content))
-    if value.kind=="object": return " | ".join(_spelled(x) for pair in value.content for x in pair)
+
+def _spelled(value):  # all that a value says, as one text
+    if value is None:
+        return ""
+    if value.kind == "list":
+        return " | ".join(map(_spelled, value.content))
+    if value.kind == "object":
+        return " | ".join(_spelled(x) for pair in value.content for x in pair)
     return value.content
 
-def _scores_agree(words, value, names): # {"joy": 0.9, "fear": 0.1} beside joy
+
+def _scores_agree(words, value, names):  # {"joy": 0.9, "fear": 0.1} beside joy
     own = [v for k, v in value.content if _look_up(words, str(k.content)) in names]
     return all(v is not None and _holds(words, v) for v in own)
 
-def _holds(words, value): # is this true, one half or more, or a text that denies nothing?
-    if value.kind=="list": return all(_holds(words, v) for v in value.content)
-    if value.kind=="object": return False
-    try: return float(value.content) >= .5
-    except ValueError: pass
-    if value.kind=="word": return _TRUTH.get(value.content, False)
+
+def _holds(words, value):  # is this true, one half or more, or a text that denies nothing?
+    if value.kind == "list":
+        return all(_holds(words, v) for v in value.content)
+    if value.kind == "object":
+        return False
+    try:
+        return float(value.content) >= 0.5
+    except ValueError:
+        pass
+    if value.kind == "word":
+        return _TRUTH.get(value.content, False)
     return _affirms(words, value.content)
 
 # %% ../nbs/00b_answers.ipynb #a0ef3630
 @dataclass(frozen=True)
-class _Reading: # what was made of an answer
-    found: list   # (name, start, end)
-    unknown: list # texts
-    start: int    # what was read lies here ...
+class _Reading:  # what was made of an answer
+    found: list  # (name, start, end)
+    unknown: list  # texts
+    start: int  # what was read lies here ...
     end: int
-    complete: bool = True # was all that lies there understood?
-    ended: bool = True    # does it say itself where it ends?
+    complete: bool = True  # was all that lies there understood?
+    ended: bool = True  # does it say itself where it ends?
 
-THOUGHT_TAGS = ( # what opens and what closes a model's thoughts, in the order of their spread
+
+THOUGHT_TAGS = (  # what opens and what closes a model's thoughts, in the order of their spread
     *((f"<{n}>", f"</{n}>") for n in ("think", "thinking", "thought", "thoughts", "reasoning", "reflection")),
-    ("<scratchpad>", "</scratchpad>"), ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 )
 _THOUGHT, _THOUGHT_END = (re.compile("(?i)" + "|".join(map(re.escape, tags))) for tags in zip(*THOUGHT_TAGS))
 
+
 def thoughts_end(
-    text:str, # what a model wrote
-)->int: # character offset behind the last tag that closes thoughts; None where there is none
+    text: str,  # what a model wrote
+) -> int:  # character offset behind the last tag that closes thoughts; None where there is none
     "Where the answer begins behind a model's thoughts"
     ends = [m.end() for m in _THOUGHT_END.finditer(text)]
     return ends[-1] if ends else None
 
-def _key(fmt): # the key of a JSON format, or None
+
+def _key(fmt):  # the key of a JSON format, or None
     m = re.search(r'\{\s*"([^"]*)"\s*:', fmt.opening)
     return m[1] if m else None
 
-def _behind_thoughts(text): # where the answer begins; at the end of the text where thoughts do not end
+
+def _behind_thoughts(text):  # where the answer begins; at the end of the text where thoughts do not end
     start = thoughts_end(text) or 0
     return len(text) if _THOUGHT.search(text, start) else start
 
 # %% ../nbs/00b_answers.ipynb #404700ef
-def _read_json(words, key, text, start): # a list, or the value under a key; None: there is none
+def _read_json(words, key, text, start):  # a list, or the value under a key; None: there is none
     refused, at = None, start
     for m in islice(re.finditer(r"[\[{]", text), 50):
         value = read_value(text, m.start()) if m.start() >= at else None
-        if value is None: continue
+        if value is None:
+            continue
         said = _said(words, value, key)
         reading = None if said is None else _read_said(words, text, value, said)
-        if reading and (_is_quoted(value) or _stands_alone(words, text, start, value, reading)): return reading
+        if reading and (_is_quoted(value) or _stands_alone(words, text, start, value, reading)):
+            return reading
         if _is_quoted(value):
             at = value.end
             refused = refused or value
-    if refused is None: return None
-    return _Reading([], [text[refused.start:refused.end]], refused.start, refused.end, False)
+    if refused is None:
+        return None
+    return _Reading([], [text[refused.start : refused.end]], refused.start, refused.end, False)
 
-def _is_quoted(value): # is it JSON or a literal for certain, and not prose in brackets?
-    return value.kind=="object" or any(v.kind!="word" for v in value.content)
 
-def _stands_alone(words, text, start, value, reading): # brackets around labels or nothing, and no other label
-    before, after = text[start:value.start], text[value.end:]
-    if value.content: return bool(reading.found) and not words.mention.search(before + " " + after)
+def _is_quoted(value):  # is it JSON or a literal for certain, and not prose in brackets?
+    return value.kind == "object" or any(v.kind != "word" for v in value.content)
+
+
+# brackets around labels or nothing, and no other label
+def _stands_alone(words, text, start, value, reading):
+    before, after = text[start : value.start], text[value.end :]
+    if value.content:
+        return bool(reading.found) and not words.mention.search(before + " " + after)
     return _leads_to(words, before) and not re.search(r"\w", _without_marks(after))
 
 # %% ../nbs/00b_answers.ipynb #e2a0f33a
-_STRING_OR_COMMENT = re.compile(r'(?s)"(?:[^"\\]|\\.)*"' + r"|'(?:[^'\\\n]|\\.)*'"
-                                r"|(//[^\n]*|/\*.*?(?:\*/|\Z)|#\s[^\n]*)")
-_ESCAPED_BLANK = re.compile(r"(?i)(?:\s|\\[nrtfv]|\\u(?:00(?:09|0a|0d|20|85|a0)|20(?:0[0-9a]|28|29|2f|5f)|3000))*")
+_STRING_OR_COMMENT = re.compile(
+    r'(?s)"(?:[^"\\]|\\.)*"' + r"|'(?:[^'\\\n]|\\.)*'"
+    r"|(//[^\n]*|/\*.*?(?:\*/|\Z)|#\s[^\n]*)"
+)
+_ESCAPED_BLANK = re.compile(
+    r"(?i)(?:\s|\\[nrtfv]|\\u(?:00(?:09|0a|0d|20|85|a0)|20(?:0[0-9a]|28|29|2f|5f)|3000))*"
+)
 
-def _read_said(words, text, value, said): # look up what an answer names
+
+def _read_said(words, text, value, said):  # look up what an answer names
     found, unknown = [], []
     for v in said[0]:
         name = _look_up(words, v.content.strip())
         s, e = _without_escapes(text, v) if name else _stripped(text, v.start, v.end)
         got, odd = ([(name, s, e)], []) if name else _read_list(words, text, s, e)
-        if not v.closed and _may_go_on(words, v.content.lower()): got = []
+        if not v.closed and _may_go_on(words, v.content.lower()):
+            got = []
         found += got
         unknown += odd if got or odd else [text[s:e]]
-    sure = said[1] and value.closed and not _comments_doubt(words, text[value.start:value.end])
+    sure = said[1] and value.closed and not _comments_doubt(words, text[value.start : value.end])
     return _Reading(found, unknown, value.start, value.end, sure, value.closed)
 
-def _may_go_on(words, begun): return any(n!=begun and n.startswith(begun) for n in words.known)
 
-def _without_escapes(text, value): # a name's place without blanks at its edges, also those written \n or \t
+def _may_go_on(words, begun):
+    return any(n != begun and n.startswith(begun) for n in words.known)
+
+
+def _without_escapes(text, value):  # a name's place without blanks at its edges, also those written \n or \t
     start = _ESCAPED_BLANK.match(text, value.start, value.end).end()
     name = value.content.strip()
     end = start + len(name)
-    return (start, end) if text[start:end]==name else _stripped(text, start, value.end)
+    return (start, end) if text[start:end] == name else _stripped(text, start, value.end)
 
-def _comments_doubt(words, text): # does a comment, such as // "fear", name a label?
+
+def _comments_doubt(words, text):  # does a comment, such as // "fear", name a label?
     return any(m[1] and _doubted(words, m[1]) for m in _STRING_OR_COMMENT.finditer(text))
 
 # %% ../nbs/00b_answers.ipynb #64d80370
@@ -684,192 +887,260 @@ _EMPHASIS = re.compile(r"[*_`\s]*")
 _SENTENCE = re.compile(r"[.!]\s+(?=[A-Z])")
 _EXPLAINED = re.compile(r"(.{1,200}?)(?<!\s)(?:\s*:[*_]*\s+|\s+[-–—→]+\s+)(?=\S)")
 
-def _lines(text, start): # (start, end) of each line with something on it, but for code fences
+
+def _lines(text, start):  # (start, end) of each line with something on it, but for code fences
     spans = [_stripped(text, m.start(), m.end()) for m in re.compile(r"[^\n]+").finditer(text, start)]
     return [(s, e) for s, e in spans if s < e and not _FENCE.match(text[s:e])]
 
-def _lead(text, start, end): # where a list begins behind words such as "The labels are:", or None
+
+def _lead(text, start, end):  # where a list begins behind words such as "The labels are:", or None
     behind, noun = None, False
     for m in _LEAD_TOKEN.finditer(text, start, min(end, start + 160)):
         token = m[0].strip("_").lower()
-        if token in _CUES: return _EMPHASIS.match(text, m.end(), end).end() if noun else None
-        if m["word"] and token and token not in _ANNOUNCING | _SUBJECTS or _TURNED.match(token + " x"): break
+        if token in _CUES:
+            return _EMPHASIS.match(text, m.end(), end).end() if noun else None
+        if m["word"] and token and token not in _ANNOUNCING | _SUBJECTS or _TURNED.match(token + " x"):
+            break
         noun = noun or token in _NOUNS
-        if noun and token in ("is", "are") and not behind: behind = m.end()
+        if noun and token in ("is", "are") and not behind:
+            behind = m.end()
     return behind and _EMPHASIS.match(text, behind, end).end()
 
-def _read_loose(words, fmt, text, start): # as a list of some kind on the first lines
-    if own := _between(words, fmt, text, start): return own
+
+def _read_loose(words, fmt, text, start):  # as a list of some kind on the first lines
+    if own := _between(words, fmt, text, start):
+        return own
     lines = _lines(text, start)
-    while len(lines) > 1 and _announces(text, *lines[0]): lines = lines[1:]
-    if not lines: return _Reading([], [], start, start, False, False)
-    if _BULLET.match(text[slice(*lines[0])]): return _read_bullets(words, text, lines)
-    if several := _read_column(words, text, lines): return several
+    while len(lines) > 1 and _announces(text, *lines[0]):
+        lines = lines[1:]
+    if not lines:
+        return _Reading([], [], start, start, False, False)
+    if _BULLET.match(text[slice(*lines[0])]):
+        return _read_bullets(words, text, lines)
+    if several := _read_column(words, text, lines):
+        return several
     first = _read_line(words, text, *_whole_line(text, lines))
-    if first.found or len(text[slice(*lines[0])].split()) <= 3: return first
+    if first.found or len(text[slice(*lines[0])].split()) <= 3:
+        return first
     return _read_answer_line(words, text, lines) or first
 
-def _read_first(words, labels, fmt, text, start, prompted): # the first lines, or a list below them
+
+def _read_first(words, labels, fmt, text, start, prompted):  # the first lines, or a list below them
     reading = _read_loose(words, fmt, text, start)
-    if reading.found or not _lines(text, start): return reading
+    if reading.found or not _lines(text, start):
+        return reading
     return _read_below(words, labels, fmt, text, start, prompted) or reading
 
-def _whole_line(text, lines): # the first line, with those that go on behind a separator at its end
+
+def _whole_line(text, lines):  # the first line, with those that go on behind a separator at its end
     last = 0
-    while last+1 < len(lines) and text[lines[last][1]-1] in ",;|，、；": last += 1
+    while last + 1 < len(lines) and text[lines[last][1] - 1] in ",;|，、；":
+        last += 1
     return lines[0][0], lines[last][1]
 
-def _announces(text, start, end): # is this a line such as "The labels are:" or "### Answer"?
+
+def _announces(text, start, end):  # is this a line such as "The labels are:" or "### Answer"?
     line = text[start:end]
-    if line.startswith("#"): return _says_labels(line)
-    return line.rstrip("*_` ").endswith(":") and _lead(text, start, end)==end
+    if line.startswith("#"):
+        return _says_labels(line)
+    return line.rstrip("*_` ").endswith(":") and _lead(text, start, end) == end
 
 # %% ../nbs/00b_answers.ipynb #93b404e6
-def _between(words, fmt, text, start): # the list between the format's own opening and closing
+def _between(words, fmt, text, start):  # the list between the format's own opening and closing
     opening, closing = fmt.opening.strip(), fmt.closing.strip()
-    if _key(fmt): return _broken_json(words, _key(fmt), text, start)
-    if not opening or not closing and "\n" in fmt.separator: return None
+    if _key(fmt):
+        return _broken_json(words, _key(fmt), text, start)
+    if not opening or not closing and "\n" in fmt.separator:
+        return None
     place = re.compile(("" if closing else r"(?m)^\s*") + re.escape(opening), re.I).search(text, start)
-    if not place: return None
+    if not place:
+        return None
     at = place.end()
     end = text.find(closing, at) if closing else -1
     stop = end if end >= 0 else at + re.match(r"\s*[^\n]*", text[at:]).end()
     closed = end >= 0 or not closing
-    after = stop + len(closing)*(end >= 0)
+    after = stop + len(closing) * (end >= 0)
     return _Reading(*_read_list(words, text, at, stop), place.start(), after, closed, end >= 0)
 
-def _broken_json(words, key, text, start): # behind the format's key where brackets or quotes are wrong
+
+def _broken_json(words, key, text, start):  # behind the format's key where brackets or quotes are wrong
     brace = text.find("{", start)
-    if brace < 0: return None
+    if brace < 0:
+        return None
     keyed = re.compile(r"[\"']?" + re.escape(key) + r"[\"']?\s*:").search(text, brace)
-    if not keyed: return _Reading([], [text[brace:].strip()], brace, len(text), False)
+    if not keyed:
+        return _Reading([], [text[brace:].strip()], brace, len(text), False)
     stop = re.compile(r"[\]}]|```|\n\s*\n|$").search(text, keyed.end()).end()
     return _Reading(*_read_list(words, text, keyed.end(), stop), brace, len(text), False)
 
 # %% ../nbs/00b_answers.ipynb #f6ab759b
-def _read_line(words, text, start, end): # one line, perhaps with "The labels are" before the list
+def _read_line(words, text, start, end):  # one line, perhaps with "The labels are" before the list
     whole = _item(words, text, start, end)
     at = start if whole else _lead(text, start, end) or start
     found, unknown = _read_list(words, text, at, end)
     dot = _SENTENCE.search(text, at, end) if unknown else None
-    if first := dot and _first_sentence(words, text, at, dot, end): # the next one explains
+    if first := dot and _first_sentence(words, text, at, dot, end):  # the next one explains
         found, unknown, end = first
     return _Reading(found, unknown, at, end, bool(found), bool(text[end:].strip()))
 
-def _first_sentence(words, text, start, dot, end): # None where it is not all labels, or names follow it
-    found, unknown = _read_list(words, text, start, dot.start()+1)
-    if unknown or not found or _item(words, text, dot.end(), end): return None
-    return found, unknown, dot.start()+1
 
-def _read_bullets(words, text, lines): # bulleted or numbered lines, up to the first other one
+def _first_sentence(words, text, start, dot, end):  # None where it is not all labels, or names follow it
+    found, unknown = _read_list(words, text, start, dot.start() + 1)
+    if unknown or not found or _item(words, text, dot.end(), end):
+        return None
+    return found, unknown, dot.start() + 1
+
+
+def _read_bullets(words, text, lines):  # bulleted or numbered lines, up to the first other one
     found, unknown, last = [], [], lines[0]
     for s, e in takewhile(lambda line: _BULLET.match(text[slice(*line)]), lines):
         last = s, e
-        if _UNCHECKED.match(text[s:e]): continue
+        if _UNCHECKED.match(text[s:e]):
+            continue
         got, odd = _read_bullet(words, text, s, e)
         found += got
         unknown += odd
-    return _Reading(found, unknown, lines[0][0], last[1], bool(found), bool(text[last[1]:].strip()))
+    return _Reading(found, unknown, lines[0][0], last[1], bool(found), bool(text[last[1] :].strip()))
 
-def _read_bullet(words, text, start, end): # one item, perhaps with an explanation behind a colon or a dash
-    if one := _item(words, text, start, end): return one, []
+
+def _read_bullet(words, text, start, end):  # one item, perhaps with an explanation behind a colon or a dash
+    if one := _item(words, text, start, end):
+        return one, []
     inner = _BULLET.match(text, start, end).end()
-    if lead := _lead(text, inner, end): return _read_list(words, text, lead, end)
+    if lead := _lead(text, inner, end):
+        return _read_list(words, text, lead, end)
     split = _EXPLAINED.match(text, inner, end)
     name = _peel(words, text, inner, split.end(1)) if split else None
-    if name and _affirms(words, text[split.end():end]): return [name], []
+    if name and _affirms(words, text[split.end() : end]):
+        return [name], []
     return ([], [text[start:end]]) if split else _read_list(words, text, start, end)
 
 # %% ../nbs/00b_answers.ipynb #da8a7c66
-def _read_column(words, text, lines): # nothing but labels, one a line
-    found = [_peel(words, text, s, e) for s, e in lines[:words.count + 1]]
+def _read_column(words, text, lines):  # nothing but labels, one a line
+    found = [_peel(words, text, s, e) for s, e in lines[: words.count + 1]]
     apart = any("\n\n" in text[a:b] for (_, a), (b, _) in zip(lines, lines[1:]))
-    if len(lines) < 2 or len(lines) > words.count or apart or not all(found): return None
+    if len(lines) < 2 or len(lines) > words.count or apart or not all(found):
+        return None
     return _Reading(found, [], lines[0][0], lines[-1][1], True, False)
 
-def _read_answer_line(words, text, lines): # the only line such as "Answer: joy" below other prose
+
+def _read_answer_line(words, text, lines):  # the only line such as "Answer: joy" below other prose
     led = [(s, e) for s, e in lines[1:] if _lead(text, s, e)]
     readings = [r for s, e in led if (r := _read_line(words, text, s, e)).found and not r.unknown]
-    return readings[0] if len(readings)==1 else None
+    return readings[0] if len(readings) == 1 else None
 
 # %% ../nbs/00b_answers.ipynb #7e881349
 @dataclass(frozen=True)
-class _Prompted: # what a prompt says of the answers to it
-    opening: str # white space between prompt and answer
-    stop: str    # words with which the next document begins; "": not known
+class _Prompted:  # what a prompt says of the answers to it
+    opening: str  # white space between prompt and answer
+    stop: str  # words with which the next document begins; "": not known
 
-def _read_below(words, labels, fmt, text, start, prompted): # the first line below the first that is just a list, or None
+
+# the first line below the first that is just a list, or None
+def _read_below(words, labels, fmt, text, start, prompted):
     lines = _lines_of_document(text, start, prompted.stop)
-    goes_on = "\n" in prompted.opening and "\n" not in text[start:lines[0][0]] if lines else False
+    goes_on = "\n" in prompted.opening and "\n" not in text[start : lines[0][0]] if lines else False
     for n, (s, e) in enumerate(lines):
-        exact = _read_exact(" "*s + text[s:e], labels, fmt) if n else None
-        if exact: return _Reading(list(zip(exact.labels, exact.starts, exact.ends)), [], s, e, False)
-        if not (goes_on and n==0) and _may_answer(words, text[s:e]): return None
+        exact = _read_exact(" " * s + text[s:e], labels, fmt) if n else None
+        if exact:
+            return _Reading(list(zip(exact.labels, exact.starts, exact.ends)), [], s, e, False)
+        if not (goes_on and n == 0) and _may_answer(words, text[s:e]):
+            return None
     return None
 
-def _lines_of_document(text, start, stop): # (start, end) of the lines that cannot be the next document's
+
+def _lines_of_document(text, start, stop):  # (start, end) of the lines that cannot be the next document's
     lines, at = _lines(text, start), text.find(stop, start) if stop else -1
-    if stop: return [(s, e) for s, e in lines if at < 0 or e <= at]
-    together = lines[1:2] and "\n\n" not in re.sub(r"[^\S\n]", "", text[lines[0][1]:lines[1][0]])
+    if stop:
+        return [(s, e) for s, e in lines if at < 0 or e <= at]
+    together = lines[1:2] and "\n\n" not in re.sub(r"[^\S\n]", "", text[lines[0][1] : lines[1][0]])
     return lines[:2] if together else lines[:1]
 
-def _may_answer(words, line): # does a line name a label, deny something, or announce what need not be the labels?
-    if line.startswith("#") or line.rstrip("*_` ").endswith(":"): return True
-    return bool(words.mention.search(line) or _TAKEN_BACK.search(line) or _NEGATED.search(line) or _OTHER_LIST.search(line))
+
+# does a line name a label, deny something, or announce what need not be the labels?
+def _may_answer(words, line):
+    if line.startswith("#") or line.rstrip("*_` ").endswith(":"):
+        return True
+    return bool(
+        words.mention.search(line)
+        or _TAKEN_BACK.search(line)
+        or _NEGATED.search(line)
+        or _OTHER_LIST.search(line)
+    )
 
 # %% ../nbs/00b_answers.ipynb #e8aaabef
-_MARKS = re.compile(r"(?i)```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + ")>") # harmless ones
+_MARKS = re.compile(
+    r"(?i)```\w*|<\|[\w ]+\|>|</?(?:" + "|".join(sorted(_TAGS | {"s"})) + ")>"
+)  # harmless ones
 _OTHER_LIST = re.compile(r"[\[{]\s*(?:[\"'“]|[\]}])")
-_PREDICATE = re.compile(r"(?i)[^\w\n]*(?:\?|(?:is|are|was|were|do|does|did|would|should|could|can|may|might"
-                        r"|will|seems?|appl(?:y|ies))\b)") # "[...] is" goes on
+_PREDICATE = re.compile(
+    r"(?i)[^\w\n]*(?:\?|(?:is|are|was|were|do|does|did|would|should|could|can|may|might"
+    r"|will|seems?|appl(?:y|ies))\b)"
+)  # "[...] is" goes on
 
-def _without_marks(text): return _MARKS.sub(" ", text)
 
-def _leads_to(words, before): # does what stands before an answer only announce it, below harmless prose?
+def _without_marks(text):
+    return _MARKS.sub(" ", text)
+
+
+def _leads_to(words, before):  # does what stands before an answer only announce it, below harmless prose?
     segments = [x.strip() for x in re.split(r"(?<=[.!?])\s+|\n", _without_marks(before)) if x.strip()]
     prose_ends = segments and re.search(r"\w[^\w]*[.!?]$", segments[-1])
     last = segments.pop() if segments and not prose_ends else ""
-    if not _announcing(last) or re.search(r"[\[{~]", last): return False
+    if not _announcing(last) or re.search(r"[\[{~]", last):
+        return False
     prose = "\n".join(segments)
     return not (words.mention.search(prose) or _TAKEN_BACK.search(prose) or _OTHER_LIST.search(prose))
 
-def _takes_nothing_back(words, rest): # is what stands behind an answer harmless prose?
+
+def _takes_nothing_back(words, rest):  # is what stands behind an answer harmless prose?
     rest = _without_marks(rest)
-    if words.mention.search(rest) or _TAKEN_BACK.search(rest) or _CORRECTED.search(rest): return False
-    if _OTHER_LIST.search(rest) or "~~" in rest: return False
-    if _PREDICATE.match(rest) and not _announcing(rest.partition("\n")[0]): return False
+    if words.mention.search(rest) or _TAKEN_BACK.search(rest) or _CORRECTED.search(rest):
+        return False
+    if _OTHER_LIST.search(rest) or "~~" in rest:
+        return False
+    if _PREDICATE.match(rest) and not _announcing(rest.partition("\n")[0]):
+        return False
     return not any(_lead(rest, s, e) for s, e in _lines(rest, 0))
 
 # %% ../nbs/00b_answers.ipynb #45abf636
-def _is_complete(words, text, start, reading, names, multi): # is nothing left to say?
-    if reading.unknown or not reading.complete: return False
-    if not _is_consistent(names, multi): return False
-    before, rest = text[start:reading.start], text[reading.end:]
-    said = text[reading.start:reading.end]
-    if said[:1] in ("[", "{"): rest = rest.replace(said, " ")      # the same once more
-    if names - {"none"} >= words.known.keys() - {"none"} and len(names) > 1: # an echo of all names?
-        if re.search(r"\w", _without_marks(before + rest)): return False
+def _is_complete(words, text, start, reading, names, multi):  # is nothing left to say?
+    if reading.unknown or not reading.complete:
+        return False
+    if not _is_consistent(names, multi):
+        return False
+    before, rest = text[start : reading.start], text[reading.end :]
+    said = text[reading.start : reading.end]
+    if said[:1] in ("[", "{"):
+        rest = rest.replace(said, " ")  # the same once more
+    if names - {"none"} >= words.known.keys() - {"none"} and len(names) > 1:  # an echo of all names?
+        if re.search(r"\w", _without_marks(before + rest)):
+            return False
     return _leads_to(words, before) and _takes_nothing_back(words, rest)
 
 # %% ../nbs/00b_answers.ipynb #7ac42006
 def parse_labels(
-    text:str, # what the model wrote, up to the stop string
-    labels:LabelSet, # the task's labels
-    label_format="comma", # as in `get_format`
-    opening:str="", # white space between prompt and answer: where it breaks the line and the answer does not, its first line goes on with the document
-    stop:str="", # words with which the next document begins; "": not known
-)->ParsedAnswer: # labels in the order written, with their character offsets
+    text: str,  # what the model wrote, up to the stop string
+    labels: LabelSet,  # the task's labels
+    label_format="comma",  # as in `get_format`
+    # white space between prompt and answer: where it breaks the line and the answer does not, its first line
+    # goes on with the document
+    opening: str = "",
+    stop: str = "",  # words with which the next document begins; "": not known
+) -> ParsedAnswer:  # labels in the order written, with their character offsets
     "Read the labels of an answer; the exact inverse of `format_labels` on what that writes"
     fmt = get_format(label_format, labels.multi)
     return _read_exact(text, labels, fmt) or _read_otherwise(text, labels, fmt, _Prompted(opening, stop))
 
-def _read_otherwise(text, labels, fmt, prompted): # an answer that is not just what the format writes
+
+def _read_otherwise(text, labels, fmt, prompted):  # an answer that is not just what the format writes
     words, start = _words(labels.with_none, _own_separator(fmt)), _behind_thoughts(text)
-    reading = (_read_json(words, _key(fmt) or "label", text, start)
-               or _read_first(words, labels, fmt, text, start, prompted))
+    reading = _read_json(words, _key(fmt) or "label", text, start) or _read_first(
+        words, labels, fmt, text, start, prompted
+    )
     found = sorted(dict.fromkeys(reading.found), key=itemgetter(1))
     names = {n for n, _, _ in found}
     complete = _is_complete(words, text, start, reading, names, labels.multi)
-    ended = reading.ended or "\n" in text[max([reading.start] + [e for _, _, e in found]):]
+    ended = reading.ended or "\n" in text[max([reading.start] + [e for _, _, e in found]) :]
     parts = map(tuple, zip(*found)) if found else ((), (), ())
     return ParsedAnswer(*parts, tuple(reading.unknown), False, complete, ended)

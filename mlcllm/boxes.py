@@ -7,7 +7,9 @@ __all__ = ['OBJECTS', 'BoxSample', 'generate_boxes', 'box_docs', 'solve_boxes', 
            'plot_box_items']
 
 # %% ../nbs/00h_boxes.ipynb #099eb5de
-import inspect, json, re
+import inspect
+import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,299 +21,501 @@ from scipy.optimize import brentq
 from scipy.stats import poisson
 
 from .columns import existing_path, read_json_lines
-from .data import SPLITS, AnnotatedDocs, LabelSet, check_choice, check_number, _COMMON, _docs, _options
+from .data import _COMMON, SPLITS, AnnotatedDocs, LabelSet, _docs, _options, check_choice, check_number
 
 # %% ../nbs/00h_boxes.ipynb #fa9cd66a
-OBJECTS = tuple("""apple ball basket bell belt blanket bone book bottle bowl bread brick brush bucket button cake camera candle card carrot chain clock coat coin comb compass cookie
-cork crown cup doll drum egg fan feather flag flute fork glass glove guitar hammer hat helmet horn jacket jar key knife ladder lamp leaf lemon letter lock magazine magnet map marble mask
-medal mirror mug nail needle newspaper notebook onion orange pen pencil phone pillow plate potato radio ribbon ring rock rope sand saw scarf shell shirt shoe soap sock sponge spoon stamp
-string ticket towel umbrella vase wallet wheel whistle wire""".split())
+OBJECTS = tuple(
+    """
+    apple ball basket bell belt blanket bone book bottle bowl bread brick brush bucket button cake
+    camera candle card carrot chain clock coat coin comb compass cookie cork crown cup doll drum egg fan
+    feather flag flute fork glass glove guitar hammer hat helmet horn jacket jar key knife ladder lamp
+    leaf lemon letter lock magazine magnet map marble mask medal mirror mug nail needle newspaper
+    notebook onion orange pen pencil phone pillow plate potato radio ribbon ring rock rope sand saw
+    scarf shell shirt shoe soap sock sponge spoon stamp string ticket towel umbrella vase wallet wheel
+    whistle wire
+    """.split()
+)
 
 # %% ../nbs/00h_boxes.ipynb #02c71036
-def _item_probs(expected, most): # (most + 1,) a Poisson distribution cut at `most`, whose mean is `expected`
-    def cut(rate): return np.append(p := poisson.pmf(np.arange(most), rate), 1 - p.sum())
-    rate = brentq(lambda rate: cut(rate) @ np.arange(most + 1) - expected, 0, 100*(most + 1))
-    return np.round(cut(rate), 9) # the same digits on every machine
+def _item_probs(expected, most):  # (most + 1,) a Poisson distribution cut at `most`, whose mean is `expected`
+    def cut(rate):
+        return np.append(p := poisson.pmf(np.arange(most), rate), 1 - p.sum())
+
+    rate = brentq(lambda rate: cut(rate) @ np.arange(most + 1) - expected, 0, 100 * (most + 1))
+    return np.round(cut(rate), 9)  # the same digits on every machine
 
 # %% ../nbs/00h_boxes.ipynb #c5f56684
-def _pick(rng, choices): return choices[int(rng.integers(len(choices)))]
+def _pick(rng, choices):
+    return choices[int(rng.integers(len(choices)))]
 
-def _draw_operation(rng, places, most): # (objects, from, to); the last place is the world outside the boxes
+
+def _draw_operation(rng, places, most):  # (objects, from, to); the last place is the world outside the boxes
     world = len(places) - 1
     filled, roomy = [a for a in range(world) if places[a]], [b for b in range(world) if len(places[b]) < most]
-    kinds = [[(a, b) for a in filled for b in roomy if a!=b], [(a, world) for a in filled], [(world, b) for b in roomy]]
+    kinds = [
+        [(a, b) for a in filled for b in roomy if a != b],
+        [(a, world) for a in filled],
+        [(world, b) for b in roomy],
+    ]
     a, b = _pick(rng, _pick(rng, [k for k in kinds if k]))
-    n = int(rng.integers(min(len(places[a]), len(places[a]) if b==world else most - len(places[b])))) + 1
+    n = int(rng.integers(min(len(places[a]), len(places[a]) if b == world else most - len(places[b])))) + 1
     return [places[a][i] for i in rng.permutation(len(places[a]))[:n]], a, b
 
-def _apply(objects, a, b, places): # the places after an operation
+
+def _apply(objects, a, b, places):  # the places after an operation
     gone = set(objects)
-    return [[o for o in place if o not in gone] if k==a else sorted(place + objects) if k==b else place for k, place in enumerate(places)]
+    return [
+        [o for o in place if o not in gone] if k == a else sorted(place + objects) if k == b else place
+        for k, place in enumerate(places)
+    ]
 
 # %% ../nbs/00h_boxes.ipynb #29c082b3
-def _names(objects): return " and ".join(f"the {o}" for o in objects) or "nothing"
+def _names(objects):
+    return " and ".join(f"the {o}" for o in objects) or "nothing"
 
-def _say(objects, a, b, places, move_contents, all_contents): # an operation in words; `places` before it
-    world, everything = len(places) - 1, len(objects)==len(places[a])
-    if a==world: return f"Put {_names(sorted(objects))} into Box {b}."
-    what = f"the contents of Box {a}" if everything and (all_contents or move_contents and b!=world) else f"{_names(sorted(objects))} from Box {a}"
-    return f"Remove {what}." if b==world else f"Move {what} to Box {b}."
+
+def _say(objects, a, b, places, move_contents, all_contents):  # an operation in words; `places` before it
+    world, everything = len(places) - 1, len(objects) == len(places[a])
+    if a == world:
+        return f"Put {_names(sorted(objects))} into Box {b}."
+    what = (
+        f"the contents of Box {a}"
+        if everything and (all_contents or move_contents and b != world)
+        else f"{_names(sorted(objects))} from Box {a}"
+    )
+    return f"Remove {what}." if b == world else f"Move {what} to Box {b}."
 
 # %% ../nbs/00h_boxes.ipynb #40eab56c
 @dataclass(frozen=True)
 class BoxSample:
     "A scenario: what is said, and what is in every box after each sentence"
-    sample_id: int
-    split: str       # train, dev or test
-    sentences: tuple # (n_operations + 1,) the start, then the operations
-    states: tuple    # (n_operations + 1, n_boxes) the objects of each box, in alphabetical order
 
-def _sample(rng, counts, n_operations, most, move_contents, all_contents): # sentences and states
+    sample_id: int
+    split: str  # train, dev or test
+    sentences: tuple  # (n_operations + 1,) the start, then the operations
+    states: tuple  # (n_operations + 1, n_boxes) the objects of each box, in alphabetical order
+
+
+def _sample(rng, counts, n_operations, most, move_contents, all_contents):  # sentences and states
     shuffled, ends = [OBJECTS[i] for i in rng.permutation(len(OBJECTS))], np.cumsum(counts).tolist()
-    places = [sorted(shuffled[e-c:e]) for c, e in zip(counts, ends)] + [sorted(shuffled[ends[-1]:])]
+    places = [sorted(shuffled[e - c : e]) for c, e in zip(counts, ends)] + [sorted(shuffled[ends[-1] :])]
     sentences = [", ".join(f"Box {k} contains {_names(x)}" for k, x in enumerate(places[:-1])) + "."]
     states = [places]
     for _ in range(n_operations):
         op = _draw_operation(rng, places, most)
         sentences.append(_say(*op, places, move_contents, all_contents))
-        places = _apply(*op, places); states.append(places)
+        places = _apply(*op, places)
+        states.append(places)
     return tuple(sentences), tuple(tuple(map(tuple, s[:-1])) for s in states)
 
 # %% ../nbs/00h_boxes.ipynb #c17b8694
-def _deal(shapes): # a split for each scenario
-    n, n_dev = len(shapes), max(1, round(.1*len(shapes)))
-    size = dict(zip(SPLITS, ((n - n_dev)//2, n_dev, n - n_dev - (n - n_dev)//2))); room, out = dict(size), [None]*n
+def _deal(shapes):  # a split for each scenario
+    n, n_dev = len(shapes), max(1, round(0.1 * len(shapes)))
+    size = dict(zip(SPLITS, ((n - n_dev) // 2, n_dev, n - n_dev - (n - n_dev) // 2)))
+    room, out = dict(size), [None] * n
     groups = defaultdict(list)
-    for i, shape in enumerate(shapes): groups[shape].append(i)
+    for i, shape in enumerate(shapes):
+        groups[shape].append(i)
     for group in sorted(groups.values(), key=len, reverse=True):
         whole = any(r >= len(group) for r in room.values())
         for part in [group] if whole else [[i] for i in group]:
-            split = max((s for s in SPLITS if room[s] >= len(part)), key=lambda s: room[s]/size[s]); room[split] -= len(part)
-            for i in part: out[i] = split
+            split = max((s for s in SPLITS if room[s] >= len(part)), key=lambda s: room[s] / size[s])
+            room[split] -= len(part)
+            for i in part:
+                out[i] = split
     return out
 
 # %% ../nbs/00h_boxes.ipynb #5c406678
-def _check_generator(n_samples, n_boxes, n_operations, expected_items, max_items, move_contents, all_contents, seed): # raises ValueError
-    check_number("n_samples", n_samples, len(SPLITS)); check_number("n_boxes", n_boxes, 2); check_number("n_operations", n_operations, 0)
-    check_number("max_items", max_items, 1); check_number("seed", seed, 0)
-    for name, value in (("move_contents", move_contents), ("all_contents", all_contents)): check_choice(name, value, (True, False))
-    try: check_number("expected_items", expected_items, 0, max_items, whole=False)
-    except ValueError as error: raise ValueError(f"{error}; a box holds at most max_items={max_items} objects") from None
-    if n_boxes*max_items > len(OBJECTS): raise ValueError(f"n_boxes × max_items = {n_boxes} × {max_items} = {n_boxes*max_items} objects could be needed, there are only {len(OBJECTS)}; lower n_boxes or max_items")
+def _check_generator(
+    n_samples, n_boxes, n_operations, expected_items, max_items, move_contents, all_contents, seed
+):  # raises ValueError
+    check_number("n_samples", n_samples, len(SPLITS))
+    check_number("n_boxes", n_boxes, 2)
+    check_number("n_operations", n_operations, 0)
+    check_number("max_items", max_items, 1)
+    check_number("seed", seed, 0)
+    for name, value in (("move_contents", move_contents), ("all_contents", all_contents)):
+        check_choice(name, value, (True, False))
+    try:
+        check_number("expected_items", expected_items, 0, max_items, whole=False)
+    except ValueError as error:
+        raise ValueError(f"{error}; a box holds at most max_items={max_items} objects") from None
+    if n_boxes * max_items > len(OBJECTS):
+        raise ValueError(
+            f"n_boxes × max_items = {n_boxes} × {max_items} = {n_boxes * max_items} objects could be "
+            f"needed, there are only {len(OBJECTS)}; lower n_boxes or max_items"
+        )
+
 
 def generate_boxes(
-    n_samples:int=2200, # scenarios, in all splits together
-    n_boxes:int=7,
-    n_operations:int=12, # per scenario
-    expected_items:float=2, # mean number of objects per box at the start
-    max_items:int=3, # most objects that a box ever holds
-    move_contents:bool=True, # is a move of everything written "Move the contents of Box 1 to Box 4"?
-    all_contents:bool=False, # are removals of everything written so, too?
-    seed:int=0, # same seed, same scenarios
-)->list: # (n_samples,) of BoxSample
+    n_samples: int = 2200,  # scenarios, in all splits together
+    n_boxes: int = 7,
+    n_operations: int = 12,  # per scenario
+    expected_items: float = 2,  # mean number of objects per box at the start
+    max_items: int = 3,  # most objects that a box ever holds
+    move_contents: bool = True,  # is a move of everything written "Move the contents of Box 1 to Box 4"?
+    all_contents: bool = False,  # are removals of everything written so, too?
+    seed: int = 0,  # same seed, same scenarios
+) -> list:  # (n_samples,) of BoxSample
     "Scenarios of boxes whose objects are moved, removed and put in"
-    _check_generator(n_samples, n_boxes, n_operations, expected_items, max_items, move_contents, all_contents, seed)
+    _check_generator(
+        n_samples, n_boxes, n_operations, expected_items, max_items, move_contents, all_contents, seed
+    )
     rng = np.random.Generator(np.random.PCG64(seed))
     edges = np.cumsum(_item_probs(expected_items, max_items))[:-1]
-    counts = [tuple(row) for row in np.searchsorted(edges, rng.random((n_samples, n_boxes)), side="right").tolist()]
-    return [BoxSample(i, split, *_sample(rng, c, n_operations, max_items, move_contents, all_contents)) for i, (c, split) in enumerate(zip(counts, _deal(counts)))]
+    counts = [
+        tuple(row) for row in np.searchsorted(edges, rng.random((n_samples, n_boxes)), side="right").tolist()
+    ]
+    return [
+        BoxSample(i, split, *_sample(rng, c, n_operations, max_items, move_contents, all_contents))
+        for i, (c, split) in enumerate(zip(counts, _deal(counts)))
+    ]
 
 # %% ../nbs/00h_boxes.ipynb #eef58357
-def _steps(after, n_operations): # numbers of operations after which a scenario is asked about
-    if after is None: return [n_operations]
-    if isinstance(after, str): check_choice("after", after, ("every",)); return range(n_operations + 1)
+def _steps(after, n_operations):  # numbers of operations after which a scenario is asked about
+    if after is None:
+        return [n_operations]
+    if isinstance(after, str):
+        check_choice("after", after, ("every",))
+        return range(n_operations + 1)
     steps = list(after) if isinstance(after, (list, tuple, range)) else [after]
-    if not steps or len(set(map(str, steps))) < len(steps): raise ValueError(f"after must hold one or more different numbers of operations, got {after!r}")
+    if not steps or len(set(map(str, steps))) < len(steps):
+        raise ValueError(f"after must hold one or more different numbers of operations, got {after!r}")
     return [check_number("after", k, 0, n_operations) for k in steps]
 
-def _rows(samples, after): # yields the sample, n, number of operations, box and text of each document
+
+def _rows(samples, after):  # yields the sample, n, number of operations, box and text of each document
     for s in samples:
-        for n, (k, box) in enumerate((k, box) for k in _steps(after, len(s.sentences) - 1) for box in range(len(s.states[0]))):
-            yield s, n, k, box, f"{' '.join(s.sentences[:k+1])} Box {box} contains"
+        for n, (k, box) in enumerate(
+            (k, box) for k in _steps(after, len(s.sentences) - 1) for box in range(len(s.states[0]))
+        ):
+            yield s, n, k, box, f"{' '.join(s.sentences[: k + 1])} Box {box} contains"
 
 # %% ../nbs/00h_boxes.ipynb #41252708
-def _label_set(objects): return LabelSet(tuple(sorted(objects)), file_order=tuple(objects))
+def _label_set(objects):
+    return LabelSet(tuple(sorted(objects)), file_order=tuple(objects))
 
-def _to_docs(split, labels, rows): # rows: (id, text, objects), the objects being labels
+
+def _to_docs(split, labels, rows):  # rows: (id, text, objects), the objects being labels
     at, gold = {n: k for k, n in enumerate(labels.names)}, np.zeros((len(rows), len(labels)), np.float32)
-    for i, (_, _, objects) in enumerate(rows): gold[i, [at[o] for o in objects]] = 1
+    for i, (_, _, objects) in enumerate(rows):
+        gold[i, [at[o] for o in objects]] = 1
     return _docs("Boxes", split, labels, [r[0] for r in rows], [r[1] for r in rows], gold)
 
+
 def box_docs(
-    samples:list, # from `generate_boxes`
-    split:str, # train, dev or test
-    after=None, # None: after all operations; "every": after each sentence; or numbers of operations
-)->AnnotatedDocs: # a document for each box of each scenario
+    samples: list,  # from `generate_boxes`
+    split: str,  # train, dev or test
+    after=None,  # None: after all operations; "every": after each sentence; or numbers of operations
+) -> AnnotatedDocs:  # a document for each box of each scenario
     "Scenarios of a split as documents, whose labels are the objects in the box"
     check_choice("split", split, SPLITS)
-    if isinstance(samples, str) or not any(s.split==split for s in samples): raise ValueError(f"Boxes: there are no scenarios of split {split!r}; give a list from generate_boxes")
-    rows = _rows([s for s in samples if s.split==split], after)
-    return _to_docs(split, _label_set(OBJECTS), [(f"{s.sample_id}-{n}", text, s.states[k][box]) for s, n, k, box, text in rows])
+    if isinstance(samples, str) or not any(s.split == split for s in samples):
+        raise ValueError(f"Boxes: there are no scenarios of split {split!r}; give a list from generate_boxes")
+    rows = _rows([s for s in samples if s.split == split], after)
+    return _to_docs(
+        split,
+        _label_set(OBJECTS),
+        [(f"{s.sample_id}-{n}", text, s.states[k][box]) for s, n, k, box, text in rows],
+    )
 
 # %% ../nbs/00h_boxes.ipynb #5c5dc1bf
-_ORDERS = [(kind, re.compile(pattern)) for kind, pattern in (
-    ("all", r"Move the contents of Box (?P<a>\d+) to Box (?P<b>\d+)"), ("all", r"(?:Remove the contents of|Empty) Box (?P<a>\d+)"),
-    ("some", r"Move (?P<what>the .+) from Box (?P<a>\d+) to Box (?P<b>\d+)"), ("some", r"Remove (?P<what>the .+) from Box (?P<a>\d+)"), ("some", r"Put (?P<what>the .+) into Box (?P<b>\d+)"))]
+_ORDERS = [
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("all", r"Move the contents of Box (?P<a>\d+) to Box (?P<b>\d+)"),
+        ("all", r"(?:Remove the contents of|Empty) Box (?P<a>\d+)"),
+        ("some", r"Move (?P<what>the .+) from Box (?P<a>\d+) to Box (?P<b>\d+)"),
+        ("some", r"Remove (?P<what>the .+) from Box (?P<a>\d+)"),
+        ("some", r"Put (?P<what>the .+) into Box (?P<b>\d+)"),
+    )
+]
 
-def _things(words): # "the rock and the string" -> {"rock", "string"}
-    found = [] if words in ("", "nothing") else [re.fullmatch(r"the ([\w' -]+)", part) for part in re.split(r", | and ", words)]
-    if not all(found): raise ValueError(f"objects such as 'the rock and the string' expected, found {words[:60]!r}")
+
+def _things(words):  # "the rock and the string" -> {"rock", "string"}
+    found = (
+        []
+        if words in ("", "nothing")
+        else [re.fullmatch(r"the ([\w' -]+)", part) for part in re.split(r", | and ", words)]
+    )
+    if not all(found):
+        raise ValueError(f"objects such as 'the rock and the string' expected, found {words[:60]!r}")
     return {m[1].lower() for m in found}
 
-def _read_start(sentence): # {box: set of objects}
-    found = [re.fullmatch(r"Box (\d+) (?:contains (.+)|is empty)", part) for part in re.split(r", (?=Box \d)", sentence)]
-    if not all(found): raise ValueError(f"what is in the boxes should stand here, found {sentence[:60]!r}")
+
+def _read_start(sentence):  # {box: set of objects}
+    found = [
+        re.fullmatch(r"Box (\d+) (?:contains (.+)|is empty)", part)
+        for part in re.split(r", (?=Box \d)", sentence)
+    ]
+    if not all(found):
+        raise ValueError(f"what is in the boxes should stand here, found {sentence[:60]!r}")
     boxes = {int(m[1]): _things(m[2] or "") for m in found}
     twice = [o for o, n in Counter(o for things in boxes.values() for o in things).items() if n > 1]
-    if twice or len(boxes) < len(found): raise ValueError(f"{'the ' + min(twice) + ' is in two boxes' if twice else 'a box is described twice'}: {sentence[:60]!r}")
+    if twice or len(boxes) < len(found):
+        raise ValueError(
+            f"{'the ' + min(twice) + ' is in two boxes' if twice else 'a box is described twice'}: "
+            f"{sentence[:60]!r}"
+        )
     return boxes
 
 # %% ../nbs/00h_boxes.ipynb #f93e35a2
-def _carry_out(sentence, boxes): # changes `boxes`
-    kind, m = next(((kind, m) for kind, pattern in _ORDERS if (m := pattern.fullmatch(sentence))), (None, None))
-    if m is None: raise ValueError(f"not understood: {sentence[:60]!r}")
+def _carry_out(sentence, boxes):  # changes `boxes`
+    kind, m = next(
+        ((kind, m) for kind, pattern in _ORDERS if (m := pattern.fullmatch(sentence))), (None, None)
+    )
+    if m is None:
+        raise ValueError(f"not understood: {sentence[:60]!r}")
     a, b = (int(m[g]) if m.groupdict().get(g) else None for g in "ab")
     unknown = next((x for x in (a, b) if x is not None and x not in boxes), None)
-    if unknown is not None: raise ValueError(f"there is no Box {unknown}: {sentence[:60]!r}")
-    things = set(boxes[a]) if kind=="all" else _things(m["what"])
+    if unknown is not None:
+        raise ValueError(f"there is no Box {unknown}: {sentence[:60]!r}")
+    things = set(boxes[a]) if kind == "all" else _things(m["what"])
     absent = things - boxes[a] if a is not None else things & set().union(*boxes.values())
-    if absent: raise ValueError(f"the {min(absent)} {'is not in Box ' + str(a) if a is not None else 'is in a box already'}: {sentence[:60]!r}")
-    if a is not None: boxes[a] -= things
-    if b is not None: boxes[b] |= things
+    if absent:
+        raise ValueError(
+            f"the {min(absent)} "
+            f"{'is not in Box ' + str(a) if a is not None else 'is in a box already'}: {sentence[:60]!r}"
+        )
+    if a is not None:
+        boxes[a] -= things
+    if b is not None:
+        boxes[b] |= things
 
 # %% ../nbs/00h_boxes.ipynb #f850de3b
 def solve_boxes(
-    text:str, # a state, orders, and perhaps a question ("Box 3 contains"), which is not needed
-)->dict: # {box: its objects in alphabetical order} at the end
+    text: str,  # a state, orders, and perhaps a question ("Box 3 contains"), which is not needed
+) -> dict:  # {box: its objects in alphabetical order} at the end
     "Work out from the English alone what every box holds"
     sentences, boxes = [s.strip() for s in text.split(".") if s.strip()] or [""], None
-    if len(sentences) > 1 and re.fullmatch(r"Box \d+(?: contains)?", sentences[-1]): sentences.pop()
+    if len(sentences) > 1 and re.fullmatch(r"Box \d+(?: contains)?", sentences[-1]):
+        sentences.pop()
     for n, sentence in enumerate(sentences, 1):
         try:
-            if n==1: boxes = _read_start(sentence)
-            else: _carry_out(sentence, boxes)
-        except ValueError as error: raise ValueError(f"sentence {n}: {error}") from None
+            if n == 1:
+                boxes = _read_start(sentence)
+            else:
+                _carry_out(sentence, boxes)
+        except ValueError as error:
+            raise ValueError(f"sentence {n}: {error}") from None
     return {box: tuple(sorted(things)) for box, things in boxes.items()}
 
 # %% ../nbs/00h_boxes.ipynb #833a1677
-def _answer(text): # the objects in the box that the text asks about
+def _answer(text):  # the objects in the box that the text asks about
     asked = re.search(r"Box (\d+)(?: contains)?\s*$", text)
-    if not asked: raise ValueError(f"the text should end with a question such as 'Box 3 contains', found {text[-40:]!r}")
+    if not asked:
+        raise ValueError(
+            f"the text should end with a question such as 'Box 3 contains', found {text[-40:]!r}"
+        )
     found = solve_boxes(text)
-    if int(asked[1]) not in found: raise ValueError(f"there is no Box {asked[1]} to ask about")
+    if int(asked[1]) not in found:
+        raise ValueError(f"there is no Box {asked[1]} to ask about")
     return found[int(asked[1])]
 
+
 def wrong_gold(
-    docs:AnnotatedDocs, # Boxes, generated or the authors'
-)->tuple: # ids of the documents whose gold labels are not what the solver finds
-    "Documents whose labels do not follow from their text; a text that cannot be followed is an error with its id"
+    docs: AnnotatedDocs,  # Boxes, generated or the authors'
+) -> tuple:  # ids of the documents whose gold labels are not what the solver finds
+    """Documents whose labels do not follow from their text; a text that cannot be followed is an error with
+    its id
+    """
     wrong = []
     for name, text, gold in zip(docs.ids, docs.texts, docs.gold):
-        try: wrong += [name]*(_answer(text)!=docs.labels.decode(gold))
-        except ValueError as error: raise ValueError(f"Boxes document {name!r}: {error}") from None
+        try:
+            wrong += [name] * (_answer(text) != docs.labels.decode(gold))
+        except ValueError as error:
+            raise ValueError(f"Boxes document {name!r}: {error}") from None
     return tuple(wrong)
 
 # %% ../nbs/00h_boxes.ipynb #6584b1cb
-_FILES = dict(train="train-subset-t5.jsonl", dev="dev-t5.jsonl", test="test-subsample-states-t5.jsonl") # the released code's choice
+_FILES = dict(
+    train="train-subset-t5.jsonl", dev="dev-t5.jsonl", test="test-subsample-states-t5.jsonl"
+)  # the released code's choice
 _MASK = "<extra_id_0>"
 _FIELDS = dict(sentence_masked=str, masked_content=str, sample_id=(str, int))
 _SUBSET = "few_shot_boxes_nso_exp2_max3_move_contents"
 
-def _find_file(data_dir, subset, split): # path of a split
-    name, folder = _FILES[check_choice("split", split, SPLITS)], existing_path(data_dir, "Boxes")
-    if subset in (None, folder.resolve().name) and (folder/name).is_file(): return folder/name
-    found = sorted(p.parent.name for p in folder.glob(f"*/{name}") if p.is_file())
-    if not found: raise FileNotFoundError(f"Boxes: {folder} holds no {subset or _SUBSET}/{name}; data_dir is the folder with objects.txt and the task's subsets, or a subset's folder")
-    return folder/check_choice("option subset of Boxes", subset or _SUBSET, found)/name
 
-def _read_objects(folders): # names in the file's order
-    path = next((p for f in folders if (p := Path(f)/"objects.txt").is_file()), None)
-    if path is None: raise FileNotFoundError(f"Boxes: {folders[0]} holds no objects.txt (all objects in one line, with commas between them)")
-    try: names = [o.strip().lower() for o in re.split("[,\n]", path.read_text(encoding="utf-8-sig")) if o.strip()]
-    except UnicodeDecodeError: raise ValueError(f"{path}: not a text in UTF-8") from None
+def _find_file(data_dir, subset, split):  # path of a split
+    name, folder = _FILES[check_choice("split", split, SPLITS)], existing_path(data_dir, "Boxes")
+    if subset in (None, folder.resolve().name) and (folder / name).is_file():
+        return folder / name
+    found = sorted(p.parent.name for p in folder.glob(f"*/{name}") if p.is_file())
+    if not found:
+        raise FileNotFoundError(
+            f"Boxes: {folder} holds no {subset or _SUBSET}/{name}; data_dir is the folder with "
+            "objects.txt and the task's subsets, or a subset's folder"
+        )
+    return folder / check_choice("option subset of Boxes", subset or _SUBSET, found) / name
+
+
+def _read_objects(folders):  # names in the file's order
+    path = next((p for f in folders if (p := Path(f) / "objects.txt").is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"Boxes: {folders[0]} holds no objects.txt (all objects in one line, with commas between them)"
+        )
+    try:
+        names = [
+            o.strip().lower() for o in re.split("[,\n]", path.read_text(encoding="utf-8-sig")) if o.strip()
+        ]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text in UTF-8") from None
     twice = [o for o, n in Counter(names).items() if n > 1]
-    if twice or not names: raise ValueError(f"{path}: " + (f"{twice[0]!r} stands there twice" if twice else "no objects; all of them are expected in one line, with commas between them"))
+    if twice or not names:
+        raise ValueError(
+            f"{path}: "
+            + (
+                f"{twice[0]!r} stands there twice"
+                if twice
+                else "no objects; all of them are expected in one line, with commas between them"
+            )
+        )
     return names
 
 # %% ../nbs/00h_boxes.ipynb #7f95c20c
-def _parse_row(row, where): # text and objects of a line
+def _parse_row(row, where):  # text and objects of a line
     for field, kind in _FIELDS.items():
-        if field not in row: raise ValueError(f"{where}: no field {field!r}; {', '.join(_FIELDS)} are expected, found {', '.join(row) or 'none'}")
-        if not isinstance(row[field], kind) or isinstance(row[field], bool): raise ValueError(f"{where}: {field} should be {'text' if kind is str else 'a number or text'}, found {row[field]!r}")
+        if field not in row:
+            raise ValueError(
+                f"{where}: no field {field!r}; {', '.join(_FIELDS)} are expected, found "
+                f"{', '.join(row) or 'none'}"
+            )
+        if not isinstance(row[field], kind) or isinstance(row[field], bool):
+            raise ValueError(
+                f"{where}: {field} should be {'text' if kind is str else 'a number or text'}, found "
+                f"{row[field]!r}"
+            )
     text, mask, _ = row["sentence_masked"].partition(_MASK)
-    if not mask or not text.strip(): raise ValueError(f"{where}: sentence_masked should be a text with {_MASK} behind it, found {row['sentence_masked'][-60:]!r}")
+    if not mask or not text.strip():
+        raise ValueError(
+            f"{where}: sentence_masked should be a text with {_MASK} behind it, found "
+            f"{row['sentence_masked'][-60:]!r}"
+        )
     before, mask, content = row["masked_content"].partition(_MASK)
-    if not mask or before.strip(): raise ValueError(f"{where}: masked_content should start with {_MASK}, found {row['masked_content'][:60]!r}")
+    if not mask or before.strip():
+        raise ValueError(
+            f"{where}: masked_content should start with {_MASK}, found {row['masked_content'][:60]!r}"
+        )
     if not re.sub(r"^\s*contains\b|[\s.]", "", content):
         found = row["masked_content"][:60]
-        raise ValueError(f"{where}: masked_content should name objects behind {_MASK}, or say nothing or is empty, found {found!r}")
-    content = re.sub(r"^\s*(contains\b|is empty\b)|[\s.]+$", "", content) # the other variants of the task mask the verb, too
+        raise ValueError(
+            f"{where}: masked_content should name objects behind {_MASK}, or say nothing or is empty, "
+            f"found {found!r}"
+        )
+    content = re.sub(
+        r"^\s*(contains\b|is empty\b)|[\s.]+$", "", content
+    )  # the other variants of the task mask the verb, too
     parts = [re.sub(r"^the\b", "", p.strip()).strip().lower() for p in re.split(r"\band\b|,", content)]
-    return text.strip(), [p for p in parts if p and p!="nothing"]
+    return text.strip(), [p for p in parts if p and p != "nothing"]
 
-def _read_boxes(path, objects): # (id, text, objects) of every line
+
+def _read_boxes(path, objects):  # (id, text, objects) of every line
     counts, rows, known = Counter(), [], set(objects)
-    try: lines = list(read_json_lines(path))
-    except UnicodeDecodeError: raise ValueError(f"{path}: not a text in UTF-8") from None
+    try:
+        lines = list(read_json_lines(path))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text in UTF-8") from None
     for line, row in lines:
         text, things = _parse_row(row, f"{path}, line {line}")
-        sample = str(row["sample_id"]); name = f"{sample}-{counts[sample]}"; counts[sample] += 1
-        for o in things: o in known or check_choice(f"object in {path}, line {line}, document {name}", o, objects)
+        sample = str(row["sample_id"])
+        name = f"{sample}-{counts[sample]}"
+        counts[sample] += 1
+        for o in things:
+            o in known or check_choice(f"object in {path}, line {line}, document {name}", o, objects)
         rows.append((name, text, things))
-    if not rows: raise ValueError(f"{path}: no documents in it")
+    if not rows:
+        raise ValueError(f"{path}: no documents in it")
     return rows
 
 # %% ../nbs/00h_boxes.ipynb #9b8ed252
 _GENERATOR = {k: p.default for k, p in inspect.signature(generate_boxes).parameters.items()}
 
-def _box_options(options, files): # the options of one of the two ways, defaults filled in
+
+def _box_options(options, files):  # the options of one of the two ways, defaults filled in
     chosen = _options("Boxes", options, subset=None, after=None, **_GENERATOR)
-    wrong = [k for k in options or {} if k not in _COMMON and (k=="subset")!=files]
-    if wrong: raise ValueError(f"option {wrong[0]!r} of Boxes is for {'generated documents, not for the files in data_dir' if files else 'the files in data_dir; without data_dir, documents are generated'}")
+    wrong = [k for k in options or {} if k not in _COMMON and (k == "subset") != files]
+    if wrong:
+        fit = (
+            "generated documents, not for the files in data_dir"
+            if files
+            else "the files in data_dir; without data_dir, documents are generated"
+        )
+        raise ValueError(f"option {wrong[0]!r} of Boxes is for {fit}")
     return chosen
 
+
 def load_boxes(
-    split:str, # train, dev or test
-    data_dir=None, # the authors' files; None: documents of our own generator
-    options:dict=None, # subset (with data_dir); after and the arguments of `generate_boxes` (without)
-)->AnnotatedDocs: # a document for each box that is asked about
+    split: str,  # train, dev or test
+    data_dir=None,  # the authors' files; None: documents of our own generator
+    options: dict = None,  # subset (with data_dir); after and the arguments of `generate_boxes` (without)
+) -> AnnotatedDocs:  # a document for each box that is asked about
     "Boxes: which objects are in a box after a number of operations"
     chosen = _box_options(options, files=data_dir is not None)
-    if data_dir is None: return box_docs(generate_boxes(**{k: chosen[k] for k in _GENERATOR}), split, chosen["after"])
+    if data_dir is None:
+        return box_docs(generate_boxes(**{k: chosen[k] for k in _GENERATOR}), split, chosen["after"])
     path = _find_file(data_dir, chosen["subset"], split)
     objects = _read_objects((data_dir, path.parent.parent))
     return _to_docs(split, _label_set(objects), _read_boxes(path, objects))
 
 # %% ../nbs/00h_boxes.ipynb #deca3250
-def _changes(sample, k, box): return sum(sample.states[j][box]!=sample.states[j+1][box] for j in range(k))
+def _changes(sample, k, box):
+    return sum(sample.states[j][box] != sample.states[j + 1][box] for j in range(k))
+
 
 def write_boxes(
-    folder, # becomes data_dir
-    samples:list, # from `generate_boxes`
-    subset:str=_SUBSET, # name of the folder inside it
-    after=None, # as in `box_docs`
-)->Path: # the folder
+    folder,  # becomes data_dir
+    samples: list,  # from `generate_boxes`
+    subset: str = _SUBSET,  # name of the folder inside it
+    after=None,  # as in `box_docs`
+) -> Path:  # the folder
     "Write scenarios in the form of the authors' files"
-    folder = Path(folder); (folder/subset).mkdir(parents=True, exist_ok=True)
-    (folder/"objects.txt").write_text(",".join(OBJECTS) + "\n", encoding="utf-8", newline="\n")
+    folder = Path(folder)
+    (folder / subset).mkdir(parents=True, exist_ok=True)
+    (folder / "objects.txt").write_text(",".join(OBJECTS) + "\n", encoding="utf-8", newline="\n")
     for split, name in _FILES.items():
-        rows = [dict(sentence=f"{text} {(answer := _names(s.states[k][box]))}.", sentence_masked=f"{text} {_MASK} .", masked_content=f"{_MASK} {answer}", sample_id=s.sample_id, numops=_changes(s, k, box))
-                for s, n, k, box, text in _rows([s for s in samples if s.split==split], after)]
-        (folder/subset/name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8", newline="\n")
+        rows = [
+            dict(
+                sentence=f"{text} {(answer := _names(s.states[k][box]))}.",
+                sentence_masked=f"{text} {_MASK} .",
+                masked_content=f"{_MASK} {answer}",
+                sample_id=s.sample_id,
+                numops=_changes(s, k, box),
+            )
+            for s, n, k, box, text in _rows([s for s in samples if s.split == split], after)
+        ]
+        (folder / subset / name).write_text(
+            "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8", newline="\n"
+        )
     return folder
 
 # %% ../nbs/00h_boxes.ipynb #ae0bdc7c
 def plot_box_items(
-    docs, # Boxes documents, or scenarios from `generate_boxes`
-    ax:Axes=None,
-)->Axes:
+    docs,  # Boxes documents, or scenarios from `generate_boxes`
+    ax: Axes = None,
+) -> Axes:
     "Number of objects in the boxes, at the start and when they are asked about"
-    if not len(docs): raise ValueError("plot_box_items: there are no boxes to count")
+    if not len(docs):
+        raise ValueError("plot_box_items: there are no boxes to count")
     ax = ax or plt.subplots(figsize=(4.5, 3), layout="constrained")[1]
-    if isinstance(docs, AnnotatedDocs): pairs = [(len(_answer(t[:t.index(".") + 1] + t[t.rindex("Box")-1:])), int(g.sum())) for t, g in zip(docs.texts, docs.gold)]
-    else: pairs = [(len(x), len(y)) for s in docs for x, y in zip(s.states[0], s.states[-1])]
-    counts = np.array(pairs); k = np.arange(counts.max(initial=0) + 1)
-    for x, c, colour, label in zip((-.2, .2), counts.T, (".75", ".3"), ("at the start", "when asked")):
-        ax.bar(k + x, np.bincount(c, minlength=len(k))/len(c), .38, color=colour, label=f"{label} (mean {c.mean():.2f})")
-    ax.set(xlabel="objects in a box", ylabel="share of boxes", xticks=k); ax.legend(frameon=False); ax.spines[["top","right"]].set_visible(False)
+    if isinstance(docs, AnnotatedDocs):
+        pairs = [
+            (len(_answer(t[: t.index(".") + 1] + t[t.rindex("Box") - 1 :])), int(g.sum()))
+            for t, g in zip(docs.texts, docs.gold)
+        ]
+    else:
+        pairs = [(len(x), len(y)) for s in docs for x, y in zip(s.states[0], s.states[-1])]
+    counts = np.array(pairs)
+    k = np.arange(counts.max(initial=0) + 1)
+    for x, c, colour, label in zip((-0.2, 0.2), counts.T, (".75", ".3"), ("at the start", "when asked")):
+        ax.bar(
+            k + x,
+            np.bincount(c, minlength=len(k)) / len(c),
+            0.38,
+            color=colour,
+            label=f"{label} (mean {c.mean():.2f})",
+        )
+    ax.set(xlabel="objects in a box", ylabel="share of boxes", xticks=k)
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax

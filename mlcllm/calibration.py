@@ -20,221 +20,401 @@ from sklearn.isotonic import IsotonicRegression
 
 from .checks import plain_text
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, same_document
-from .runs import atomic_write
 from .metrics import plot_reliability, score, to_labels
+from .runs import atomic_write
 
 # %% ../nbs/01d_calibration.ipynb #9c55bfa0
 CALIBRATIONS = ("temperature", "platt", "platt_per_label", "isotonic", "isotonic_per_label")
-_CLIP, _PULL = 1e-8, 1e-4 # estimates are clipped to [_CLIP, 1-_CLIP]; weight of the pull towards no calibration
+_CLIP, _PULL = (
+    1e-8,
+    1e-4,
+)  # estimates are clipped to [_CLIP, 1-_CLIP]; weight of the pull towards no calibration
 
-def _log_odds(probs, multi): # what a calibration is linear in
-    p = np.clip(probs, _CLIP, 1-_CLIP)
+
+def _log_odds(probs, multi):  # what a calibration is linear in
+    p = np.clip(probs, _CLIP, 1 - _CLIP)
     return logit(p) if multi else np.log(p)
 
-def _fit_linear(x, h, multi, per_label, offset): # w (n,) and b (n,), n = 1 or n_labels, for x, h (n_docs, n_labels)
+
+# w (n,) and b (n,), n = 1 or n_labels, for x, h (n_docs, n_labels)
+def _fit_linear(x, h, multi, per_label, offset):
     n, n_docs = x.shape[1] if per_label else 1, len(x)
+
     def loss(v):
         w, b = v[:n], v[n:] if offset else np.zeros(n)
-        z = w*x + b
-        each = np.logaddexp(0, z) - h*z if multi else -h*log_softmax(z, 1)
-        g = expit(z) - h if multi else h.sum(1, keepdims=True)*softmax(z, 1) - h
+        z = w * x + b
+        each = np.logaddexp(0, z) - h * z if multi else -h * log_softmax(z, 1)
+        g = expit(z) - h if multi else h.sum(1, keepdims=True) * softmax(z, 1) - h
         sums = (lambda a: a.sum(0)) if per_label else (lambda a: a.sum(keepdims=True).ravel())
-        grads = [sums(g*x)/n_docs + 2*_PULL*(w-1)] + [sums(g)/n_docs + 2*_PULL*b]*offset
-        return each.sum()/n_docs + _PULL*(((w-1)**2).sum() + (b**2).sum()), np.concatenate(grads)
-    v = minimize(loss, np.r_[np.ones(n), np.zeros(n*offset)], jac=True, method="L-BFGS-B", options=dict(maxiter=5000, ftol=1e-14, gtol=1e-9)).x
+        grads = [sums(g * x) / n_docs + 2 * _PULL * (w - 1)] + [sums(g) / n_docs + 2 * _PULL * b] * offset
+        return each.sum() / n_docs + _PULL * (((w - 1) ** 2).sum() + (b**2).sum()), np.concatenate(grads)
+
+    v = minimize(
+        loss,
+        np.r_[np.ones(n), np.zeros(n * offset)],
+        jac=True,
+        method="L-BFGS-B",
+        options=dict(maxiter=5000, ftol=1e-14, gtol=1e-9),
+    ).x
     return v[:n], v[n:] if offset else np.zeros(n)
 
-def _fit_isotonic(p, h, per_label): # knots (x, y) for each label, or once for all
-    least = 1/(len(p)+2)
-    rise = lambda p, h: IsotonicRegression(y_min=least, y_max=1-least, out_of_bounds="clip").fit(p, h)
-    fits = [rise(a, b) for a,b in zip(p.T, h.T)] if per_label else [rise(p.ravel(), h.ravel())]
+
+def _fit_isotonic(p, h, per_label):  # knots (x, y) for each label, or once for all
+    least = 1 / (len(p) + 2)
+
+    def rise(p, h):
+        return IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(p, h)
+
+    fits = [rise(a, b) for a, b in zip(p.T, h.T)] if per_label else [rise(p.ravel(), h.ravel())]
     return [[f.X_thresholds_.tolist(), f.y_thresholds_.tolist()] for f in fits]
 
 # %% ../nbs/01d_calibration.ipynb #9ff5f151
 @dataclass(frozen=True)
 class Calibrator:
     "A map from a method's probabilities to calibrated ones"
-    method: str   # whose estimates it bends
-    how: str      # one of CALIBRATIONS
-    labels: tuple # label names
-    multi: bool   # several labels at once?
-    values: dict  # w and b, or knots
-    ids: tuple = field(repr=False) # documents that it was fitted to
 
-    def transform(self, dist:LabelDist, allow_fitted:bool=False)->LabelDist: # method unary becomes unary+platt; nan stays nan
+    method: str  # whose estimates it bends
+    how: str  # one of CALIBRATIONS
+    labels: tuple  # label names
+    multi: bool  # several labels at once?
+    values: dict  # w and b, or knots
+    ids: tuple = field(repr=False)  # documents that it was fitted to
+
+    # method unary becomes unary+platt; nan stays nan
+    def transform(self, dist: LabelDist, allow_fitted: bool = False) -> LabelDist:
         "Calibrated estimates of documents that it was not fitted to"
         _fits(self, dist, allow_fitted)
-        return LabelDist(_bend(np.asarray(dist.probs, float), self), dist.labels, dist.ids, f"{dist.method}+{self.how}", not self.multi)
+        return LabelDist(
+            _bend(np.asarray(dist.probs, float), self),
+            dist.labels,
+            dist.ids,
+            f"{dist.method}+{self.how}",
+            not self.multi,
+        )
 
-def _fits(fitted, dist, allow_fitted): # raises where a calibrator or thresholds do not belong to `dist`
-    if odd := sorted(set(fitted.labels) ^ set(dist.labels.names)): raise ValueError(f"{type(fitted).__name__.lower()} of {fitted.method}: label {odd[0]!r} is only in {'the estimates' if odd[0] in dist.labels.names else 'what it was fitted to'}")
-    if fitted.labels!=dist.labels.names: raise ValueError(f"{type(fitted).__name__.lower()} of {fitted.method}: the labels are in another order: {', '.join(fitted.labels)} there, {', '.join(dist.labels.names)} here")
-    if fitted.method!=dist.method: raise ValueError(f"fitted to estimates of {fitted.method}, not of {dist.method}")
-    if not allow_fitted and (both := set(fitted.ids) & set(dist.ids)): raise ValueError(f"{fitted.method}: {len(both)} of these documents were fitted to, e.g. {min(both)!r}; fit on documents that are not scored, or say allow_fitted=True")
 
-def _bend(p, c): # (n_docs, n_labels)
+def _fits(fitted, dist, allow_fitted):  # raises where a calibrator or thresholds do not belong to `dist`
+    if odd := sorted(set(fitted.labels) ^ set(dist.labels.names)):
+        raise ValueError(
+            f"{type(fitted).__name__.lower()} of {fitted.method}: label {odd[0]!r} is only in "
+            f"{'the estimates' if odd[0] in dist.labels.names else 'what it was fitted to'}"
+        )
+    if fitted.labels != dist.labels.names:
+        raise ValueError(
+            f"{type(fitted).__name__.lower()} of {fitted.method}: the labels are in another order: "
+            f"{', '.join(fitted.labels)} there, {', '.join(dist.labels.names)} here"
+        )
+    if fitted.method != dist.method:
+        raise ValueError(f"fitted to estimates of {fitted.method}, not of {dist.method}")
+    if not allow_fitted and (both := set(fitted.ids) & set(dist.ids)):
+        raise ValueError(
+            f"{fitted.method}: {len(both)} of these documents were fitted to, e.g. {min(both)!r}; fit "
+            "on documents that are not scored, or say allow_fitted=True"
+        )
+
+
+def _bend(p, c):  # (n_docs, n_labels)
     if "knots" in c.values:
-        knots = c.values["knots"]*(p.shape[1] if len(c.values["knots"])==1 else 1)
-        bent = np.stack([np.interp(col, *k) for col,k in zip(p.T, knots)], 1)
+        knots = c.values["knots"] * (p.shape[1] if len(c.values["knots"]) == 1 else 1)
+        bent = np.stack([np.interp(col, *k) for col, k in zip(p.T, knots)], 1)
         total = bent.sum(1, keepdims=True)
-        return np.where(np.isnan(p), np.nan, bent if c.multi else np.divide(bent, total, out=np.full_like(bent, 1/bent.shape[1]), where=total > 0))
-    z = np.array(c.values["w"])*_log_odds(p, c.multi) + np.array(c.values["b"])
+        return np.where(
+            np.isnan(p),
+            np.nan,
+            bent
+            if c.multi
+            else np.divide(bent, total, out=np.full_like(bent, 1 / bent.shape[1]), where=total > 0),
+        )
+    z = np.array(c.values["w"]) * _log_odds(p, c.multi) + np.array(c.values["b"])
     return expit(z) if c.multi else softmax(z, 1)
 
 # %% ../nbs/01d_calibration.ipynb #4b83501c
-def _votes(dist, docs, least): # probs and what they should be, of the documents for which both are known
+def _votes(dist, docs, least):  # probs and what they should be, of the documents for which both are known
     for what, given, known in (("label", dist.labels.names, docs.labels.names), ("id", dist.ids, docs.ids)):
-        if tuple(given)!=tuple(known): raise ValueError(f"{dist.method}: {what}s of the estimates and of {docs.name} {docs.split} differ, e.g. {min(set(given) ^ set(known), default='their order')!r}")
+        if tuple(given) != tuple(known):
+            raise ValueError(
+                f"{dist.method}: {what}s of the estimates and of {docs.name} {docs.split} differ, e.g. "
+                f"{min(set(given) ^ set(known), default='their order')!r}"
+            )
     h = docs.human().probs if docs.has_votes else docs.gold.astype(float)
     known = ~np.isnan(dist.probs + h).any(1)
-    if known.sum() < least: raise ValueError(f"{dist.method}: {known.sum()} of {len(docs)} documents of {docs.name} {docs.split} have an estimate and {'votes' if docs.has_votes else 'labels'}, at least {least} are needed to fit anything")
+    if known.sum() < least:
+        raise ValueError(
+            f"{dist.method}: {known.sum()} of {len(docs)} documents of {docs.name} {docs.split} have an "
+            f"estimate and {'votes' if docs.has_votes else 'labels'}, at least {least} are needed to "
+            "fit anything"
+        )
     return np.asarray(dist.probs, float)[known], h[known], tuple(np.array(dist.ids, object)[known])
 
+
 def fit_calibrator(
-    dist:LabelDist, # estimates of dev documents
-    docs:AnnotatedDocs, # those documents, with votes; gold labels are used where a corpus has no votes
-    how:str="platt", # one of CALIBRATIONS
-)->Calibrator: # fitted
+    dist: LabelDist,  # estimates of dev documents
+    docs: AnnotatedDocs,  # those documents, with votes; gold labels are used where a corpus has no votes
+    how: str = "platt",  # one of CALIBRATIONS
+) -> Calibrator:  # fitted
     "Fit a calibration to people's votes"
-    check_choice("calibration", how, CALIBRATIONS); multi = docs.labels.multi
-    if how=="platt" and not multi: raise ValueError("platt shares one offset among labels, which changes nothing where they sum to one; single-label tasks take temperature or platt_per_label")
+    check_choice("calibration", how, CALIBRATIONS)
+    multi = docs.labels.multi
+    if how == "platt" and not multi:
+        raise ValueError(
+            "platt shares one offset among labels, which changes nothing where they sum to one; "
+            "single-label tasks take temperature or platt_per_label"
+        )
     p, h, ids = _votes(dist, docs, 5)
-    if how.startswith("isotonic"): values = dict(knots=_fit_isotonic(p, h, how=="isotonic_per_label"))
-    else: values = dict(zip("wb", map(np.ndarray.tolist, _fit_linear(_log_odds(p, multi), h, multi, how=="platt_per_label", how!="temperature"))))
+    if how.startswith("isotonic"):
+        values = dict(knots=_fit_isotonic(p, h, how == "isotonic_per_label"))
+    else:
+        values = dict(
+            zip(
+                "wb",
+                map(
+                    np.ndarray.tolist,
+                    _fit_linear(
+                        _log_odds(p, multi), h, multi, how == "platt_per_label", how != "temperature"
+                    ),
+                ),
+            )
+        )
     return Calibrator(dist.method, how, docs.labels.names, multi, values, ids)
 
 # %% ../nbs/01d_calibration.ipynb #34ae98df
 def cross_calibrate(
-    dist:LabelDist, # estimates
-    docs:AnnotatedDocs, # their documents, with votes
-    how:str="platt", # one of CALIBRATIONS
-    n_folds:int=5, # parts
-    seed:int=0, # of the parts
-)->LabelDist: # out-of-fold calibrated estimates
+    dist: LabelDist,  # estimates
+    docs: AnnotatedDocs,  # their documents, with votes
+    how: str = "platt",  # one of CALIBRATIONS
+    n_folds: int = 5,  # parts
+    seed: int = 0,  # of the parts
+) -> LabelDist:  # out-of-fold calibrated estimates
     "Calibrate every document by the others"
-    of = same_document(docs)                                           # readings of one document stay together
-    n = of.max()+1
+    of = same_document(docs)  # readings of one document stay together
+    n = of.max() + 1
     check_number("n_folds", n_folds, 2, n)
-    fold, probs = (np.random.default_rng([seed, 11]).permutation(n) % n_folds)[of], np.full(dist.probs.shape, np.nan)
-    some = lambda rows: LabelDist(np.asarray(dist.probs)[rows], dist.labels, tuple(dist.ids[k] for k in rows), dist.method, dist.sums_to_one)
+    fold = (np.random.default_rng([seed, 11]).permutation(n) % n_folds)[of]
+    probs = np.full(dist.probs.shape, np.nan)
+
+    def some(rows):
+        return LabelDist(
+            np.asarray(dist.probs)[rows],
+            dist.labels,
+            tuple(dist.ids[k] for k in rows),
+            dist.method,
+            dist.sums_to_one,
+        )
+
     for k in range(n_folds):
-        rest, held = np.flatnonzero(fold!=k), np.flatnonzero(fold==k)
+        rest, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         probs[held] = fit_calibrator(some(rest), docs.take(rest), how).transform(some(held)).probs
     return LabelDist(probs, dist.labels, dist.ids, f"{dist.method}+{how}", not docs.labels.multi)
 
 # %% ../nbs/01d_calibration.ipynb #82e9e6fb
 TUNED_FOR = ("example_f1", "jaccard", "micro_f1", "macro_f1")
 
+
 @dataclass(frozen=True)
 class Thresholds:
     "Probabilities from which on a label is given"
-    method: str   # of whose estimates
-    metric: str   # what they maximise
-    labels: tuple # label names
-    values: tuple # one, or one per label
-    score: float  # what they reach on the documents that they were fitted to
-    ids: tuple = field(repr=False) # documents that they were fitted to
 
-    def predict(self, dist:LabelDist, allow_fitted:bool=False)->list: # of tuples of label names
+    method: str  # of whose estimates
+    metric: str  # what they maximise
+    labels: tuple  # label names
+    values: tuple  # one, or one per label
+    score: float  # what they reach on the documents that they were fitted to
+    ids: tuple = field(repr=False)  # documents that they were fitted to
+
+    def predict(self, dist: LabelDist, allow_fitted: bool = False) -> list:  # of tuples of label names
         "The labels of documents that the thresholds were not fitted to"
         _fits(self, dist, allow_fitted)
         return [dist.labels.decode(row) for row in np.nan_to_num(to_labels(dist.probs, True, self.values))]
 
 # %% ../nbs/01d_calibration.ipynb #a2b1c0e3
-def _set_score(tp, n_pred, n_gold, metric): # of one set, or of sets counted together
-    top, bottom = (tp, n_pred + n_gold - tp) if metric=="jaccard" else (2*tp, n_pred + n_gold)
-    return np.where(bottom > 0, top/np.maximum(bottom, 1), 1. if metric in ("example_f1", "jaccard") else 0.)
+def _set_score(tp, n_pred, n_gold, metric):  # of one set, or of sets counted together
+    top, bottom = (tp, n_pred + n_gold - tp) if metric == "jaccard" else (2 * tp, n_pred + n_gold)
+    return np.where(
+        bottom > 0, top / np.maximum(bottom, 1), 1.0 if metric in ("example_f1", "jaccard") else 0.0
+    )
 
-def _gains(p, gold, metric): # rows (n, k): the score of each row without labels, and what each label adds as it joins in the order of its probability
-    order = np.argsort(-p, 1, kind="stable"); p, g = np.take_along_axis(p, order, 1), np.take_along_axis(gold, order, 1)
-    scores = _set_score(np.c_[np.zeros(len(g)), g.cumsum(1)], np.arange(p.shape[1]+1), gold.sum(1, keepdims=True), metric)
-    return p, scores[:,0].mean(), np.diff(scores, axis=1)/len(p)
 
-def _curve(p, gold, metric): # falling thresholds (n,) and the score at each
-    rows = dict(example_f1=(p, gold), jaccard=(p, gold), macro_f1=(p.T, gold.T), micro_f1=(p.reshape(1, -1), gold.reshape(1, -1)))[metric]
-    q, start, gains = _gains(*rows, metric); order = np.argsort(-q.ravel(), kind="stable"); q = q.ravel()[order]
-    last = np.r_[q[1:]!=q[:-1], True]                                       # equal probabilities join together
-    edges, scores = np.r_[1., q[last], 0.], start + np.r_[0, gains.ravel()[order].cumsum()[last]]
-    first = int(q[0]==1)                                                    # no threshold leaves a probability of 1 out
-    return ((edges[:-1] + edges[1:])/2)[first:], scores[first:]
+def _gains(
+    p,
+    gold,
+    metric,
+    # rows (n, k): the score of each row without labels, and what each label adds as it joins in the order of
+    # its probability
+):
+    order = np.argsort(-p, 1, kind="stable")
+    p, g = np.take_along_axis(p, order, 1), np.take_along_axis(gold, order, 1)
+    scores = _set_score(
+        np.c_[np.zeros(len(g)), g.cumsum(1)], np.arange(p.shape[1] + 1), gold.sum(1, keepdims=True), metric
+    )
+    return p, scores[:, 0].mean(), np.diff(scores, axis=1) / len(p)
 
-def _best(p, gold, metric): # threshold and score
-    t, s = _curve(p, gold, metric); good = np.flatnonzero(s > s.max() - 1e-12)
-    k = good[np.abs(t[good] - .5).argmin()]
+
+def _curve(p, gold, metric):  # falling thresholds (n,) and the score at each
+    rows = dict(
+        example_f1=(p, gold),
+        jaccard=(p, gold),
+        macro_f1=(p.T, gold.T),
+        micro_f1=(p.reshape(1, -1), gold.reshape(1, -1)),
+    )[metric]
+    q, start, gains = _gains(*rows, metric)
+    order = np.argsort(-q.ravel(), kind="stable")
+    q = q.ravel()[order]
+    last = np.r_[q[1:] != q[:-1], True]  # equal probabilities join together
+    edges, scores = np.r_[1.0, q[last], 0.0], start + np.r_[0, gains.ravel()[order].cumsum()[last]]
+    first = int(q[0] == 1)  # no threshold leaves a probability of 1 out
+    return ((edges[:-1] + edges[1:]) / 2)[first:], scores[first:]
+
+
+def _best(p, gold, metric):  # threshold and score
+    t, s = _curve(p, gold, metric)
+    good = np.flatnonzero(s > s.max() - 1e-12)
+    k = good[np.abs(t[good] - 0.5).argmin()]
     return float(t[k]), float(s[k])
 
 # %% ../nbs/01d_calibration.ipynb #aa5aab95
 def fit_thresholds(
-    dist:LabelDist, # estimates of dev documents
-    docs:AnnotatedDocs, # those documents, with gold labels
-    metric:str="example_f1", # one of TUNED_FOR
-    per_label:bool=False, # a threshold for each label? only for macro_f1
-)->Thresholds: # fitted
+    dist: LabelDist,  # estimates of dev documents
+    docs: AnnotatedDocs,  # those documents, with gold labels
+    metric: str = "example_f1",  # one of TUNED_FOR
+    per_label: bool = False,  # a threshold for each label? only for macro_f1
+) -> Thresholds:  # fitted
     "Find the thresholds at which label sets score best"
     check_choice("metric to tune thresholds for", metric, TUNED_FOR)
-    if not docs.labels.multi: raise ValueError("thresholds need a multi-label task: in a single-label task the most probable label is given")
-    if per_label and metric!="macro_f1": raise ValueError(f"thresholds per label maximise macro_f1, the mean over labels of their own F1, got metric={metric!r}")
-    p, _, ids = _votes(dist, replace(docs, votes=docs.votes[:0], vote_doc=docs.vote_doc[:0], vote_annotator=docs.vote_annotator[:0]), 5)
+    if not docs.labels.multi:
+        raise ValueError(
+            "thresholds need a multi-label task: in a single-label task the most probable label is given"
+        )
+    if per_label and metric != "macro_f1":
+        raise ValueError(
+            "thresholds per label maximise macro_f1, the mean over labels of their own F1, got "
+            f"metric={metric!r}"
+        )
+    p, _, ids = _votes(
+        dist,
+        replace(
+            docs, votes=docs.votes[:0], vote_doc=docs.vote_doc[:0], vote_annotator=docs.vote_annotator[:0]
+        ),
+        5,
+    )
     gold = (docs.gold[np.isin(docs.ids, ids)] > 0).astype(float)
-    found = [_best(p[:,[k]], gold[:,[k]], "macro_f1") for k in range(p.shape[1])] if per_label else [_best(p, gold, metric)]
-    return Thresholds(dist.method, metric, docs.labels.names, tuple(t for t,_ in found), float(np.mean([s for _,s in found])), ids)
+    found = (
+        [_best(p[:, [k]], gold[:, [k]], "macro_f1") for k in range(p.shape[1])]
+        if per_label
+        else [_best(p, gold, metric)]
+    )
+    return Thresholds(
+        dist.method,
+        metric,
+        docs.labels.names,
+        tuple(t for t, _ in found),
+        float(np.mean([s for _, s in found])),
+        ids,
+    )
 
 # %% ../nbs/01d_calibration.ipynb #d9c46bdd
 _SCHEMA, _KINDS = 1, {c.__name__: c for c in (Calibrator, Thresholds)}
 
+
 def save_calibration(
-    path, # a .json file
-    *fitted, # Calibrators and Thresholds
-)->Path: # the path
+    path,  # a .json file
+    *fitted,  # Calibrators and Thresholds
+) -> Path:  # the path
     "Store what was fitted"
     odd = next((f for f in fitted if type(f).__name__ not in _KINDS), None)
-    if odd is not None: raise ValueError(f"only {' and '.join(_KINDS)} can be stored, got {type(odd).__name__}")
-    text = json.dumps(dict(schema_version=_SCHEMA, fitted=[dict(kind=type(f).__name__) | vars(f) for f in fitted]), ensure_ascii=False)
+    if odd is not None:
+        raise ValueError(f"only {' and '.join(_KINDS)} can be stored, got {type(odd).__name__}")
+    text = json.dumps(
+        dict(schema_version=_SCHEMA, fitted=[dict(kind=type(f).__name__) | vars(f) for f in fitted]),
+        ensure_ascii=False,
+    )
     return atomic_write(path, lambda p: p.write_text(text, encoding="utf-8"))
 
+
 def load_calibration(
-    path, # a file of `save_calibration`
-)->list: # of Calibrators and Thresholds, as stored
+    path,  # a file of `save_calibration`
+) -> list:  # of Calibrators and Thresholds, as stored
     "Read what was fitted"
+
     def one(f):
-        kind = _KINDS[f.pop("kind")]; known = kind.__dataclass_fields__
-        if set(f)!=set(known): raise ValueError(f"fields {sorted(set(f) ^ set(known))}")
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k,v in f.items()})
-    try: stored = json.loads(Path(path).read_text(encoding="utf-8")); version = stored["schema_version"]
-    except (ValueError, KeyError, TypeError): raise ValueError(f"{path}: no file of save_calibration (not its JSON)") from None
-    if version!=_SCHEMA: raise ValueError(f"{path}: schema version {version}, this mlcllm reads {_SCHEMA}")
-    try: return [one(dict(f)) for f in stored["fitted"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error: raise ValueError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+        kind = _KINDS[f.pop("kind")]
+        known = kind.__dataclass_fields__
+        if set(f) != set(known):
+            raise ValueError(f"fields {sorted(set(f) ^ set(known))}")
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in f.items()})
+
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        version = stored["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: no file of save_calibration (not its JSON)") from None
+    if version != _SCHEMA:
+        raise ValueError(f"{path}: schema version {version}, this mlcllm reads {_SCHEMA}")
+    try:
+        return [one(dict(f)) for f in stored["fitted"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged ({type(error).__name__}: {error})") from None
 
 # %% ../nbs/01d_calibration.ipynb #e53e2fdd
 def plot_calibration(
-    calibrator:Calibrator, # fitted
-    dist:LabelDist, # estimates of documents that it was not fitted to
-    docs:AnnotatedDocs, # those documents
-    axes=None, # two axes
-): # the axes
+    calibrator: Calibrator,  # fitted
+    dist: LabelDist,  # estimates of documents that it was not fitted to
+    docs: AnnotatedDocs,  # those documents
+    axes=None,  # two axes
+):  # the axes
     "Reliability before and after, with the fitted curve over the first"
     axes = axes if axes is not None else plt.subplots(1, 2, figsize=(6.6, 3.4), layout="constrained")[1]
-    plot_reliability(dist, docs, bins="mass", ax=axes[0]); plot_reliability(calibrator.transform(dist), docs, bins="mass", ax=axes[1])
-    if calibrator.multi: # in a single-label task a label's estimate depends on the others', and there is no curve
-        p = np.linspace(.002, .998, 200); every = _bend(np.tile(p[:,None], len(calibrator.labels)), calibrator)
-        axes[0].plot(p, every if "per_label" in calibrator.how else every[:,0], color="black", lw=1, alpha=.7)
-    axes[0].set_title(plain_text(dist.method.replace("_", " ")), size=9); axes[1].set_title(f"+ {calibrator.how.replace('_', ' ')}, fitted to {len(calibrator.ids):,} other documents", size=9)
+    plot_reliability(dist, docs, bins="mass", ax=axes[0])
+    plot_reliability(calibrator.transform(dist), docs, bins="mass", ax=axes[1])
+    if (
+        calibrator.multi
+    ):  # in a single-label task a label's estimate depends on the others', and there is no curve
+        p = np.linspace(0.002, 0.998, 200)
+        every = _bend(np.tile(p[:, None], len(calibrator.labels)), calibrator)
+        axes[0].plot(
+            p, every if "per_label" in calibrator.how else every[:, 0], color="black", lw=1, alpha=0.7
+        )
+    axes[0].set_title(plain_text(dist.method.replace("_", " ")), size=9)
+    axes[1].set_title(
+        f"+ {calibrator.how.replace('_', ' ')}, fitted to {len(calibrator.ids):,} other documents", size=9
+    )
     return axes
 
+
 def plot_threshold(
-    thresholds:Thresholds, # a global one
-    dist:LabelDist, # estimates of documents that it was not fitted to
-    docs:AnnotatedDocs, # those documents
-    ax:Axes=None,
-)->Axes:
+    thresholds: Thresholds,  # a global one
+    dist: LabelDist,  # estimates of documents that it was not fitted to
+    docs: AnnotatedDocs,  # those documents
+    ax: Axes = None,
+) -> Axes:
     "The score of label sets at every threshold, with the fitted one marked"
-    if len(thresholds.values) > 1: raise ValueError("a picture shows one threshold for all labels; these are per label")
-    ax = ax or plt.subplots(figsize=(4.2, 3), layout="constrained")[1]; known = ~np.isnan(dist.probs).any(1)
+    if len(thresholds.values) > 1:
+        raise ValueError("a picture shows one threshold for all labels; these are per label")
+    ax = ax or plt.subplots(figsize=(4.2, 3), layout="constrained")[1]
+    known = ~np.isnan(dist.probs).any(1)
     _fits(thresholds, dist, False)
-    ax.step(*_curve(dist.probs[known], (docs.gold[known] > 0).astype(float), thresholds.metric), where="mid", color=".35", lw=1.2)
-    for x, colour, name in ((.5, "white", "0.5"), (thresholds.values[0], "tab:orange", f"{thresholds.values[0]:.2f}, tuned on {len(thresholds.ids):,} other documents")):
+    ax.step(
+        *_curve(dist.probs[known], (docs.gold[known] > 0).astype(float), thresholds.metric),
+        where="mid",
+        color=".35",
+        lw=1.2,
+    )
+    for x, colour, name in (
+        (0.5, "white", "0.5"),
+        (
+            thresholds.values[0],
+            "tab:orange",
+            f"{thresholds.values[0]:.2f}, tuned on {len(thresholds.ids):,} other documents",
+        ),
+    ):
         y = score([dist], docs, [thresholds.metric], 0, threshold=x).value[0]
-        ax.axvline(x, color=".8", lw=.8, zorder=0); ax.plot(x, y, "o", color=colour, mec="black", label=f"{name}: {y:.2f}")
-    ax.set(xlabel="threshold", ylabel=f"{thresholds.metric.replace('_', '-')}, n = {known.sum():,}", xlim=(-.02, 1.02), ylim=(0, None)); ax.legend(frameon=False, fontsize=8); ax.spines[["top","right"]].set_visible(False)
+        ax.axvline(x, color=".8", lw=0.8, zorder=0)
+        ax.plot(x, y, "o", color=colour, mec="black", label=f"{name}: {y:.2f}")
+    ax.set(
+        xlabel="threshold",
+        ylabel=f"{thresholds.metric.replace('_', '-')}, n = {known.sum():,}",
+        xlim=(-0.02, 1.02),
+        ylim=(0, None),
+    )
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax

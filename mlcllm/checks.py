@@ -9,58 +9,77 @@ __all__ = ['PARAMETERS', 'BACKEND_OPTIONS', 'OWN_PARAMETERS', 'shown', 'plain_te
            'note_parameters', 'read_parameters', 'CommandParser']
 
 # %% ../nbs/00_checks.ipynb #df36464e
-import argparse, difflib, html, json, math, os, re, reprlib, stat
+import argparse
+import difflib
+import html
+import json
+import math
+import os
+import re
+import reprlib
+import stat
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 
 # %% ../nbs/00_checks.ipynb #2ead599d
-_LONGEST = 160 # characters of a value in a message
-_USER_PART = re.compile(r"(\w+://|(?=[^\s/?#'\"]*:))[^\s/?#'\"]+@") # user and password of an address, which no message shows
+_LONGEST = 160  # characters of a value in a message
+_USER_PART = re.compile(
+    r"(\w+://|(?=[^\s/?#'\"]*:))[^\s/?#'\"]+@"
+)  # user and password of an address, which no message shows
 _KEY_PART = re.compile(r"(?i)([?&][\w.%-]*(?:key|token|secret|pass\w*|pwd|sig\w*|auth|code)=)[^\s&#'\"]+")
 
+
 def shown(
-    value, # anything
-)->str: # one line
+    value,  # anything
+) -> str:  # one line
     "A value as it stands in a message"
-    try: text = _short(value)
-    except (ValueError, RecursionError): return f"a {type(value).__name__} that is too long to be shown"
+    try:
+        text = _short(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that is too long to be shown"
     whole = " ".join(text.split())
-    text = _KEY_PART.sub(r"\1…", _USER_PART.sub(r"\1…@", whole[:10*_LONGEST]))       # the patterns take the square of a text's length
-    return text if len(whole) <= _LONGEST else f"{text[:_LONGEST-20]}… ({len(whole):,} characters)"
+    text = _KEY_PART.sub(
+        r"\1…", _USER_PART.sub(r"\1…@", whole[: 10 * _LONGEST])
+    )  # the patterns take the square of a text's length
+    return text if len(whole) <= _LONGEST else f"{text[: _LONGEST - 20]}… ({len(whole):,} characters)"
 
 
-def _short(value): # of lists and tables the beginnings only: what YAML repeats by reference can be of any size
-    if not isinstance(value, (list, tuple, dict)): return repr(value)
+# of lists and tables the beginnings only: what YAML repeats by reference can be of any size
+def _short(value):
+    if not isinstance(value, (list, tuple, dict)):
+        return repr(value)
     form = reprlib.Repr()
     form.maxlevel, form.maxlist, form.maxtuple, form.maxdict, form.maxstring = 4, 9, 9, 9, _LONGEST
     return form.repr(value)
 
 # %% ../nbs/00_checks.ipynb #56016366
 def plain_text(
-    name, # of a label, a method, a model, a data set; any text
-)->str: # for matplotlib
+    name,  # of a label, a method, a model, a data set; any text
+) -> str:  # for matplotlib
     "A text that matplotlib draws as it is: `$` begins no formula"
     return str(name).replace("$", r"\$")
 
+
 def legend_text(
-    name, # as in `plain_text`
-)->str: # for matplotlib's `label=`
+    name,  # as in `plain_text`
+) -> str:  # for matplotlib's `label=`
     "A text as an entry of a legend, which would leave out names that begin with `_`"
     return plain_text(name) if not str(name).startswith("_") else " " + plain_text(name)
 
 # %% ../nbs/00_checks.ipynb #c391fc77
 def markdown_text(
-    name, # as in `plain_text`
-)->str: # for Markdown
+    name,  # as in `plain_text`
+) -> str:  # for Markdown
     "A text that Markdown shows as it is"
     marked = re.sub(r"([\\`*_{}\[\]()#|~$])", r"\\\1", str(name))
     return html.escape(" ".join(marked.split()), quote=False)
 
+
 def styled(
-    table, # of pandas
-    precision:int=3, # digits behind the point
-): # a Styler
+    table,  # of pandas
+    precision: int = 3,  # digits behind the point
+):  # a Styler
     "A table whose cells and names are shown as text, never as HTML"
     style = table.style.format(precision=precision, na_rep="", escape="html")
     for axis in ("index", "columns"):
@@ -70,36 +89,45 @@ def styled(
 
 # %% ../nbs/00_checks.ipynb #95c351a7
 def check_choice(
-    what:str, # what is chosen, for the message
-    value, # the choice
-    choices, # what there is
-): # `value`, if it is one of them
+    what: str,  # what is chosen, for the message
+    value,  # the choice
+    choices,  # what there is
+):  # `value`, if it is one of them
     "Refuse a value that is not among `choices` and name the closest"
-    if isinstance(value, (str, int, float, type(None))) and value in choices: return value
+    if isinstance(value, (str, int, float, type(None))) and value in choices:
+        return value
     names = [str(c) for c in choices]
-    if not names: raise ValueError(f"unknown {what} {shown(value)}: there is none to choose from")
+    if not names:
+        raise ValueError(f"unknown {what} {shown(value)}: there is none to choose from")
     close = _closest(value[:_LONGEST] if isinstance(value, str) else shown(value), names)
     raise ValueError(f"unknown {what} {shown(value)}; did you mean {close!r}? (one of: {', '.join(names)})")
 
-def _closest(value, names): # the name that begins like `value`, or else the most similar one
+
+def _closest(value, names):  # the name that begins like `value`, or else the most similar one
     folded = [n.lower() for n in names]
-    begun = [k for k,n in enumerate(folded) if value and n.startswith(value.lower())]
-    if begun: return names[begun[0]]
+    begun = [k for k, n in enumerate(folded) if value and n.startswith(value.lower())]
+    if begun:
+        return names[begun[0]]
     similar = difflib.get_close_matches(value.lower(), folded, 1, 0)
     return names[folded.index(similar[0])] if similar else names[0]
 
 # %% ../nbs/00_checks.ipynb #f975c5db
 def check_number(
-    what:str, # what is given, for the message
-    value, # the number
-    least, # smallest that makes sense
-    most=None, # largest; None: no bound
-    whole:bool=True, # must it be an integer?
-): # `value`, if it is one
+    what: str,  # what is given, for the message
+    value,  # the number
+    least,  # smallest that makes sense
+    most=None,  # largest; None: no bound
+    whole: bool = True,  # must it be an integer?
+):  # `value`, if it is one
     "Refuse a value that is no number or out of range"
     kind = Integral if whole else Real
-    is_number = isinstance(value, kind) and not isinstance(value, bool) and (isinstance(value, Integral) or math.isfinite(value))
-    if is_number and value >= least and (most is None or value <= most): return value
+    is_number = (
+        isinstance(value, kind)
+        and not isinstance(value, bool)
+        and (isinstance(value, Integral) or math.isfinite(value))
+    )
+    if is_number and value >= least and (most is None or value <= most):
+        return value
     bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
     raise ValueError(f"{what} must be a {'whole ' if whole else ''}number {bounds}, got {shown(value)}")
 
@@ -107,10 +135,11 @@ def check_number(
 @dataclass(frozen=True)
 class Number:
     "A number in a range"
-    least: float        # smallest that is right
+
+    least: float  # smallest that is right
     most: float = None  # largest; None: no bound
     whole: bool = True
-    above: bool = False # `least` itself is too small
+    above: bool = False  # `least` itself is too small
     sane: float = None  # larger ones are mistakes, whatever the range
 
     @property
@@ -118,240 +147,357 @@ class Number:
         bounds = f"of at least {self.least}" if self.most is None else f"from {self.least} to {self.most}"
         return f"a {'whole ' if self.whole else ''}number {f'above {self.least}' if self.above else bounds}"
 
-    def takes(self, value): return isinstance(value, Real) and not isinstance(value, bool)
+    def takes(self, value):
+        return isinstance(value, Real) and not isinstance(value, bool)
 
     def check(self, name, value):
-        if self.above and value <= self.least: raise ValueError(f"{name} must be {self.says}, got {shown(value)}")
+        if self.above and value <= self.least:
+            raise ValueError(f"{name} must be {self.says}, got {shown(value)}")
         check_number(name, value, self.least, self.most, self.whole)
-        if self.sane is not None and value > self.sane: raise ValueError(f"{name} must be at most {self.sane:,}, got {shown(value)}")
+        if self.sane is not None and value > self.sane:
+            raise ValueError(f"{name} must be at most {self.sane:,}, got {shown(value)}")
 
 # %% ../nbs/00_checks.ipynb #a7f4f9c5
 _YES_NO = dict(true=True, yes=True, false=False, no=False)
 
+
 @dataclass(frozen=True)
 class Flag:
     "True or False, and nothing that Python would take for one of them"
-    texts: bool = False # also true, false, yes, no in any case: papermill passes `-p votes false` on as a text
+
+    texts: bool = (
+        False  # also true, false, yes, no in any case: papermill passes `-p votes false` on as a text
+    )
     says: str = "True or False"
 
     def takes(self, value):
         return isinstance(value, bool) or isinstance(value, str) and value.lower() in _YES_NO
 
     def check(self, name, value):
-        if isinstance(value, bool) or self.texts: return
+        if isinstance(value, bool) or self.texts:
+            return
         raise ValueError(f"{name} must be {self.says}, got {shown(value)}")
 
-    def read(self, value): return value if isinstance(value, bool) else _YES_NO[value.lower()]
+    def read(self, value):
+        return value if isinstance(value, bool) else _YES_NO[value.lower()]
+
 
 @dataclass(frozen=True)
 class Word:
     "One of a few fixed words"
+
     words: tuple
 
     @property
-    def says(self): return f"one of {', '.join(self.words)}"
-    def takes(self, value): return isinstance(value, str)
-    def check(self, name, value): check_choice(name, value, self.words)
+    def says(self):
+        return f"one of {', '.join(self.words)}"
+
+    def takes(self, value):
+        return isinstance(value, str)
+
+    def check(self, name, value):
+        check_choice(name, value, self.words)
 
 # %% ../nbs/00_checks.ipynb #950e4b30
 def _check_text(name, value, most):
-    if not value.strip(): raise ValueError(f"{name} is blank ({shown(value)}): give a text, or leave it out")
-    if len(value) > most: raise ValueError(f"{name} is too long: {len(value):,} characters, at most {most:,} make sense; it begins {shown(value[:60])}")
-    try: value.encode()
-    except UnicodeEncodeError as error: raise ValueError(f"{name} holds half a character (a surrogate, position {error.start}): {shown(value)}") from None
+    if not value.strip():
+        raise ValueError(f"{name} is blank ({shown(value)}): give a text, or leave it out")
+    if len(value) > most:
+        raise ValueError(
+            f"{name} is too long: {len(value):,} characters, at most {most:,} make sense; it begins "
+            f"{shown(value[:60])}"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} holds half a character (a surrogate, position {error.start}): {shown(value)}"
+        ) from None
+
 
 @dataclass(frozen=True)
 class Text:
     "A text that is not blank"
-    says: str = "a text"
-    most: int = 4000         # characters
-    pattern: str = None      # of the whole text; then `says` describes it
 
-    def takes(self, value): return isinstance(value, str)
+    says: str = "a text"
+    most: int = 4000  # characters
+    pattern: str = None  # of the whole text; then `says` describes it
+
+    def takes(self, value):
+        return isinstance(value, str)
 
     def check(self, name, value):
         _check_text(name, value, self.most)
-        if self.pattern and not re.fullmatch(self.pattern, value): raise ValueError(f"{name} must be {self.says}, got {shown(value)}")
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise ValueError(f"{name} must be {self.says}, got {shown(value)}")
 
 # %% ../nbs/00_checks.ipynb #e6969d8f
 @dataclass(frozen=True)
 class Names:
     "Names joined by commas, or by another character"
-    words: tuple = None # None: any
+
+    words: tuple = None  # None: any
     joint: str = ","
-    most_orders: int = None # of a suffix such as +order5
+    most_orders: int = None  # of a suffix such as +order5
 
     @property
-    def says(self): return f"names joined by '{self.joint}'" + (f" (of {', '.join(self.words)})" if self.words else "")
-    def takes(self, value): return isinstance(value, str)
+    def says(self):
+        return f"names joined by '{self.joint}'" + (f" (of {', '.join(self.words)})" if self.words else "")
+
+    def takes(self, value):
+        return isinstance(value, str)
 
     def check(self, name, value):
         _check_text(name, value, 100_000)
         parts = [part.strip() for part in value.split(self.joint)]
         for part in parts:
-            if self.words: check_choice(name, part, self.words)
-            if self.most_orders: self._check_orders(name, part)
-        if self.words and len(set(parts)) < len(parts): raise ValueError(f"{name} names something twice: {shown(value)}")
+            if self.words:
+                check_choice(name, part, self.words)
+            if self.most_orders:
+                self._check_orders(name, part)
+        if self.words and len(set(parts)) < len(parts):
+            raise ValueError(f"{name} names something twice: {shown(value)}")
 
     def _check_orders(self, name, part):
         orders = re.findall(r"\+order(\d+)", part)
-        if len(orders) > 1: raise ValueError(f"{name}: {shown(part)} has two numbers of label orders")
-        if not orders or len(orders[0]) < 10 and int(orders[0]) <= self.most_orders: return
-        raise ValueError(f"{name}: {shown(part)} asks with {orders[0][:20]} label orders, at most {self.most_orders:,} make sense")
+        if len(orders) > 1:
+            raise ValueError(f"{name}: {shown(part)} has two numbers of label orders")
+        if not orders or len(orders[0]) < 10 and int(orders[0]) <= self.most_orders:
+            return
+        raise ValueError(
+            f"{name}: {shown(part)} asks with {orders[0][:20]} label orders, at most "
+            f"{self.most_orders:,} make sense"
+        )
 
 # %% ../nbs/00_checks.ipynb #47871b1d
-def _look_up(name, value): # what lies at a path, or None
-    try: return os.stat(value)
-    except (FileNotFoundError, NotADirectoryError): return None
-    except (OSError, ValueError) as error: raise ValueError(f"{name}: {shown(os.fspath(value))} cannot be looked up ({getattr(error, 'strerror', None) or error})") from None
+def _look_up(name, value):  # what lies at a path, or None
+    try:
+        return os.stat(value)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{name}: {shown(os.fspath(value))} cannot be looked up "
+            f"({getattr(error, 'strerror', None) or error})"
+        ) from None
+
 
 def check_path(
-    what:str, # is given, for the message
-    value, # a text or a Path
-): # the value
+    what: str,  # is given, for the message
+    value,  # a text or a Path
+):  # the value
     "Refuse what is no path"
-    if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str): return value
+    if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str):
+        return value
     raise ValueError(f"{what} must be a path (text), got {shown(value)}")
+
 
 @dataclass(frozen=True)
 class Place:
     "A file or a folder that is read, or a name that is not one"
-    says: str = "a path"
-    folder: bool = None # True: only a folder; False: only a file; None: either
-    joint: str = None   # several are joined by it
 
-    def takes(self, value): return isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str)
+    says: str = "a path"
+    folder: bool = None  # True: only a folder; False: only a file; None: either
+    joint: str = None  # several are joined by it
+
+    def takes(self, value):
+        return isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str)
 
     def check(self, name, value):
         _check_text(name, os.fspath(value), 100_000 if self.joint else 4000)
-        for part in os.fspath(value).split(self.joint) if self.joint else [value]: self._check_one(name, part.strip() if self.joint else part)
+        for part in os.fspath(value).split(self.joint) if self.joint else [value]:
+            self._check_one(name, part.strip() if self.joint else part)
 
     def _check_one(self, name, value):
-        if not os.fspath(value): raise ValueError(f"{name}: a path is missing where two '{self.joint}' meet, or at an end")
-        if (found := _look_up(name, value)) is None: return
+        if not os.fspath(value):
+            raise ValueError(f"{name}: a path is missing where two '{self.joint}' meet, or at an end")
+        if (found := _look_up(name, value)) is None:
+            return
         is_folder = stat.S_ISDIR(found.st_mode)
-        if not is_folder and not stat.S_ISREG(found.st_mode): raise ValueError(f"{name}: {shown(os.fspath(value))} is neither a regular file nor a folder")
-        if self.folder is not None and is_folder!=self.folder: raise ValueError(f"{name}: {shown(os.fspath(value))} is a {'folder' if is_folder else 'file'}, a {'folder' if self.folder else 'file'} is needed")
-        if not os.access(value, os.R_OK): raise ValueError(f"{name}: {shown(os.fspath(value))} may not be read by this user")
+        if not is_folder and not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{name}: {shown(os.fspath(value))} is neither a regular file nor a folder")
+        if self.folder is not None and is_folder != self.folder:
+            raise ValueError(
+                f"{name}: {shown(os.fspath(value))} is a {'folder' if is_folder else 'file'}, a "
+                f"{'folder' if self.folder else 'file'} is needed"
+            )
+        if not os.access(value, os.R_OK):
+            raise ValueError(f"{name}: {shown(os.fspath(value))} may not be read by this user")
 
 # %% ../nbs/00_checks.ipynb #4035b5d7
 @dataclass(frozen=True)
 class Output:
     "A folder that is written to; it is made where it does not exist"
+
     says: str = "the path of a folder"
-    def takes(self, value): return Place().takes(value)
+
+    def takes(self, value):
+        return Place().takes(value)
 
     def check(self, name, value):
         _check_text(name, os.fspath(value), 4000)
         at = os.path.abspath(value)
-        while (found := _look_up(name, at)) is None: at = os.path.dirname(at)
-        if not stat.S_ISDIR(found.st_mode): raise ValueError(f"{name}: {shown(at)} is a file, and a folder is needed there")
-        if not os.access(at, os.W_OK | os.X_OK): raise ValueError(f"{name}: nothing may be written to {shown(at)} by this user; choose another place with -p {name} <folder>")
+        while (found := _look_up(name, at)) is None:
+            at = os.path.dirname(at)
+        if not stat.S_ISDIR(found.st_mode):
+            raise ValueError(f"{name}: {shown(at)} is a file, and a folder is needed there")
+        if not os.access(at, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"{name}: nothing may be written to {shown(at)} by this user; choose another place with "
+                f"-p {name} <folder>"
+            )
 
 # %% ../nbs/00_checks.ipynb #0424bb69
 def read_text(
-    path, # a file
-)->str: # all of it
+    path,  # a file
+) -> str:  # all of it
     "Read a regular file in UTF-8 (a pipe would be waited for without end); a fault in one line"
     found = _look_up("file", check_path("file", path))
-    if found is None: raise ValueError(f"{path} cannot be read: there is no such file")
-    if stat.S_ISDIR(found.st_mode): raise ValueError(f"{path} cannot be read: it is a folder")
-    if not stat.S_ISREG(found.st_mode): raise ValueError(f"{path} cannot be read: it is no regular file")
-    try: data = Path(path).read_bytes()
-    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    if found is None:
+        raise ValueError(f"{path} cannot be read: there is no such file")
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError(f"{path} cannot be read: it is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} cannot be read: it is no regular file")
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     return decoded(path, data)
 
+
 def decoded(
-    path, # of the file, for the message
-    data:bytes, # what it holds
-)->str: # its text, without a byte order mark
+    path,  # of the file, for the message
+    data: bytes,  # what it holds
+) -> str:  # its text, without a byte order mark
     "Text in UTF-8; the line where it is something else"
-    try: return data.decode("utf-8-sig")
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8") from None
 
+
 def read_object(
-    path, # a JSON file
-)->dict: # what it holds
+    path,  # a JSON file
+) -> dict:  # what it holds
     "Read a JSON file that holds an object; a fault in one line"
     text = read_text(path)
-    try: value = json.loads(text)
-    except ValueError as error: raise ValueError(f"{path} is {f'no JSON, or was cut off ({error})' if text.strip() else 'empty'}") from None
-    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
-    if not isinstance(value, dict): raise ValueError(f"{path} must hold an object (name: value), it holds {shown(value)}")
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is {f'no JSON, or was cut off ({error})' if text.strip() else 'empty'}"
+        ) from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold an object (name: value), it holds {shown(value)}")
     return value
 
 # %% ../nbs/00_checks.ipynb #2fd00f33
-_DEEPEST = 20 # levels of lists and tables in a parameter
-_MOST = 100_000 # values on a level
+_DEEPEST = 20  # levels of lists and tables in a parameter
+_MOST = 100_000  # values on a level
 
-def _leaves(name, value, keys=str): # what a table holds at its ends; too many levels and values are refused
+
+def _leaves(name, value, keys=str):  # what a table holds at its ends; too many levels and values are refused
     level, leaves = [value], []
     for _ in range(_DEEPEST):
         tables = [x for x in level if isinstance(x, dict)]
         for k in (k for t in tables for k in t):
-            if not isinstance(k, keys): raise ValueError(f"{name}: the names of settings are texts, got {shown(k)}")
+            if not isinstance(k, keys):
+                raise ValueError(f"{name}: the names of settings are texts, got {shown(k)}")
         leaves += [x for x in level if not isinstance(x, (dict, list, tuple))]
-        if sum(len(x) for x in level if isinstance(x, (dict, list, tuple))) > _MOST: raise ValueError(f"{name} holds more than {_MOST:,} values")
-        level = [v for x in level if isinstance(x, (dict, list, tuple)) for v in (x.values() if isinstance(x, dict) else x)]
-        if not level: return leaves
+        if sum(len(x) for x in level if isinstance(x, (dict, list, tuple))) > _MOST:
+            raise ValueError(f"{name} holds more than {_MOST:,} values")
+        level = [
+            v
+            for x in level
+            if isinstance(x, (dict, list, tuple))
+            for v in (x.values() if isinstance(x, dict) else x)
+        ]
+        if not level:
+            return leaves
     raise ValueError(f"{name} is nested more than {_DEEPEST} levels deep")
 
+
 def check_nesting(
-    name:str, # of what was read, for the message
-    value, # lists and tables
-): # the value
+    name: str,  # of what was read, for the message
+    value,  # lists and tables
+):  # the value
     "Refuse what is nested, or repeated by reference, beyond measure"
     _leaves(name, value, object)
     return value
 
+
 @dataclass(frozen=True)
 class Table:
     "Settings by name"
-    known: dict = field(default_factory=dict) # name -> Parameter; the others are left to who reads them
+
+    known: dict = field(default_factory=dict)  # name -> Parameter; the others are left to who reads them
     says: str = "a table of settings (name: value)"
-    def takes(self, value): return isinstance(value, dict)
+
+    def takes(self, value):
+        return isinstance(value, dict)
 
     def check(self, name, value):
         for leaf in _leaves(name, value):
-            if isinstance(leaf, str) and leaf.strip(): _check_text(name, leaf, 1_000_000)
+            if isinstance(leaf, str) and leaf.strip():
+                _check_text(name, leaf, 1_000_000)
         for k, v in value.items():
-            if k in self.known: _check_kinds(f"{name}: {k}", v, self.known[k].kinds, self.known[k].none)
+            if k in self.known:
+                _check_kinds(f"{name}: {k}", v, self.known[k].kinds, self.known[k].none)
+
 
 @dataclass(frozen=True)
 class Many:
     "A list of values of some kinds"
+
     kinds: tuple
-    empty: bool = False # may it be empty?
+    empty: bool = False  # may it be empty?
 
     @property
-    def says(self): return f"a list (each {' or '.join(k.says for k in self.kinds)})"
-    def takes(self, value): return isinstance(value, (list, tuple))
+    def says(self):
+        return f"a list (each {' or '.join(k.says for k in self.kinds)})"
+
+    def takes(self, value):
+        return isinstance(value, (list, tuple))
 
     def check(self, name, value):
-        if not len(value) and not self.empty: raise ValueError(f"{name} is an empty list")
-        for k, v in enumerate(value): _check_kinds(f"{name}, value {k+1}", v, self.kinds)
+        if not len(value) and not self.empty:
+            raise ValueError(f"{name} is an empty list")
+        for k, v in enumerate(value):
+            _check_kinds(f"{name}, value {k + 1}", v, self.kinds)
 
 # %% ../nbs/00_checks.ipynb #1356fb89
-def _check_kinds(name, value, kinds, none=False): # the first kind that is meant for such a value decides
-    if value is None and none: return
+def _check_kinds(name, value, kinds, none=False):  # the first kind that is meant for such a value decides
+    if value is None and none:
+        return
     kind = next((k for k in kinds if k.takes(value)), None)
-    if kind is not None: return kind.check(name, value)
-    says = [k.says for k in kinds] + ["None"]*none
+    if kind is not None:
+        return kind.check(name, value)
+    says = [k.says for k in kinds] + ["None"] * none
     right = ", ".join(says[:-1]) + f" or {says[-1]}" if len(says) > 1 else says[0]
     is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(min(value, 1))
-    hint = f"; with papermill, -r {name} {shown(value)} passes a number on as a text" if is_number and ":" not in name and "," not in name and any(k.takes("x") for k in kinds) else ""
+    hint = (
+        f"; with papermill, -r {name} {shown(value)} passes a number on as a text"
+        if is_number and ":" not in name and "," not in name and any(k.takes("x") for k in kinds)
+        else ""
+    )
     raise ValueError(f"{name} must be {right}, got {shown(value)}{hint}")
 
 # %% ../nbs/00_checks.ipynb #c93878e7
 @dataclass(frozen=True)
 class Parameter:
     "What a parameter may be"
-    kinds: tuple
-    none: bool = False # may it be None?
 
-def _is(*kinds, none=False): return Parameter(kinds, none)
+    kinds: tuple
+    none: bool = False  # may it be None?
+
+
+def _is(*kinds, none=False):
+    return Parameter(kinds, none)
+
 
 _COUNT, _SHARE = Number(1, sane=10**9), Number(0, 1, whole=False)
 _SPLIT = _is(Names(("train", "dev", "test"), "+"))
@@ -359,124 +505,216 @@ _NAME = Place("a name or a path (text)")
 _YES_OR_NO = _is(Flag(texts=True))
 
 _WORDS = _is(Many((Text(),), empty=True), none=True)
-_DATASET_OPTIONS = dict(preprocess=_is(Text(), Table(dict(domain=_is(Text()), steps=_WORDS, without=_WORDS)), none=True), min_annotators=_is(_COUNT, none=True))
+_DATASET_OPTIONS = dict(
+    preprocess=_is(Text(), Table(dict(domain=_is(Text()), steps=_WORDS, without=_WORDS)), none=True),
+    min_annotators=_is(_COUNT, none=True),
+)
 
-PARAMETERS = dict( # documents
-    dataset=_is(_NAME), data_dir=_is(Place("the path of a folder", folder=True), none=True), options=_is(Table(_DATASET_OPTIONS), none=True),
-    split=_SPLIT, demo_split=_SPLIT, dev_split=_SPLIT, train_split=_SPLIT, train_demo_split=_SPLIT,
+PARAMETERS = dict(  # documents
+    dataset=_is(_NAME),
+    data_dir=_is(Place("the path of a folder", folder=True), none=True),
+    options=_is(Table(_DATASET_OPTIONS), none=True),
+    split=_SPLIT,
+    demo_split=_SPLIT,
+    dev_split=_SPLIT,
+    train_split=_SPLIT,
+    train_demo_split=_SPLIT,
     test_ids=_is(Place("a file with an id a line"), Many((Text(), Number(0))), none=True),
-    n_docs=_is(_COUNT, none=True), n_train=_is(_COUNT, none=True), n_dev=_is(Number(0, sane=10**9)),
+    n_docs=_is(_COUNT, none=True),
+    n_train=_is(_COUNT, none=True),
+    n_dev=_is(Number(0, sane=10**9)),
 )
 
 # %% ../nbs/00_checks.ipynb #10ad09dd
 _SIZE = Number(1, sane=10**9)
 _PRICE = _is(Number(0, whole=False), none=True)
 
-BACKEND_OPTIONS = dict( # of all backends, by name
-    trust_remote_code=_is(Flag()), attn_implementation=_is(Text(), none=True), max_length=_is(_SIZE, none=True),
-    tensor_parallel_size=_is(Number(1, sane=10_000)), pipeline_parallel_size=_is(Number(1, sane=10_000)), distributed_executor_backend=_is(Text(), none=True),
-    gpu_memory_utilization=_is(Number(0, 1, whole=False, above=True)), max_model_len=_is(_SIZE, none=True), block_size=_is(_SIZE, none=True),
-    quantization=_is(Text(), none=True), enforce_eager=_is(Flag()), max_lora_rank=_is(_SIZE),
-    base_url=_is(Text("an address such as http://localhost:8000/v1", pattern=r"https?://\S+"), none=True), tokenizer=_is(_NAME, none=True),
-    api=_is(Word(("full", "completions", "chat")), none=True), concurrency=_is(Number(1, sane=10_000)), retries=_is(Number(0, sane=1000)),
-    timeout=_is(Number(0, whole=False, above=True, sane=10**6)), cache=_is(Flag(), Place("the path of a file", folder=False), none=True),
-    max_tokens=_is(Number(0), none=True), max_cost=_PRICE, price_in=_PRICE, price_out=_PRICE,
+BACKEND_OPTIONS = dict(  # of all backends, by name
+    trust_remote_code=_is(Flag()),
+    attn_implementation=_is(Text(), none=True),
+    max_length=_is(_SIZE, none=True),
+    tensor_parallel_size=_is(Number(1, sane=10_000)),
+    pipeline_parallel_size=_is(Number(1, sane=10_000)),
+    distributed_executor_backend=_is(Text(), none=True),
+    gpu_memory_utilization=_is(Number(0, 1, whole=False, above=True)),
+    max_model_len=_is(_SIZE, none=True),
+    block_size=_is(_SIZE, none=True),
+    quantization=_is(Text(), none=True),
+    enforce_eager=_is(Flag()),
+    max_lora_rank=_is(_SIZE),
+    base_url=_is(Text("an address such as http://localhost:8000/v1", pattern=r"https?://\S+"), none=True),
+    tokenizer=_is(_NAME, none=True),
+    api=_is(Word(("full", "completions", "chat")), none=True),
+    concurrency=_is(Number(1, sane=10_000)),
+    retries=_is(Number(0, sane=1000)),
+    timeout=_is(Number(0, whole=False, above=True, sane=10**6)),
+    cache=_is(Flag(), Place("the path of a file", folder=False), none=True),
+    max_tokens=_is(Number(0), none=True),
+    max_cost=_PRICE,
+    price_in=_PRICE,
+    price_out=_PRICE,
 )
 
 # %% ../nbs/00_checks.ipynb #e72b6acc
 PARAMETERS |= dict(
-    model=_is(_NAME), backend=_is(Word(("hf", "vllm", "openai"))), backend_options=_is(Table(BACKEND_OPTIONS), none=True),
-    gpu=_is(Text("'cpu', 'auto' or a GPU's number", pattern="(?i:cpu|auto|-1|[0-9]{1,6})"), Number(-1), none=True),
-    quantization=_is(Word(("4bit", "8bit")), none=True), dtype=_is(Word(("auto", "float32", "bfloat16", "float16"))),
-    encoder=_is(_NAME), seed=_is(Number(0, sane=2**32-1)), output_dir=_is(Output(), none=True),
+    model=_is(_NAME),
+    backend=_is(Word(("hf", "vllm", "openai"))),
+    backend_options=_is(Table(BACKEND_OPTIONS), none=True),
+    gpu=_is(
+        Text("'cpu', 'auto' or a GPU's number", pattern="(?i:cpu|auto|-1|[0-9]{1,6})"), Number(-1), none=True
+    ),
+    quantization=_is(Word(("4bit", "8bit")), none=True),
+    dtype=_is(Word(("auto", "float32", "bfloat16", "float16"))),
+    encoder=_is(_NAME),
+    seed=_is(Number(0, sane=2**32 - 1)),
+    output_dir=_is(Output(), none=True),
 )
 PARAMETERS |= dict(
-    shots=_is(Number(0, sane=10_000)), ratio=_is(_SHARE), nearest=_is(Word(("last", "first"))),
+    shots=_is(Number(0, sane=10_000)),
+    ratio=_is(_SHARE),
+    nearest=_is(Word(("last", "first"))),
     sampling=_is(Word(("multilabel", "uniform", "random", "complete", "similarity")), none=True),
-    demos_per=_is(Word(("run", "document"))), demo_labels=_is(_NAME, Table()),
-    template=_is(_NAME, Table()), chat=_YES_OR_NO, chat_options=_is(Table(), none=True),
-    cot=_is(Place("the path of a csv file", folder=False), Table(), none=True), label_format=_is(Text(most=500)),
+    demos_per=_is(Word(("run", "document"))),
+    demo_labels=_is(_NAME, Table()),
+    template=_is(_NAME, Table()),
+    chat=_YES_OR_NO,
+    chat_options=_is(Table(), none=True),
+    cot=_is(Place("the path of a csv file", folder=False), Table(), none=True),
+    label_format=_is(Text(most=500)),
     label_order=_is(Word(("alphabetical", "file", "reverse", "random", "shuffled"))),
-    label_scoring=_is(Word(("first_token", "sequence"))), decoding=_is(Word(("free", "constrained"))),
-    max_new_tokens=_is(Number(1, sane=100_000)), match_unknown=_is(_NAME, none=True),
+    label_scoring=_is(Word(("first_token", "sequence"))),
+    decoding=_is(Word(("free", "constrained"))),
+    max_new_tokens=_is(Number(1, sane=100_000)),
+    match_unknown=_is(_NAME, none=True),
 )
 
 # %% ../nbs/00_checks.ipynb #dfc50015
 PARAMETERS |= dict(
-    methods=_is(Names(most_orders=1000), none=True), calibrations=_is(Names(), none=True),
-    thresholds=_is(Names(("global", "per_label")), none=True), mass=_is(Number(0, 1, whole=False, above=True)), forced_first=_YES_OR_NO,
-    traces=_is(Place("the folder of a run", folder=True), none=True), join=_is(Place("paths joined by ','", joint=","), none=True),
-    layers=_is(Word(("last", "all")), Number(-10_000, 10_000), Many((Number(-10_000, 10_000),))), n_steps=_is(Number(1, sane=1000)),
-    half=_YES_OR_NO, attention=_YES_OR_NO, recipe=_is(Word(("cv", "paper"))),
-    runs=_is(Place("folders joined by ','", folder=True, joint=","), none=True), datasets=_is(Names(), none=True), models=_is(Names(), none=True),
-    figures=_is(Names(), none=True), kind=_is(Word(("violin", "box"))),
+    methods=_is(Names(most_orders=1000), none=True),
+    calibrations=_is(Names(), none=True),
+    thresholds=_is(Names(("global", "per_label")), none=True),
+    mass=_is(Number(0, 1, whole=False, above=True)),
+    forced_first=_YES_OR_NO,
+    traces=_is(Place("the folder of a run", folder=True), none=True),
+    join=_is(Place("paths joined by ','", joint=","), none=True),
+    layers=_is(Word(("last", "all")), Number(-10_000, 10_000), Many((Number(-10_000, 10_000),))),
+    n_steps=_is(Number(1, sane=1000)),
+    half=_YES_OR_NO,
+    attention=_YES_OR_NO,
+    recipe=_is(Word(("cv", "paper"))),
+    runs=_is(Place("folders joined by ','", folder=True, joint=","), none=True),
+    datasets=_is(Names(), none=True),
+    models=_is(Names(), none=True),
+    figures=_is(Names(), none=True),
+    kind=_is(Word(("violin", "box"))),
 )
 
 # %% ../nbs/00_checks.ipynb #feb965bd
 _RATE = Number(0, 1, whole=False, above=True)
 
 PARAMETERS |= dict(
-    trained=_is(_NAME, none=True), votes=_YES_OR_NO, pooling=_is(Word(("mean", "max"))), intra=_is(Number(0, whole=False, sane=1000)),
-    epochs=_is(Number(0, whole=False, above=True, sane=10_000)), patience=_is(Number(1, sane=10_000)), batch_size=_is(Number(1, sane=100_000)),
-    metric=_is(Word(("nll", "micro_f1", "example_f1"))), learning_rate=_is(_RATE, none=True), warmup=_is(_SHARE), max_length=_is(Number(8, sane=10**6)),
-    push_to_hub=_is(Text("a Hub repository such as me/demux-goemotions", pattern=r"[\w.-]+(/[\w.-]+)?"), none=True),
-    tuning=_is(Word(("lora", "full"))), loss=_is(Word(("answer", "all"))), accumulate=_is(Number(1, sane=100_000)),
-    lora_r=_is(Number(1, sane=8192)), lora_alpha=_is(Number(0, whole=False, above=True, sane=10**6)), lora_dropout=_is(_SHARE), packing=_YES_OR_NO,
-    rl_steps=_is(Number(0, sane=10**6)), rl_learning_rate=_is(_RATE), rl_group=_is(Number(2, sane=1024)),
+    trained=_is(_NAME, none=True),
+    votes=_YES_OR_NO,
+    pooling=_is(Word(("mean", "max"))),
+    intra=_is(Number(0, whole=False, sane=1000)),
+    epochs=_is(Number(0, whole=False, above=True, sane=10_000)),
+    patience=_is(Number(1, sane=10_000)),
+    batch_size=_is(Number(1, sane=100_000)),
+    metric=_is(Word(("nll", "micro_f1", "example_f1"))),
+    learning_rate=_is(_RATE, none=True),
+    warmup=_is(_SHARE),
+    max_length=_is(Number(8, sane=10**6)),
+    push_to_hub=_is(
+        Text("a Hub repository such as me/demux-goemotions", pattern=r"[\w.-]+(/[\w.-]+)?"), none=True
+    ),
+    tuning=_is(Word(("lora", "full"))),
+    loss=_is(Word(("answer", "all"))),
+    accumulate=_is(Number(1, sane=100_000)),
+    lora_r=_is(Number(1, sane=8192)),
+    lora_alpha=_is(Number(0, whole=False, above=True, sane=10**6)),
+    lora_dropout=_is(_SHARE),
+    packing=_YES_OR_NO,
+    rl_steps=_is(Number(0, sane=10**6)),
+    rl_learning_rate=_is(_RATE),
+    rl_group=_is(Number(2, sane=1024)),
 )
 PARAMETERS |= dict(
-    size=_is(Word(("tiny", "small"))), start=_is(Place("the folder of a model", folder=True), none=True), tokens_per_step=_is(Number(1, sane=131_072)),
-    label_sets=_is(Names(("gold", "random", "distribution"))), unreasonable=_is(_SHARE), mode=_is(Word(("random", "distribution"))), answers=_is(Word(("reasonable", "yes"))),
-    lm_weight=_is(Number(0, whole=False, sane=1000)), word_dropout=_is(_SHARE), dropout=_is(_SHARE), alone=_is(_SHARE), taught=_is(_SHARE),
+    size=_is(Word(("tiny", "small"))),
+    start=_is(Place("the folder of a model", folder=True), none=True),
+    tokens_per_step=_is(Number(1, sane=131_072)),
+    label_sets=_is(Names(("gold", "random", "distribution"))),
+    unreasonable=_is(_SHARE),
+    mode=_is(Word(("random", "distribution"))),
+    answers=_is(Word(("reasonable", "yes"))),
+    lm_weight=_is(Number(0, whole=False, sane=1000)),
+    word_dropout=_is(_SHARE),
+    dropout=_is(_SHARE),
+    alone=_is(_SHARE),
+    taught=_is(_SHARE),
 )
 
 # %% ../nbs/00_checks.ipynb #414fc505
-OWN_PARAMETERS = { # notebook -> name -> what it may be there
+OWN_PARAMETERS = {  # notebook -> name -> what it may be there
     "00f_tiny": dict(n_steps=_is(Number(1, sane=10**8)), learning_rate=_is(_RATE)),
     "01_stepwise_logits": dict(ratio=_is(_SHARE, Many((_SHARE,)))),
     "04_demux": dict(encoder=_is(_NAME, none=True), n_train=_is(Number(2, sane=10**9), none=True)),
-    "04a_sft": dict(n_train=_is(Number(2, sane=10**9), none=True),
-                    dtype=_is(Word(("auto", "float32", "bfloat16")))),
+    "04a_sft": dict(
+        n_train=_is(Number(2, sane=10**9), none=True), dtype=_is(Word(("auto", "float32", "bfloat16")))
+    ),
 }
 
+
 def check_parameter(
-    name:str, # of the parameter
-    value, # what it was set to
-    notebook:str=None, # such as 03_probing
-): # the value, where it may be that; True or False where a boolean came as a text
+    name: str,  # of the parameter
+    value,  # what it was set to
+    notebook: str = None,  # such as 03_probing
+):  # the value, where it may be that; True or False where a boolean came as a text
     "Refuse, in one line, what a parameter cannot be; names that are not in the table pass"
     known = PARAMETERS | OWN_PARAMETERS.get(notebook, {})
-    if name not in known: return value
+    if name not in known:
+        return value
     _check_kinds(name, value, known[name].kinds, known[name].none)
-    is_flag = known[name]==_YES_OR_NO
+    is_flag = known[name] == _YES_OR_NO
     return known[name].kinds[0].read(value) if is_flag else value
 
 # %% ../nbs/00_checks.ipynb #7cc312a4
 _LITERAL = (type(None), bool, int, float, str, list, dict, tuple)
-_IPYTHON = {"In", "Out"} # literals that are no parameters
+_IPYTHON = {"In", "Out"}  # literals that are no parameters
 
-def _visible(names): return {k: v for k,v in names.items() if not k.startswith("_") and k!="noted"}
+
+def _visible(names):
+    return {k: v for k, v in names.items() if not k.startswith("_") and k != "noted"}
+
 
 def note_parameters(
-    names:dict, # globals() at the end of the parameters cell
-)->dict: # the parameters' names and everything that was defined
-    "Remember which names are parameters: those with literal values, but for constants (in capitals) that were imported before"
+    names: dict,  # globals() at the end of the parameters cell
+) -> dict:  # the parameters' names and everything that was defined
+    """Remember which names are parameters: those with literal values, but for constants (in capitals) that
+    were imported before
+    """
     seen = _visible(names)
-    parameters = [k for k,v in seen.items() if isinstance(v, _LITERAL) and k not in _IPYTHON and not k.isupper()]
-    return dict(parameters=parameters, seen={k: id(v) for k,v in seen.items()})
+    parameters = [
+        k for k, v in seen.items() if isinstance(v, _LITERAL) and k not in _IPYTHON and not k.isupper()
+    ]
+    return dict(parameters=parameters, seen={k: id(v) for k, v in seen.items()})
 
 # %% ../nbs/00_checks.ipynb #0fb38424
 def read_parameters(
-    noted:dict, # from `note_parameters`
-    names:dict, # globals() at the start of the next cell; a boolean that came as a text becomes one there
-    notebook:str=None, # its name, where it has parameters of its own in `OWN_PARAMETERS`
-)->dict: # name -> value
-    "The parameters' values; a name that is none of them is an error that names the closest, and so is a value that one cannot be"
-    if not isinstance(noted, dict): raise ValueError(f"unknown parameter 'noted' (set to {shown(noted)})")
+    noted: dict,  # from `note_parameters`
+    names: dict,  # globals() at the start of the next cell; a boolean that came as a text becomes one there
+    notebook: str = None,  # its name, where it has parameters of its own in `OWN_PARAMETERS`
+) -> dict:  # name -> value
+    """The parameters' values; a name that is none of them is an error that names the closest, and so is a
+    value that one cannot be
+    """
+    if not isinstance(noted, dict):
+        raise ValueError(f"unknown parameter 'noted' (set to {shown(noted)})")
     seen, known = _visible(names), noted["parameters"]
     for k, v in seen.items():
-        if k in known or noted["seen"].get(k)==id(v): continue
-        if isinstance(v, _LITERAL): check_choice("parameter", k, known) # papermill sets literals only
+        if k in known or noted["seen"].get(k) == id(v):
+            continue
+        if isinstance(v, _LITERAL):
+            check_choice("parameter", k, known)  # papermill sets literals only
     values = {k: check_parameter(k, seen[k], notebook) for k in known}
     names.update(values)
     return values
@@ -484,4 +722,6 @@ def read_parameters(
 # %% ../nbs/00_checks.ipynb #d6f819cb
 class CommandParser(argparse.ArgumentParser):
     "Says in one line what is wrong with a command"
-    def error(self, message): self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help shows what there is)\n")
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help shows what there is)\n")

@@ -25,8 +25,8 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
-from .comparisons import published_scores, published_steps
 from .checks import markdown_text, plain_text
+from .comparisons import published_scores, published_steps
 from .data import check_choice
 from .metrics import brier, example_f1, l1, to_labels
 from .step_statistics import LEAST_DOCS, position_hits
@@ -36,183 +36,243 @@ from .stored_runs import model_size
 @dataclass(frozen=True)
 class Effect:
     "A mean over documents and how sure it is"
-    value: float # of the effect
-    se: float    # its standard error; nan: not known, as of a published number
-    n: float     # documents; nan: not known
-    share: bool = False # a mean of zeros and ones
+
+    value: float  # of the effect
+    se: float  # its standard error; nan: not known, as of a published number
+    n: float  # documents; nan: not known
+    share: bool = False  # a mean of zeros and ones
 
     @property
-    def freedom(self): return 1e6 if np.isnan(self.n) else max(self.n-1, 1)
+    def freedom(self):
+        return 1e6 if np.isnan(self.n) else max(self.n - 1, 1)
 
-    def interval(self, level=.95): # lo, hi
-        if not self.n > 1 and not np.isnan(self.n): return np.nan, np.nan
-        half = stdtrit(self.freedom, (1+level)/2)*self.se
+    def interval(self, level=0.95):  # lo, hi
+        if not self.n > 1 and not np.isnan(self.n):
+            return np.nan, np.nan
+        half = stdtrit(self.freedom, (1 + level) / 2) * self.se
         least, most = (0, 1) if self.share else (-np.inf, np.inf)
-        return max(self.value-half, least), min(self.value+half, most)
+        return max(self.value - half, least), min(self.value + half, most)
 
-    def p_above(self, border): # of seeing this much where the effect is not above the border
-        if np.isnan(self.se): return np.nan
+    def p_above(self, border):  # of seeing this much where the effect is not above the border
+        if np.isnan(self.se):
+            return np.nan
         se = self._se_at(border)
-        if se==0: return (1 - np.sign(self.value-border))/2
-        return float(stdtr(self.freedom, (border-self.value)/se))
+        if se == 0:
+            return (1 - np.sign(self.value - border)) / 2
+        return float(stdtr(self.freedom, (border - self.value) / se))
 
-    def _se_at(self, border): # of a share: what it would be were the border true (a score test)
-        if not (self.share and 0 < border < 1): return self.se
-        spread = self.value*(1-self.value)
-        return np.sqrt(border*(1-border)/(spread/self.se**2 if spread > 0 else self.n))
+    def _se_at(self, border):  # of a share: what it would be were the border true (a score test)
+        if not (self.share and 0 < border < 1):
+            return self.se
+        spread = self.value * (1 - self.value)
+        return np.sqrt(border * (1 - border) / (spread / self.se**2 if spread > 0 else self.n))
+
 
 @dataclass(frozen=True)
 class Condition:
     "On which side of a border an effect must lie"
+
     effect: Effect
     border: float = 0
     above: bool = True
-    what: str = ""       # of several conditions: which one
+    what: str = ""  # of several conditions: which one
 
     @property
-    def p_true(self): # against "it is not so"
+    def p_true(self):  # against "it is not so"
         p = self.effect.p_above(self.border)
-        return p if self.above else 1-p
+        return p if self.above else 1 - p
 
     @property
-    def room(self): # how far on the right side
-        return (self.effect.value-self.border)*(1 if self.above else -1)
+    def room(self):  # how far on the right side
+        return (self.effect.value - self.border) * (1 if self.above else -1)
 
 # %% ../nbs/04c_claims.ipynb #b439493d
-def _known(values, doc): # rows whose number is there
+def _known(values, doc):  # rows whose number is there
     values = np.asarray(values, float)
     there = ~np.isnan(values)
     return values[there], np.asarray(doc)[there]
 
-def _shares(values, code, n_docs): # what each document adds to the error of a mean
-    return np.bincount(code, values-values.mean(), n_docs)/len(values)
 
-def _effect(value, share, counts, least=None): # from what each document adds
+def _shares(values, code, n_docs):  # what each document adds to the error of a mean
+    return np.bincount(code, values - values.mean(), n_docs) / len(values)
+
+
+def _effect(value, share, counts, least=None):  # from what each document adds
     n = len(share)
-    if n < 2: return Effect(value, np.inf, n)
-    se = np.sqrt(n/(n-1)*(share**2).sum())
-    one = 1/(n+2)
-    se = max(se, np.sqrt(one*(1-one)/n)) if counts else se
+    if n < 2:
+        return Effect(value, np.inf, n)
+    se = np.sqrt(n / (n - 1) * (share**2).sum())
+    one = 1 / (n + 2)
+    se = max(se, np.sqrt(one * (1 - one) / n)) if counts else se
     return Effect(float(value), float(se), least or n)
 
-def _whole(values): return bool(np.isin(values, (-1, 0, 1)).all()) # 0, 1 and differences of these only
+
+def _whole(values):
+    return bool(np.isin(values, (-1, 0, 1)).all())  # 0, 1 and differences of these only
+
 
 def over_documents(
-    values, # (n_rows,) numbers; nan: not there
-    doc, # (n_rows,) the document of each
-)->Effect: # of their mean
+    values,  # (n_rows,) numbers; nan: not there
+    doc,  # (n_rows,) the document of each
+) -> Effect:  # of their mean
     "A mean over rows, with documents as what varies"
     values, doc = _known(values, doc)
-    if not len(values): return Effect(np.nan, np.inf, 0)
+    if not len(values):
+        return Effect(np.nan, np.inf, 0)
     code, docs = pd.factorize(doc)
     found = _effect(values.mean(), _shares(values, code, len(docs)), _whole(values))
     return replace(found, share=bool(np.isin(values, (0, 1)).all()))
 
+
 def between(
-    values, doc, # (n_rows,) numbers, and the document of each
-    others, other_doc, # (m_rows,) the others, of documents that may be the same
-)->Effect: # of mean(values) - mean(others)
+    values,
+    doc,  # (n_rows,) numbers, and the document of each
+    others,
+    other_doc,  # (m_rows,) the others, of documents that may be the same
+) -> Effect:  # of mean(values) - mean(others)
     "A difference of two means over rows, with documents as what varies"
     (a, doc), (b, other_doc) = _known(values, doc), _known(others, other_doc)
-    if not len(a) or not len(b): return Effect(np.nan, np.inf, 0)
+    if not len(a) or not len(b):
+        return Effect(np.nan, np.inf, 0)
     code, docs = pd.factorize(np.concatenate([doc, other_doc]))
-    first, second = code[:len(a)], code[len(a):]
+    first, second = code[: len(a)], code[len(a) :]
     share = _shares(a, first, len(docs)) - _shares(b, second, len(docs))
-    return _effect(a.mean()-b.mean(), share, _whole(a) and _whole(b), min(len(set(first)), len(set(second))))
+    return _effect(
+        a.mean() - b.mean(), share, _whole(a) and _whole(b), min(len(set(first)), len(set(second)))
+    )
 
 # %% ../nbs/04c_claims.ipynb #d202e9b4
-LEVEL = .05       # of a p value after correction
-NEAR = .05        # a difference of two shares or probabilities below it is none
-OFTEN = .1        # what happens less often is an exception
-ROUNDING = .005   # below it two published numbers of two digits are the same
+LEVEL = 0.05  # of a p value after correction
+NEAR = 0.05  # a difference of two shares or probabilities below it is none
+OFTEN = 0.1  # what happens less often is an exception
+ROUNDING = 0.005  # below it two published numbers of two digits are the same
+
 
 @dataclass(frozen=True)
 class Part:
     "A statement that one number decides"
-    claim: int       # of the paper's ten
-    statement: str   # what is claimed
-    measures: str    # the effect
-    rule: str        # what decides, and what would have changed it
-    needs: str       # what there must be
-    show: Callable = float # from the effect to the number that is shown
+
+    claim: int  # of the paper's ten
+    statement: str  # what is claimed
+    measures: str  # the effect
+    rule: str  # what decides, and what would have changed it
+    needs: str  # what there must be
+    show: Callable = float  # from the effect to the number that is shown
+
 
 @dataclass(frozen=True)
 class Verdict:
     "What one set of runs says of a statement, and why"
-    part: str        # a key of `PARTS`
+
+    part: str  # a key of `PARTS`
     claim: int
     statement: str
     dataset: str
     model: str
-    detail: str      # the method, the score and against which truth, where there are several
-    value: float     # the effect, of the condition with the least support
-    lo: float        # 95 %
+    detail: str  # the method, the score and against which truth, where there are several
+    value: float  # the effect, of the condition with the least support
+    lo: float  # 95 %
     hi: float
-    n: float         # documents
-    p: float         # two-sided; nan: none
+    n: float  # documents
+    p: float  # two-sided; nan: none
     p_adjusted: float
-    verdict: str     # holds, does not hold, cannot tell
-    leaning: str     # what it would be were it significant
+    verdict: str  # holds, does not hold, cannot tell
+    leaning: str  # what it would be were it significant
     reason: str
     rule: str
-    note: str        # further numbers
+    note: str  # further numbers
+
 
 VERDICTS = ("holds", "does not hold", "cannot tell")
 
+
 def decide(
-    part:str, # a key of `PARTS`
-    conditions:list, # of Condition: all must be true
-    dataset:str="", model:str="", # of what
-    detail:str="", note:str="", # which of several, and further numbers
-)->Verdict: # before any correction
+    part: str,  # a key of `PARTS`
+    conditions: list,  # of Condition: all must be true
+    dataset: str = "",
+    model: str = "",  # of what
+    detail: str = "",
+    note: str = "",  # which of several, and further numbers
+) -> Verdict:  # before any correction
     "Do all conditions hold?"
     known = PARTS[check_choice("part of a claim", part, tuple(PARTS))]
-    about = dict(part=part, claim=known.claim, statement=known.statement, dataset=dataset, model=model,
-        detail=detail, rule=known.rule, note=note)
-    if not conditions: return Verdict(**about, **_NO_NUMBER, reason=f"there is not one case: it needs {known.needs}")
+    about = dict(
+        part=part,
+        claim=known.claim,
+        statement=known.statement,
+        dataset=dataset,
+        model=model,
+        detail=detail,
+        rule=known.rule,
+        note=note,
+    )
+    if not conditions:
+        return Verdict(**about, **_NO_NUMBER, reason=f"there is not one case: it needs {known.needs}")
     weakest = min(conditions, key=lambda c: c.room if np.isnan(c.p_true) else -c.p_true)
     about |= _numbers(known, weakest.effect)
     few = min((c.effect.n for c in conditions if not np.isnan(c.effect.n)), default=LEAST_DOCS)
-    if few < LEAST_DOCS: return Verdict(**about | _UNDECIDED,
-        reason=f"{int(few)} document{'s' if few!=1 else ''}: there is a verdict from {LEAST_DOCS} on")
+    if few < LEAST_DOCS:
+        return Verdict(
+            **about | _UNDECIDED,
+            reason=f"{int(few)} document{'s' if few != 1 else ''}: there is a verdict from {LEAST_DOCS} on",
+        )
     return _judged(about, conditions, weakest)
+
 
 _UNDECIDED = dict(p=np.nan, p_adjusted=np.nan, verdict="cannot tell", leaning="cannot tell")
 _NO_NUMBER = _UNDECIDED | dict(value=np.nan, lo=np.nan, hi=np.nan, n=0)
 
-def _numbers(part, effect): # as they are shown
+
+def _numbers(part, effect):  # as they are shown
     value, lo, hi = (float(part.show(v)) for v in (effect.value, *effect.interval()))
     return dict(value=value, lo=lo, hi=hi, n=effect.n)
 
+
 def _judged(about, conditions, weakest):
     true = np.array([c.p_true for c in conditions])
-    if np.isnan(true).any(): return _by_value(about, conditions, weakest)
-    holds, fails = true.max(), min(1, len(true)*(1-true).min())
+    if np.isnan(true).any():
+        return _by_value(about, conditions, weakest)
+    holds, fails = true.max(), min(1, len(true) * (1 - true).min())
     leaning = VERDICTS[0] if holds < fails else VERDICTS[1]
-    p = min(1, 2*min(holds, fails))
-    return _settled(Verdict(**about, p=p, p_adjusted=p, verdict=leaning, leaning=leaning,
-        reason=_side(weakest, about["part"])))
+    p = min(1, 2 * min(holds, fails))
+    return _settled(
+        Verdict(
+            **about, p=p, p_adjusted=p, verdict=leaning, leaning=leaning, reason=_side(weakest, about["part"])
+        )
+    )
 
-def _by_value(about, conditions, weakest): # published numbers
-    verdict = VERDICTS[0] if weakest.room > ROUNDING else VERDICTS[1] if weakest.room < -ROUNDING else VERDICTS[2]
-    reason = f"{_side(weakest, about['part'])}, by its value alone" if verdict!=VERDICTS[2] else f"{weakest.what}: the published numbers are the same".lstrip(": ")
+
+def _by_value(about, conditions, weakest):  # published numbers
+    verdict = (
+        VERDICTS[0] if weakest.room > ROUNDING else VERDICTS[1] if weakest.room < -ROUNDING else VERDICTS[2]
+    )
+    reason = (
+        f"{_side(weakest, about['part'])}, by its value alone"
+        if verdict != VERDICTS[2]
+        else f"{weakest.what}: the published numbers are the same".lstrip(": ")
+    )
     return Verdict(**about, p=np.nan, p_adjusted=np.nan, verdict=verdict, leaning=verdict, reason=reason)
 
-def _side(c, part): # where the effect lies
+
+def _side(c, part):  # where the effect lies
     which = f"{c.what}: " if c.what else ""
-    side = "at" if c.effect.value==c.border else "above" if c.effect.value > c.border else "below"
+    side = "at" if c.effect.value == c.border else "above" if c.effect.value > c.border else "below"
     return f"{which}it lies {side} {PARTS[part].show(c.border):.3g}"
 
-def _settled(v): # by its corrected p value
-    if v.p_adjusted < LEVEL: return replace(v, verdict=v.leaning)
+
+def _settled(v):  # by its corrected p value
+    if v.p_adjusted < LEVEL:
+        return replace(v, verdict=v.leaning)
     return replace(v, verdict=VERDICTS[2], reason=f"{v.reason}, but that may be chance")
 
+
 def adjust(
-    verdicts:list, # of Verdict: all of one report
-)->list: # the same with `p_adjusted`, and the verdict by it
+    verdicts: list,  # of Verdict: all of one report
+) -> list:  # the same with `p_adjusted`, and the verdict by it
     "Correct the p values of all verdicts together (Benjamini and Hochberg)"
     tested = [k for k, v in enumerate(verdicts) if not np.isnan(v.p)]
-    if not tested: return list(verdicts)
+    if not tested:
+        return list(verdicts)
     corrected, out = multipletests([verdicts[k].p for k in tested], method="fdr_bh")[1], list(verdicts)
     for k, p in zip(tested, corrected):
         reason = out[k].reason.removesuffix(", but that may be chance")
@@ -221,307 +281,481 @@ def adjust(
 
 # %% ../nbs/04c_claims.ipynb #36d74929
 PARTS = {
-    "1a": Part(1, "label steps are spikier than chance", "top probability − that of a random distribution",
-        "above 0; the mean top of a flat Dirichlet distribution is chance", "a label step"),
-    "1b": Part(1, "label steps are spikier than people's votes",
+    "1a": Part(
+        1,
+        "label steps are spikier than chance",
+        "top probability − that of a random distribution",
+        "above 0; the mean top of a flat Dirichlet distribution is chance",
+        "a label step",
+    ),
+    "1b": Part(
+        1,
+        "label steps are spikier than people's votes",
         "top probability − people's top share, same documents",
-        "above 0; at or below it people are as sure as the model", "votes of two people or more on a document"),
-    "1c": Part(1, "a larger model is spikier", "top probability, larger − smaller, same documents",
-        "top probability above 0 and entropy below 0", "two models of one family that differ in size"),
-    "1d": Part(1, "a finetuned model is spikier", "top probability, finetuned − base, same documents",
-        "top probability above 0 and entropy below 0", "a finetuned model and its base"),
-    "2a": Part(2, "the second step is as spiky as the first",
+        "above 0; at or below it people are as sure as the model",
+        "votes of two people or more on a document",
+    ),
+    "1c": Part(
+        1,
+        "a larger model is spikier",
+        "top probability, larger − smaller, same documents",
+        "top probability above 0 and entropy below 0",
+        "two models of one family that differ in size",
+    ),
+    "1d": Part(
+        1,
+        "a finetuned model is spikier",
+        "top probability, finetuned − base, same documents",
+        "top probability above 0 and entropy below 0",
+        "a finetuned model and its base",
+    ),
+    "2a": Part(
+        2,
+        "the second step is as spiky as the first",
         "top probability, second − first step, same documents",
-        "above −0.05; below it the second step is flatter", "an answer with two labels"),
-    "2b": Part(2, "third and later steps are as spiky as the first",
+        "above −0.05; below it the second step is flatter",
+        "an answer with two labels",
+    ),
+    "2b": Part(
+        2,
+        "third and later steps are as spiky as the first",
         "top probability, third and later − first step, same documents",
-        "above −0.05; below it they are flatter", "an answer with three labels"),
-    "2c": Part(2, "later steps pile up on another label", "share of later steps whose top label was not yet written",
-        "above .9; below it a label is proposed again in more than one step of ten", "an answer with two labels"),
-    "3": Part(3, "label distributions do not tell the coming stop",
+        "above −0.05; below it they are flatter",
+        "an answer with three labels",
+    ),
+    "2c": Part(
+        2,
+        "later steps pile up on another label",
+        "share of later steps whose top label was not yet written",
+        "above .9; below it a label is proposed again in more than one step of ten",
+        "an answer with two labels",
+    ),
+    "3": Part(
+        3,
+        "label distributions do not tell the coming stop",
         "AUC of top probability or entropy for the last step, step by step",
-        "between .4 and .6 at every step and for both; one outside refutes it", "a step that is the last one in 15 answers and not in 15 others"),
+        "between .4 and .6 at every step and for both; one outside refutes it",
+        "a step that is the last one in 15 answers and not in 15 others",
+    ),
 }
 PARTS |= {
-    "4a": Part(4, "the second label is often not the next", "share of steps whose second label is not written next",
-        "above .1; below it the second label is a plan", "an answer with two labels"),
-    "4b": Part(4, "a second label that is not next is mostly never written",
+    "4a": Part(
+        4,
+        "the second label is often not the next",
+        "share of steps whose second label is not written next",
+        "above .1; below it the second label is a plan",
+        "an answer with two labels",
+    ),
+    "4b": Part(
+        4,
+        "a second label that is not next is mostly never written",
         "share never written − half of what a random order would give",
-        "above 0; below it, it is nearer to a plan than to a random order", "a step whose second label is not next"),
-    "4c": Part(4, "a second label that is not next is forgotten",
+        "above 0; below it, it is nearer to a plan than to a random order",
+        "a step whose second label is not next",
+    ),
+    "4c": Part(
+        4,
+        "a second label that is not next is forgotten",
         "its probability at the next step − 1/number of labels",
-        "below 0; above it the model still has it in mind", "a step whose second label is not next"),
-    "4d": Part(4, "where the second is not next, the ranks say little",
+        "below 0; above it the model still has it in mind",
+        "a step whose second label is not next",
+    ),
+    "4d": Part(
+        4,
+        "where the second is not next, the ranks say little",
         "place of the next label among the others (0 first, 1 last) − ¼",
-        "above 0: nearer to a random order (½) than to a plan (0)", "a step whose second label is not next, with three labels left"),
-    "5": Part(5, "the first label is right more often than the second",
+        "above 0: nearer to a random order (½) than to a plan (0)",
+        "a step whose second label is not next, with three labels left",
+    ),
+    "5": Part(
+        5,
+        "the first label is right more often than the second",
         "share of gold labels, first − second, same document",
-        "above 0; below it the second is the better one", "an answer with two labels to a document with two gold labels"),
-    "6a": Part(6, "more multi-label demonstrations, more multi-label answers",
+        "above 0; below it the second is the better one",
+        "an answer with two labels to a document with two gold labels",
+    ),
+    "6a": Part(
+        6,
+        "more multi-label demonstrations, more multi-label answers",
         "slope of the share of multi-label answers",
-        "above .1, a tenth of copying; below it demonstrations do not decide", "answers of the same documents with several shares of multi-label demonstrations"),
-    "6b": Part(6, "the number of labels follows the prompt, not the documents",
+        "above .1, a tenth of copying; below it demonstrations do not decide",
+        "answers of the same documents with several shares of multi-label demonstrations",
+    ),
+    "6b": Part(
+        6,
+        "the number of labels follows the prompt, not the documents",
         "squared distance of the curve from the diagonal − from the gold level",
-        "below 0; above it the documents decide", "answers of the same documents with several shares of multi-label demonstrations"),
-    "7a": Part(7, "the order of the labels in the prompt matters",
+        "below 0; above it the documents decide",
+        "answers of the same documents with several shares of multi-label demonstrations",
+    ),
+    "7a": Part(
+        7,
+        "the order of the labels in the prompt matters",
         "answers in alphabetical order, listed so − listed otherwise",
-        "above 0 against every other order; 0 where order does not matter", "answers with two labels, listed alphabetically and otherwise"),
-    "7b": Part(7, "answers follow the order of the prompt", "answers in the prompt's order − what chance gives",
-        "above 0 for every order that was run; below it for one of them they follow something else", "answers with two labels, listed alphabetically and otherwise"),
-    "8a": Part(8, "labels get ten times the attention of the input", "attention per token, labels ÷ input",
-        "above 10; below it they do not", "attention on labels and on the input", np.exp),
-    "8b": Part(8, "labels get more than other answer tokens as near",
+        "above 0 against every other order; 0 where order does not matter",
+        "answers with two labels, listed alphabetically and otherwise",
+    ),
+    "7b": Part(
+        7,
+        "answers follow the order of the prompt",
+        "answers in the prompt's order − what chance gives",
+        "above 0 for every order that was run; below it for one of them they follow something else",
+        "answers with two labels, listed alphabetically and otherwise",
+    ),
+    "8a": Part(
+        8,
+        "labels get ten times the attention of the input",
+        "attention per token, labels ÷ input",
+        "above 10; below it they do not",
+        "attention on labels and on the input",
+        np.exp,
+    ),
+    "8b": Part(
+        8,
+        "labels get more than other answer tokens as near",
         "attention per token, labels ÷ other tokens of the answer",
-        "above 1; at or below it nearness explains claim 8", "attention on labels and on other tokens of the answer", np.exp),
+        "above 1; at or below it nearness explains claim 8",
+        "attention on labels and on other tokens of the answer",
+        np.exp,
+    ),
 }
 PARTS |= {
-    "9a": Part(9, "the first state knows the first label", "what the state tells of the first label − what the words tell",
-        "above 0; at 0 the words alone tell it", "a probe and a bag of words for the first label"),
-    "9b": Part(9, "the first state does not know the rest", "what the state tells of the other labels − what the words tell",
-        "below .05; above it the state knows more of the rest than the words do", "a probe and a bag of words for the labels behind the first"),
-    "10a": Part(10, "a test-time method beats both baselines", "loss of the better baseline − of the method",
-        "above 0 against both; below 0 against one refutes it", "a baseline"),
-    "10b": Part(10, "a supervised method beats both baselines", "loss of the better baseline − of the method",
-        "above 0 against both; below 0 against one refutes it", "a baseline"),
-    "10c": Part(10, "max-over-generations is the best zero-shot method or close",
+    "9a": Part(
+        9,
+        "the first state knows the first label",
+        "what the state tells of the first label − what the words tell",
+        "above 0; at 0 the words alone tell it",
+        "a probe and a bag of words for the first label",
+    ),
+    "9b": Part(
+        9,
+        "the first state does not know the rest",
+        "what the state tells of the other labels − what the words tell",
+        "below .05; above it the state knows more of the rest than the words do",
+        "a probe and a bag of words for the labels behind the first",
+    ),
+    "10a": Part(
+        10,
+        "a test-time method beats both baselines",
+        "loss of the better baseline − of the method",
+        "above 0 against both; below 0 against one refutes it",
+        "a baseline",
+    ),
+    "10b": Part(
+        10,
+        "a supervised method beats both baselines",
+        "loss of the better baseline − of the method",
+        "above 0 against both; below 0 against one refutes it",
+        "a baseline",
+    ),
+    "10c": Part(
+        10,
+        "max-over-generations is the best zero-shot method or close",
         "loss of the best other method − of the maximum",
-        "above −margin against all (a tenth of the better baseline's loss; .05 of F1)", "max-over-generations"),
+        "above −margin against all (a tenth of the better baseline's loss; .05 of F1)",
+        "max-over-generations",
+    ),
 }
 
 # %% ../nbs/04c_claims.ipynb #4966ae1d
 def flat_top(
-    n_labels:int, # how many labels
-)->float: # mean of the largest share
+    n_labels: int,  # how many labels
+) -> float:  # mean of the largest share
     "Top probability of a distribution drawn at random (flat Dirichlet)"
-    return float((1/np.arange(1, n_labels+1)).sum()/n_labels)
+    return float((1 / np.arange(1, n_labels + 1)).sum() / n_labels)
+
 
 def people_tops(
-    docs:pd.DataFrame, # docs.parquet
-)->pd.Series: # doc_id -> top share, of documents with votes of two people or more
+    docs: pd.DataFrame,  # docs.parquet
+) -> pd.Series:  # doc_id -> top share, of documents with votes of two people or more
     "How much people pile up on one label"
-    voted = docs[docs.human.map(lambda h: h is not None and np.ndim(h)==1) & (docs.n_annotators > 1)]
-    return pd.Series({d: _top_share(np.asarray(h, float)) for d, h in zip(voted.doc_id, voted.human)},
-        dtype=float)
+    voted = docs[docs.human.map(lambda h: h is not None and np.ndim(h) == 1) & (docs.n_annotators > 1)]
+    return pd.Series(
+        {d: _top_share(np.asarray(h, float)) for d, h in zip(voted.doc_id, voted.human)}, dtype=float
+    )
 
-def _top_share(votes): # "none" is what the votes lack of 1
-    none = max(0., 1-votes.sum())
-    return max(votes.max(), none)/(votes.sum()+none)
+
+def _top_share(votes):  # "none" is what the votes lack of 1
+    none = max(0.0, 1 - votes.sum())
+    return max(votes.max(), none) / (votes.sum() + none)
+
 
 def spikier_than_chance(
-    steps:pd.DataFrame, # from `step_table`
-    n_labels:int, # label columns
-)->list: # of Condition
+    steps: pd.DataFrame,  # from `step_table`
+    n_labels: int,  # label columns
+) -> list:  # of Condition
     "Claim 1a"
     return [Condition(over_documents(steps.top - flat_top(n_labels), steps.doc_id))]
 
+
 def spikier_than_people(
-    steps:pd.DataFrame, # from `step_table`
-    docs:pd.DataFrame, # docs.parquet
-)->list: # of Condition
+    steps: pd.DataFrame,  # from `step_table`
+    docs: pd.DataFrame,  # docs.parquet
+) -> list:  # of Condition
     "Claim 1b"
     people = steps.doc_id.map(people_tops(docs))
-    return [Condition(over_documents(steps.top-people, steps.doc_id))] if people.notna().any() else []
+    return [Condition(over_documents(steps.top - people, steps.doc_id))] if people.notna().any() else []
+
 
 def spikier_than_other(
-    steps:pd.DataFrame, # from `step_table`, of the larger or finetuned model
-    other:pd.DataFrame, # of the other one
-)->list: # of Condition
+    steps: pd.DataFrame,  # from `step_table`, of the larger or finetuned model
+    other: pd.DataFrame,  # of the other one
+) -> list:  # of Condition
     "Claims 1c and 1d"
     top = between(steps.top, steps.doc_id, other.top, other.doc_id)
     entropy = between(steps.entropy, steps.doc_id, other.entropy, other.doc_id)
     return [Condition(top, what="top probability"), Condition(entropy, above=False, what="entropy")]
 
 # %% ../nbs/04c_claims.ipynb #3b54481d
-TUNED = {"Llama-3.1-8B": "Llama-3.1-8B-Instruct", "Llama-3.1-70B": "Llama-3.3-70B-Instruct",
+TUNED = {
+    "Llama-3.1-8B": "Llama-3.1-8B-Instruct",
+    "Llama-3.1-70B": "Llama-3.3-70B-Instruct",
     "Llama-2-70b-hf": "Llama-2-70b-chat-hf",
-         "Qwen2.5-7B": "Qwen2.5-7B-Instruct", "Qwen2.5-72B": "Qwen2.5-72B-Instruct"}
+    "Qwen2.5-7B": "Qwen2.5-7B-Instruct",
+    "Qwen2.5-72B": "Qwen2.5-72B-Instruct",
+}
 
-def short_name(model): return model.split("/")[-1]
+
+def short_name(model):
+    return model.split("/")[-1]
+
 
 def model_family(
-    model:str, # a name
-)->str: # such as llama-instruct
+    model: str,  # a name
+) -> str:  # such as llama-instruct
     "A model's name without its size and version"
     name = re.sub(r"(?i)(?<![\w.])\d+(\.\d+)?[bm](?![a-z])", "", short_name(model))
     words = [re.sub(r"[\d.]", "", w).lower() for w in re.split(r"[-_ ]", name)]
     words = [w for w in words if w not in ("", "hf")]
     return "bundled" if words in (["tiny"], ["small"]) else "-".join(words)
 
+
 def larger_pairs(
-    models, # names
-)->list: # (larger, smaller), neighbours in size
+    models,  # names
+) -> list:  # (larger, smaller), neighbours in size
     "Models of one family that differ in size"
     plain = [m for m in dict.fromkeys(models) if ", " not in m and not np.isnan(model_size(m))]
-    families = {f: sorted((m for m in plain if model_family(m)==f), key=model_size)
-        for f in dict.fromkeys(map(model_family, plain))}
+    families = {
+        f: sorted((m for m in plain if model_family(m) == f), key=model_size)
+        for f in dict.fromkeys(map(model_family, plain))
+    }
     pairs = [(large, small) for row in families.values() for small, large in zip(row, row[1:])]
     return [(a, b) for a, b in pairs if model_size(a) > model_size(b)]
 
+
 def tuned_pairs(
-    models, # names
-)->list: # (tuned, base)
+    models,  # names
+) -> list:  # (tuned, base)
     "Models and what they were finetuned from"
     models = list(dict.fromkeys(models))
     own = [(m, m.split(", ")[0]) for m in models if m.endswith(", finetuned") and m.split(", ")[0] in models]
-    return own + [(t, b) for b in models for t in models if TUNED.get(short_name(b))==short_name(t)]
+    return own + [(t, b) for b in models for t in models if TUNED.get(short_name(b)) == short_name(t)]
 
 # %% ../nbs/04c_claims.ipynb #0a90bf1f
 def later_against_first(
-    steps:pd.DataFrame, # from `step_table`
-    later:Callable, # step -> is it one of those compared?
-)->list: # of Condition
+    steps: pd.DataFrame,  # from `step_table`
+    later: Callable,  # step -> is it one of those compared?
+) -> list:  # of Condition
     "Claims 2a and 2b"
     those = steps[later(steps.step)]
-    first = steps[(steps.step==0) & steps.doc_id.isin(those.doc_id)]
+    first = steps[(steps.step == 0) & steps.doc_id.isin(those.doc_id)]
     found = between(those.top, those.doc_id, first.top, first.doc_id)
     return [Condition(found, -NEAR)] if len(those) else []
 
+
 def moves_on(
-    steps:pd.DataFrame, # from `step_table`
-)->list: # of Condition
+    steps: pd.DataFrame,  # from `step_table`
+) -> list:  # of Condition
     "Claim 2c"
-    return [Condition(over_documents(steps.top_is_new, steps.doc_id),
-        1-OFTEN)] if steps.top_is_new.notna().any() else []
+    return (
+        [Condition(over_documents(steps.top_is_new, steps.doc_id), 1 - OFTEN)]
+        if steps.top_is_new.notna().any()
+        else []
+    )
 
 # %% ../nbs/04c_claims.ipynb #e3b1ede2
-AUC_NEAR = .1   # an AUC within .5 ± this tells nothing
+AUC_NEAR = 0.1  # an AUC within .5 ± this tells nothing
+
 
 def auc_effect(
-    last, # (n,) numbers of last steps
-    others, # (m,) of intermediate ones
-)->Effect: # of P(last > other), ties count half
+    last,  # (n,) numbers of last steps
+    others,  # (m,) of intermediate ones
+) -> Effect:  # of P(last > other), ties count half
     "Area under the ROC curve with its standard error (DeLong et al., 1988)"
     x, y = np.asarray(last, float), np.asarray(others, float)
     ranks = rankdata(np.concatenate([x, y]))
-    of_last = (ranks[:len(x)] - rankdata(x))/len(y)
-    of_others = 1 - (ranks[len(x):] - rankdata(y))/len(x)
-    se = np.sqrt(of_last.var(ddof=1)/len(x) + of_others.var(ddof=1)/len(y))
-    return Effect(float(of_last.mean()), float(max(se, .5/min(len(x), len(y)))), len(x)+len(y))
+    of_last = (ranks[: len(x)] - rankdata(x)) / len(y)
+    of_others = 1 - (ranks[len(x) :] - rankdata(y)) / len(x)
+    se = np.sqrt(of_last.var(ddof=1) / len(x) + of_others.var(ddof=1) / len(y))
+    return Effect(float(of_last.mean()), float(max(se, 0.5 / min(len(x), len(y)))), len(x) + len(y))
 
-def _last_by_step(steps, least=LEAST_DOCS//2): # (step, last, intermediate), where both are enough
-    labels = steps[steps.chosen!="none"]
+
+def _last_by_step(steps, least=LEAST_DOCS // 2):  # (step, last, intermediate), where both are enough
+    labels = steps[steps.chosen != "none"]
     for step, g in labels.groupby("step"):
-        if min((n := g.is_last.sum()), len(g)-n) >= least: yield step, g[g.is_last], g[~g.is_last]
+        if min((n := g.is_last.sum()), len(g) - n) >= least:
+            yield step, g[g.is_last], g[~g.is_last]
+
 
 def stop_is_hidden(
-    steps:pd.DataFrame, # from `step_table`
-)->list: # of Condition
+    steps: pd.DataFrame,  # from `step_table`
+) -> list:  # of Condition
     "Claim 3"
     out = []
     for step, last, others in _last_by_step(steps):
         for name in ("top", "entropy"):
-            found, what = auc_effect(last[name], others[name]), f"step {step+1}, {name}"
-            out += [Condition(found, .5-AUC_NEAR, what=what),
-                Condition(found, .5+AUC_NEAR, above=False, what=what)]
+            found, what = auc_effect(last[name], others[name]), f"step {step + 1}, {name}"
+            out += [
+                Condition(found, 0.5 - AUC_NEAR, what=what),
+                Condition(found, 0.5 + AUC_NEAR, above=False, what=what),
+            ]
     return out
 
+
 def stop_note(
-    steps:pd.DataFrame, # from `step_table`
-)->str: # AUC of P(stop), step by step
+    steps: pd.DataFrame,  # from `step_table`
+) -> str:  # AUC of P(stop), step by step
     "How well P(stop) tells the last step, where it is decided and one step before"
     before, parts = steps.assign(before=steps.groupby("doc_id").p_stop.shift()), []
     for step, last, others in _last_by_step(before):
         now = auc_effect(last.p_stop, others.p_stop).value
         ahead = f", one step before {auc_effect(last.before, others.before).value:.2f}" if step else ""
-        parts.append(f"step {step+1}: {now:.2f}{ahead}")
+        parts.append(f"step {step + 1}: {now:.2f}{ahead}")
     return f"AUC of P(stop) {'; '.join(parts)}" if parts else ""
 
 # %% ../nbs/04c_claims.ipynb #5c3632d1
 def poor_ranking(
-    steps:pd.DataFrame, # from `step_table`
-    n_labels:int, # label columns
-)->dict: # part -> list of Condition
+    steps: pd.DataFrame,  # from `step_table`
+    n_labels: int,  # label columns
+) -> dict:  # part -> list of Condition
     "Claims 4a to 4d"
     mid = steps[~steps.is_last.astype(bool)]
-    missed = mid[mid.second_is_next==0]
-    place = (missed.next_rank-2)/(missed.n_left-2).where(missed.n_left > 2)
+    missed = mid[mid.second_is_next == 0]
+    place = (missed.next_rank - 2) / (missed.n_left - 2).where(missed.n_left > 2)
     place = place.where(missed.next_rank > 1)
-    effects = {"4a": over_documents(1-mid.second_is_next, mid.doc_id),
-               "4b": over_documents(missed.second_never - missed.never_by_chance/2, missed.doc_id),
-               "4c": over_documents(missed.second_then - 1/n_labels, missed.doc_id),
-               "4d": over_documents(place - .25, missed.doc_id)}
+    effects = {
+        "4a": over_documents(1 - mid.second_is_next, mid.doc_id),
+        "4b": over_documents(missed.second_never - missed.never_by_chance / 2, missed.doc_id),
+        "4c": over_documents(missed.second_then - 1 / n_labels, missed.doc_id),
+        "4d": over_documents(place - 0.25, missed.doc_id),
+    }
     borders = {"4a": OFTEN}
-    return {k: [Condition(e, borders.get(k, 0), above=k!="4c")] if e.n else [] for k, e in effects.items()}
+    return {k: [Condition(e, borders.get(k, 0), above=k != "4c")] if e.n else [] for k, e in effects.items()}
 
 # %% ../nbs/04c_claims.ipynb #dfa36570
 def first_is_right(
-    docs:pd.DataFrame, # docs.parquet
-)->list: # of Condition
+    docs: pd.DataFrame,  # docs.parquet
+) -> list:  # of Condition
     "Claim 5"
     hits = position_hits(docs)
     wide = hits[hits.position <= 2].pivot(index="doc_id", columns="position", values="hit").astype(float)
-    return [Condition(over_documents(wide[1]-wide[2], wide.index))] if len(wide) else []
+    return [Condition(over_documents(wide[1] - wide[2], wide.index))] if len(wide) else []
+
 
 def follows_demonstrations(
-    sweep:pd.DataFrame, # doc_id, ratio, many: has the answer several labels?, gold_many: have the gold labels?
-)->dict: # part -> list of Condition
+    # doc_id, ratio, many: has the answer several labels?, gold_many: have the gold labels?
+    sweep: pd.DataFrame,
+) -> dict:  # part -> list of Condition
     "Claims 6a and 6b"
     y = sweep.pivot(index="doc_id", columns="ratio", values="many").astype(float).dropna()
-    if not len(y) or y.shape[1] < 2: return {"6a": [], "6b": []}
+    if not len(y) or y.shape[1] < 2:
+        return {"6a": [], "6b": []}
     r, gold = y.columns.to_numpy(float), sweep.drop_duplicates("doc_id").gold_many.astype(float).mean()
-    centred = r-r.mean()
-    slope = y.to_numpy()@centred/(centred**2).sum()
-    gap = ((r-gold)*(r+gold-2*y.to_numpy())).mean(1)
-    return {"6a": [Condition(over_documents(slope, y.index), OFTEN)],
-        "6b": [Condition(over_documents(gap, y.index), above=False)]}
+    centred = r - r.mean()
+    slope = y.to_numpy() @ centred / (centred**2).sum()
+    gap = ((r - gold) * (r + gold - 2 * y.to_numpy())).mean(1)
+    return {
+        "6a": [Condition(over_documents(slope, y.index), OFTEN)],
+        "6b": [Condition(over_documents(gap, y.index), above=False)],
+    }
+
 
 def order_matters(
-    hits:pd.DataFrame, # doc_id, order (name of the listing), alphabet, prompt: does the answer follow it?, chance
-)->dict: # part -> list of Condition
+    # doc_id, order (name of the listing), alphabet, prompt: does the answer follow it?, chance
+    hits: pd.DataFrame,
+) -> dict:  # part -> list of Condition
     "Claims 7a and 7b; the alphabetical listing is called alphabetical"
     each = {k: g for k, g in hits.groupby("order", sort=False)}
     plain = each.get("alphabetical")
-    others = {k: g for k, g in each.items() if k!="alphabetical"} if plain is not None else {}
-    listed = [Condition(between(plain.alphabet, plain.doc_id, g.alphabet, g.doc_id), what=f"than {k}") for k,
-        g in others.items()]
-    followed = [Condition(over_documents(g.prompt.astype(float)-g.chance, g.doc_id), what=k) for k,
-        g in each.items()]
+    others = {k: g for k, g in each.items() if k != "alphabetical"} if plain is not None else {}
+    listed = [
+        Condition(between(plain.alphabet, plain.doc_id, g.alphabet, g.doc_id), what=f"than {k}")
+        for k, g in others.items()
+    ]
+    followed = [
+        Condition(over_documents(g.prompt.astype(float) - g.chance, g.doc_id), what=k)
+        for k, g in each.items()
+    ]
     return {"7a": listed, "7b": followed if len(each) > 1 else []}
 
 # %% ../nbs/04c_claims.ipynb #0b7c9108
-def _from_interval(value, lo, hi, n=np.nan): # a stored 95 % interval
-    return Effect(float(value), (hi-lo)/2/stdtrit(1e6, .975), n)
+def _from_interval(value, lo, hi, n=np.nan):  # a stored 95 % interval
+    return Effect(float(value), (hi - lo) / 2 / stdtrit(1e6, 0.975), n)
 
-def _ratio(a, b): # log of a quotient, errors added
-    return Effect(float(np.log(a.value/b.value)), a.se/a.value + b.se/b.value, np.nan)
+
+def _ratio(a, b):  # log of a quotient, errors added
+    return Effect(float(np.log(a.value / b.value)), a.se / a.value + b.se / b.value, np.nan)
+
 
 def attention_to_labels(
-    means:pd.DataFrame, # part (input, answer, labels), value, lo, hi (% per token); share and tokens where they are known
-)->dict: # part -> list of Condition
+    # part (input, answer, labels), value, lo, hi (% per token); share and tokens where they are known
+    means: pd.DataFrame,
+) -> dict:  # part -> list of Condition
     "Claims 8a and 8b"
     rows = means.set_index("part")
-    if not {"input", "labels"} <= set(rows.index): return {"8a": [], "8b": []}
+    if not {"input", "labels"} <= set(rows.index):
+        return {"8a": [], "8b": []}
     of = {k: _from_interval(*rows.loc[k, ["value", "lo", "hi"]].astype(float)) for k in rows.index}
     others = _other_tokens(rows, of)
-    return {"8a": [Condition(_ratio(of["labels"], of["input"]), np.log(10))],
-        "8b": [Condition(_ratio(of["labels"], others))] if others else []}
+    return {
+        "8a": [Condition(_ratio(of["labels"], of["input"]), np.log(10))],
+        "8b": [Condition(_ratio(of["labels"], others))] if others else [],
+    }
 
-def _other_tokens(rows, of): # of the answer; a published mean of all its tokens stands for them
-    if "answer" not in of: return None
-    if "share" not in rows or rows.share[["answer", "labels"]].isna().any(): return of["answer"]
+
+def _other_tokens(rows, of):  # of the answer; a published mean of all its tokens stands for them
+    if "answer" not in of:
+        return None
+    if "share" not in rows or rows.share[["answer", "labels"]].isna().any():
+        return of["answer"]
     answer, labels = rows.loc["answer"], rows.loc["labels"]
-    tokens = answer.tokens-labels.tokens
-    if tokens <= 0: return None
-    value = (answer.share-labels.share)/tokens
-    se = (of["answer"].se*answer.tokens + of["labels"].se*labels.tokens)/tokens
+    tokens = answer.tokens - labels.tokens
+    if tokens <= 0:
+        return None
+    value = (answer.share - labels.share) / tokens
+    se = (of["answer"].se * answer.tokens + of["labels"].se * labels.tokens) / tokens
     return Effect(float(value), float(se), np.nan) if value > 0 else None
 
+
 def states_know(
-    probes:pd.DataFrame, # target (first, second, pred_2plus), method, value, lo, hi, n_docs, at the first step and last layer: gain (bits beyond the words, as a share of the entropy), else micro-F1 of probe and bag_of_words
-)->dict: # part -> list of Condition
-    "Claims 9a and 9b, from bits where a run has them: the first and the second label are then equally frequent"
+    # target (first, second, pred_2plus), method, value, lo, hi, n_docs, at the first step and last layer:
+    # gain (bits beyond the words, as a share of the entropy), else micro-F1 of probe and bag_of_words
+    probes: pd.DataFrame,
+) -> dict:  # part -> list of Condition
+    """Claims 9a and 9b, from bits where a run has them: the first and the second label are then equally
+    frequent
+    """
     rows = probes.drop_duplicates(["target", "method"]).set_index(["target", "method"])
+
     def gain(target):
-        if not {(target, "probe"), (target, "bag_of_words")} <= set(rows.index): return None
-        a, b = (_from_interval(*rows.loc[(target, m), ["value", "lo", "hi", "n_docs"]].astype(float))
-            for m in ("probe", "bag_of_words"))
-        return Effect(a.value-b.value, a.se+b.se, min(a.n, b.n))
-    def told(target): # bits
-        if (target, "gain") not in rows.index: return None
+        if not {(target, "probe"), (target, "bag_of_words")} <= set(rows.index):
+            return None
+        a, b = (
+            _from_interval(*rows.loc[(target, m), ["value", "lo", "hi", "n_docs"]].astype(float))
+            for m in ("probe", "bag_of_words")
+        )
+        return Effect(a.value - b.value, a.se + b.se, min(a.n, b.n))
+
+    def told(target):  # bits
+        if (target, "gain") not in rows.index:
+            return None
         return _from_interval(*rows.loc[(target, "gain"), ["value", "lo", "hi", "n_docs"]].astype(float))
+
     first, rest = told("first") or gain("first"), told("second") or gain("pred_2plus")
-    return {"9a": [Condition(first)] if first else [], "9b": [Condition(rest, NEAR, above=False)]
-        if rest else []}
+    return {
+        "9a": [Condition(first)] if first else [],
+        "9b": [Condition(rest, NEAR, above=False)] if rest else [],
+    }
 
 # %% ../nbs/04c_claims.ipynb #d4d3386d
 BASELINES = ("compare_to_none", "hard")
@@ -529,267 +763,399 @@ TEST_TIME = ("unary", "binary", "max_over_generations")
 SUPERVISED = ("demux", "probe", "sft_hard", "sft_max")
 _MAX = "max_over_generations"
 
+
 def doc_losses(
-    rows:pd.DataFrame, # dists.parquet: doc_id, method, label, prob; the methods human and gold are what people said
-    methods=(*BASELINES, *TEST_TIME, *SUPERVISED), # which, where they are there
-)->tuple: # measure -> table (documents × methods), of documents that all methods know; the truth of Brier and L1
+    # dists.parquet: doc_id, method, label, prob; the methods human and gold are what people said
+    rows: pd.DataFrame,
+    methods=(*BASELINES, *TEST_TIME, *SUPERVISED),  # which, where they are there
+    # measure -> table (documents × methods), of documents that all methods know; the truth of Brier and L1
+) -> tuple:
     "Losses without an ε, document by document"
-    tables = {m: rows[rows.method==m].pivot(index="doc_id", columns="label", values="prob")
-        for m in (*methods, "human", "gold") if (rows.method==m).any()}
-    if "gold" not in tables: raise ValueError("the estimates hold no gold labels to be held against")
+    tables = {
+        m: rows[rows.method == m].pivot(index="doc_id", columns="label", values="prob")
+        for m in (*methods, "human", "gold")
+        if (rows.method == m).any()
+    }
+    if "gold" not in tables:
+        raise ValueError("the estimates hold no gold labels to be held against")
     gold = tables.pop("gold")
     human = tables.pop("human", None)
     against = "gold" if human is None or human.isna().all(axis=None) else "votes"
-    truth = gold if against=="gold" else human.reindex_like(gold)
+    truth = gold if against == "gold" else human.reindex_like(gold)
     known = truth.notna().all(axis=1) & gold.notna().all(axis=1)
-    for t in tables.values(): known &= t.reindex_like(gold).notna().all(axis=1)
-    sets, soft, multi = gold[known], truth[known], bool((gold.sum(axis=1)!=1).any())
-    ways = {"Brier": lambda p: brier(p, soft.to_numpy()), "L1": lambda p: l1(p, soft.to_numpy()),
-            "F1": lambda p: 1-example_f1(to_labels(p, multi), sets.to_numpy())}
+    for t in tables.values():
+        known &= t.reindex_like(gold).notna().all(axis=1)
+    sets, soft, multi = gold[known], truth[known], bool((gold.sum(axis=1) != 1).any())
+    ways = {
+        "Brier": lambda p: brier(p, soft.to_numpy()),
+        "L1": lambda p: l1(p, soft.to_numpy()),
+        "F1": lambda p: 1 - example_f1(to_labels(p, multi), sets.to_numpy()),
+    }
     each = {m: t.reindex_like(gold)[known].to_numpy() for m, t in tables.items()}
-    return {k: pd.DataFrame({m: loss(p) for m, p in each.items()}, index=sets.index) for k,
-        loss in ways.items()}, against
+    return {
+        k: pd.DataFrame({m: loss(p) for m, p in each.items()}, index=sets.index) for k, loss in ways.items()
+    }, against
+
 
 def helps(
-    losses:pd.DataFrame, # documents × methods; or one row of published means
-    method:str, # a column
-)->list: # of Condition: one for each baseline
+    losses: pd.DataFrame,  # documents × methods; or one row of published means
+    method: str,  # a column
+) -> list:  # of Condition: one for each baseline
     "Claims 10a and 10b"
-    return [Condition(_improvement(losses, method, b), what=f"than {b}") for b in BASELINES if b in losses
-        and method in losses]
+    return [
+        Condition(_improvement(losses, method, b), what=f"than {b}")
+        for b in BASELINES
+        if b in losses and method in losses
+    ]
+
 
 def close_to_best(
-    losses:pd.DataFrame, # documents × methods; or one row of published means
-    margin:float, # that the maximum may lose
-)->list: # of Condition: one for each other zero-shot method
+    losses: pd.DataFrame,  # documents × methods; or one row of published means
+    margin: float,  # that the maximum may lose
+) -> list:  # of Condition: one for each other zero-shot method
     "Claim 10c"
-    if _MAX not in losses or np.isnan(margin): return [] # there is no baseline
-    return [Condition(_improvement(losses, _MAX, m), -margin, what=f"than {m}")
-        for m in (*BASELINES, *TEST_TIME) if m in losses and m!=_MAX]
+    if _MAX not in losses or np.isnan(margin):
+        return []  # there is no baseline
+    return [
+        Condition(_improvement(losses, _MAX, m), -margin, what=f"than {m}")
+        for m in (*BASELINES, *TEST_TIME)
+        if m in losses and m != _MAX
+    ]
 
-def _improvement(losses, method, other): # of a mean loss over another one
-    values = (losses[other]-losses[method]).to_numpy(float)
-    if len(values)==1: return Effect(float(values[0]), np.nan, np.nan)
+
+def _improvement(losses, method, other):  # of a mean loss over another one
+    values = (losses[other] - losses[method]).to_numpy(float)
+    if len(values) == 1:
+        return Effect(float(values[0]), np.nan, np.nan)
     return over_documents(values, np.arange(len(values)))
 
 # %% ../nbs/04c_claims.ipynb #e121e4e6
 def alignment_verdicts(
-    losses:dict, # measure -> documents × methods, from `doc_losses`; or one row of published means
-    truth:str, # votes or gold
-    dataset:str, model:str, # of what
-)->list: # of Verdict
+    losses: dict,  # measure -> documents × methods, from `doc_losses`; or one row of published means
+    truth: str,  # votes or gold
+    dataset: str,
+    model: str,  # of what
+) -> list:  # of Verdict
     "Claims 10a to 10c"
     out = []
     for measure, table in losses.items():
-        against = "gold" if measure=="F1" else truth
+        against = "gold" if measure == "F1" else truth
         for part, methods in (("10a", TEST_TIME), ("10b", SUPERVISED)):
             for m in methods:
-                if found := helps(table, m): out.append(decide(part, found, dataset, model,
-                    f"{m.replace('_', ' ')}, {measure}, {against}"))
-        if found := close_to_best(table, _margin(table, measure)): out.append(decide("10c", found, dataset,
-            model, f"{measure}, {against}"))
+                if found := helps(table, m):
+                    out.append(
+                        decide(part, found, dataset, model, f"{m.replace('_', ' ')}, {measure}, {against}")
+                    )
+        if found := close_to_best(table, _margin(table, measure)):
+            out.append(decide("10c", found, dataset, model, f"{measure}, {against}"))
     return out
 
-def _margin(losses, measure): return NEAR if measure=="F1" else float(losses[[b for b in BASELINES
-    if b in losses]].mean().min())/10
+
+def _margin(losses, measure):
+    return NEAR if measure == "F1" else float(losses[[b for b in BASELINES if b in losses]].mean().min()) / 10
 
 # %% ../nbs/04c_claims.ipynb #2be695fb
 def step_verdicts(
-    traced:dict, # (dataset, model) -> what has .steps (from `step_table`), .docs, .names and .several
-)->list: # of Verdict
+    traced: dict,  # (dataset, model) -> what has .steps (from `step_table`), .docs, .names and .several
+) -> list:  # of Verdict
     "Claims 1 to 5 on stepwise runs"
     out = []
     for (dataset, model), t in traced.items():
         found = {"1a": spikier_than_chance(t.steps, len(t.names)), "1b": spikier_than_people(t.steps, t.docs)}
-        if t.several: found |= _later_steps(t)
-        notes = {"1a": f"{100*(t.steps.top > .9).mean():.0f} % of the tops are above .9",
-            "1b": _people_note(t), "3": stop_note(t.steps)}
+        if t.several:
+            found |= _later_steps(t)
+        notes = {
+            "1a": f"{100 * (t.steps.top > 0.9).mean():.0f} % of the tops are above .9",
+            "1b": _people_note(t),
+            "3": stop_note(t.steps),
+        }
         out += [decide(k, c, dataset, model, note=notes.get(k, "")) for k, c in found.items()]
     return out + _pair_verdicts(traced)
 
-def _later_steps(t): # of a task in which a document may have several labels
-    found = {"2a": later_against_first(t.steps, lambda s: s==1),
-        "2b": later_against_first(t.steps, lambda s: s > 1), "2c": moves_on(t.steps)}
-    return found | {"3": stop_is_hidden(t.steps)} | poor_ranking(t.steps,
-        len(t.names)) | {"5": first_is_right(t.docs)}
 
-def _people_note(t): # how often people pile up
+def _later_steps(t):  # of a task in which a document may have several labels
+    found = {
+        "2a": later_against_first(t.steps, lambda s: s == 1),
+        "2b": later_against_first(t.steps, lambda s: s > 1),
+        "2c": moves_on(t.steps),
+    }
+    return (
+        found
+        | {"3": stop_is_hidden(t.steps)}
+        | poor_ranking(t.steps, len(t.names))
+        | {"5": first_is_right(t.docs)}
+    )
+
+
+def _people_note(t):  # how often people pile up
     people = people_tops(t.docs)
-    return f"{100*(people > .9).mean():.0f} % of people's tops are above .9" if len(people) else "nobody's votes are stored"
+    return (
+        f"{100 * (people > 0.9).mean():.0f} % of people's tops are above .9"
+        if len(people)
+        else "nobody's votes are stored"
+    )
 
-def _pair_verdicts(traced): # of larger and finetuned models
+
+def _pair_verdicts(traced):  # of larger and finetuned models
     out = []
     for dataset in dict.fromkeys(d for d, _ in traced):
-        models = [m for d, m in traced if d==dataset]
+        models = [m for d, m in traced if d == dataset]
         for part, pairs in (("1c", larger_pairs(models)), ("1d", tuned_pairs(models))):
-            for a, b in pairs: out.append(decide(part, spikier_than_other(traced[dataset, a].steps,
-                traced[dataset, b].steps), dataset, a, f"than {short_name(b)}"))
+            for a, b in pairs:
+                out.append(
+                    decide(
+                        part,
+                        spikier_than_other(traced[dataset, a].steps, traced[dataset, b].steps),
+                        dataset,
+                        a,
+                        f"than {short_name(b)}",
+                    )
+                )
     return out
 
+
 def table_verdicts(
-    claim:Callable, # rows of one dataset and model -> dict part -> list of Condition
-    table:pd.DataFrame, # with the columns dataset and model; None: not there
-    note:Callable=lambda rows: "", # rows -> further numbers
-)->list: # of Verdict
+    claim: Callable,  # rows of one dataset and model -> dict part -> list of Condition
+    table: pd.DataFrame,  # with the columns dataset and model; None: not there
+    note: Callable = lambda rows: "",  # rows -> further numbers
+) -> list:  # of Verdict
     "Verdicts of a claim for every dataset and model of a table"
-    if table is None or not len(table): return []
+    if table is None or not len(table):
+        return []
     out = []
     for (dataset, model), rows in table.groupby(["dataset", "model"], sort=False):
         found = claim(rows)
-        notes = {next(iter(found)): note(rows)} # with the first statement
+        notes = {next(iter(found)): note(rows)}  # with the first statement
         out += [decide(k, c, dataset, model, note=notes.get(k, "")) for k, c in found.items()]
     return out
 
+
 def order_note(
-    hits:pd.DataFrame, # of one dataset and model, as `order_matters` takes them
-)->str: # shares of answers in alphabetical and in the prompt's order
+    hits: pd.DataFrame,  # of one dataset and model, as `order_matters` takes them
+) -> str:  # shares of answers in alphabetical and in the prompt's order
     "Each listing: answers in alphabetical and in the prompt's order"
-    return "; ".join(f"{k}: {100*g.alphabet.mean():.0f} % alphabetical, {100*g.prompt.mean():.0f} % as listed, {100*g.chance.mean():.0f} % by chance (n = {len(g)})" for k, g in hits.groupby("order", sort=False))
+    return "; ".join(
+        f"{k}: {100 * g.alphabet.mean():.0f} % alphabetical, {100 * g.prompt.mean():.0f} % as listed, "
+        f"{100 * g.chance.mean():.0f} % by chance (n = {len(g)})"
+        for k, g in hits.groupby("order", sort=False)
+    )
 
 # %% ../nbs/04c_claims.ipynb #b61ce782
-NOT_NEXT = {"SemEval": (.481, .692), "GoEmotions": (.222, .498)} # shares of steps whose second label is not written next, least and most of the paper's models
+NOT_NEXT = {
+    "SemEval": (0.481, 0.692),
+    "GoEmotions": (0.222, 0.498),
+}  # shares of steps whose second label is not written next, least and most of the paper's models
 
-def _value(x): return Effect(float(x), np.nan, np.nan)
 
-def published_verdicts()->list: # of Verdict
+def _value(x):
+    return Effect(float(x), np.nan, np.nan)
+
+
+def published_verdicts() -> list:  # of Verdict
     "The rules fed with the paper's Tables 2, 4, 5, 6 and 7"
     out = []
     for dataset, ends in NOT_NEXT.items():
         for which, share in zip(("least", "most"), ends):
             out.append(decide("4a", [Condition(_value(share), OFTEN)], dataset, f"{which} of its models"))
     for model, row in published_steps("Table 4").iterrows():
-        out += [decide("4b", [Condition(_value(v/100 - .5))], d, model) for d, v in row.dropna().items()]
+        out += [decide("4b", [Condition(_value(v / 100 - 0.5))], d, model) for d, v in row.dropna().items()]
     return out + _published_orders() + _published_attention() + _published_alignment()
 
-def _published_orders(): # Table 7; its prompt order of the alphabetical listing is the alphabet
-    table = published_steps("Table 7").astype(float)/100
+
+def _published_orders():  # Table 7; its prompt order of the alphabetical listing is the alphabet
+    table = published_steps("Table 7").astype(float) / 100
     table["prompt"] = table.prompt.fillna(table.alphabet)
-    listed = [Condition(_value(table.alphabet["alphabetical"]-table.alphabet[k]), what=f"than {k}")
-        for k in ("random", "reverse")]
+    listed = [
+        Condition(_value(table.alphabet["alphabetical"] - table.alphabet[k]), what=f"than {k}")
+        for k in ("random", "reverse")
+    ]
     out = [decide("7a", listed, "(mean over datasets)", "published")]
     for k, share in table.prompt.items():
-        found = decide("7b", [Condition(_value(share-.5), what=k)], "(mean over datasets)", "published", k)
-        if found.verdict==VERDICTS[1]: found = replace(found, verdict=VERDICTS[2],
-            reason="how long the answers are is not published: chance lies below one half")
+        found = decide("7b", [Condition(_value(share - 0.5), what=k)], "(mean over datasets)", "published", k)
+        if found.verdict == VERDICTS[1]:
+            found = replace(
+                found,
+                verdict=VERDICTS[2],
+                reason="how long the answers are is not published: chance lies below one half",
+            )
         out.append(found)
     return out
 
-def _published_attention(): # Table 6
+
+def _published_attention():  # Table 6
     out = []
     for dataset, column in published_steps("Table 6").items():
-        parts = pd.DataFrame([(*k.split(", "), v, v, v) for k, v in column.items()],
-            columns=["model", "part", "value", "lo", "hi"])
+        parts = pd.DataFrame(
+            [(*k.split(", "), v, v, v) for k, v in column.items()],
+            columns=["model", "part", "value", "lo", "hi"],
+        )
         for model, g in parts.groupby("model", sort=False):
             found = attention_to_labels(g)
-            out += [decide(k, [replace(c, effect=_value(c.effect.value)) for c in conditions], dataset,
-                model) for k, conditions in found.items()]
+            out += [
+                decide(k, [replace(c, effect=_value(c.effect.value)) for c in conditions], dataset, model)
+                for k, conditions in found.items()
+            ]
     return out
 
-def _published_alignment(): # Tables 2 and 5
+
+def _published_alignment():  # Tables 2 and 5
     out, names = [], dict(nll="NLL", l1="L1", example_f1="F1")
     for (dataset, model), g in published_scores().groupby(["dataset", "model"], sort=False):
         wide = g.pivot(index="metric", columns="method", values="value")
-        losses = {names[m]: (1-wide.loc[[m]] if m=="example_f1" else wide.loc[[m]]).dropna(axis=1)
-            for m in names}
+        losses = {
+            names[m]: (1 - wide.loc[[m]] if m == "example_f1" else wide.loc[[m]]).dropna(axis=1)
+            for m in names
+        }
         out += alignment_verdicts(losses, "votes", dataset, short_name(model))
     return out
 
 # %% ../nbs/04c_claims.ipynb #e267ba25
-def number_text(v): # effect with interval
-    if np.isnan(v.value): return ""
+def number_text(v):  # effect with interval
+    if np.isnan(v.value):
+        return ""
     span = "" if np.isnan(v.lo) else f" [{v.lo:+.2f}, {v.hi:+.2f}]"
     n = "" if np.isnan(v.n) else f", n = {int(v.n):,}"
-    p = "" if np.isnan(v.p_adjusted) else f", p = {v.p_adjusted:.3f}" if v.p_adjusted >= .001 else ", p < .001"
+    p = (
+        ""
+        if np.isnan(v.p_adjusted)
+        else f", p = {v.p_adjusted:.3f}"
+        if v.p_adjusted >= 0.001
+        else ", p < .001"
+    )
     return f"{v.value:+.2f}{span}{n}{p}"
 
-def _where(v): # a place, as text of a page
+
+def _where(v):  # a place, as text of a page
     where = f"{markdown_text(v.dataset)}, {markdown_text(v.model)}"
     return where + (f" ({markdown_text(v.detail)})" if v.detail else "")
 
+
 def claim_text(
-    verdicts:list, # of Verdict, adjusted
-    claim:int, # its number
-)->str: # Markdown
+    verdicts: list,  # of Verdict, adjusted
+    claim: int,  # its number
+) -> str:  # Markdown
     "What a set of runs says of a claim, statement by statement"
-    own = [v for v in verdicts if v.claim==claim]
-    if not own: return f"**Claim {claim}**: nothing was run that could tell."
+    own = [v for v in verdicts if v.claim == claim]
+    if not own:
+        return f"**Claim {claim}**: nothing was run that could tell."
     lines = [f"**Claim {claim}**"]
     for part in dict.fromkeys(v.part for v in own):
-        these = [v for v in own if v.part==part]
-        lines.append(f"* *{part} {these[0].statement}* ({PARTS[part].measures}; {PARTS[part].rule}). {_sentences(these)}")
+        these = [v for v in own if v.part == part]
+        lines.append(
+            f"* *{part} {these[0].statement}* ({PARTS[part].measures}; {PARTS[part].rule}). "
+            f"{_sentences(these)}"
+        )
     return "\n".join(lines)
 
-def _sentences(verdicts): # a list for each verdict; places that cannot tell for one reason stand together
+
+def _sentences(verdicts):  # a list for each verdict; places that cannot tell for one reason stand together
     out = []
     for word in VERDICTS[:2]:
-        these = [v for v in verdicts if v.verdict==word]
-        if these: out.append(f"{word.capitalize()}: {'; '.join(map(_one, these))}.")
-    unsure = [v for v in verdicts if v.verdict==VERDICTS[2]]
-    shared = {r: [v for v in unsure if v.reason==r and np.isnan(v.value)]
-        for r in dict.fromkeys(v.reason for v in unsure)}
+        these = [v for v in verdicts if v.verdict == word]
+        if these:
+            out.append(f"{word.capitalize()}: {'; '.join(map(_one, these))}.")
+    unsure = [v for v in verdicts if v.verdict == VERDICTS[2]]
+    shared = {
+        r: [v for v in unsure if v.reason == r and np.isnan(v.value)]
+        for r in dict.fromkeys(v.reason for v in unsure)
+    }
     each = [f"{'; '.join(map(_where, group))} ({reason})" for reason, group in shared.items() if group]
     each += [f"{_one(v)} ({v.reason})" for v in unsure if not np.isnan(v.value)]
-    return " ".join(out + [f"Cannot tell: {'; '.join(each)}."]*bool(each))
+    return " ".join(out + [f"Cannot tell: {'; '.join(each)}."] * bool(each))
 
-def _one(v): # a place and its number
-    which = f" ({v.reason.split(': ')[0]})" if ": " in v.reason and v.verdict!=VERDICTS[2] else ""
+
+def _one(v):  # a place and its number
+    which = f" ({v.reason.split(': ')[0]})" if ": " in v.reason and v.verdict != VERDICTS[2] else ""
     return f"{_where(v)}: {number_text(v)}{which}" + (f" [{v.note}]" if v.note else "")
 
+
 def conclusions(
-    verdicts:list, # of Verdict, adjusted
-)->str: # Markdown: a sentence for each claim
+    verdicts: list,  # of Verdict, adjusted
+) -> str:  # Markdown: a sentence for each claim
     "How many verdicts there are of each statement, and how sure they are together"
-    if not verdicts: return "Nothing was run that could tell."
+    if not verdicts:
+        return "Nothing was run that could tell."
     lines = []
     for claim in sorted({v.claim for v in verdicts}):
-        parts = dict.fromkeys(v.part for v in verdicts if v.claim==claim)
-        lines.append(f"* **{claim}** " + "; ".join(_count(p, [v for v in verdicts if v.part==p])
-            for p in parts) + ".")
+        parts = dict.fromkeys(v.part for v in verdicts if v.claim == claim)
+        lines.append(
+            f"* **{claim}** "
+            + "; ".join(_count(p, [v for v in verdicts if v.part == p]) for p in parts)
+            + "."
+        )
     tested = [v for v in verdicts if not np.isnan(v.p)]
-    drawn = sum(v.verdict!="cannot tell" for v in tested)
-    return "\n".join(lines) + f"\n\nOf {len(verdicts)} verdicts {len(tested)} have a p value and {drawn} remain after Benjamini and Hochberg's correction at {LEVEL}."
+    drawn = sum(v.verdict != "cannot tell" for v in tested)
+    return "\n".join(lines) + (
+        f"\n\nOf {len(verdicts)} verdicts {len(tested)} have a p value and {drawn} remain after "
+        f"Benjamini and Hochberg's correction at {LEVEL}."
+    )
 
-def _count(part, verdicts): # 1a …: holds in 5 of 6, …
-    counts = {w: sum(v.verdict==w for v in verdicts) for w in VERDICTS}
+
+def _count(part, verdicts):  # 1a …: holds in 5 of 6, …
+    counts = {w: sum(v.verdict == w for v in verdicts) for w in VERDICTS}
     said = ", ".join(f"{w} in {n}" for w, n in counts.items() if n)
     return f"{part} {PARTS[part].statement}: {said} of {len(verdicts)}"
 
+
 def claims_table(
-    verdicts:list, # of Verdict, adjusted
-)->pd.DataFrame: # a row a verdict
+    verdicts: list,  # of Verdict, adjusted
+) -> pd.DataFrame:  # a row a verdict
     "Verdicts as a table"
     columns = list(Verdict.__dataclass_fields__)
     return pd.DataFrame([asdict(v) for v in verdicts], columns=columns)
 
+
 _MARKS = {"holds": ("o", "tab:orange"), "does not hold": ("X", ".35"), "cannot tell": ("o", "white")}
 
+
 def plot_claims(
-    verdicts:list, # of Verdict, adjusted
-)->Axes:
+    verdicts: list,  # of Verdict, adjusted
+) -> Axes:
     "Which statements hold where: several marks in a place stand for several methods, scores or models"
     places = list(dict.fromkeys(f"{v.dataset}\n{v.model}" for v in verdicts))
-    parts = [p for p in PARTS if any(v.part==p for v in verdicts)]
-    ax = plt.subplots(figsize=(5.4 + .75*len(places), 1.3 + .28*len(parts)), layout="constrained")[1]
+    parts = [p for p in PARTS if any(v.part == p for v in verdicts)]
+    ax = plt.subplots(figsize=(5.4 + 0.75 * len(places), 1.3 + 0.28 * len(parts)), layout="constrained")[1]
     for y, part in enumerate(parts):
-        for x, place in enumerate(places): _draw_marks(ax, x, y,
-            [v for v in verdicts if v.part==part and f"{v.dataset}\n{v.model}"==place])
-    ax.set(xticks=range(len(places)), yticks=range(len(parts)), ylim=(len(parts)-.4, -.6),
-        xlim=(-.5, len(places)-.5))
+        for x, place in enumerate(places):
+            _draw_marks(
+                ax, x, y, [v for v in verdicts if v.part == part and f"{v.dataset}\n{v.model}" == place]
+            )
+    ax.set(
+        xticks=range(len(places)),
+        yticks=range(len(parts)),
+        ylim=(len(parts) - 0.4, -0.6),
+        xlim=(-0.5, len(places) - 0.5),
+    )
     ax.set_xticklabels([plain_text(p) for p in places], size=7, rotation=45, ha="right")
     ax.set_yticklabels([f"{p}  {PARTS[p].statement}" for p in parts], size=7.5)
     ax.grid(axis="y", color=".93")
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    handles = [plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=7, label=k) for k,
-        (m, c) in _MARKS.items()]
-    ax.legend(handles=[*handles, plt.Line2D([], [], ls="", label="no mark: not run")], frameon=False,
-        fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    handles = [
+        plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=7, label=k)
+        for k, (m, c) in _MARKS.items()
+    ]
+    ax.legend(
+        handles=[*handles, plt.Line2D([], [], ls="", label="no mark: not run")],
+        frameon=False,
+        fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
     return ax
 
-def _draw_marks(ax, x, y, verdicts): # side by side, those that hold first
+
+def _draw_marks(ax, x, y, verdicts):  # side by side, those that hold first
     ordered = sorted(verdicts, key=lambda v: VERDICTS.index(v.verdict))
-    gap = min(.12, .84/max(len(ordered), 1))
+    gap = min(0.12, 0.84 / max(len(ordered), 1))
     for k, v in enumerate(ordered):
         mark, colour = _MARKS[v.verdict]
-        ax.plot(x + gap*(k-(len(ordered)-1)/2), y, mark, color=colour, mec="black", mew=.6, ms=6
-            if len(ordered) < 4 else 4)
+        ax.plot(
+            x + gap * (k - (len(ordered) - 1) / 2),
+            y,
+            mark,
+            color=colour,
+            mec="black",
+            mew=0.6,
+            ms=6 if len(ordered) < 4 else 4,
+        )

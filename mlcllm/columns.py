@@ -8,7 +8,16 @@ __all__ = ['DELIMITERS', 'TABLES', 'existing_path', 'regular_file', 'read_text',
            'name_cell', 'mark_cell', 'class_marks', 'ClassName', 'label_cell', 'index_cell']
 
 # %% ../nbs/00_columns.ipynb #b1e8c70e
-import ast, codecs, csv, io, json, math, re, stat, unicodedata, warnings
+import ast
+import codecs
+import csv
+import io
+import json
+import math
+import re
+import stat
+import unicodedata
+import warnings
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
@@ -242,25 +251,22 @@ def _shape(text):  # what a cell looks like: runs of letters and of digits
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", text.strip()))
 
 
-def _words_and_shape(
-    column,
-):  # what stands in a column, and the one shape of numbers or codes in it, if it is one
+# what stands in a column, and the one shape of numbers or codes in it, if it is one
+def _words_and_shape(column):
     words, shape = {c.strip() for c in column}, _shape(column[0])
     same = "9" in shape and all(_shape(w) == shape for w in words)
     return words, shape if same else None
 
 
-def _looks_like(
-    cells, columns
-):  # could these be cells of these columns? None: nothing speaks for or against it
+# could these be cells of these columns? None: nothing speaks for or against it
+def _looks_like(cells, columns):
     found = [text.strip() in words or None for text, (words, _) in zip(cells, columns)]
     found += [_shape(text) == shape for text, (_, shape) in zip(cells, columns) if shape]
     return False if False in found else True if True in found else None
 
 
-def _holds_rows(
-    cell, at, columns, delimiter
-):  # does a text of several lines look like rows that a quote has swallowed?
+# does a text of several lines look like rows that a quote has swallowed?
+def _holds_rows(cell, at, columns, delimiter):
     lines = re.split(r"\r\n|\n|\r", cell)
     n_behind = len(columns) - 1 - at
     for line, following in zip(lines, lines[1:]):
@@ -525,9 +531,8 @@ def _sheet_name(path, book, sheet):  # the sheet to read
     return filled[0]
 
 
-def _last_row(
-    sheet,
-):  # of those that hold something; a cell that is only formatted would make the sheet a million rows long
+# of those that hold something; a cell that is only formatted would make the sheet a million rows long
+def _last_row(sheet):
     return max((row for (row, _), cell in sheet._cells.items() if cell.value is not None), default=0)
 
 
@@ -914,9 +919,8 @@ def _listed(text, where, label_names, separator):  # a text as a list of names, 
     return [_unquoted(part.strip(), where, label_names) for part in plain.split(separator) if part.strip()]
 
 
-def _unquoted(
-    name, where, label_names
-):  # without quotes around it; a bracket shows that it is a piece of something else
+# without quotes around it; a bracket shows that it is a piece of something else
+def _unquoted(name, where, label_names):
     if label_names and name in label_names:
         return name
     if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":

@@ -20,10 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from .calibration import CALIBRATIONS, cross_calibrate
 from .checks import legend_text, plain_text
 from .data import AnnotatedDocs, LabelDist, check_choice, check_number, same_document
 from .metrics import METRICS, _batch, _interval, _mean_draws, _over, _span, bootstrap_weights
-from .calibration import CALIBRATIONS, cross_calibrate
 
 # %% ../nbs/01e_comparisons.ipynb #b25fb6f0
 _PUBLISHED = """
@@ -51,20 +51,37 @@ sft_max              | n/a                 | n/a                 | 4.15 / 0.72 /
 """
 
 # %% ../nbs/01e_comparisons.ipynb #f2fa2f6a
-_IN_TABLES = ("nll", "l1", "example_f1") # what a cell holds
+_IN_TABLES = ("nll", "l1", "example_f1")  # what a cell holds
+
 
 def published_scores(
-    dataset:str=None, # a dataset that has published scores; None: all
-    model:str=None, # a model's Hub id that has; None: both
-)->pd.DataFrame: # dataset, model, method, metric (nll in nats, l1, example_f1), value, source; nothing where the paper has n/a
+    dataset: str = None,  # a dataset that has published scores; None: all
+    model: str = None,  # a model's Hub id that has; None: both
+    # dataset, model, method, metric (nll in nats, l1, example_f1), value, source; nothing where the paper has
+    # n/a
+) -> pd.DataFrame:
     "What the paper reports in its Tables 2 and 5; never ours"
-    (_, *datasets), *lines = ([c.strip() for c in line.split("|")] for line in _PUBLISHED.strip("\n").split("\n")); rows = []
+    (_, *datasets), *lines = (
+        [c.strip() for c in line.split("|")] for line in _PUBLISHED.strip("\n").split("\n")
+    )
+    rows = []
     for first, *cells in lines:
-        if len(cells)==1: source, hub_id = first, cells[0]; continue
-        rows += [(d, hub_id, first, m, float(v), source) for d, cell in zip(datasets, cells, strict=True) if cell!="n/a" for m, v in zip(_IN_TABLES, cell.split("/"), strict=True)]
-    table = pd.DataFrame(rows, columns=["dataset","model","method","metric","value","source"])
+        if len(cells) == 1:
+            source, hub_id = first, cells[0]
+            continue
+        rows += [
+            (d, hub_id, first, m, float(v), source)
+            for d, cell in zip(datasets, cells, strict=True)
+            if cell != "n/a"
+            for m, v in zip(_IN_TABLES, cell.split("/"), strict=True)
+        ]
+    table = pd.DataFrame(rows, columns=["dataset", "model", "method", "metric", "value", "source"])
     for column, wanted in (("dataset", dataset), ("model", model)):
-        if wanted is not None: table = table[table[column]==check_choice(f"{column} with published scores", wanted, list(table[column].unique()))]
+        if wanted is not None:
+            table = table[
+                table[column]
+                == check_choice(f"{column} with published scores", wanted, list(table[column].unique()))
+            ]
     return table.reset_index(drop=True)
 
 # %% ../nbs/01e_comparisons.ipynb #04560fdd
@@ -89,165 +106,367 @@ random        | 35.2     | 40.1
 reverse       | 15.9     | 71.9
 """
 
+
 def published_steps(
-    table:str, # Table 4, Table 6 or Table 7
-)->pd.DataFrame: # rows and columns of the paper, in per cent; nan where it has n/a
+    table: str,  # Table 4, Table 6 or Table 7
+) -> pd.DataFrame:  # rows and columns of the paper, in per cent; nan where it has n/a
     "What the paper reports about label steps; never ours"
     parts = {}
-    for first, *cells in ([c.strip() for c in line.split("|")] for line in _PUBLISHED_STEPS.strip("\n").split("\n")):
-        if first.startswith("Table"): parts[first] = rows = pd.DataFrame(columns=cells, dtype=float); continue
-        rows.loc[first] = [np.nan if c=="n/a" else float(c) for c in cells]
+    for first, *cells in (
+        [c.strip() for c in line.split("|")] for line in _PUBLISHED_STEPS.strip("\n").split("\n")
+    ):
+        if first.startswith("Table"):
+            parts[first] = rows = pd.DataFrame(columns=cells, dtype=float)
+            continue
+        rows.loc[first] = [np.nan if c == "n/a" else float(c) for c in cells]
     return parts[check_choice("table of label steps", table, tuple(parts))]
 
 # %% ../nbs/01e_comparisons.ipynb #ba0ee22e
-def _overall(scores, metrics, by=("method",)): # rows over all labels, each method and metric once
-    if not isinstance(scores, pd.DataFrame): raise ValueError(f"scores must be a table as `score` gives it, got {type(scores).__name__}")
-    absent = [c for c in (*by, "metric", "label", "value", "lo", "hi", "n_docs", "against") if c not in scores]
-    if absent: raise ValueError(f"scores have no column {absent[0]!r}: give a table as `score` gives it")
-    if not len(metrics): raise ValueError("metrics is empty: name at least one")
+def _overall(scores, metrics, by=("method",)):  # rows over all labels, each method and metric once
+    if not isinstance(scores, pd.DataFrame):
+        raise ValueError(f"scores must be a table as `score` gives it, got {type(scores).__name__}")
+    absent = [
+        c for c in (*by, "metric", "label", "value", "lo", "hi", "n_docs", "against") if c not in scores
+    ]
+    if absent:
+        raise ValueError(f"scores have no column {absent[0]!r}: give a table as `score` gives it")
+    if not len(metrics):
+        raise ValueError("metrics is empty: name at least one")
     table = scores[scores.label.isna()]
-    for m in metrics: check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
-    table = table[table.metric.isin(list(metrics))]; twice = table.duplicated([*by, "metric"])
-    if twice.any(): r = table[twice].iloc[0]; raise ValueError(f"{r.metric} of {', '.join(str(r[c]) for c in by)} stands in the scores twice: give the scores of one run")
+    for m in metrics:
+        check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
+    table = table[table.metric.isin(list(metrics))]
+    twice = table.duplicated([*by, "metric"])
+    if twice.any():
+        r = table[twice].iloc[0]
+        raise ValueError(
+            f"{r.metric} of {', '.join(str(r[c]) for c in by)} stands in the scores twice: give the "
+            "scores of one run"
+        )
     return table.reset_index(drop=True)
 
-def _like(name): return "".join(c for c in str(name).lower() if c.isalnum())
 
-def _own_axes(axes, n, what): # a list of axes that were given, one for each
+def _like(name):
+    return "".join(c for c in str(name).lower() if c.isalnum())
+
+
+def _own_axes(axes, n, what):  # a list of axes that were given, one for each
     axes = list(np.atleast_1d(axes).ravel())
-    if len(axes)!=n: raise ValueError(f"{n} {what} need {n} axes, got {len(axes)}")
+    if len(axes) != n:
+        raise ValueError(f"{n} {what} need {n} axes, got {len(axes)}")
     return axes
 
-def _interval_text(rows): return [f"{lo:.2f}–{hi:.2f}" if lo==lo else "" for lo,hi in zip(rows.lo, rows.hi)]
+
+def _interval_text(rows):
+    return [f"{lo:.2f}–{hi:.2f}" if lo == lo else "" for lo, hi in zip(rows.lo, rows.hi)]
 
 # %% ../nbs/01e_comparisons.ipynb #dd34108b
 def with_published(
-    scores:pd.DataFrame, # from `score`, with NLL, L1 and example-F1
-    dataset:str, # what they are scores on
-    model:str, # and of; a Hub id
-    any_model:bool=False, # also what was published for other models on this dataset?
-)->pd.DataFrame: # a row a method of ours; columns (ours, …), and (published, model (table), …) where there are such
+    scores: pd.DataFrame,  # from `score`, with NLL, L1 and example-F1
+    dataset: str,  # what they are scores on
+    model: str,  # and of; a Hub id
+    any_model: bool = False,  # also what was published for other models on this dataset?
+    # a row a method of ours; columns (ours, …), and (published, model (table), …) where there are such
+) -> pd.DataFrame:
     "Our overall scores beside the published ones of the same dataset and model"
-    table, known = _overall(scores, _IN_TABLES), published_scores(); methods = list(dict.fromkeys(table.method)); there = known.dataset.unique()
-    if dataset not in there and _like(dataset) in map(_like, there): check_choice("dataset", dataset, list(there))     # GoEmotions by another spelling
-    parts = {m: table[table.metric==m].set_index("method").reindex(methods) for m in _IN_TABLES}
-    ours = pd.DataFrame({k: v for m, rows in parts.items() for k, v in ((m, rows.value), (f"{m} 95 %", _interval_text(rows)))}).assign(n_docs=parts["example_f1"].n_docs.fillna(parts["nll"].n_docs).astype("Int64"))
-    blocks = {"ours" if (parts["nll"].against.dropna()=="votes").all() else "ours (against gold labels, no votes)": ours} # label sets at thresholds have no NLL
-    known = known[(known.dataset==dataset) & ((known.model==model) | any_model)]
-    for (source, hub_id), rows in known.groupby(["source","model"]): blocks[f"published, {hub_id.split('/')[-1]} ({source})"] = rows.pivot(index="method", columns="metric", values="value").reindex(index=methods, columns=list(_IN_TABLES))
+    table, known = _overall(scores, _IN_TABLES), published_scores()
+    methods = list(dict.fromkeys(table.method))
+    there = known.dataset.unique()
+    if dataset not in there and _like(dataset) in map(_like, there):
+        check_choice("dataset", dataset, list(there))  # GoEmotions by another spelling
+    parts = {m: table[table.metric == m].set_index("method").reindex(methods) for m in _IN_TABLES}
+    ours = pd.DataFrame(
+        {k: v for m, rows in parts.items() for k, v in ((m, rows.value), (f"{m} 95 %", _interval_text(rows)))}
+    ).assign(n_docs=parts["example_f1"].n_docs.fillna(parts["nll"].n_docs).astype("Int64"))
+    blocks = {
+        "ours"
+        if (parts["nll"].against.dropna() == "votes").all()
+        else "ours (against gold labels, no votes)": ours
+    }  # label sets at thresholds have no NLL
+    known = known[(known.dataset == dataset) & ((known.model == model) | any_model)]
+    for (source, hub_id), rows in known.groupby(["source", "model"]):
+        blocks[f"published, {hub_id.split('/')[-1]} ({source})"] = rows.pivot(
+            index="method", columns="metric", values="value"
+        ).reindex(index=methods, columns=list(_IN_TABLES))
     return pd.concat(blocks, axis=1)
 
 # %% ../nbs/01e_comparisons.ipynb #5a4186fc
-REFERENCES = ("constant", "prior", "prior_scored", "uniform", "annotator", "resampled", "true_shares", "another_panel")
+REFERENCES = (
+    "constant",
+    "prior",
+    "prior_scored",
+    "uniform",
+    "annotator",
+    "resampled",
+    "true_shares",
+    "another_panel",
+)
 
-def _asked(method): # the name of what the model is asked: a calibration asks nothing more
+
+def _asked(method):  # the name of what the model is asked: a calibration asks nothing more
     asked, _, how = method.rpartition("+")
     return asked if how in CALIBRATIONS else method
 
-def _check_counts(what, tokens, methods): # method -> a number above 0
-    if not isinstance(tokens, (dict, pd.Series)): raise ValueError(f"{what} must be a dict or a Series, method -> tokens per document, got {type(tokens).__name__}")
+
+def _check_counts(what, tokens, methods):  # method -> a number above 0
+    if not isinstance(tokens, (dict, pd.Series)):
+        raise ValueError(
+            f"{what} must be a dict or a Series, method -> tokens per document, got {type(tokens).__name__}"
+        )
     tokens = dict(tokens)
     tokens |= {m: tokens[asked] for m in methods if m not in tokens and (asked := _asked(m)) in tokens}
     absent = [m for m in methods if m not in tokens]
-    if absent: raise ValueError(f"{what}: no count for {absent[0]!r}; there are counts for {', '.join(map(str, tokens)) or 'nothing'}")
+    if absent:
+        raise ValueError(
+            f"{what}: no count for {absent[0]!r}; there are counts for "
+            f"{', '.join(map(str, tokens)) or 'nothing'}"
+        )
     bad = next((m for m in methods if not (isinstance(tokens[m], Real) and 0 < tokens[m] < np.inf)), None)
-    if bad is not None: raise ValueError(f"{what} of {bad} must be a number above 0, got {tokens[bad]!r}")
+    if bad is not None:
+        raise ValueError(f"{what} of {bad} must be a number above 0, got {tokens[bad]!r}")
     return {m: float(tokens[m]) for m in methods}
 
-def _losses(values, metric): # the lower the better
-    if METRICS[check_choice("metric", metric, METRICS)].best=="none": raise ValueError(f"{metric} is neither better high nor low: choose another metric")
-    return np.asarray(values, float)*(1 if METRICS[metric].best=="low" else -1)
 
-def _on_front(tokens, losses): # (n,) bool
+def _losses(values, metric):  # the lower the better
+    if METRICS[check_choice("metric", metric, METRICS)].best == "none":
+        raise ValueError(f"{metric} is neither better high nor low: choose another metric")
+    return np.asarray(values, float) * (1 if METRICS[metric].best == "low" else -1)
+
+
+def _on_front(tokens, losses):  # (n,) bool
     t, v = np.asarray(tokens, float), np.asarray(losses, float)
-    beaten = (t <= t[:,None]) & (v <= v[:,None]) & ((t < t[:,None]) | (v < v[:,None]))
+    beaten = (t <= t[:, None]) & (v <= v[:, None]) & ((t < t[:, None]) | (v < v[:, None]))
     return ~beaten.any(1) & ~np.isnan(v)
 
 # %% ../nbs/01e_comparisons.ipynb #1b5057bb
 def pareto(
-    scores:pd.DataFrame, # from `score`
-    tokens, # method -> tokens per document that were computed; a dict or a Series. References need none, a calibrated method those of what is asked
-    metrics:tuple=("brier", "example_f1"), # names in `METRICS`
-    asked=None, # method -> tokens per document that were asked for
-)->pd.DataFrame: # a row a metric and method, cheapest first: metric, method, tokens, asked, value, lo, hi, n_docs, against, reference, on_front
+    scores: pd.DataFrame,  # from `score`
+    # method -> tokens per document that were computed; a dict or a Series. References need none, a calibrated
+    # method those of what is asked
+    tokens,
+    metrics: tuple = ("brier", "example_f1"),  # names in `METRICS`
+    asked=None,  # method -> tokens per document that were asked for
+    # a row a metric and method, cheapest first: metric, method, tokens, asked, value, lo, hi, n_docs,
+    # against, reference, on_front
+) -> pd.DataFrame:
     "Tokens per document against scores, and which methods are on the front"
-    metrics = [metrics] if isinstance(metrics, str) else list(metrics); table = _overall(scores, metrics)
+    metrics = [metrics] if isinstance(metrics, str) else list(metrics)
+    table = _overall(scores, metrics)
     methods = [m for m in dict.fromkeys(table.method) if m not in REFERENCES]
-    if not methods: raise ValueError("the scores hold references only: no method to weigh against its cost")
-    costs, asked = _check_counts("tokens", tokens, methods), _check_counts("asked", asked, methods) if asked is not None else {}
-    table = table.assign(tokens=table.method.map(costs).fillna(0.), asked=table.method.map(asked).astype(float), reference=table.method.isin(REFERENCES), on_front=False)
+    if not methods:
+        raise ValueError("the scores hold references only: no method to weigh against its cost")
+    costs = _check_counts("tokens", tokens, methods)
+    asked = _check_counts("asked", asked, methods) if asked is not None else {}
+    table = table.assign(
+        tokens=table.method.map(costs).fillna(0.0),
+        asked=table.method.map(asked).astype(float),
+        reference=table.method.isin(REFERENCES),
+        on_front=False,
+    )
     for m in metrics:
-        rows = table[(table.metric==m) & ~table.reference]
+        rows = table[(table.metric == m) & ~table.reference]
         table.loc[rows.index, "on_front"] = _on_front(rows.tokens, _losses(rows.value, m))
-    table = table.assign(order=table.metric.map(metrics.index)).sort_values(["order", "tokens"], kind="stable", ignore_index=True)
-    return table[["metric","method","tokens","asked","value","lo","hi","n_docs","against","reference","on_front"]]
+    table = table.assign(order=table.metric.map(metrics.index)).sort_values(
+        ["order", "tokens"], kind="stable", ignore_index=True
+    )
+    return table[
+        [
+            "metric",
+            "method",
+            "tokens",
+            "asked",
+            "value",
+            "lo",
+            "hi",
+            "n_docs",
+            "against",
+            "reference",
+            "on_front",
+        ]
+    ]
 
 # %% ../nbs/01e_comparisons.ipynb #3bceaada
-_AROUND = [(r*dx, r*dy) for r in (8, 15, 24, 34, 46) for dx, dy in ((1, 0), (.7, .7), (.7, -.7), (-1, 0), (0, 1), (0, -1), (-.7, .7), (-.7, -.7))] # points
+_AROUND = [
+    (r * dx, r * dy)
+    for r in (8, 15, 24, 34, 46)
+    for dx, dy in ((1, 0), (0.7, 0.7), (0.7, -0.7), (-1, 0), (0, 1), (0, -1), (-0.7, 0.7), (-0.7, -0.7))
+]  # points
 
-def _move(text, at): # a name to a place beside its dot; its box in pixels
-    text.set(position=at, ha="left" if at[0] > 1 else "right" if at[0] < -1 else "center", va="bottom" if at[1] > 1 else "top" if at[1] < -1 else "center")
+
+def _move(text, at):  # a name to a place beside its dot; its box in pixels
+    text.set(
+        position=at,
+        ha="left" if at[0] > 1 else "right" if at[0] < -1 else "center",
+        va="bottom" if at[1] > 1 else "top" if at[1] < -1 else "center",
+    )
     return text.get_window_extent()
 
-def _place_names(ax, x, y, names, lines): # each beside its dot, off dots and other names, and where it can off `lines`: ends in data units, (n, 2, 2)
-    ax.figure.canvas.figure.draw_without_rendering()                                           # settles the layout: from here on pixels hold
-    dots = ax.transData.transform(np.column_stack([x, y])); full = [Bbox([d-6, d+6]) for d in dots]; frame = ax.bbox
-    thin = [Bbox([np.min(ends, 0)-1, np.max(ends, 0)+1]) for ends in map(ax.transData.transform, lines)]
-    gap = lambda b, d: np.hypot(*np.maximum(np.maximum(b.min-d, d-b.max), 0))                  # from a box to a dot
+
+def _place_names(
+    ax,
+    x,
+    y,
+    names,
+    lines,
+    # each beside its dot, off dots and other names, and where it can off `lines`: ends in data units, (n, 2,
+    # 2)
+):
+    ax.figure.canvas.figure.draw_without_rendering()  # settles the layout: from here on pixels hold
+    dots = ax.transData.transform(np.column_stack([x, y]))
+    full = [Bbox([d - 6, d + 6]) for d in dots]
+    frame = ax.bbox
+    thin = [Bbox([np.min(ends, 0) - 1, np.max(ends, 0) + 1]) for ends in map(ax.transData.transform, lines)]
+
+    def gap(b, d):
+        return np.hypot(*np.maximum(np.maximum(b.min - d, d - b.max), 0))  # from a box to a dot
+
     for dot, xy, name in zip(dots, zip(x, y), names):
-        text = ax.annotate(plain_text(name), xy, (0, 0), textcoords="offset points", size=7.5, zorder=5); text.set_in_layout(False)
+        text = ax.annotate(plain_text(name), xy, (0, 0), textcoords="offset points", size=7.5, zorder=5)
+        text.set_in_layout(False)
+
         def cost(at):
-            b = _move(text, at); out = b.x0 < frame.x0 or b.x1 > frame.x1 or b.y0 < frame.y0 or b.y1 > frame.y1
-            astray = any(gap(b, d) < gap(b, dot) + 4 for d in dots if d is not dot and (d!=dot).any())    # nearer to another dot than to its own
-            return 5*sum(map(b.overlaps, full)) + 1.5*sum(map(b.overlaps, thin)) + 3*astray + 10*out + np.hypot(*at)/30
-        best = min(_AROUND, key=cost); full.append(_move(text, best))
-        if np.hypot(*best) > 9: ax.annotate("", xy, best, textcoords="offset points", arrowprops=dict(arrowstyle="-", color=".5", lw=.5, shrinkA=0, shrinkB=3)).set_in_layout(False)
+            b = _move(text, at)
+            out = b.x0 < frame.x0 or b.x1 > frame.x1 or b.y0 < frame.y0 or b.y1 > frame.y1
+            astray = any(
+                gap(b, d) < gap(b, dot) + 4 for d in dots if d is not dot and (d != dot).any()
+            )  # nearer to another dot than to its own
+            return (
+                5 * sum(map(b.overlaps, full))
+                + 1.5 * sum(map(b.overlaps, thin))
+                + 3 * astray
+                + 10 * out
+                + np.hypot(*at) / 30
+            )
+
+        best = min(_AROUND, key=cost)
+        full.append(_move(text, best))
+        if np.hypot(*best) > 9:
+            ax.annotate(
+                "",
+                xy,
+                best,
+                textcoords="offset points",
+                arrowprops=dict(arrowstyle="-", color=".5", lw=0.5, shrinkA=0, shrinkB=3),
+            ).set_in_layout(False)
 
 # %% ../nbs/01e_comparisons.ipynb #2fd603f1
-def _pushed(y, gap): # the same heights, moved up until they lie `gap` apart
+def _pushed(y, gap):  # the same heights, moved up until they lie `gap` apart
     out, order = np.array(y, float), np.argsort(y, kind="stable")
-    for a, b in zip(order, order[1:]): out[b] = max(out[b], out[a] + gap)
+    for a, b in zip(order, order[1:]):
+        out[b] = max(out[b], out[a] + gap)
     return out
 
-def _name_lines(ax, heights, names): # at the right edge
+
+def _name_lines(ax, heights, names):  # at the right edge
     ax.figure.canvas.figure.draw_without_rendering()
-    pixels = ax.transData.transform(np.column_stack([np.full(len(heights), ax.get_xlim()[1]), heights]))[:,1]; at = _pushed(pixels, 9*ax.figure.dpi/72)
-    for name, h, move in zip(names, heights, (at-pixels)*72/ax.figure.dpi): ax.annotate(plain_text(name), (1, h), (4, move), xycoords=ax.get_yaxis_transform(), textcoords="offset points", size=7.5, va="center", annotation_clip=False)
+    pixels = ax.transData.transform(np.column_stack([np.full(len(heights), ax.get_xlim()[1]), heights]))[:, 1]
+    at = _pushed(pixels, 9 * ax.figure.dpi / 72)
+    for name, h, move in zip(names, heights, (at - pixels) * 72 / ax.figure.dpi):
+        ax.annotate(
+            plain_text(name),
+            (1, h),
+            (4, move),
+            xycoords=ax.get_yaxis_transform(),
+            textcoords="offset points",
+            size=7.5,
+            va="center",
+            annotation_clip=False,
+        )
 
-def _plain_ticks(axis): # of a logarithmic axis: 100, 1,000; within two decades 10, 20, 50; within one more of them
-    lo, hi = axis.get_view_interval(); axis.set_major_locator(LogLocator(subs=(1,) if hi > 100*lo else (1, 2, 5) if hi > 10*lo else (1, 1.5, 2, 3, 4, 5, 7)))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}")); axis.set_minor_formatter(NullFormatter())
 
-def _plot_front(ax, own, ref, metric): # dots, intervals, staircase and references; the ends of all lines (n, 2, 2)
-    low = METRICS[metric].best=="low"; every = pd.concat([own, ref])[["value","lo","hi"]].stack().dropna(); step = own[own.on_front].sort_values("tokens")
-    ax.set_xscale("log"); ax.set_yscale("log" if low and every.min() > 0 and every.max() > 8*every.min() else "linear"); ax.margins(x=.2, y=.1)
-    ax.vlines(own.tokens, own.lo, own.hi, color=".6", lw=1.5, zorder=1); ax.hlines(own.value, own.tokens, own.asked, color=".6", ls=":", lw=1, zorder=1); ax.plot(own.asked, own.value, "|", color=".4", ms=6)
-    for on, colour in ((False, "white"), (True, "tab:orange")): ax.plot(own.tokens[own.on_front==on], own.value[own.on_front==on], "o", color=colour, mec="black", ms=6, zorder=3)
-    left, right = ax.get_xlim(); ax.set_xlim(left, right); ax.hlines(ref.value, left, right, color=".35", ls="--", lw=.9, zorder=0)
-    for axis in (ax.xaxis, *([ax.yaxis] if ax.get_yscale()=="log" else [])): _plain_ticks(axis)
-    x, y = [*step.tokens, right], [*step.value, step.value.iloc[-1]]; ax.step(x, y, where="post", color="black", lw=1, zorder=2)
-    ends = lambda x0, y0, x1, y1: np.stack(np.broadcast_arrays(x0, y0, x1, y1), -1).reshape(-1, 2, 2)
-    return np.concatenate([ends(own.tokens, own.lo.fillna(own.value), own.tokens, own.hi.fillna(own.value)), ends(left, ref.value, right, ref.value), ends(x[:-1], y[:-1], x[1:], y[:-1]), ends(x[1:], y[:-1], x[1:], y[1:])])
+# of a logarithmic axis: 100, 1,000; within two decades 10, 20, 50; within one more of them
+def _plain_ticks(axis):
+    lo, hi = axis.get_view_interval()
+    axis.set_major_locator(
+        LogLocator(subs=(1,) if hi > 100 * lo else (1, 2, 5) if hi > 10 * lo else (1, 1.5, 2, 3, 4, 5, 7))
+    )
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+# dots, intervals, staircase and references; the ends of all lines (n, 2, 2)
+def _plot_front(ax, own, ref, metric):
+    low = METRICS[metric].best == "low"
+    every = pd.concat([own, ref])[["value", "lo", "hi"]].stack().dropna()
+    step = own[own.on_front].sort_values("tokens")
+    ax.set_xscale("log")
+    ax.set_yscale("log" if low and every.min() > 0 and every.max() > 8 * every.min() else "linear")
+    ax.margins(x=0.2, y=0.1)
+    ax.vlines(own.tokens, own.lo, own.hi, color=".6", lw=1.5, zorder=1)
+    ax.hlines(own.value, own.tokens, own.asked, color=".6", ls=":", lw=1, zorder=1)
+    ax.plot(own.asked, own.value, "|", color=".4", ms=6)
+    for on, colour in ((False, "white"), (True, "tab:orange")):
+        ax.plot(
+            own.tokens[own.on_front == on],
+            own.value[own.on_front == on],
+            "o",
+            color=colour,
+            mec="black",
+            ms=6,
+            zorder=3,
+        )
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, right)
+    ax.hlines(ref.value, left, right, color=".35", ls="--", lw=0.9, zorder=0)
+    for axis in (ax.xaxis, *([ax.yaxis] if ax.get_yscale() == "log" else [])):
+        _plain_ticks(axis)
+    x, y = [*step.tokens, right], [*step.value, step.value.iloc[-1]]
+    ax.step(x, y, where="post", color="black", lw=1, zorder=2)
+
+    def ends(x0, y0, x1, y1):
+        return np.stack(np.broadcast_arrays(x0, y0, x1, y1), -1).reshape(-1, 2, 2)
+
+    return np.concatenate(
+        [
+            ends(own.tokens, own.lo.fillna(own.value), own.tokens, own.hi.fillna(own.value)),
+            ends(left, ref.value, right, ref.value),
+            ends(x[:-1], y[:-1], x[1:], y[:-1]),
+            ends(x[1:], y[:-1], x[1:], y[1:]),
+        ]
+    )
 
 # %% ../nbs/01e_comparisons.ipynb #00f9fce6
 def plot_pareto(
-    table:pd.DataFrame, # from `pareto`
-    axes=None, # one per metric
-): # the axes
-    "Scores against tokens per document: the front as a staircase, references dashed, a dotted line up to the tokens that were asked for"
-    if "on_front" not in table: raise ValueError("the table has no column 'on_front': give that of `pareto`")
-    metrics = list(dict.fromkeys(table.metric)); table = table[table.value.notna()]
-    axes = _own_axes(axes, len(metrics), "metrics") if axes is not None else plt.subplots(len(metrics), 1, figsize=(7.5, 2.9*len(metrics)), sharex=True, layout="constrained", squeeze=False)[1][:,0]
+    table: pd.DataFrame,  # from `pareto`
+    axes=None,  # one per metric
+):  # the axes
+    """Scores against tokens per document: the front as a staircase, references dashed, a dotted line up to
+    the tokens that were asked for
+    """
+    if "on_front" not in table:
+        raise ValueError("the table has no column 'on_front': give that of `pareto`")
+    metrics = list(dict.fromkeys(table.metric))
+    table = table[table.value.notna()]
+    axes = (
+        _own_axes(axes, len(metrics), "metrics")
+        if axes is not None
+        else plt.subplots(
+            len(metrics),
+            1,
+            figsize=(7.5, 2.9 * len(metrics)),
+            sharex=True,
+            layout="constrained",
+            squeeze=False,
+        )[1][:, 0]
+    )
     drawn = []
     for ax, metric in zip(axes, metrics):
-        rows = table[table.metric==metric]; own, ref = rows[~rows.reference], rows[rows.reference]
-        if not len(own): raise ValueError(f"{metric}: no method has a score")
+        rows = table[table.metric == metric]
+        own, ref = rows[~rows.reference], rows[rows.reference]
+        if not len(own):
+            raise ValueError(f"{metric}: no method has a score")
         drawn.append((own, _plot_front(ax, own, ref, metric)))
-        ax.set_ylabel(f"{METRICS[metric].name}\n{METRICS[metric].best} is good, n = {_span(rows.n_docs)}"); ax.spines[["top","right"]].set_visible(False)
+        ax.set_ylabel(f"{METRICS[metric].name}\n{METRICS[metric].best} is good, n = {_span(rows.n_docs)}")
+        ax.spines[["top", "right"]].set_visible(False)
         _name_lines(ax, ref.value.to_numpy(), ref.method)
     axes[-1].set_xlabel("tokens per document")
     for ax, (own, lines) in zip(axes, drawn):
-        places = own.groupby(["tokens", "value"], sort=False).method.agg(", ".join).str.replace("_", " ").reset_index()
+        places = (
+            own.groupby(["tokens", "value"], sort=False)
+            .method.agg(", ".join)
+            .str.replace("_", " ")
+            .reset_index()
+        )
         _place_names(ax, places.tokens, places.value, places.method, lines)
     return axes
 
@@ -255,57 +474,78 @@ def plot_pareto(
 @dataclass(frozen=True)
 class Recommendation:
     "An estimator for a budget, and why"
-    method: str         # the cheapest that is not inferior to the best
-    tokens: float       # per document
-    best: str           # the best within the budget, whatever its cost
-    table: pd.DataFrame # those within the budget, cheapest first: method, tokens, value, lo, hi, n_docs, behind, behind_hi, non_inferior
-    why: str            # one sentence
-    margin: float       # how far behind the best still counts as good
 
-    def __str__(self): return self.why
+    method: str  # the cheapest that is not inferior to the best
+    tokens: float  # per document
+    best: str  # the best within the budget, whatever its cost
+    # those within the budget, cheapest first: method, tokens, value, lo, hi, n_docs, behind, behind_hi,
+    # non_inferior
+    table: pd.DataFrame
+    why: str  # one sentence
+    margin: float  # how far behind the best still counts as good
+
+    def __str__(self):
+        return self.why
+
     __repr__ = __str__
 
-def _behind_by_pairs(methods, best, metric, pairs): # (n_methods, 2): how far behind the best, and at most
+
+def _behind_by_pairs(methods, best, metric, pairs):  # (n_methods, 2): how far behind the best, and at most
     needed = {"metric", "method", "other", "difference", "lo", "hi"}
-    if not needed <= set(pairs) or set(pairs.metric)!={metric}:
+    if not needed <= set(pairs) or set(pairs.metric) != {metric}:
         raise ValueError(f"pairs must be the table of compare(dists, docs, {metric!r})")
     if pairs[["lo", "hi"]].isna().any(axis=None):
         raise ValueError("pairs have no intervals (n_boot=0): compare with some")
     found = {(r.method, r.other): (r.difference, r.lo, r.hi) for r in pairs.itertuples()}
     found |= {(b, a): (-d, -hi, -lo) for (a, b), (d, lo, hi) in found.items()}
-    absent = next((m for m in methods if m!=best and (m, best) not in found), None)
+    absent = next((m for m in methods if m != best and (m, best) not in found), None)
     if absent is not None:
-        raise ValueError(f"pairs hold no test of {absent} against {best}: compare the methods that are scored")
-    ends = np.array([_losses(found.get((m, best), (0., 0., 0.)), metric) for m in methods])
+        raise ValueError(
+            f"pairs hold no test of {absent} against {best}: compare the methods that are scored"
+        )
+    ends = np.array([_losses(found.get((m, best), (0.0, 0.0, 0.0)), metric) for m in methods])
     return np.stack([ends[:, 0], ends[:, 1:].max(1)], 1)
 
-def _behind_by_intervals(rows, best, metric): # the same from both methods' own intervals (Zou and Donner 2008)
-    if rows[["lo","hi"]].isna().any(axis=None):
-        raise ValueError("the scores have no intervals (n_boot=0): score with some, or give pairs from `compare`")
-    value, ends = _losses(rows.value, metric), np.sort([_losses(rows.lo, metric), _losses(rows.hi, metric)], 0)
+
+# the same from both methods' own intervals (Zou and Donner 2008)
+def _behind_by_intervals(rows, best, metric):
+    if rows[["lo", "hi"]].isna().any(axis=None):
+        raise ValueError(
+            "the scores have no intervals (n_boot=0): score with some, or give pairs from `compare`"
+        )
+    value = _losses(rows.value, metric)
+    ends = np.sort([_losses(rows.lo, metric), _losses(rows.hi, metric)], 0)
     at = rows.method.tolist().index(best)
     behind = value - value[at]
-    most = behind + np.hypot(ends[1]-value, value[at]-ends[0, at])
-    return np.stack([behind, np.where(rows.method==best, 0, most)], 1)
+    most = behind + np.hypot(ends[1] - value, value[at] - ends[0, at])
+    return np.stack([behind, np.where(rows.method == best, 0, most)], 1)
 
 # %% ../nbs/01e_comparisons.ipynb #e83d2e17
-_BLIND = ("constant", "prior", "uniform") # references that read nothing
+_BLIND = ("constant", "prior", "uniform")  # references that read nothing
 
-def _default_margin(best, references, metric): # a tenth of what is gained over reading nothing, or a twentieth of the value
+
+# a tenth of what is gained over reading nothing, or a twentieth of the value
+def _default_margin(best, references, metric):
     blind = _losses(references.value[references.method.isin(_BLIND)].dropna(), metric)
     if not len(blind):
-        return abs(best.value)/20
-    return max(0., blind.min() - float(_losses(best.value, metric)))/10
+        return abs(best.value) / 20
+    return max(0.0, blind.min() - float(_losses(best.value, metric))) / 10
+
 
 def recommend(
-    scores:pd.DataFrame, # from `score`, on dev
-    tokens, # method -> tokens per document; a dict or a Series. References need none, a calibrated method those of what is asked
-    budget:float=None, # most tokens per document; None: no bound
-    metric:str="brier", # a name in `METRICS`
-    pairs:pd.DataFrame=None, # from `compare` with this metric, of the same methods and documents; None: by intervals
-    margin:float=None, # how far behind the best is as good, in units of the metric; None: a tenth of what the best gains over reading nothing
-    split:str="dev", # what was scored, for the sentence
-)->Recommendation: # prints as a sentence
+    scores: pd.DataFrame,  # from `score`, on dev
+    # method -> tokens per document; a dict or a Series. References need none, a calibrated method those of
+    # what is asked
+    tokens,
+    budget: float = None,  # most tokens per document; None: no bound
+    metric: str = "brier",  # a name in `METRICS`
+    # from `compare` with this metric, of the same methods and documents; None: by intervals
+    pairs: pd.DataFrame = None,
+    # how far behind the best is as good, in units of the metric; None: a tenth of what the best gains over
+    # reading nothing
+    margin: float = None,
+    split: str = "dev",  # what was scored, for the sentence
+) -> Recommendation:  # prints as a sentence
     "The cheapest method that is not inferior to the best within a budget"
     if "test" in str(split):
         raise ValueError(f"a recommendation is a choice, and choices are made on dev, not on {split}")
@@ -316,221 +556,460 @@ def recommend(
     table = pareto(scores, tokens, (metric,))
     rows = _affordable(table[~table.reference & table.value.notna()], budget, metric)
     best = rows.method[_losses(rows.value, metric).argmin()]
-    behind = _behind_by_intervals(rows, best, metric) if pairs is None else _behind_by_pairs(rows.method.tolist(), best, metric, pairs)
+    behind = (
+        _behind_by_intervals(rows, best, metric)
+        if pairs is None
+        else _behind_by_pairs(rows.method.tolist(), best, metric, pairs)
+    )
     best_row = rows.set_index("method").loc[best]
     margin = _default_margin(best_row, table[table.reference], metric) if margin is None else margin
-    rows = rows.assign(behind=behind[:, 0], behind_hi=behind[:, 1], non_inferior=(behind[:, 1] < margin) | (rows.method==best))
+    rows = rows.assign(
+        behind=behind[:, 0],
+        behind_hi=behind[:, 1],
+        non_inferior=(behind[:, 1] < margin) | (rows.method == best),
+    )
     rows = rows[["method", "tokens", "value", "lo", "hi", "n_docs", "behind", "behind_hi", "non_inferior"]]
-    fine = rows[rows.non_inferior & (rows.tokens==rows.tokens[rows.non_inferior].min())]
+    fine = rows[rows.non_inferior & (rows.tokens == rows.tokens[rows.non_inferior].min())]
     pick = fine.iloc[_losses(fine.value, metric).argmin()]
     how = "intervals of both" if pairs is None else "paired"
-    return Recommendation(pick.method, pick.tokens, best, rows, _reason(pick, best_row, rows, table[table.reference], budget, metric, split, margin, how), margin)
+    return Recommendation(
+        pick.method,
+        pick.tokens,
+        best,
+        rows,
+        _reason(pick, best_row, rows, table[table.reference], budget, metric, split, margin, how),
+        margin,
+    )
 
-def _affordable(own, budget, metric): # rows within the budget
+
+def _affordable(own, budget, metric):  # rows within the budget
     if not len(own):
         raise ValueError(f"{metric}: no method has a score")
     rows = own[own.tokens <= (np.inf if budget is None else budget)].reset_index(drop=True)
     if not len(rows):
-        raise ValueError(f"nothing can be had for {budget:g} tokens a document: the cheapest is {own.method.iloc[0]} with {own.tokens.iloc[0]:,.4g}")
+        raise ValueError(
+            f"nothing can be had for {budget:g} tokens a document: the cheapest is {own.method.iloc[0]} "
+            f"with {own.tokens.iloc[0]:,.4g}"
+        )
     return rows
 
 # %% ../nbs/01e_comparisons.ipynb #de598012
-def _reason(pick, best, rows, references, budget, metric, split, margin, how): # the sentence
+def _reason(pick, best, rows, references, budget, metric, split, margin, how):  # the sentence
     name, n = METRICS[metric].name.split(" (")[0], f"{split}, n = {pick.n_docs:,.0f}"
     within = "whatever the cost," if budget is None else f"within {budget:,.4g} tokens a document"
-    if pick.method==best.name:
+    if pick.method == best.name:
         what = f"nothing scores better on {name} ({pick.value:.3f}; {n})"
-        what += f", and nothing cheaper is shown to be less than {margin:.3g} behind" if (rows.tokens < pick.tokens).any() else ""
+        what += (
+            f", and nothing cheaper is shown to be less than {margin:.3g} behind"
+            if (rows.tokens < pick.tokens).any()
+            else ""
+        )
     else:
-        what = (f"it is the cheapest that is less than {margin:.3g} behind {best.name} on {name} ({pick.value:.3f} and {best.value:.3f}, "
-                f"at most {pick.behind_hi:.3g} behind by the 95 % interval; {best.tokens:,.4g} tokens; {n}; {how})")
+        what = (
+            f"it is the cheapest that is less than {margin:.3g} behind {best.name} on {name} "
+            f"({pick.value:.3f} and {best.value:.3f}, "
+            f"at most {pick.behind_hi:.3g} behind by the 95 % interval; {best.tokens:,.4g} tokens; {n}; "
+            f"{how})"
+        )
     blind = references[references.method.isin(_BLIND) & references.value.notna()]
     blind = blind.iloc[np.argsort(_losses(blind.value, metric), kind="stable")]
     as_good = blind[_losses(blind.value, metric) <= _losses(pick.value, metric)]
-    but = f"; but {as_good.method.iloc[0]}, which reads nothing, scores {as_good.value.iloc[0]:.3f}" if len(as_good) else ""
+    but = (
+        f"; but {as_good.method.iloc[0]}, which reads nothing, scores {as_good.value.iloc[0]:.3f}"
+        if len(as_good)
+        else ""
+    )
     return f"{pick.method} ({pick.tokens:,.4g} tokens a document): {within} {what}{but}"
 
 # %% ../nbs/01e_comparisons.ipynb #de11ec09
 def with_calibrated(
-    dists:list, # of LabelDist on dev, as they were read
-    docs:AnnotatedDocs, # those documents
-    how:str=None, # one of CALIBRATIONS; None: platt, in single-label tasks temperature
-    n_folds:int=5, # parts
-    seed:int=0, # of the parts
-)->list: # of LabelDist: `dists`, then each calibrated (unary+platt) by the other parts
-    "Candidates for a recommendation; with fewer than ten documents, or where a method knows fewer, nothing is calibrated"
+    dists: list,  # of LabelDist on dev, as they were read
+    docs: AnnotatedDocs,  # those documents
+    how: str = None,  # one of CALIBRATIONS; None: platt, in single-label tasks temperature
+    n_folds: int = 5,  # parts
+    seed: int = 0,  # of the parts
+) -> list:  # of LabelDist: `dists`, then each calibrated (unary+platt) by the other parts
+    """Candidates for a recommendation; with fewer than ten documents, or where a method knows fewer, nothing
+    is calibrated
+    """
     how = how or ("platt" if docs.labels.multi else "temperature")
     known = docs.human().probs if docs.has_votes else docs.gold
-    n_documents = lambda d: len(np.unique(same_document(docs)[~np.isnan(d.probs + known).any(1)]))
-    raw = [d for d in dists if _asked(d.method)==d.method and n_documents(d) >= 10]
+
+    def n_documents(d):
+        return len(np.unique(same_document(docs)[~np.isnan(d.probs + known).any(1)]))
+
+    raw = [d for d in dists if _asked(d.method) == d.method and n_documents(d) >= 10]
     taken = {d.method for d in dists}
-    return [*dists, *(cross_calibrate(d, docs, how, n_folds, seed) for d in raw if f"{d.method}+{how}" not in taken)]
+    return [
+        *dists,
+        *(cross_calibrate(d, docs, how, n_folds, seed) for d in raw if f"{d.method}+{how}" not in taken),
+    ]
 
 # %% ../nbs/01e_comparisons.ipynb #a71933ef
-def _label_means(dists, docs, n_boot, seed): # methods; (1 + n_methods, n_labels) means, lo, hi: votes first; what stands for votes; documents
-    b = _batch(dists, docs); known = ~np.isnan(b.probs.sum((0, 2)) + b.soft.sum(1))
-    if not known.any(): raise ValueError("no document is known to all methods and has votes")
+# methods; (1 + n_methods, n_labels) means, lo, hi: votes first; what stands for votes; documents
+def _label_means(dists, docs, n_boot, seed):
+    b = _batch(dists, docs)
+    known = ~np.isnan(b.probs.sum((0, 2)) + b.soft.sum(1))
+    if not known.any():
+        raise ValueError("no document is known to all methods and has votes")
     every, of = np.concatenate([b.soft[None], b.probs])[:, known], pd.factorize(same_document(docs)[known])[0]
     weights = bootstrap_weights(known.sum(), n_boot, seed, of)
-    draws = np.stack([_mean_draws(x.T, weights) for x in every], 1)                           # (n_draws, 1 + n_methods, n_labels)
+    draws = np.stack([_mean_draws(x.T, weights) for x in every], 1)  # (n_draws, 1 + n_methods, n_labels)
     lo, hi = _interval(draws.reshape(len(draws), -1).T).reshape(2, *draws.shape[1:])
     return b.methods, draws[0], lo, hi, b.against, int(known.sum())
 
 # %% ../nbs/01e_comparisons.ipynb #a4106512
 def plot_label_bars(
-    dists:list, # of LabelDist, with the ids and labels of `docs`
-    docs:AnnotatedDocs, # the documents
-    n:int=None, # only the labels with the most votes; None: all
-    n_boot:int=1000, # bootstrap draws of documents; 0: no intervals
-    seed:int=0, # of the draws
-    axes=None, # one per method
-): # the axes
-    "Mean probability of each label by method, beside the mean share of votes (or of gold labels), on the documents that all methods know"
-    methods, mean, lo, hi, against, n_docs = _label_means(dists, docs, n_boot, seed); order = np.argsort(-mean[0], kind="stable")[:None if n is None else check_number("n", n, 1)]; y = np.arange(len(order))
-    right = 1.05*np.nanmax(np.fmax(mean, hi)[:, order]) or 1
-    axes = _own_axes(axes, len(methods), "methods") if axes is not None else plt.subplots(1, len(methods), figsize=(1.3 + 1.5*len(methods), 1 + .2*len(order)), sharex=True, sharey=True, layout="constrained", squeeze=False)[1][0]
+    dists: list,  # of LabelDist, with the ids and labels of `docs`
+    docs: AnnotatedDocs,  # the documents
+    n: int = None,  # only the labels with the most votes; None: all
+    n_boot: int = 1000,  # bootstrap draws of documents; 0: no intervals
+    seed: int = 0,  # of the draws
+    axes=None,  # one per method
+):  # the axes
+    """Mean probability of each label by method, beside the mean share of votes (or of gold labels), on the
+    documents that all methods know
+    """
+    methods, mean, lo, hi, against, n_docs = _label_means(dists, docs, n_boot, seed)
+    order = np.argsort(-mean[0], kind="stable")[: None if n is None else check_number("n", n, 1)]
+    y = np.arange(len(order))
+    right = 1.05 * np.nanmax(np.fmax(mean, hi)[:, order]) or 1
+    axes = (
+        _own_axes(axes, len(methods), "methods")
+        if axes is not None
+        else plt.subplots(
+            1,
+            len(methods),
+            figsize=(1.3 + 1.5 * len(methods), 1 + 0.2 * len(order)),
+            sharex=True,
+            sharey=True,
+            layout="constrained",
+            squeeze=False,
+        )[1][0]
+    )
     for k, (ax, m) in enumerate(zip(axes, methods), 1):
-        ax.barh(y, mean[0, order], height=.75, color=".82"); ax.hlines(y-.22, lo[0, order], hi[0, order], color=".45", lw=1.2)
-        ax.hlines(y, lo[k, order], hi[k, order], color="black", lw=1.2); ax.plot(mean[k, order], y, "o", color="tab:orange", mec="black", mew=.7, ms=4.5, clip_on=False, zorder=3)
-        ax.set(ylim=(len(y)-.4, -.6), xlim=(0, right)); ax.set_title(plain_text(fill(m.replace("_", " "), 18)), size=8.5); ax.tick_params(labelsize=8); ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
-    axes[0].set_yticks(y, [plain_text(docs.labels.names[l]) for l in order]); axes[0].set_xlabel(f"mean (bar: {'votes' if against=='votes' else 'gold labels'})\nn = {n_docs:,}", size=8)
+        ax.barh(y, mean[0, order], height=0.75, color=".82")
+        ax.hlines(y - 0.22, lo[0, order], hi[0, order], color=".45", lw=1.2)
+        ax.hlines(y, lo[k, order], hi[k, order], color="black", lw=1.2)
+        ax.plot(
+            mean[k, order], y, "o", color="tab:orange", mec="black", mew=0.7, ms=4.5, clip_on=False, zorder=3
+        )
+        ax.set(ylim=(len(y) - 0.4, -0.6), xlim=(0, right))
+        ax.set_title(plain_text(fill(m.replace("_", " "), 18)), size=8.5)
+        ax.tick_params(labelsize=8)
+        ax.grid(axis="x", color=".92")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(y, [plain_text(docs.labels.names[l]) for l in order])
+    axes[0].set_xlabel(
+        f"mean (bar: {'votes' if against == 'votes' else 'gold labels'})\nn = {n_docs:,}", size=8
+    )
     return axes
 
 # %% ../nbs/01e_comparisons.ipynb #1485c372
-def _share_columns(shares): # (n_pairs,) -> column of each pair, and where each column stands
+def _share_columns(shares):  # (n_pairs,) -> column of each pair, and where each column stands
     values, which = np.unique(np.round(shares, 6), return_inverse=True)
-    if len(values) <= 11: return which, values
-    bins, which = np.unique(np.minimum(np.floor(np.round(shares*10, 6)), 9), return_inverse=True)
-    return which, np.bincount(which, shares)/np.bincount(which)
+    if len(values) <= 11:
+        return which, values
+    bins, which = np.unique(np.minimum(np.floor(np.round(shares * 10, 6)), 9), return_inverse=True)
+    return which, np.bincount(which, shares) / np.bincount(which)
 
-def _column_means(probs, which, doc, n_docs, n_boot, seed, of=None): # mean, lo, hi per column; whole documents are drawn
-    sums, counts = np.zeros((2, n_docs, which.max()+1)); np.add.at(sums, (doc, which), probs); np.add.at(counts, (doc, which), 1)
+
+# mean, lo, hi per column; whole documents are drawn
+def _column_means(probs, which, doc, n_docs, n_boot, seed, of=None):
+    sums, counts = np.zeros((2, n_docs, which.max() + 1))
+    np.add.at(sums, (doc, which), probs)
+    np.add.at(counts, (doc, which), 1)
     draws = _over((weights := bootstrap_weights(n_docs, n_boot, seed, of)) @ sums, weights @ counts)
     return draws[0], *_interval(draws.T)
 
 # %% ../nbs/01e_comparisons.ipynb #30a30af6
 def plot_votes_scatter(
-    dist:LabelDist, # one method
-    docs:AnnotatedDocs, # the documents
-    ax:Axes=None,
-    n_boot:int=1000, # bootstrap draws of documents; 0: no intervals
-    seed:int=0, # of draws and of the dots' places
-)->Axes:
+    dist: LabelDist,  # one method
+    docs: AnnotatedDocs,  # the documents
+    ax: Axes = None,
+    n_boot: int = 1000,  # bootstrap draws of documents; 0: no intervals
+    seed: int = 0,  # of draws and of the dots' places
+) -> Axes:
     "Probability against share of votes (or gold labels), all labels of all documents"
-    b = _batch([dist], docs); p = b.probs[0]; known = ~np.isnan(p+b.soft); shares, probs, doc = b.soft[known], p[known], np.nonzero(known)[0]; rng = np.random.default_rng(seed)
-    if not len(probs): raise ValueError(f"{dist.method}: no document has an estimate and votes")
-    which, x = _share_columns(shares); mean, lo, hi = _column_means(probs, which, doc, len(p), n_boot, seed, same_document(docs)); wide = min(.08, .3*np.diff(x).min()) if len(x) > 1 else .08
-    ax = ax or plt.subplots(figsize=(3.6, 3.6), layout="constrained")[1]; ax.plot([0, 1], [0, 1], ls=":", color="black", lw=1, zorder=1)
-    shown = rng.permutation(len(probs))[:5000]; ax.plot(x[which[shown]] + wide*rng.uniform(-1, 1, len(shown)), probs[shown], ".", color=".6", ms=2.5, alpha=.5, zorder=0, rasterized=True)
-    ax.boxplot([probs[which==k] for k in range(len(x))], positions=x, widths=wide, whis=(5, 95), showfliers=False, manage_ticks=False, boxprops=dict(lw=.9), medianprops=dict(color="black"), whiskerprops=dict(lw=.9))
-    ax.vlines(x, lo, hi, color="black", lw=2, zorder=4); ax.plot(x, mean, "o", color="tab:orange", mec="black", ms=5, zorder=5, clip_on=False)
-    for k, at in enumerate(x): ax.text(at, 1.06, f"{(which==k).sum():,}", ha="center", size=6, rotation=45 if len(x) > 6 else 0)
-    ax.set(xlabel=f"share of {'votes' if b.against=='votes' else 'gold labels'}", ylabel="probability", xlim=(-.1, 1.1), ylim=(-.04, 1.04)); ax.set_title(plain_text(dist.method.replace("_", " ")), size=9, pad=18 if len(x) > 6 else 14)
-    ax.spines[["top","right"]].set_visible(False)
+    b = _batch([dist], docs)
+    p = b.probs[0]
+    known = ~np.isnan(p + b.soft)
+    shares, probs, doc = b.soft[known], p[known], np.nonzero(known)[0]
+    rng = np.random.default_rng(seed)
+    if not len(probs):
+        raise ValueError(f"{dist.method}: no document has an estimate and votes")
+    which, x = _share_columns(shares)
+    mean, lo, hi = _column_means(probs, which, doc, len(p), n_boot, seed, same_document(docs))
+    wide = min(0.08, 0.3 * np.diff(x).min()) if len(x) > 1 else 0.08
+    ax = ax or plt.subplots(figsize=(3.6, 3.6), layout="constrained")[1]
+    ax.plot([0, 1], [0, 1], ls=":", color="black", lw=1, zorder=1)
+    shown = rng.permutation(len(probs))[:5000]
+    ax.plot(
+        x[which[shown]] + wide * rng.uniform(-1, 1, len(shown)),
+        probs[shown],
+        ".",
+        color=".6",
+        ms=2.5,
+        alpha=0.5,
+        zorder=0,
+        rasterized=True,
+    )
+    ax.boxplot(
+        [probs[which == k] for k in range(len(x))],
+        positions=x,
+        widths=wide,
+        whis=(5, 95),
+        showfliers=False,
+        manage_ticks=False,
+        boxprops=dict(lw=0.9),
+        medianprops=dict(color="black"),
+        whiskerprops=dict(lw=0.9),
+    )
+    ax.vlines(x, lo, hi, color="black", lw=2, zorder=4)
+    ax.plot(x, mean, "o", color="tab:orange", mec="black", ms=5, zorder=5, clip_on=False)
+    for k, at in enumerate(x):
+        ax.text(at, 1.06, f"{(which == k).sum():,}", ha="center", size=6, rotation=45 if len(x) > 6 else 0)
+    ax.set(
+        xlabel=f"share of {'votes' if b.against == 'votes' else 'gold labels'}",
+        ylabel="probability",
+        xlim=(-0.1, 1.1),
+        ylim=(-0.04, 1.04),
+    )
+    ax.set_title(plain_text(dist.method.replace("_", " ")), size=9, pad=18 if len(x) > 6 else 14)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/01e_comparisons.ipynb #aae9fae1
-def _spreads(dists, docs): # the methods' batch, (n_docs, n_labels) spreads, rows of documents from far apart to near
+# the methods' batch, (n_docs, n_labels) spreads, rows of documents from far apart to near
+def _spreads(dists, docs):
     b = _batch(dists, docs)
-    if len(b.methods) < 2: raise ValueError(f"methods can disagree only where there are at least two, got {b.methods[0]} only")
-    spread = b.probs.max(0) - b.probs.min(0); apart = spread.mean(1); order = np.argsort(-apart, kind="stable"); order = order[~np.isnan(apart[order])]
-    if not len(order): raise ValueError("no document is known to all methods")
+    if len(b.methods) < 2:
+        raise ValueError(f"methods can disagree only where there are at least two, got {b.methods[0]} only")
+    spread = b.probs.max(0) - b.probs.min(0)
+    apart = spread.mean(1)
+    order = np.argsort(-apart, kind="stable")
+    order = order[~np.isnan(apart[order])]
+    if not len(order):
+        raise ValueError("no document is known to all methods")
     return b, spread, order
 
+
 def disagreements(
-    dists:list, # of LabelDist, at least two, with the ids and labels of `docs`
-    docs:AnnotatedDocs, # the documents
-    n:int=5, # how many documents
-)->pd.DataFrame: # doc_id, label with the largest spread, votes (or gold), each method's probability of it, spread, apart (mean spread over labels)
+    dists: list,  # of LabelDist, at least two, with the ids and labels of `docs`
+    docs: AnnotatedDocs,  # the documents
+    n: int = 5,  # how many documents
+    # doc_id, label with the largest spread, votes (or gold), each method's probability of it, spread, apart
+    # (mean spread over labels)
+) -> pd.DataFrame:
     "The documents on which methods are farthest apart"
     (b, spread, order), n = _spreads(dists, docs), check_number("n", n, 1)
     clash = {"doc_id", "label", b.against, "spread", "apart"} & set(b.methods)
-    if clash: raise ValueError(f"a method is called {clash.pop()!r}, as a column of this table is: give it another name")
-    rows = order[:n]; at = spread[rows].argmax(1)
-    return pd.DataFrame({"doc_id": [docs.ids[i] for i in rows], "label": [b.labels[l] for l in at], b.against: b.soft[rows, at]} | dict(zip(b.methods, b.probs[:, rows, at])) | dict(spread=spread[rows, at], apart=spread[rows].mean(1)))
+    if clash:
+        raise ValueError(
+            f"a method is called {clash.pop()!r}, as a column of this table is: give it another name"
+        )
+    rows = order[:n]
+    at = spread[rows].argmax(1)
+    return pd.DataFrame(
+        {
+            "doc_id": [docs.ids[i] for i in rows],
+            "label": [b.labels[l] for l in at],
+            b.against: b.soft[rows, at],
+        }
+        | dict(zip(b.methods, b.probs[:, rows, at]))
+        | dict(spread=spread[rows, at], apart=spread[rows].mean(1))
+    )
 
 # %% ../nbs/01e_comparisons.ipynb #df73e43c
 @dataclass(frozen=True)
 class Disagreements:
     "Documents on which methods are far apart; draws itself in a notebook"
-    table: pd.DataFrame # from `disagreements`
-    html: str           # texts, votes and probabilities
 
-    def __repr__(self): return repr(self.table)
-    def _repr_html_(self): return self.html
+    table: pd.DataFrame  # from `disagreements`
+    html: str  # texts, votes and probabilities
 
-def _cell(p, colour="230,120,30"): # a number, shaded up to it
-    if np.isnan(p): return "<td style='text-align:right'>–</td>"
+    def __repr__(self):
+        return repr(self.table)
+
+    def _repr_html_(self):
+        return self.html
+
+
+def _cell(p, colour="230,120,30"):  # a number, shaded up to it
+    if np.isnan(p):
+        return "<td style='text-align:right'>–</td>"
     bar, faint = f"rgba({colour},.45)", f"rgba({colour},.08)"
-    return f"<td style='text-align:right;min-width:5em;background:linear-gradient(90deg,{bar} {5*p:.2f}em,{faint} {5*p:.2f}em,{faint} 5em,transparent 5em)'>{p:.2f}</td>"
+    return (
+        f"<td style='text-align:right;min-width:5em;background:linear-gradient(90deg,{bar} "
+        f"{5 * p:.2f}em,{faint} {5 * p:.2f}em,{faint} 5em,transparent 5em)'>{p:.2f}</td>"
+    )
 
-def _document(doc_id, text, b, row, spread, n_labels): # one document's HTML
-    shown = np.argsort(-spread, kind="stable")[:n_labels]; left = np.setdiff1d(np.arange(len(spread)), shown); e = html.escape
-    head = "".join(f"<th style='text-align:right;width:5em;padding-left:.6em'>{e(h.replace('_', ' '))}</th>" for h in (b.against, *b.methods, "spread"))
-    body = "".join(f"<tr><th style='text-align:left'>{e(b.labels[l])}</th>{_cell(b.soft[row, l], '128,128,128')}{''.join(map(_cell, b.probs[:, row, l]))}<td style='text-align:right'>{spread[l]:.2f}</td></tr>" for l in shown)
-    rest = f"<p style='margin:.2em 0;opacity:.7'>{len(left)} more label{'s'*(len(left) > 1)}, none with a spread above {spread[left].max():.2f}</p>" if len(left) else ""
-    quote = f"<blockquote style='margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(128,128,128,.6);white-space:pre-wrap'>{e(text)}</blockquote>"
-    return f"<div style='margin:0 0 1.2em'><p style='margin:0'><b>{e(doc_id)}</b> (apart {spread.mean():.2f})</p>{quote}<table style='font-variant-numeric:tabular-nums'><tr><th></th>{head}</tr>{body}</table>{rest}</div>"
+
+def _document(doc_id, text, b, row, spread, n_labels):  # one document's HTML
+    shown = np.argsort(-spread, kind="stable")[:n_labels]
+    left = np.setdiff1d(np.arange(len(spread)), shown)
+    e = html.escape
+    head = "".join(
+        f"<th style='text-align:right;width:5em;padding-left:.6em'>{e(h.replace('_', ' '))}</th>"
+        for h in (b.against, *b.methods, "spread")
+    )
+    body = ""
+    for l in shown:
+        cells = "".join(map(_cell, b.probs[:, row, l]))
+        body += f"<tr><th style='text-align:left'>{e(b.labels[l])}</th>"
+        body += f"{_cell(b.soft[row, l], '128,128,128')}{cells}"
+        body += f"<td style='text-align:right'>{spread[l]:.2f}</td></tr>"
+    rest = (
+        f"<p style='margin:.2em 0;opacity:.7'>{len(left)} more label{'s' * (len(left) > 1)}, none with "
+        f"a spread above {spread[left].max():.2f}</p>"
+        if len(left)
+        else ""
+    )
+    quote = (
+        "<blockquote style='margin:.3em 0;padding-left:.7em;border-left:3px solid "
+        f"rgba(128,128,128,.6);white-space:pre-wrap'>{e(text)}</blockquote>"
+    )
+    return (
+        f"<div style='margin:0 0 1.2em'><p style='margin:0'><b>{e(doc_id)}</b> (apart "
+        f"{spread.mean():.2f})</p>{quote}<table "
+        f"style='font-variant-numeric:tabular-nums'><tr><th></th>{head}</tr>{body}</table>{rest}</div>"
+    )
 
 # %% ../nbs/01e_comparisons.ipynb #81928c7b
 def show_disagreements(
-    dists:list, # of LabelDist, at least two, with the ids and labels of `docs`
-    docs:AnnotatedDocs, # the documents
-    n:int=5, # how many documents
-    n_labels:int=8, # of each, those with the largest spread
-    max_chars:int=1000, # of a text
-)->Disagreements: # draws itself in a notebook; `.table` is that of `disagreements`, `.html` can be saved
+    dists: list,  # of LabelDist, at least two, with the ids and labels of `docs`
+    docs: AnnotatedDocs,  # the documents
+    n: int = 5,  # how many documents
+    n_labels: int = 8,  # of each, those with the largest spread
+    max_chars: int = 1000,  # of a text
+    # draws itself in a notebook; `.table` is that of `disagreements`, `.html` can be saved
+) -> Disagreements:
     "The documents on which methods are farthest apart, with texts, votes and each method's probabilities"
-    check_number("n_labels", n_labels, 1); check_number("max_chars", max_chars, 1); table = disagreements(dists, docs, n); b, spread, order = _spreads(dists, docs)
-    cut = lambda t: t if len(t) <= max_chars else t[:max_chars] + " …"
-    return Disagreements(table, "<div style='overflow-x:auto'>" + "".join(_document(docs.ids[i], cut(docs.texts[i]), b, i, spread[i], n_labels) for i in order[:n]) + "</div>")
+    check_number("n_labels", n_labels, 1)
+    check_number("max_chars", max_chars, 1)
+    table = disagreements(dists, docs, n)
+    b, spread, order = _spreads(dists, docs)
+
+    def cut(t):
+        return t if len(t) <= max_chars else t[:max_chars] + " …"
+
+    return Disagreements(
+        table,
+        "<div style='overflow-x:auto'>"
+        + "".join(_document(docs.ids[i], cut(docs.texts[i]), b, i, spread[i], n_labels) for i in order[:n])
+        + "</div>",
+    )
 
 # %% ../nbs/01e_comparisons.ipynb #d9adf267
 def plot_outcome_pairs(
-    scores:pd.DataFrame, # rows of `binary` and `binary_outcome` from `score`; with columns dataset and model, where there are several
-    metric:str="nll", # a name in `METRICS`
-    ax:Axes=None,
-)->Axes:
+    # rows of `binary` and `binary_outcome` from `score`; with columns dataset and model, where there are
+    # several
+    scores: pd.DataFrame,
+    metric: str = "nll",  # a name in `METRICS`
+    ax: Axes = None,
+) -> Axes:
     "Binary breakdown from probabilities and from outcomes, side by side"
-    by = [c for c in ("dataset", "model") if c in scores]; two = ("binary", "binary_outcome"); table = _overall(scores, [metric], (*by, "method"))
-    for m in two: check_choice("method of these scores", m, list(dict.fromkeys(table.method)))
-    _losses(0, metric); table = table[table.method.isin(two)]; key = table[by].astype(str).agg(" · ".join, axis=1) if by else pd.Series("", index=table.index); groups = list(dict.fromkeys(key))
-    parts = {m: table[table.method==m].set_index(key[table.method==m]) for m in two}
+    by = [c for c in ("dataset", "model") if c in scores]
+    two = ("binary", "binary_outcome")
+    table = _overall(scores, [metric], (*by, "method"))
+    for m in two:
+        check_choice("method of these scores", m, list(dict.fromkeys(table.method)))
+    _losses(0, metric)
+    table = table[table.method.isin(two)]
+    key = table[by].astype(str).agg(" · ".join, axis=1) if by else pd.Series("", index=table.index)
+    groups = list(dict.fromkeys(key))
+    parts = {m: table[table.method == m].set_index(key[table.method == m]) for m in two}
     for g in groups:
         for m in two:
-            if g not in parts[m].index: raise ValueError(f"{g}: the scores have no {metric} of {m}")
-    ax = ax or plt.subplots(figsize=(4.4 + .07*max(map(len, groups)), 1.1 + .42*len(groups)), layout="constrained")[1]; y = np.arange(len(groups))
-    for m, shift, colour, marker, name in (("binary", -.14, "tab:orange", "o", "probabilities"), ("binary_outcome", .14, "white", "s", "outcomes")):
-        r = parts[m].loc[groups]; ax.hlines(y+shift, r.lo, r.hi, color=".55", lw=2); ax.plot(r.value, y+shift, marker, color=colour, mec="black", ms=6, label=name, zorder=3)
-    ahead = int((_losses(parts["binary"].loc[groups].value, metric) < _losses(parts["binary_outcome"].loc[groups].value, metric)).sum())
-    ax.set_yticks(y, [plain_text(g) for g in groups]); ax.set(ylim=(len(y)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good"); ax.set_title(f"probabilities ahead in {ahead} of {len(groups)}", size=9)
-    ax.grid(axis="x", color=".92"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False); ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+            if g not in parts[m].index:
+                raise ValueError(f"{g}: the scores have no {metric} of {m}")
+    ax = (
+        ax
+        or plt.subplots(
+            figsize=(4.4 + 0.07 * max(map(len, groups)), 1.1 + 0.42 * len(groups)), layout="constrained"
+        )[1]
+    )
+    y = np.arange(len(groups))
+    for m, shift, colour, marker, name in (
+        ("binary", -0.14, "tab:orange", "o", "probabilities"),
+        ("binary_outcome", 0.14, "white", "s", "outcomes"),
+    ):
+        r = parts[m].loc[groups]
+        ax.hlines(y + shift, r.lo, r.hi, color=".55", lw=2)
+        ax.plot(r.value, y + shift, marker, color=colour, mec="black", ms=6, label=name, zorder=3)
+    ahead = int(
+        (
+            _losses(parts["binary"].loc[groups].value, metric)
+            < _losses(parts["binary_outcome"].loc[groups].value, metric)
+        ).sum()
+    )
+    ax.set_yticks(y, [plain_text(g) for g in groups])
+    ax.set(ylim=(len(y) - 0.4, -0.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good")
+    ax.set_title(f"probabilities ahead in {ahead} of {len(groups)}", size=9)
+    ax.grid(axis="x", color=".92")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 # %% ../nbs/01e_comparisons.ipynb #0c7ec9c9
 def plot_runs(
-    scores:pd.DataFrame, # of several runs, with the columns dataset and model (see `gather`)
-    metric:str="kl", # a name in `METRICS`
-    methods:list=None, # which ones; None: all that are no reference
-    axes=None, # one per dataset
-): # the axes
+    scores: pd.DataFrame,  # of several runs, with the columns dataset and model (see `gather`)
+    metric: str = "kl",  # a name in `METRICS`
+    methods: list = None,  # which ones; None: all that are no reference
+    axes=None,  # one per dataset
+):  # the axes
     "One metric of many methods on several datasets, for several models, with 95 % intervals"
-    table = _overall(scores, [metric], ("dataset", "model", "method")); datasets, models = list(dict.fromkeys(table.dataset)), list(dict.fromkeys(table.model))
-    methods = list(dict.fromkeys(table.method[~table.method.isin(REFERENCES)])) if methods is None else [check_choice("method of these scores", m, list(dict.fromkeys(table.method))) for m in methods]
-    axes = _own_axes(axes, len(datasets), "datasets") if axes is not None else plt.subplots(1, len(datasets), figsize=(1.5 + 2.3*len(datasets), .9 + .27*len(methods)), sharey=True, layout="constrained", squeeze=False)[1][0]
+    table = _overall(scores, [metric], ("dataset", "model", "method"))
+    datasets, models = list(dict.fromkeys(table.dataset)), list(dict.fromkeys(table.model))
+    methods = (
+        list(dict.fromkeys(table.method[~table.method.isin(REFERENCES)]))
+        if methods is None
+        else [check_choice("method of these scores", m, list(dict.fromkeys(table.method))) for m in methods]
+    )
+    axes = (
+        _own_axes(axes, len(datasets), "datasets")
+        if axes is not None
+        else plt.subplots(
+            1,
+            len(datasets),
+            figsize=(1.5 + 2.3 * len(datasets), 0.9 + 0.27 * len(methods)),
+            sharey=True,
+            layout="constrained",
+            squeeze=False,
+        )[1][0]
+    )
     styles = dict(zip(models, (("o", "white"), ("s", "tab:orange"), ("^", ".35"), ("D", ".75"))))
     for ax, dataset in zip(axes, datasets):
-        here = table[table.dataset==dataset]
+        here = table[table.dataset == dataset]
         for name, style in (("prior", "--"), ("annotator", ":")):
-            for v in here.value[here.method==name].head(1): ax.axvline(v, color=".35", ls=style, lw=1, label="label prior" if name=="prior" else "one person")
+            for v in here.value[here.method == name].head(1):
+                ax.axvline(
+                    v, color=".35", ls=style, lw=1, label="label prior" if name == "prior" else "one person"
+                )
         for k, (model, (marker, colour)) in enumerate(styles.items()):
-            rows = here[here.model==model].set_index("method").reindex(methods); y = np.arange(len(methods)) + .26*(k - (len(models)-1)/2)
-            ax.hlines(y, rows.lo, rows.hi, color=".6", lw=1.5); ax.plot(rows.value, y, marker, color=colour, mec="black", ms=4.5, label=legend_text(model))
+            rows = here[here.model == model].set_index("method").reindex(methods)
+            y = np.arange(len(methods)) + 0.26 * (k - (len(models) - 1) / 2)
+            ax.hlines(y, rows.lo, rows.hi, color=".6", lw=1.5)
+            ax.plot(rows.value, y, marker, color=colour, mec="black", ms=4.5, label=legend_text(model))
         values = here[here.method.isin(methods)].value
-        if METRICS[metric].best=="low" and values.min() > 0 and values.max() > 4*values.min(): ax.set_xscale("log"); _plain_ticks(ax.xaxis)
-        ax.set(ylim=(len(methods)-.4, -.6), xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good\nn = {_span(here.n_docs)}"); ax.set_title(plain_text(dataset), size=9)
-        ax.xaxis.label.set_size(8); ax.tick_params(labelsize=8); ax.grid(axis="y", color=".93"); ax.set_axisbelow(True); ax.spines[["top","right"]].set_visible(False)
+        if METRICS[metric].best == "low" and values.min() > 0 and values.max() > 4 * values.min():
+            ax.set_xscale("log")
+            _plain_ticks(ax.xaxis)
+        ax.set(
+            ylim=(len(methods) - 0.4, -0.6),
+            xlabel=f"{METRICS[metric].name}, {METRICS[metric].best} is good\nn = {_span(here.n_docs)}",
+        )
+        ax.set_title(plain_text(dataset), size=9)
+        ax.xaxis.label.set_size(8)
+        ax.tick_params(labelsize=8)
+        ax.grid(axis="y", color=".93")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(methods)), [plain_text(m.replace("_", " ")) for m in methods])
     marks = {name: mark for ax in axes for mark, name in zip(*ax.get_legend_handles_labels())}
-    axes[-1].legend(marks.values(), marks, frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, .5))
+    axes[-1].legend(
+        marks.values(), marks, frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
     return axes

@@ -7,7 +7,10 @@ __all__ = ['MORAL_FOUNDATIONS', 'PRIMARY_EMOTIONS', 'SECONDARY_EMOTIONS', 'LETTE
            'load_msp_podcast', 'load_queer_reclaim_lex', 'load_mmlu_pro', 'load_trec']
 
 # %% ../nbs/00g_corpora.ipynb #dd36909b
-import ast, json, re, warnings
+import ast
+import json
+import re
+import warnings
 from hashlib import sha256
 from numbers import Real
 from pathlib import Path
@@ -18,58 +21,87 @@ import yaml
 
 from .checks import check_nesting
 from .columns import TABLES, existing_path, read_table, read_text
-from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _hub, _one_vote_each, _options, _plain
+from .data import AnnotatedDocs, LabelSet, _docs, _hub, _one_vote_each, _options, _plain, check_choice
 
 # %% ../nbs/00g_corpora.ipynb #48011307
-def _need_columns(df, names, source): # every one of `names` is a column
-    for n in names: check_choice(f"column for {n} of {source}", n, list(df.columns))
+def _need_columns(df, names, source):  # every one of `names` is a column
+    for n in names:
+        check_choice(f"column for {n} of {source}", n, list(df.columns))
 
-def _is_name(cell): # a text or a whole number, not a truth value
-    return isinstance(cell, str) or isinstance(cell, Real) and not isinstance(cell, bool) and float(cell).is_integer()
 
-def _filled(df, column, source, text=False): # a column as strings, none of them empty; text: numbers are refused
+def _is_name(cell):  # a text or a whole number, not a truth value
+    return (
+        isinstance(cell, str)
+        or isinstance(cell, Real)
+        and not isinstance(cell, bool)
+        and float(cell).is_integer()
+    )
+
+
+# a column as strings, none of them empty; text: numbers are refused
+def _filled(df, column, source, text=False):
     cells = df[column]
-    missing = cells.isna() | (cells.map(str).str.strip()=="")
-    if missing.any(): raise ValueError(f"{source}, row {df.index[missing.argmax()]+1}: no {column}")
+    missing = cells.isna() | (cells.map(str).str.strip() == "")
+    if missing.any():
+        raise ValueError(f"{source}, row {df.index[missing.argmax()] + 1}: no {column}")
     odd = ~cells.map(lambda cell: isinstance(cell, str) or not text and _is_name(cell)).astype(bool)
     if odd.any():
         right, found = "a text" if text else "a text or a whole number", str(cells.iloc[odd.argmax()])[:60]
-        raise ValueError(f"{source}, row {df.index[odd.argmax()]+1}: {column} must be {right}, found {found!r}")
+        raise ValueError(
+            f"{source}, row {df.index[odd.argmax()] + 1}: {column} must be {right}, found {found!r}"
+        )
     return cells.map(_plain)
 
-def _one_value_each(df, column, path, name): # refuse a table in which one id has two values
+
+def _one_value_each(df, column, path, name):  # refuse a table in which one id has two values
     two = df.groupby("id")[column].transform("nunique", dropna=False) > 1
-    if not two.any(): return
+    if not two.any():
+        return
     row, doc = df.index[two.argmax()] + 1, df["id"].iloc[two.argmax()]
     raise ValueError(f"{path}, row {row}: the rows of {doc} differ in their {name}")
 
-def _encode(cells, names, source): # lists of label names, indexed by row -> (n_rows, n_labels) 0/1
-    at, out = {n.lower(): k for k,n in enumerate(names)}, np.zeros((len(cells), len(names)), np.float32)
+
+def _encode(cells, names, source):  # lists of label names, indexed by row -> (n_rows, n_labels) 0/1
+    at, out = {n.lower(): k for k, n in enumerate(names)}, np.zeros((len(cells), len(names)), np.float32)
     for i, (row, cell) in enumerate(cells.items()):
-        for x in cell: out[i, at[x.lower()] if x.lower() in at else check_choice(f"label in row {row+1} of {source}", x, names)] = 1
+        for x in cell:
+            out[
+                i,
+                at[x.lower()]
+                if x.lower() in at
+                else check_choice(f"label in row {row + 1} of {source}", x, names),
+            ] = 1
     return out
 
 # %% ../nbs/00g_corpora.ipynb #94faef8c
-def _share(votes, doc): # (n_votes, n_labels), (n_votes,) -> (n_docs, n_labels) mean vote
-    total = np.zeros((doc.max() + 1, votes.shape[1])); np.add.at(total, doc, votes)
-    return total/np.bincount(doc)[:,None]
+def _share(votes, doc):  # (n_votes, n_labels), (n_votes,) -> (n_docs, n_labels) mean vote
+    total = np.zeros((doc.max() + 1, votes.shape[1]))
+    np.add.at(total, doc, votes)
+    return total / np.bincount(doc)[:, None]
 
-def _at_least_half(votes, doc): return _share(votes, doc) >= .5 - 1e-6 # thirds of a vote add up to a half only nearly
 
-def _most_frequent(votes, doc): # one-hot; a tie goes to the label that was named first
+def _at_least_half(votes, doc):
+    return _share(votes, doc) >= 0.5 - 1e-6  # thirds of a vote add up to a half only nearly
+
+
+def _most_frequent(votes, doc):  # one-hot; a tie goes to the label that was named first
     share, first = _share(votes, doc), np.full((doc.max() + 1, votes.shape[1]), len(votes))
     row, label = np.nonzero(votes)
     np.minimum.at(first, (doc[row], label), row)
-    return np.eye(votes.shape[1])[np.where(share==share.max(1, keepdims=True), first, len(votes)).argmin(1)]
+    return np.eye(votes.shape[1])[np.where(share == share.max(1, keepdims=True), first, len(votes)).argmin(1)]
+
 
 def _from_votes(
-    name, split, labels,
-    rows, # id, text, annotator of each judgement
-    votes, # (n_judgements, n_labels)
-    gold, # (votes, doc) -> (n_docs, n_labels)
-    notes=(), # what was left out before
+    name,
+    split,
+    labels,
+    rows,  # id, text, annotator of each judgement
+    votes,  # (n_judgements, n_labels)
+    gold,  # (votes, doc) -> (n_docs, n_labels)
+    notes=(),  # what was left out before
 ):
-    if not len(rows): raise ValueError(f"{name}: the split {split!r} has no document with a judgement that counts")
+    if not len(rows):
+        raise ValueError(f"{name}: the split {split!r} has no document with a judgement that counts")
     doc, ids = pd.factorize(rows["id"])
     votes, doc, who, twice = _one_vote_each(np.asarray(votes, float), doc, rows.annotator)
     if twice:
@@ -82,55 +114,109 @@ def _from_votes(
 MORAL_FOUNDATIONS = ("authority", "care", "equality", "loyalty", "proportionality", "purity")
 _NOT_MORAL = {"non-moral", "thin morality"}
 
-def _splits_file(data_dir, splits): # path of the paper's splits.yaml
-    folders = [Path(splits)] if splits else [Path(data_dir)] if data_dir else []
-    path = next((p for f in folders for p in (f, f/"splits.yaml", f/"configs"/"MFRC"/"splits.yaml") if p.is_file()), None)
-    if path: return path
-    raise FileNotFoundError(f"MFRC: {f'no splits.yaml in {folders[0]}' if folders else 'splits.yaml is needed'}; it comes with the authors' repository (configs/MFRC/splits.yaml): put it into data_dir, or give options={{'splits': that file or the folder of a checkout}}")
 
-def _read_splits(path): # {split: {text: id}}
+def _splits_file(data_dir, splits):  # path of the paper's splits.yaml
+    folders = [Path(splits)] if splits else [Path(data_dir)] if data_dir else []
+    path = next(
+        (
+            p
+            for f in folders
+            for p in (f, f / "splits.yaml", f / "configs" / "MFRC" / "splits.yaml")
+            if p.is_file()
+        ),
+        None,
+    )
+    if path:
+        return path
+    raise FileNotFoundError(
+        f"MFRC: {f'no splits.yaml in {folders[0]}' if folders else 'splits.yaml is needed'}; it comes "
+        "with the authors' repository (configs/MFRC/splits.yaml): put it into data_dir, or give "
+        f"options={{'splits': that file or the folder of a checkout}}"
+    )
+
+
+def _read_splits(path):  # {split: {text: id}}
     text = read_text(path)
-    try: found = check_nesting(str(path), yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
+    try:
+        found = check_nesting(str(path), yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise ValueError(f"{path}{f', line {mark.line+1}' if mark else ''}: not valid YAML ({getattr(error, 'problem', None) or str(error).splitlines()[0]})") from None
-    ok = isinstance(found, dict) and found and all(isinstance(texts, dict) and texts for texts in found.values())
-    if not ok: raise ValueError(f"{path}: for each split, the ids of its texts are expected, such as {{dev: {{some text: '17'}}}}")
+        raise ValueError(
+            f"{path}{f', line {mark.line + 1}' if mark else ''}: not valid YAML "
+            f"({getattr(error, 'problem', None) or str(error).splitlines()[0]})"
+        ) from None
+    ok = (
+        isinstance(found, dict)
+        and found
+        and all(isinstance(texts, dict) and texts for texts in found.values())
+    )
+    if not ok:
+        raise ValueError(
+            f"{path}: for each split, the ids of its texts are expected, such as {{dev: {{some text: '17'}}}}"
+        )
     odd = next((x for texts in found.values() for pair in texts.items() for x in pair if not _is_name(x)), "")
-    if odd!="": raise ValueError(f"{path}: texts and ids must be texts or whole numbers, found {odd!r}; put quotes around it")
+    if odd != "":
+        raise ValueError(
+            f"{path}: texts and ids must be texts or whole numbers, found {odd!r}; put quotes around it"
+        )
     twice = pd.Series([str(i) for texts in found.values() for i in texts.values()]).value_counts()
-    if twice.iloc[0] > 1: raise ValueError(f"{path}: id {twice.index[0]!r} stands for {twice.iloc[0]} texts; every text needs an id of its own")
-    return {str(split): {str(text): str(i) for text,i in texts.items()} for split, texts in found.items()}
+    if twice.iloc[0] > 1:
+        raise ValueError(
+            f"{path}: id {twice.index[0]!r} stands for {twice.iloc[0]} texts; every text needs an id of "
+            "its own"
+        )
+    return {str(split): {str(text): str(i) for text, i in texts.items()} for split, texts in found.items()}
 
 # %% ../nbs/00g_corpora.ipynb #a7f17b7f
-def _mfrc_table(data_dir): # a row a judgement, and where the table comes from
-    if data_dir is None: return _hub("USC-MOLA-Lab/MFRC", None, "train").to_pandas(), "Hub dataset USC-MOLA-Lab/MFRC"
+def _mfrc_table(data_dir):  # a row a judgement, and where the table comes from
+    if data_dir is None:
+        return _hub("USC-MOLA-Lab/MFRC", None, "train").to_pandas(), "Hub dataset USC-MOLA-Lab/MFRC"
     files = sorted(p for p in existing_path(data_dir, "MFRC").glob("*") if p.suffix.lower() in TABLES)
     files = [p for p in files if p.stem in ("final_mfrc_data", "MFRC")] or files
-    if len(files)!=1: raise FileNotFoundError(f"MFRC: {data_dir} holds {'no table' if not files else 'several tables (' + ', '.join(p.name for p in files) + ')'}; final_mfrc_data.csv (or .parquet, .jsonl) with the columns text, annotator and annotation is expected")
+    if len(files) != 1:
+        raise FileNotFoundError(
+            f"MFRC: {data_dir} holds "
+            f"{'no table' if not files else 'several tables (' + ', '.join(p.name for p in files) + ')'}; "
+            "final_mfrc_data.csv (or .parquet, .jsonl) with the columns text, annotator and annotation "
+            "is expected"
+        )
     return read_table(files[0]), files[0]
 
-def _mfrc_labels(annotation): # label names in one annotation; None: the row does not count
-    names = [n.strip() for n in annotation.split(",") if n.strip()] or [annotation] # commas alone are no label: `_encode` refuses them
-    moral = [n for n in names if n.lower() not in _NOT_MORAL]
-    return moral if len(moral)==len(names) or len(names)==1 else None
 
-def _check_texts(df, splits, source): # texts that are in no split are few, or somebody should know
+def _mfrc_labels(annotation):  # label names in one annotation; None: the row does not count
+    names = [n.strip() for n in annotation.split(",") if n.strip()] or [
+        annotation
+    ]  # commas alone are no label: `_encode` refuses them
+    moral = [n for n in names if n.lower() not in _NOT_MORAL]
+    return moral if len(moral) == len(names) or len(names) == 1 else None
+
+
+def _check_texts(df, splits, source):  # texts that are in no split are few, or somebody should know
     texts, known = df.text.unique(), {t for part in splits.values() for t in part}
     unknown = sum(t not in known for t in texts)
-    if unknown==len(texts): raise ValueError(f"{source}: none of its {len(texts):,} texts is in splits.yaml, e.g. {str(texts[0])[:60]!r}; texts must be unchanged")
-    if unknown > .05*len(texts): warnings.warn(f"MFRC: {unknown:,} of {len(texts):,} texts are in no split of splits.yaml and are left out", stacklevel=3)
+    if unknown == len(texts):
+        raise ValueError(
+            f"{source}: none of its {len(texts):,} texts is in splits.yaml, e.g. "
+            f"{str(texts[0])[:60]!r}; texts must be unchanged"
+        )
+    if unknown > 0.05 * len(texts):
+        warnings.warn(
+            f"MFRC: {unknown:,} of {len(texts):,} texts are in no split of splits.yaml and are left out",
+            stacklevel=3,
+        )
 
 # %% ../nbs/00g_corpora.ipynb #c4752f3e
 def load_mfrc(
-    split:str, # train, dev or test, as in splits.yaml
-    data_dir=None, # folder with final_mfrc_data.csv and perhaps splits.yaml; None: the Hub
-    options:dict=None, # splits: splits.yaml, or a folder of a checkout of the authors' repository
-)->AnnotatedDocs:
+    split: str,  # train, dev or test, as in splits.yaml
+    data_dir=None,  # folder with final_mfrc_data.csv and perhaps splits.yaml; None: the Hub
+    options: dict = None,  # splits: splits.yaml, or a folder of a checkout of the authors' repository
+) -> AnnotatedDocs:
     "MFRC: moral foundations of Reddit comments, with the paper's splits and ids"
     path = _splits_file(data_dir, _options("MFRC", options, splits=None)["splits"])
-    splits = _read_splits(path); ids = splits[check_choice(f"split of {path}", split, list(splits))]
+    splits = _read_splits(path)
+    ids = splits[check_choice(f"split of {path}", split, list(splits))]
     df, source = _mfrc_table(data_dir)
     _need_columns(df, ("text", "annotator", "annotation"), source)
     textless = df.text.isna()
@@ -144,227 +230,462 @@ def load_mfrc(
     if skipped:
         why = "contradict themselves (Non-Moral or Thin Morality beside another label) and are left out"
         notes.append(f"MFRC {split}: {skipped:,} of {len(df):,} judgements {why}")
-    rows = pd.DataFrame(dict(id=df.text.map(ids), text=df.text, annotator=_filled(df, "annotator", source))).loc[cells.index]
-    return _from_votes("MFRC", split, LabelSet(MORAL_FOUNDATIONS), rows, _encode(cells, MORAL_FOUNDATIONS, source), _at_least_half, notes)
+    rows = pd.DataFrame(
+        dict(id=df.text.map(ids), text=df.text, annotator=_filled(df, "annotator", source))
+    ).loc[cells.index]
+    return _from_votes(
+        "MFRC",
+        split,
+        LabelSet(MORAL_FOUNDATIONS),
+        rows,
+        _encode(cells, MORAL_FOUNDATIONS, source),
+        _at_least_half,
+        notes,
+    )
 
 # %% ../nbs/00g_corpora.ipynb #bd020ef1
 PRIMARY_EMOTIONS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-SECONDARY_EMOTIONS = ("amused", "angry", "annoyed", "concerned", "confused", "contempt", "depressed", "disappointed", "disgust", "excited", "fear", "frustrated", "happy", "sad", "surprise")
-_SETS = dict(train=("Train",), dev=("Development", "Validation"), test=("Test1",)) # older releases say Validation
-_DETAIL = r"^\s*(?P<annotator>[^;]+?)\s*;(?P<primary>[^;]*);(?P<secondary>.*?);\s*A:[^;]*;\s*V:[^;]*;\s*D:[^;]*;?\s*$"
+SECONDARY_EMOTIONS = (
+    "amused",
+    "angry",
+    "annoyed",
+    "concerned",
+    "confused",
+    "contempt",
+    "depressed",
+    "disappointed",
+    "disgust",
+    "excited",
+    "fear",
+    "frustrated",
+    "happy",
+    "sad",
+    "surprise",
+)
+_SETS = dict(
+    train=("Train",), dev=("Development", "Validation"), test=("Test1",)
+)  # older releases say Validation
+_DETAIL = (
+    r"^\s*(?P<annotator>[^;]+?)\s*;(?P<primary>[^;]*);(?P<secondary>.*?);"
+    r"\s*A:[^;]*;\s*V:[^;]*;\s*D:[^;]*;?\s*$"
+)
 
-def _bare(names): return names.astype(str).str.strip().str.removesuffix(".wav")
 
-def _msp_ids(data_dir, split): # ids of a split
-    path = Path(data_dir)/"Labels"/"labels_consensus.csv"
+def _bare(names):
+    return names.astype(str).str.strip().str.removesuffix(".wav")
+
+
+def _msp_ids(data_dir, split):  # ids of a split
+    path = Path(data_dir) / "Labels" / "labels_consensus.csv"
     df = read_table(existing_path(path, "MSPPodcast"))
     _need_columns(df, ("FileName", "Split_Set"), path)
     files = pd.DataFrame(dict(id=_bare(_filled(df, "FileName", path)), part=df.Split_Set))
     _one_value_each(files, "part", path, "Split_Set")
     ids = set(files["id"][files.part.isin(_SETS[check_choice("split", split, list(_SETS))])])
-    if not ids: raise ValueError(f"{path}: no row has Split_Set {' or '.join(_SETS[split])} (there are: {', '.join(sorted(map(str, df.Split_Set.unique())))})")
+    if not ids:
+        raise ValueError(
+            f"{path}: no row has Split_Set {' or '.join(_SETS[split])} (there are: "
+            f"{', '.join(sorted(map(str, df.Split_Set.unique())))})"
+        )
     return ids
 
-def _msp_texts(data_dir, ids): # {id: transcript}
-    path, texts = Path(data_dir)/"transcripts.csv", Path(data_dir)/"Transcripts"
-    if not path.exists() and texts.is_dir(): return {i: (texts/f"{i}.txt").read_text(encoding="utf-8-sig").strip() for i in ids if (texts/f"{i}.txt").is_file()}
+
+def _msp_texts(data_dir, ids):  # {id: transcript}
+    path, texts = Path(data_dir) / "transcripts.csv", Path(data_dir) / "Transcripts"
+    if not path.exists() and texts.is_dir():
+        return {
+            i: (texts / f"{i}.txt").read_text(encoding="utf-8-sig").strip()
+            for i in ids
+            if (texts / f"{i}.txt").is_file()
+        }
     df = read_table(existing_path(path, "MSPPodcast"))
     _need_columns(df, ("id", "text"), path)
     df = df.assign(id=_bare(_filled(df, "id", path)), text=df.text.fillna(""))
     _one_value_each(df, "text", path, "text")
-    return {i: t for i,t in zip(df["id"], df.text) if i in ids}
+    return {i: t for i, t in zip(df["id"], df.text) if i in ids}
 
 # %% ../nbs/00g_corpora.ipynb #2efcc5a1
-def _msp_judgements(path, ids): # id, annotator, primary, secondary of the judgements of `ids`, indexed by row
+# id, annotator, primary, secondary of the judgements of `ids`, indexed by row
+def _msp_judgements(path, ids):
     df = read_table(existing_path(path, "MSPPodcast"))
     df["id"] = _bare(df["FileName" if "FileName" in df else df.columns[0]])
     df = df[df["id"].isin(ids)]
     if "EmoClass_Major" in df:
         _need_columns(df, ("WorkerID", "EmoClass_Second"), path)
-        return pd.DataFrame(dict(id=df["id"], annotator=_filled(df, "WorkerID", path), primary=df.EmoClass_Major.fillna(""), secondary=df.EmoClass_Second.fillna("")))
+        return pd.DataFrame(
+            dict(
+                id=df["id"],
+                annotator=_filled(df, "WorkerID", path),
+                primary=df.EmoClass_Major.fillna(""),
+                secondary=df.EmoClass_Second.fillna(""),
+            )
+        )
     _need_columns(df, ("EmoDetail",), path)
     parts = df.EmoDetail.str.extract(_DETAIL)
     bad = parts.annotator.isna()
-    if bad.any(): raise ValueError(f"{path}, row {df.index[bad.argmax()]+1}: 'worker; primary; secondary,…; A:…; V:…; D:…;' expected, found {df.EmoDetail.iloc[bad.argmax()]!r}")
+    if bad.any():
+        raise ValueError(
+            f"{path}, row {df.index[bad.argmax()] + 1}: 'worker; primary; secondary,…; A:…; V:…; D:…;' "
+            f"expected, found {df.EmoDetail.iloc[bad.argmax()]!r}"
+        )
     return parts.assign(id=df["id"])
 
-def _secondary(cell): # emotions before "Other", without neutral
-    named = re.split("other", cell, maxsplit=1, flags=re.I)[0].rpartition(";")[2] # a semicolon can only come from a primary emotion in the worker's own words
-    return [n for x in named.split(",") if (n := x.strip().lower()) and n!="neutral"]
+
+def _secondary(cell):  # emotions before "Other", without neutral
+    named = re.split("other", cell, maxsplit=1, flags=re.I)[0].rpartition(";")[
+        2
+    ]  # a semicolon can only come from a primary emotion in the worker's own words
+    return [n for x in named.split(",") if (n := x.strip().lower()) and n != "neutral"]
 
 # %% ../nbs/00g_corpora.ipynb #25b3ca5a
 def load_msp_podcast(
-    split:str, # train, dev (Development) or test (Test1)
-    data_dir=None, # your licensed copy
-    options:dict=None, # multilabel: secondary emotions, several a document (default: the primary one)
-)->AnnotatedDocs:
+    split: str,  # train, dev (Development) or test (Test1)
+    data_dir=None,  # your licensed copy
+    options: dict = None,  # multilabel: secondary emotions, several a document (default: the primary one)
+) -> AnnotatedDocs:
     "MSP-Podcast 1.11: emotions of transcribed speaking turns; the workers' votes are always kept"
-    multi = check_choice("option multilabel of MSPPodcast", _options("MSPPodcast", options, multilabel=False)["multilabel"], (False, True))
-    if data_dir is None: raise ValueError("MSPPodcast is licensed and not on the Hub: give your copy with data_dir (Labels/labels_consensus.csv, Labels/labels_detailed.csv, transcripts.csv)")
-    ids, path = _msp_ids(data_dir, split), Path(data_dir)/"Labels"/"labels_detailed.csv"
-    texts = {i: t for i,t in _msp_texts(data_dir, ids).items() if t.strip()}
+    multi = check_choice(
+        "option multilabel of MSPPodcast",
+        _options("MSPPodcast", options, multilabel=False)["multilabel"],
+        (False, True),
+    )
+    if data_dir is None:
+        raise ValueError(
+            "MSPPodcast is licensed and not on the Hub: give your copy with data_dir "
+            "(Labels/labels_consensus.csv, Labels/labels_detailed.csv, transcripts.csv)"
+        )
+    ids, path = _msp_ids(data_dir, split), Path(data_dir) / "Labels" / "labels_detailed.csv"
+    texts = {i: t for i, t in _msp_texts(data_dir, ids).items() if t.strip()}
     rows = _msp_judgements(path, set(texts))
     everything = len(rows)
-    rows = rows[(rows.secondary if multi else rows.primary).str.strip()!=""]
-    if not multi: rows = rows[~rows.primary.str.contains("other", case=False)]
+    rows = rows[(rows.secondary if multi else rows.primary).str.strip() != ""]
+    if not multi:
+        rows = rows[~rows.primary.str.contains("other", case=False)]
     left_out = everything - len(rows)
-    note = f"MSPPodcast {split}: {left_out:,} of {everything:,} judgements name none of the emotions and are left out"
+    note = (
+        f"MSPPodcast {split}: {left_out:,} of {everything:,} judgements name none of the emotions and are "
+        "left out"
+    )
     notes = [note] if left_out else []
     cells = rows.secondary.map(_secondary) if multi else rows.primary.map(lambda x: [x.strip()])
-    labels = LabelSet(SECONDARY_EMOTIONS) if multi else LabelSet(PRIMARY_EMOTIONS, allows_none=False, multi=False)
-    return _from_votes("MSPPodcast", split, labels, rows.assign(text=rows["id"].map(texts)), _encode(cells, labels.names, path), _at_least_half if multi else _most_frequent, notes)
+    labels = (
+        LabelSet(SECONDARY_EMOTIONS) if multi else LabelSet(PRIMARY_EMOTIONS, allows_none=False, multi=False)
+    )
+    return _from_votes(
+        "MSPPodcast",
+        split,
+        labels,
+        rows.assign(text=rows["id"].map(texts)),
+        _encode(cells, labels.names, path),
+        _at_least_half if multi else _most_frequent,
+        notes,
+    )
 
 # %% ../nbs/00g_corpora.ipynb #e6acb749
 _HARM = dict(zip(("in", "out"), ("HARMFUL_IF_IN", "HARMFUL_IF_OUT")))
 _SHEETS = ["slurs", "identity terms"]
 
-def _lex_book(path): # POST, HARMFUL_IF_IN, HARMFUL_IF_OUT and the annotator of both sheets
-    try: sheets = pd.read_excel(path, sheet_name=_SHEETS)
-    except ImportError: raise
-    except Exception as error: raise ValueError(f"{path}: no workbook with the sheets {' and '.join(map(repr, _SHEETS))} ({str(error).splitlines()[0]})") from None
-    for sheet, df in sheets.items(): _need_columns(df, ("POST", *_HARM.values()), f"{path}, sheet {sheet!r}")
+
+def _lex_book(path):  # POST, HARMFUL_IF_IN, HARMFUL_IF_OUT and the annotator of both sheets
+    try:
+        sheets = pd.read_excel(path, sheet_name=_SHEETS)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path}: no workbook with the sheets {' and '.join(map(repr, _SHEETS))} "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    for sheet, df in sheets.items():
+        _need_columns(df, ("POST", *_HARM.values()), f"{path}, sheet {sheet!r}")
     df = pd.concat([df[["POST", *_HARM.values()]] for df in sheets.values()])
     values = df[list(_HARM.values())].apply(pd.to_numeric, errors="coerce")
-    counts = values.isin((0, .5, 1)).all(axis=1) & df.POST.map(lambda post: isinstance(post, str))
+    counts = values.isin((0, 0.5, 1)).all(axis=1) & df.POST.map(lambda post: isinstance(post, str))
     return values.where(counts).assign(post=df.POST.astype(str).str.strip(), annotator=path.stem)
 
-def _lex_judgements(where): # of all annotators
-    files = sorted((p for p in where.glob("Annotator*.xlsx") if p.stem[9:].isdigit()), key=lambda p: int(p.stem[9:]))
-    if not files: raise FileNotFoundError(f"QueerReclaimLex: {where} holds no Annotator1.xlsx, Annotator2.xlsx, …")
+
+def _lex_judgements(where):  # of all annotators
+    files = sorted(
+        (p for p in where.glob("Annotator*.xlsx") if p.stem[9:].isdigit()), key=lambda p: int(p.stem[9:])
+    )
+    if not files:
+        raise FileNotFoundError(f"QueerReclaimLex: {where} holds no Annotator1.xlsx, Annotator2.xlsx, …")
     return pd.concat([_lex_book(p) for p in files], ignore_index=True)
 
 # %% ../nbs/00g_corpora.ipynb #46b1e794
-def _lex_ids(path, split): # ids of a split
-    if not existing_path(path, "QueerReclaimLex").is_file(): raise ValueError(f"{path} is no regular file")
+def _lex_ids(path, split):  # ids of a split
+    if not existing_path(path, "QueerReclaimLex").is_file():
+        raise ValueError(f"{path} is no regular file")
     text = read_text(path)
-    try: splits = json.loads(text)
-    except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not (isinstance(splits, dict) and all(isinstance(ids, list) for ids in splits.values())): raise ValueError(f"{path}: a list of ids for each split is expected, such as {{\"train\": [\"1-queer\"], \"test\": []}}")
+    try:
+        splits = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not (isinstance(splits, dict) and all(isinstance(ids, list) for ids in splits.values())):
+        raise ValueError(
+            f'{path}: a list of ids for each split is expected, such as {{"train": ["1-queer"], "test": []}}'
+        )
     odd = next((i for ids in splits.values() for i in ids if not _is_name(i)), "")
-    if odd!="": raise ValueError(f"{path}: ids must be texts or whole numbers, found {odd!r}")
-    if split not in splits: raise ValueError(f"QueerReclaimLex has no split {split!r}; {path.name} has {', '.join(splits)}")
+    if odd != "":
+        raise ValueError(f"{path}: ids must be texts or whole numbers, found {odd!r}")
+    if split not in splits:
+        raise ValueError(f"QueerReclaimLex has no split {split!r}; {path.name} has {', '.join(splits)}")
     return {str(i) for i in splits[split]}
 
-def _lex_posts(path, ids, split): # id, text of a split's sentences, in the table's order
-    df = read_table(existing_path(path, "QueerReclaimLex")); _need_columns(df, ("template_idx", "term", "template"), path)
-    posts = pd.DataFrame(dict(id=_filled(df, "template_idx", path) + "-" + _filled(df, "term", path), text=_filled(df, "template", path, text=True))).drop_duplicates()
+
+def _lex_posts(path, ids, split):  # id, text of a split's sentences, in the table's order
+    df = read_table(existing_path(path, "QueerReclaimLex"))
+    _need_columns(df, ("template_idx", "term", "template"), path)
+    posts = pd.DataFrame(
+        dict(
+            id=_filled(df, "template_idx", path) + "-" + _filled(df, "term", path),
+            text=_filled(df, "template", path, text=True),
+        )
+    ).drop_duplicates()
     _one_value_each(posts, "text", path, "template")
     absent = sorted(ids - set(posts["id"]))
-    if absent: warnings.warn(f"QueerReclaimLex {split}: {len(absent)} of {len(ids)} ids of balanced-splits.json are not in {path.name}, e.g. {absent[0]}", stacklevel=3)
+    if absent:
+        warnings.warn(
+            f"QueerReclaimLex {split}: {len(absent)} of {len(ids)} ids of balanced-splits.json are not "
+            f"in {path.name}, e.g. {absent[0]}",
+            stacklevel=3,
+        )
     return posts[posts["id"].isin(ids)].assign(post=lambda d: d.text.str.strip())
 
 # %% ../nbs/00g_corpora.ipynb #bd0db6e4
-def _more_than_half(votes, doc): return _share(votes, doc) > .5 + 1e-6
+def _more_than_half(votes, doc):
+    return _share(votes, doc) > 0.5 + 1e-6
 
-def _yes_no(votes, doc): # one-hot of (harm, no harm): harm if its mean is above one half
-    return np.eye(2)[(~_more_than_half(votes, doc)[:,0]).astype(int)]
+
+def _yes_no(votes, doc):  # one-hot of (harm, no harm): harm if its mean is above one half
+    return np.eye(2)[(~_more_than_half(votes, doc)[:, 0]).astype(int)]
+
 
 def load_queer_reclaim_lex(
-    split:str, # train or test
-    data_dir=None, # the corpus' folder
-    options:dict=None, # variant: both, in or out; discard_ambiguous: drop documents with a mean of .5
-)->AnnotatedDocs:
-    "QueerReclaimLex: is a sentence harmful, if an ingroup or an outgroup member wrote it? A vote of .5 is an uncertain one"
+    split: str,  # train or test
+    data_dir=None,  # the corpus' folder
+    options: dict = None,  # variant: both, in or out; discard_ambiguous: drop documents with a mean of .5
+) -> AnnotatedDocs:
+    """QueerReclaimLex: is a sentence harmful, if an ingroup or an outgroup member wrote it? A vote of .5 is
+    an uncertain one
+    """
     o = _options("QueerReclaimLex", options, variant="both", discard_ambiguous=False)
     variant = check_choice("option variant of QueerReclaimLex", o["variant"], ("both", "in", "out"))
-    discard = check_choice("option discard_ambiguous of QueerReclaimLex", o["discard_ambiguous"], (False, True))
-    if data_dir is None: raise ValueError("QueerReclaimLex is not on the Hub: give its folder with data_dir (QueerReclaimLex.csv, balanced-splits.json, Annotations/)")
+    discard = check_choice(
+        "option discard_ambiguous of QueerReclaimLex", o["discard_ambiguous"], (False, True)
+    )
+    if data_dir is None:
+        raise ValueError(
+            "QueerReclaimLex is not on the Hub: give its folder with data_dir (QueerReclaimLex.csv, "
+            "balanced-splits.json, Annotations/)"
+        )
     at = Path(data_dir)
-    rows = _lex_posts(at/"QueerReclaimLex.csv", _lex_ids(at/"balanced-splits.json", split), split).merge(_lex_judgements(at/"Annotations"), on="post")
+    rows = _lex_posts(at / "QueerReclaimLex.csv", _lex_ids(at / "balanced-splits.json", split), split).merge(
+        _lex_judgements(at / "Annotations"), on="post"
+    )
     unclear = rows[list(_HARM.values())].isna().any(axis=1)
-    note = f"{unclear.sum():,} of {len(rows):,} judgements hold something else than 0, .5 or 1 and are left out"
+    note = (
+        f"{unclear.sum():,} of {len(rows):,} judgements hold something else than 0, .5 or 1 and are left out"
+    )
     notes = [f"QueerReclaimLex {split}: {note}"] if unclear.any() else []
     rows = rows[~unclear]
-    if variant=="both": labels, votes = LabelSet(("ingroup harm", "outgroup harm")), rows[list(_HARM.values())].to_numpy(np.float32)
-    else: labels, votes = LabelSet(("harm", "no harm"), allows_none=False, multi=False, file_order=("no harm", "harm")), np.stack([rows[_HARM[variant]], 1 - rows[_HARM[variant]]], 1)
-    docs = _from_votes("QueerReclaimLex", split, labels, rows, votes, _more_than_half if variant=="both" else _yes_no, notes)
-    return docs.take(np.flatnonzero((docs.human().probs != .5).all(1))) if discard else docs
+    if variant == "both":
+        labels = LabelSet(("ingroup harm", "outgroup harm"))
+        votes = rows[list(_HARM.values())].to_numpy(np.float32)
+    else:
+        labels = LabelSet(("harm", "no harm"), allows_none=False, multi=False, file_order=("no harm", "harm"))
+        votes = np.stack([rows[_HARM[variant]], 1 - rows[_HARM[variant]]], 1)
+    docs = _from_votes(
+        "QueerReclaimLex",
+        split,
+        labels,
+        rows,
+        votes,
+        _more_than_half if variant == "both" else _yes_no,
+        notes,
+    )
+    return docs.take(np.flatnonzero((docs.human().probs != 0.5).all(1))) if discard else docs
 
 # %% ../nbs/00g_corpora.ipynb #26f4d05d
 LETTERS = tuple("ABCDEFGHIJ")
 
-def _mmlu_table(data_dir, part): # the questions of a split, and where they come from
-    if data_dir is None: return _hub("TIGER-Lab/MMLU-Pro", None, part).to_pandas(), "Hub dataset TIGER-Lab/MMLU-Pro"
-    files = sorted(p for d in (Path(data_dir), Path(data_dir)/"data") for pattern in (f"{part}.*", f"{part}-*") for p in d.glob(pattern) if p.suffix.lower() in TABLES)
-    if not files: raise FileNotFoundError(f"MMLUPro: {data_dir} holds no {part}.parquet, {part}.jsonl or {part}.csv")
-    return pd.concat([read_table(p) for p in files], ignore_index=True), files[0] if len(files)==1 else files[0].parent/f"{part}-*"
 
-def _mmlu_options(cell, where): # a question's options
-    try: options = cell if not isinstance(cell, str) else json.loads(cell) if cell.lstrip().startswith('["') else ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError): options = None
-    if not isinstance(options, (list, tuple, np.ndarray)): raise ValueError(f"{where}: options must be a list of texts, found {str(cell)[:60]!r}")
-    if not 2 <= len(options) <= len(LETTERS): raise ValueError(f"{where}: 2 to {len(LETTERS)} options expected, found {len(options)}")
+def _mmlu_table(data_dir, part):  # the questions of a split, and where they come from
+    if data_dir is None:
+        return _hub("TIGER-Lab/MMLU-Pro", None, part).to_pandas(), "Hub dataset TIGER-Lab/MMLU-Pro"
+    files = sorted(
+        p
+        for d in (Path(data_dir), Path(data_dir) / "data")
+        for pattern in (f"{part}.*", f"{part}-*")
+        for p in d.glob(pattern)
+        if p.suffix.lower() in TABLES
+    )
+    if not files:
+        raise FileNotFoundError(f"MMLUPro: {data_dir} holds no {part}.parquet, {part}.jsonl or {part}.csv")
+    return pd.concat([read_table(p) for p in files], ignore_index=True), files[0] if len(
+        files
+    ) == 1 else files[0].parent / f"{part}-*"
+
+
+def _mmlu_options(cell, where):  # a question's options
+    try:
+        options = (
+            cell
+            if not isinstance(cell, str)
+            else json.loads(cell)
+            if cell.lstrip().startswith('["')
+            else ast.literal_eval(cell.strip())
+        )
+    except (ValueError, SyntaxError):
+        options = None
+    if not isinstance(options, (list, tuple, np.ndarray)):
+        raise ValueError(f"{where}: options must be a list of texts, found {str(cell)[:60]!r}")
+    if not 2 <= len(options) <= len(LETTERS):
+        raise ValueError(f"{where}: 2 to {len(LETTERS)} options expected, found {len(options)}")
     odd = [x for x in options if not isinstance(x, str)]
-    if odd: raise ValueError(f"{where}: options must be a list of texts, found {odd[0]!r} among them")
+    if odd:
+        raise ValueError(f"{where}: options must be a list of texts, found {odd[0]!r} among them")
     return list(options)
 
-def _mmlu_answer(row, n_options, where): # its letter; the two columns must agree where there are both
+
+def _mmlu_answer(row, n_options, where):  # its letter; the two columns must agree where there are both
     number, letter = row.get("answer_index"), row.get("answer")
-    if "answer_index" not in row: return check_choice(f"answer in {where}", str(letter).strip(), LETTERS[:n_options])
+    if "answer_index" not in row:
+        return check_choice(f"answer in {where}", str(letter).strip(), LETTERS[:n_options])
     k = np.nan if isinstance(number, (bool, np.bool_)) else pd.to_numeric(number, errors="coerce")
-    if not (0 <= k < n_options and k % 1==0): raise ValueError(f"{where}: answer_index {number!r} is none of its {n_options} options (0 to {n_options-1})")
-    if "answer" in row and str(letter).strip()!=LETTERS[int(k)]: raise ValueError(f"{where}: answer {letter!r} and answer_index {number} ({LETTERS[int(k)]}) disagree")
+    if not (0 <= k < n_options and k % 1 == 0):
+        raise ValueError(
+            f"{where}: answer_index {number!r} is none of its {n_options} options (0 to {n_options - 1})"
+        )
+    if "answer" in row and str(letter).strip() != LETTERS[int(k)]:
+        raise ValueError(f"{where}: answer {letter!r} and answer_index {number} ({LETTERS[int(k)]}) disagree")
     return LETTERS[int(k)]
 
 # %% ../nbs/00g_corpora.ipynb #72fad3b9
 def load_mmlu_pro(
-    split:str, # test; train and dev are both the 70 validation questions
-    data_dir=None, # folder with test and validation tables; None: the Hub
-    options:dict=None, # delimiter: between options (default a newline); category: only this one
-)->AnnotatedDocs:
+    split: str,  # test; train and dev are both the 70 validation questions
+    data_dir=None,  # folder with test and validation tables; None: the Hub
+    options: dict = None,  # delimiter: between options (default a newline); category: only this one
+) -> AnnotatedDocs:
     "MMLU-Pro: multiple choice, one of the letters A to J"
     o = _options("MMLUPro", options, delimiter="\n", category=None)
-    if not isinstance(o["delimiter"], str): raise ValueError(f"option delimiter of MMLUPro must be a text, got {o['delimiter']!r}")
-    df, source = _mmlu_table(data_dir, "test" if check_choice("split", split, ("train", "dev", "test"))=="test" else "validation")
-    _need_columns(df, ("question_id", "question", "options", "answer_index" if "answer_index" in df or "answer" not in df else "answer") + ("category",)*(o["category"] is not None), source)
+    if not isinstance(o["delimiter"], str):
+        raise ValueError(f"option delimiter of MMLUPro must be a text, got {o['delimiter']!r}")
+    df, source = _mmlu_table(
+        data_dir, "test" if check_choice("split", split, ("train", "dev", "test")) == "test" else "validation"
+    )
+    _need_columns(
+        df,
+        (
+            "question_id",
+            "question",
+            "options",
+            "answer_index" if "answer_index" in df or "answer" not in df else "answer",
+        )
+        + ("category",) * (o["category"] is not None),
+        source,
+    )
     ids, questions = _filled(df, "question_id", source), _filled(df, "question", source, text=True)
     if o["category"] is not None:
         categories = _filled(df, "category", source, text=True)
-        df = df[categories==check_choice(f"category of {source}", o["category"], sorted(categories.unique()))]
+        df = df[
+            categories == check_choice(f"category of {source}", o["category"], sorted(categories.unique()))
+        ]
     texts, answers = [], []
     for n, row in zip(df.index, df.to_dict("records")):
-        where = f"{source}, row {n+1}"; choices = _mmlu_options(row["options"], where)
+        where = f"{source}, row {n + 1}"
+        choices = _mmlu_options(row["options"], where)
         answers.append(LETTERS.index(_mmlu_answer(row, len(choices), where)))
-        texts.append(questions[n] + "\n" + o["delimiter"].join(f"{letter}. {c}" for letter, c in zip(LETTERS, choices)))
-    return _docs("MMLUPro", split, LabelSet(LETTERS, allows_none=False, multi=False), ids[df.index], texts, np.eye(len(LETTERS))[answers])
+        texts.append(
+            questions[n] + "\n" + o["delimiter"].join(f"{letter}. {c}" for letter, c in zip(LETTERS, choices))
+        )
+    return _docs(
+        "MMLUPro",
+        split,
+        LabelSet(LETTERS, allows_none=False, multi=False),
+        ids[df.index],
+        texts,
+        np.eye(len(LETTERS))[answers],
+    )
 
 # %% ../nbs/00g_corpora.ipynb #e7d11eaf
-TREC_LABELS = dict(ABBR="abbreviation", ENTY="entity", DESC="description", HUM="human", LOC="location", NUM="numeric") # in the order of the Hub's numbers
+TREC_LABELS = dict(
+    ABBR="abbreviation", ENTY="entity", DESC="description", HUM="human", LOC="location", NUM="numeric"
+)  # in the order of the Hub's numbers
 
-def _trec_lines(path): # text and label of each line of an original file
+
+def _trec_lines(path):  # text and label of each line of an original file
     lines = path.read_text(encoding="latin-1").replace("\xf0", " ").replace("\r\n", "\n").split("\n")
-    rows = pd.DataFrame([line.strip().partition(" ")[::2] for line in lines], columns=["coarse_label", "text"])[["text", "coarse_label"]]
-    rows = rows[rows.coarse_label!=""]
-    if not len(rows): raise ValueError(f"{path} is empty: a line such as 'LOC:city Where is it ?' is expected for each question")
+    rows = pd.DataFrame(
+        [line.strip().partition(" ")[::2] for line in lines], columns=["coarse_label", "text"]
+    )[["text", "coarse_label"]]
+    rows = rows[rows.coarse_label != ""]
+    if not len(rows):
+        raise ValueError(
+            f"{path} is empty: a line such as 'LOC:city Where is it ?' is expected for each question"
+        )
     odd = ~rows.coarse_label.str.contains(":")
-    if odd.any(): raise ValueError(f"{path}, line {odd.idxmax()+1}: 'LABEL:kind question' expected, found {lines[odd.idxmax()][:60]!r}")
+    if odd.any():
+        raise ValueError(
+            f"{path}, line {odd.idxmax() + 1}: 'LABEL:kind question' expected, found "
+            f"{lines[odd.idxmax()][:60]!r}"
+        )
     return rows.assign(text=rows.text.str.strip(), coarse_label=rows.coarse_label.str.partition(":")[0])
 
-def _trec_table(data_dir, part): # text, coarse_label, and where they come from
-    if data_dir is None: return _hub("CogComp/trec", None, part).to_pandas(), "Hub dataset CogComp/trec"
+
+def _trec_table(data_dir, part):  # text, coarse_label, and where they come from
+    if data_dir is None:
+        return _hub("CogComp/trec", None, part).to_pandas(), "Hub dataset CogComp/trec"
     name = dict(train="train_5500.label", test="TREC_10.label")[part]
-    path = next((p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir)/n).is_file()), None)
-    if path is None: raise FileNotFoundError(f"TREC: {data_dir} holds neither {name} nor {part}.csv")
-    return _trec_lines(path) if path.suffix!=".csv" else read_table(path), path
+    path = next(
+        (p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir) / n).is_file()), None
+    )
+    if path is None:
+        raise FileNotFoundError(f"TREC: {data_dir} holds neither {name} nor {part}.csv")
+    return _trec_lines(path) if path.suffix != ".csv" else read_table(path), path
 
 # %% ../nbs/00g_corpora.ipynb #e509cdb5
-def _is_dev(text): return int(sha256(text.encode()).hexdigest(), 16) % 10==0 # a tenth of all texts
+def _is_dev(text):
+    return int(sha256(text.encode()).hexdigest(), 16) % 10 == 0  # a tenth of all texts
+
 
 def load_trec(
-    split:str, # train, dev (a tenth of train) or test
-    data_dir=None, # folder with train_5500.label and TREC_10.label, or train.csv and test.csv; None: the Hub
-    options:dict=None, # dev: train (the default: a tenth of it), or test (as in the released code)
-)->AnnotatedDocs:
+    split: str,  # train, dev (a tenth of train) or test
+    data_dir=None,  # folder with train_5500.label and TREC_10.label, or train.csv and test.csv; None: the Hub
+    options: dict = None,  # dev: train (the default: a tenth of it), or test (as in the released code)
+) -> AnnotatedDocs:
     "TREC: which of six kinds of answer does a question want?"
-    held_out = check_choice("option dev of TREC", _options("TREC", options, dev="train")["dev"], ("train", "test"))=="train"
-    part = "train" if check_choice("split", split, ("train", "dev", "test"))=="train" or split=="dev" and held_out else "test"
+    held_out = (
+        check_choice("option dev of TREC", _options("TREC", options, dev="train")["dev"], ("train", "test"))
+        == "train"
+    )
+    part = (
+        "train"
+        if check_choice("split", split, ("train", "dev", "test")) == "train" or split == "dev" and held_out
+        else "test"
+    )
     df, source = _trec_table(data_dir, part)
     _need_columns(df, ("text", "coarse_label"), source)
-    names = {x.lower(): n for k,(code, n) in enumerate(TREC_LABELS.items()) for x in (code, n, str(k))}
+    names = {x.lower(): n for k, (code, n) in enumerate(TREC_LABELS.items()) for x in (code, n, str(k))}
     cells = _filled(df, "coarse_label", source).str.strip()
     unknown = ~cells.str.lower().isin(names)
-    if unknown.any(): check_choice(f"label in row {unknown.idxmax()+1} of {source}", cells[unknown.idxmax()], [*TREC_LABELS, *TREC_LABELS.values()])
-    labels = LabelSet(tuple(sorted(TREC_LABELS.values())), allows_none=False, multi=False, file_order=tuple(TREC_LABELS.values()))
-    gold, texts = _encode(cells.map(lambda x: [names[x.lower()]]), labels.names, source), _filled(df, "text", source, text=True)
-    rows = [k for k,t in enumerate(texts) if _is_dev(t)==(split=="dev")] if part=="train" and held_out else list(range(len(df)))
+    if unknown.any():
+        check_choice(
+            f"label in row {unknown.idxmax() + 1} of {source}",
+            cells[unknown.idxmax()],
+            [*TREC_LABELS, *TREC_LABELS.values()],
+        )
+    labels = LabelSet(
+        tuple(sorted(TREC_LABELS.values())),
+        allows_none=False,
+        multi=False,
+        file_order=tuple(TREC_LABELS.values()),
+    )
+    gold = _encode(cells.map(lambda x: [names[x.lower()]]), labels.names, source)
+    texts = _filled(df, "text", source, text=True)
+    rows = (
+        [k for k, t in enumerate(texts) if _is_dev(t) == (split == "dev")]
+        if part == "train" and held_out
+        else list(range(len(df)))
+    )
     return _docs("TREC", split, labels, [f"{part}-{k}" for k in rows], texts.iloc[rows], gold[rows])

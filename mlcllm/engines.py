@@ -11,7 +11,14 @@ __all__ = ['BUNDLED', 'PAPER_MODELS', 'BACKENDS', 'DTYPES', 'QUANTIZATIONS', 'HF
            'check_reading', 'load_engine', 'load_weights']
 
 # %% ../nbs/00c_engines.ipynb #c397652b
-import difflib, logging, os, re, resource, sys, traceback, warnings
+import difflib
+import logging
+import os
+import re
+import resource
+import sys
+import traceback
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,26 +32,42 @@ from typing import Union, get_args, get_origin, get_type_hints
 import numpy as np
 import psutil
 import torch
-import transformers # its parts are loaded when they are asked for, the heavy ones with a model
+import transformers  # its parts are loaded when they are asked for, the heavy ones with a model
 from fastcore.basics import patch
 from transformers.utils.peft_utils import find_adapter_config_file
 
 import mlcllm
 from .checks import check_choice, check_number
 from .runs import pick_device
-from .weights import PLAIN_TEXT, blamed_field, check_adapter_files, check_architecture, check_config
-from .weights import check_files, check_loaded, check_options, check_size, check_tokenizer, check_values
-from .weights import damaged_file, first_line, folder_hash, full_digest, hub_version, loading_error
-from .weights import model_configs, read_config
+from mlcllm.weights import (
+    PLAIN_TEXT,
+    blamed_field,
+    check_adapter_files,
+    check_architecture,
+    check_config,
+    check_files,
+    check_loaded,
+    check_options,
+    check_size,
+    check_tokenizer,
+    check_values,
+    damaged_file,
+    first_line,
+    full_digest,
+    hub_version,
+    loading_error,
+    model_configs,
+    read_config,
+)
 
 # %% ../nbs/00c_engines.ipynb #58e5a0c4
 def common_lengths(
-    prompts:list, # sorted arrays of token ids
-)->np.ndarray: # (n_prompts,) tokens shared with the prompt before; 0 for the first
+    prompts: list,  # sorted arrays of token ids
+) -> np.ndarray:  # (n_prompts,) tokens shared with the prompt before; 0 for the first
     "Longest common prefix of each prompt with its predecessor"
     out = np.zeros(len(prompts), dtype=int)
     for k in range(1, len(prompts)):
-        a, b = prompts[k-1], prompts[k]
+        a, b = prompts[k - 1], prompts[k]
         n = min(len(a), len(b))
         differs = a[:n] != b[:n]
         out[k] = differs.argmax() if differs.any() else n
@@ -54,671 +77,1120 @@ def common_lengths(
 @dataclass(frozen=True)
 class Branch:
     "A trie of prompts behind a prefix, its nodes in preorder"
-    tokens: np.ndarray # (n_nodes,) token ids
-    depth: np.ndarray  # (n_nodes,) distance from the prefix, 0 first
-    end: np.ndarray    # (n_nodes,) one past the last descendant
-    paths: tuple       # per prompt: its nodes from the prefix to its last token
-    prompts: tuple     # per prompt: its number
 
-    def __len__(self): return len(self.tokens)
+    tokens: np.ndarray  # (n_nodes,) token ids
+    depth: np.ndarray  # (n_nodes,) distance from the prefix, 0 first
+    end: np.ndarray  # (n_nodes,) one past the last descendant
+    paths: tuple  # per prompt: its nodes from the prefix to its last token
+    prompts: tuple  # per prompt: its number
+
+    def __len__(self):
+        return len(self.tokens)
+
 
 def build_branch(
-    prompts:list, # sorted arrays of token ids
-    shared:np.ndarray, # (n_prompts,) tokens shared with the prompt before
-    start:int, # length of the prefix
-    numbers:list, # the prompts' numbers
-)->Branch: # the trie of what follows the prefix
+    prompts: list,  # sorted arrays of token ids
+    shared: np.ndarray,  # (n_prompts,) tokens shared with the prompt before
+    start: int,  # length of the prefix
+    numbers: list,  # the prompts' numbers
+) -> Branch:  # the trie of what follows the prefix
     "Merge sorted prompts into a trie: each adds the nodes that its predecessor has not"
-    tokens, depth, path, end, paths = [], [], np.zeros(0, int), np.zeros(sum(len(p)-start for p in prompts), int), []
+    tokens = []
+    depth = []
+    path = np.zeros(0, int)
+    end = np.zeros(sum(len(p) - start for p in prompts), int)
+    paths = []
     n = 0
     for k, p in enumerate(prompts):
-        keep = min(shared[k]-start, len(path)) if k else 0
-        end[path[keep:]] = n                      # nodes that this prompt leaves are complete
-        new = p[start+keep:]
-        path = np.r_[path[:keep], np.arange(n, n+len(new))]
-        tokens.append(new); depth.append(np.arange(keep, keep+len(new))); paths.append(path)
+        keep = min(shared[k] - start, len(path)) if k else 0
+        end[path[keep:]] = n  # nodes that this prompt leaves are complete
+        new = p[start + keep :]
+        path = np.r_[path[:keep], np.arange(n, n + len(new))]
+        tokens.append(new)
+        depth.append(np.arange(keep, keep + len(new)))
+        paths.append(path)
         n += len(new)
     end[path] = n
     return Branch(np.concatenate(tokens), np.concatenate(depth), end[:n], tuple(paths), tuple(numbers))
 
 # %% ../nbs/00c_engines.ipynb #dec306eb
 def split_branch(
-    branch:Branch, # a trie of prompts
-    n_prompts:int, # most prompts of a part
-)->list: # of `Branch`
+    branch: Branch,  # a trie of prompts
+    n_prompts: int,  # most prompts of a part
+) -> list:  # of `Branch`
     "Cut a branch into parts"
-    if len(branch.paths) <= n_prompts: return [branch]
+    if len(branch.paths) <= n_prompts:
+        return [branch]
     prompts = [branch.tokens[p] for p in branch.paths]
-    parts = [slice(a, a+n_prompts) for a in range(0, len(prompts), n_prompts)]
+    parts = [slice(a, a + n_prompts) for a in range(0, len(prompts), n_prompts)]
     return [build_branch(prompts[p], common_lengths(prompts[p]), 0, branch.prompts[p]) for p in parts]
 
 # %% ../nbs/00c_engines.ipynb #d319e11e
 @dataclass(frozen=True)
 class Group:
     "Prompts behind one prefix"
-    prefix: np.ndarray # (n_prefix,) token ids, maybe none
-    branches: tuple    # of `Branch`
+
+    prefix: np.ndarray  # (n_prefix,) token ids, maybe none
+    branches: tuple  # of `Branch`
+
 
 def build_forest(
-    prompts:list, # lists of token ids, without repeats
-    min_group:int=64, # shared tokens that make a group
-    min_branch:int=8, # shared tokens beyond the prefix that make a branch
-)->list: # of `Group`; every prompt is in one branch
+    prompts: list,  # lists of token ids, without repeats
+    min_group: int = 64,  # shared tokens that make a group
+    min_branch: int = 8,  # shared tokens beyond the prefix that make a branch
+) -> list:  # of `Group`; every prompt is in one branch
     "Sort prompts into groups with a common prefix and branches behind it"
-    common = _common_start(prompts)                    # kept once, so that many prompts need little more memory than what differs
-    head, keys = np.array(prompts[0][:common], dtype=np.int64) if prompts else None, [np.array(p[common:], dtype=">u4").tobytes() for p in prompts]
+    common = _common_start(
+        prompts
+    )  # kept once, so that many prompts need little more memory than what differs
+    head = np.array(prompts[0][:common], dtype=np.int64) if prompts else None
+    keys = [np.array(p[common:], dtype=">u4").tobytes() for p in prompts]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     arrays = [np.frombuffer(keys[k], dtype=">u4").astype(np.int64) for k in order]
     shared = common_lengths(arrays)
-    joined = shared + common*(np.arange(len(arrays)) > 0)
+    joined = shared + common * (np.arange(len(arrays)) > 0)
     cuts = np.flatnonzero(joined < min_group).tolist() + [len(arrays)]
     groups, alone = [], []
     for a, z in zip(cuts, cuts[1:]):
-        if z-a < 2: alone.append(build_branch([np.r_[head, arrays[a]]], joined[a:z], 0, order[a:z])); continue
-        n = min(shared[a+1:z].min(), min(map(len, arrays[a:z]))-1)
-        whole, at = ([np.r_[head, x] for x in arrays[a:z]], n+common) if n < 0 else (arrays[a:z], n)      # a prompt that is no more than the common start
+        if z - a < 2:
+            alone.append(build_branch([np.r_[head, arrays[a]]], joined[a:z], 0, order[a:z]))
+            continue
+        n = min(shared[a + 1 : z].min(), min(map(len, arrays[a:z])) - 1)
+        whole, at = (
+            ([np.r_[head, x] for x in arrays[a:z]], n + common) if n < 0 else (arrays[a:z], n)
+        )  # a prompt that is no more than the common start
         branches = _branches(whole, (joined if n < 0 else shared)[a:z], order[a:z], at, min_branch)
-        groups.append(Group(np.r_[head, arrays[a]][:n+common], tuple(branches)))
-    if alone: groups.append(Group(np.zeros(0, np.int64), tuple(alone)))
+        groups.append(Group(np.r_[head, arrays[a]][: n + common], tuple(branches)))
+    if alone:
+        groups.append(Group(np.zeros(0, np.int64), tuple(alone)))
     return groups
 
 # %% ../nbs/00c_engines.ipynb #1132e563
-def _common_start(prompts): # tokens that all prompts begin with
-    if not prompts: return 0
+def _common_start(prompts):  # tokens that all prompts begin with
+    if not prompts:
+        return 0
     least, most = min(prompts, key=tuple), max(prompts, key=tuple)
-    return next((k for k,(a,b) in enumerate(zip(least, most)) if a!=b), min(len(least), len(most)))
+    return next((k for k, (a, b) in enumerate(zip(least, most)) if a != b), min(len(least), len(most)))
 
-def _branches(arrays, shared, order, n, min_branch): # cut sorted prompts into branches behind a prefix of n tokens
-    cuts = [0] + [k for k in range(1, len(arrays)) if shared[k]-n < min_branch] + [len(arrays)]
-    return [build_branch(arrays[s:e], shared[s:e], n, order[s:e]) for s,e in zip(cuts, cuts[1:])]
+
+# cut sorted prompts into branches behind a prefix of n tokens
+def _branches(arrays, shared, order, n, min_branch):
+    cuts = [0] + [k for k in range(1, len(arrays)) if shared[k] - n < min_branch] + [len(arrays)]
+    return [build_branch(arrays[s:e], shared[s:e], n, order[s:e]) for s, e in zip(cuts, cuts[1:])]
 
 # %% ../nbs/00c_engines.ipynb #f42880e6
 @dataclass
 class Pack:
     "What one forward pass needs to know about its row of tokens"
-    position: torch.Tensor        # (n_tokens,) position of each token in its prompt
-    rows: torch.Tensor = None     # (n_rows, width) tokens of each branch, padded with 0
-    seen: torch.Tensor = None     # (n_rows, width, n_keys) bool: which own keys each token sees
-    flat: torch.Tensor = None     # (n_tokens,) place of each token in `rows`, flattened
-    prefix: list = None           # per layer keys and values (n_kv_heads, n_prefix, head_dim)
-    kept: dict = None             # layer -> this pass's keys and values, where they are wanted
-    cache: list = None            # decoding: per layer keys and values (n_rows, n_kv_heads, n_columns, head_dim)
-    column: torch.Tensor = None   # decoding: (n_rows,) column of the new token
-    key_position: torch.Tensor = None # (n_rows, n_keys) positions of the own keys
-    look: object = None           # called in each layer with what attention is made of, by whoever wants to see it (`internals`)
 
-    def to(self, device, **how): # what accelerate calls where layers lie on several GPUs; keys and values stay with their layers
-        if self.position.device==torch.device(device): return self
-        there = {k: v.to(device, **how) for k in ("position", "rows", "seen", "flat", "column", "key_position") if (v := getattr(self, k)) is not None}
+    position: torch.Tensor  # (n_tokens,) position of each token in its prompt
+    rows: torch.Tensor = None  # (n_rows, width) tokens of each branch, padded with 0
+    seen: torch.Tensor = None  # (n_rows, width, n_keys) bool: which own keys each token sees
+    flat: torch.Tensor = None  # (n_tokens,) place of each token in `rows`, flattened
+    prefix: list = None  # per layer keys and values (n_kv_heads, n_prefix, head_dim)
+    kept: dict = None  # layer -> this pass's keys and values, where they are wanted
+    cache: list = None  # decoding: per layer keys and values (n_rows, n_kv_heads, n_columns, head_dim)
+    column: torch.Tensor = None  # decoding: (n_rows,) column of the new token
+    key_position: torch.Tensor = None  # (n_rows, n_keys) positions of the own keys
+    look: object = (
+        None  # called in each layer with what attention is made of, by whoever wants to see it (`internals`)
+    )
+
+    # what accelerate calls where layers lie on several GPUs; keys and values stay with their layers
+    def to(self, device, **how):
+        if self.position.device == torch.device(device):
+            return self
+        there = {
+            k: v.to(device, **how)
+            for k in ("position", "rows", "seen", "flat", "column", "key_position")
+            if (v := getattr(self, k)) is not None
+        }
         return replace(self, **there)
 
 # %% ../nbs/00c_engines.ipynb #3cce5e55
-_MAX_SCORES = dict(cpu=1 << 22, cuda=1 << 26) # attention scores held at once
-_FUSED = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None) # gives the log-sum-exp as well, which the public function keeps to itself
+_MAX_SCORES = dict(cpu=1 << 22, cuda=1 << 26)  # attention scores held at once
+_FUSED = getattr(
+    torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None
+)  # gives the log-sum-exp as well, which the public function keeps to itself
 
-def _attend(q, k, v, seen, scaling, softcap): # q (..., g, n, d), k and v (..., m, d), seen (..., 1, n, m) or None -> output (..., g, n, d) and log-sum-exp (..., g, n)
+
+def _attend(
+    q,
+    k,
+    v,
+    seen,
+    scaling,
+    softcap,
+    # q (..., g, n, d), k and v (..., m, d), seen (..., 1, n, m) or None -> output (..., g, n, d) and
+    # log-sum-exp (..., g, n)
+):
     heads, n = q.shape[:-2], q.shape[-2]
     fused = _can_fuse(q.device, softcap)
-    if fused and seen is None: return _fused(q, k, v, None, scaling)
-    step = max(1, _MAX_SCORES.get(q.device.type, 1 << 26) // (heads.numel()*k.shape[-2]) * (heads[-2] if fused else 1))
-    if n > step: # long rows: some queries at a time
-        parts = [_attend(q[..., a:a+step, :], k, v, None if seen is None else seen[..., a:a+step, :], scaling, softcap) for a in range(0, n, step)]
-        return torch.cat([o for o,_ in parts], -2), torch.cat([t for _,t in parts], -1)
-    if fused: return _fused(q, k, v, seen, scaling)
-    s = (q.flatten(-3, -2) @ k.transpose(-1, -2)).float().mul_(scaling).view(*heads, n, -1)    # the largest array of a pass: everything below happens in place
-    if softcap is not None: s.div_(softcap).tanh_().mul_(softcap)
-    if seen is not None: s.masked_fill_(~seen, torch.finfo(s.dtype).min)
+    if fused and seen is None:
+        return _fused(q, k, v, None, scaling)
+    step = max(
+        1,
+        _MAX_SCORES.get(q.device.type, 1 << 26)
+        // (heads.numel() * k.shape[-2])
+        * (heads[-2] if fused else 1),
+    )
+    if n > step:  # long rows: some queries at a time
+        parts = [
+            _attend(
+                q[..., a : a + step, :],
+                k,
+                v,
+                None if seen is None else seen[..., a : a + step, :],
+                scaling,
+                softcap,
+            )
+            for a in range(0, n, step)
+        ]
+        return torch.cat([o for o, _ in parts], -2), torch.cat([t for _, t in parts], -1)
+    if fused:
+        return _fused(q, k, v, seen, scaling)
+    s = (
+        (q.flatten(-3, -2) @ k.transpose(-1, -2)).float().mul_(scaling).view(*heads, n, -1)
+    )  # the largest array of a pass: everything below happens in place
+    if softcap is not None:
+        s.div_(softcap).tanh_().mul_(softcap)
+    if seen is not None:
+        s.masked_fill_(~seen, torch.finfo(s.dtype).min)
     top = s.amax(-1, keepdim=True)
     e = s.sub_(top).exp_()
     total = e.sum(-1, keepdim=True)
-    return (e.flatten(-3, -2).to(v.dtype) @ v).float().view(*heads, n, -1) / total, (top + total.log()).squeeze(-1)
+    return (e.flatten(-3, -2).to(v.dtype) @ v).float().view(*heads, n, -1) / total, (
+        top + total.log()
+    ).squeeze(-1)
 
-def _can_fuse(device, softcap): return device.type=="cpu" and softcap is None and _FUSED is not None
 
-def _fused(q, k, v, seen, scaling): # the same by one operation that never holds all scores
+def _can_fuse(device, softcap):
+    return device.type == "cpu" and softcap is None and _FUSED is not None
+
+
+def _fused(q, k, v, seen, scaling):  # the same by one operation that never holds all scores
     *outer, h, g, n, d = q.shape
-    batch = lambda x: x.reshape(-1, h, *x.shape[-2:])
+
+    def batch(x):
+        return x.reshape(-1, h, *x.shape[-2:])
+
     bias = None
     if seen is not None:
-        seen = seen.expand(*seen.shape[:-3], g, n, seen.shape[-1]).flatten(-3, -2).reshape(-1, 1, g*n, seen.shape[-1])
+        seen = (
+            seen.expand(*seen.shape[:-3], g, n, seen.shape[-1])
+            .flatten(-3, -2)
+            .reshape(-1, 1, g * n, seen.shape[-1])
+        )
         bias = torch.zeros(seen.shape, dtype=q.dtype).masked_fill_(~seen, torch.finfo(q.dtype).min)
-    o, s = _FUSED(batch(q.flatten(-3, -2)), batch(k), batch(v), 0., False, attn_mask=bias, scale=scaling)
+    o, s = _FUSED(batch(q.flatten(-3, -2)), batch(k), batch(v), 0.0, False, attn_mask=bias, scale=scaling)
     return o.reshape(q.shape).float(), s.reshape(q.shape[:-1])
 
 # %% ../nbs/00c_engines.ipynb #339c88f7
-def _own(pack, layer, q, k, v, window, scaling, softcap): # attention inside the branch: q (n_kv, g, n, d), k, v (n_kv, n, d)
+# attention inside the branch: q (n_kv, g, n, d), k, v (n_kv, n, d)
+def _own(pack, layer, q, k, v, window, scaling, softcap):
     n_kv, g, n, d = q.shape
-    if pack.cache is None: rows, keys, values = pack.rows, k[:, pack.rows].transpose(0, 1), v[:, pack.rows].transpose(0, 1)
+    if pack.cache is None:
+        rows, keys, values = pack.rows, k[:, pack.rows].transpose(0, 1), v[:, pack.rows].transpose(0, 1)
     else:
-        rows, (keys, values) = torch.arange(n, device=q.device)[:,None], pack.cache[layer]
+        rows, (keys, values) = torch.arange(n, device=q.device)[:, None], pack.cache[layer]
         at = torch.arange(n, device=q.device)
         keys[at, :, pack.column], values[at, :, pack.column] = k.transpose(0, 1), v.transpose(0, 1)
     seen = pack.seen
-    if window is not None: seen = seen & (pack.position[rows][:,:,None] - pack.key_position[:,None,:] < window)
-    o, s = _attend(q[:, :, rows].permute(2, 0, 1, 3, 4), keys, values, seen[:,None,None], scaling, softcap) # (n_rows, n_kv, g, width, d)
-    back = lambda x: x.movedim(0, 2).flatten(2, 3)[:, :, pack.flat]
+    if window is not None:
+        seen = seen & (pack.position[rows][:, :, None] - pack.key_position[:, None, :] < window)
+    o, s = _attend(
+        q[:, :, rows].permute(2, 0, 1, 3, 4), keys, values, seen[:, None, None], scaling, softcap
+    )  # (n_rows, n_kv, g, width, d)
+
+    def back(x):
+        return x.movedim(0, 2).flatten(2, 3)[:, :, pack.flat]
+
     return back(o), back(s)
 
 # %% ../nbs/00c_engines.ipynb #c54d76c2
-def forest_attention(module, query, key, value, attention_mask=None, scaling=None, sliding_window=None, softcap=None, pack=None, **kwargs):
-    "Attention of a packed row of branches to their prefix and to themselves; called by transformers inside each layer"
-    if pack is None: raise RuntimeError("this model is set up for packed prompts; call it through its engine")
-    if kwargs.get("s_aux") is not None: raise NotImplementedError("attention sinks")
+def forest_attention(
+    module,
+    query,
+    key,
+    value,
+    attention_mask=None,
+    scaling=None,
+    sliding_window=None,
+    softcap=None,
+    pack=None,
+    **kwargs,
+):
+    """Attention of a packed row of branches to their prefix and to themselves; called by transformers inside
+    each layer
+    """
+    if pack is None:
+        raise RuntimeError("this model is set up for packed prompts; call it through its engine")
+    if kwargs.get("s_aux") is not None:
+        raise NotImplementedError("attention sinks")
     _, h, n, d = query.shape
     n_kv = key.shape[1]
-    q, k, v = query[0].view(n_kv, h//n_kv, n, d), key[0], value[0]
-    scaling = d**-.5 if scaling is None else scaling
-    if pack.kept is not None: pack.kept[module.layer_idx] = (k, v)
+    q, k, v = query[0].view(n_kv, h // n_kv, n, d), key[0], value[0]
+    scaling = d**-0.5 if scaling is None else scaling
+    if pack.kept is not None:
+        pack.kept[module.layer_idx] = (k, v)
     o, s = _own(pack, module.layer_idx, q, k, v, sliding_window, scaling, softcap)
     if pack.prefix is not None:
         kp, vp = pack.prefix[module.layer_idx]
-        far = None if sliding_window is None else pack.position[:,None] - torch.arange(kp.shape[1], device=q.device) < sliding_window
+        far = (
+            None
+            if sliding_window is None
+            else pack.position[:, None] - torch.arange(kp.shape[1], device=q.device) < sliding_window
+        )
         op, sp = _attend(q, kp, vp, far, scaling, softcap)
         weight = torch.sigmoid(sp - s)[..., None]
-        o, s = op*weight + o*(1-weight), torch.logaddexp(s, sp)
-    if pack.look is not None: pack.look(pack, module.layer_idx, q, k, s, sliding_window, scaling, softcap)
+        o, s = op * weight + o * (1 - weight), torch.logaddexp(s, sp)
+    if pack.look is not None:
+        pack.look(pack, module.layer_idx, q, k, s, sliding_window, scaling, softcap)
     return o.reshape(1, h, n, d).transpose(1, 2).to(query.dtype).contiguous(), None
 
 # %% ../nbs/00c_engines.ipynb #272dd00a
 def make_packs(
-    branches:tuple, # of `Branch`
-    pack_tokens:int=1024, # tokens of a pass
-    pack_prompts:int=512, # prompts of a pass: each needs a row of the whole vocabulary
-)->list: # lists of branches
+    branches: tuple,  # of `Branch`
+    pack_tokens: int = 1024,  # tokens of a pass
+    pack_prompts: int = 512,  # prompts of a pass: each needs a row of the whole vocabulary
+) -> list:  # lists of branches
     "Sort branches by length and cut them into packs"
     packs, size, rows = [], 0, 0
-    for b in sorted((part for b in branches for part in split_branch(b, pack_prompts)), key=lambda b: (len(b), b.prompts)):
-        if not packs or size + len(b) > pack_tokens or rows + len(b.paths) > pack_prompts or (len(packs[-1])+1)*len(b)**2 > 256*pack_tokens: packs.append([]); size = rows = 0
-        packs[-1].append(b); size += len(b); rows += len(b.paths)
+    for b in sorted(
+        (part for b in branches for part in split_branch(b, pack_prompts)), key=lambda b: (len(b), b.prompts)
+    ):
+        if (
+            not packs
+            or size + len(b) > pack_tokens
+            or rows + len(b.paths) > pack_prompts
+            or (len(packs[-1]) + 1) * len(b) ** 2 > 256 * pack_tokens
+        ):
+            packs.append([])
+            size = rows = 0
+        packs[-1].append(b)
+        size += len(b)
+        rows += len(b.paths)
     return packs
 
+
 def pack_layout(
-    branches:list, # of `Branch`, packed into one row
-    n_prefix:int, # tokens before them
-    device, # where the tensors go
-)->tuple: # token ids (1, n_tokens) and their `Pack`
+    branches: list,  # of `Branch`, packed into one row
+    n_prefix: int,  # tokens before them
+    device,  # where the tensors go
+) -> tuple:  # token ids (1, n_tokens) and their `Pack`
     "Positions, rows and masks of one packed row"
-    lengths = np.array([len(b) for b in branches]); starts = np.cumsum(lengths) - lengths
-    width = lengths.max(); col = np.arange(width)
-    rows = np.where(col < lengths[:,None], starts[:,None] + col, 0)
+    lengths = np.array([len(b) for b in branches])
+    starts = np.cumsum(lengths) - lengths
+    width = lengths.max()
+    col = np.arange(width)
+    rows = np.where(col < lengths[:, None], starts[:, None] + col, 0)
     end = np.zeros((len(branches), width), int)
-    for r, b in enumerate(branches): end[r, :len(b)] = b.end
-    i, j = col[:,None], col[None,:]
-    seen = (j <= i) & (i < end[:,None,:]) | (i == j)
+    for r, b in enumerate(branches):
+        end[r, : len(b)] = b.end
+    i, j = col[:, None], col[None, :]
+    seen = (j <= i) & (i < end[:, None, :]) | (i == j)
     depth = np.concatenate([b.depth for b in branches]) + n_prefix
-    flat = np.concatenate([r*width + np.arange(n) for r,n in enumerate(lengths)])
-    t = lambda x: torch.as_tensor(x, device=device)
-    return t(np.concatenate([b.tokens for b in branches]))[None], Pack(t(depth), t(rows), t(seen), t(flat), key_position=t(depth[rows]))
+    flat = np.concatenate([r * width + np.arange(n) for r, n in enumerate(lengths)])
+
+    def t(x):
+        return torch.as_tensor(x, device=device)
+
+    return t(np.concatenate([b.tokens for b in branches]))[None], Pack(
+        t(depth), t(rows), t(seen), t(flat), key_position=t(depth[rows])
+    )
 
 # %% ../nbs/00c_engines.ipynb #224fac8d
 @dataclass(frozen=True)
 class Scored:
     "Logits of a few tokens after each prompt"
-    logits: np.ndarray    # (n_prompts, n_ids) float32, nats; nan where an engine cannot give one
-    logsumexp: np.ndarray # (n_prompts,) float32, over the whole vocabulary
-    bound: np.ndarray = None # (n_prompts,) float32: what is nan is at most this; None: nothing is
+
+    logits: np.ndarray  # (n_prompts, n_ids) float32, nats; nan where an engine cannot give one
+    logsumexp: np.ndarray  # (n_prompts,) float32, over the whole vocabulary
+    bound: np.ndarray = None  # (n_prompts,) float32: what is nan is at most this; None: nothing is
+
 
 @dataclass(frozen=True)
 class Generation:
     "One greedy continuation"
-    token_ids: tuple      # new tokens, those of the stop string included
-    text: str             # their text, cut before the stop string
-    logits: np.ndarray    # (n_new, n_watched) float32 logits *from which* each token was chosen
-    logsumexp: np.ndarray # (n_new,) float32
-    finish_reason: str    # stop, eos or length
+
+    token_ids: tuple  # new tokens, those of the stop string included
+    text: str  # their text, cut before the stop string
+    logits: np.ndarray  # (n_new, n_watched) float32 logits *from which* each token was chosen
+    logsumexp: np.ndarray  # (n_new,) float32
+    finish_reason: str  # stop, eos or length
     logprobs: np.ndarray  # (n_new,) float32 log-probability of each token among those that could be chosen
-    bound: np.ndarray = None # (n_new,) float32: watched logits that are nan are at most this; None: none is
+    bound: np.ndarray = None  # (n_new,) float32: watched logits that are nan are at most this; None: none is
+
 
 def fill_bound(
-    logits:np.ndarray, # (n, n_ids), perhaps with nan
-    bound:np.ndarray, # (n,) from a Scored or a Generation
-)->np.ndarray: # without nan
+    logits: np.ndarray,  # (n, n_ids), perhaps with nan
+    bound: np.ndarray,  # (n,) from a Scored or a Generation
+) -> np.ndarray:  # without nan
     "Logits that a server cut off, at the most that they can be"
-    return logits if bound is None else np.where(np.isnan(logits), bound[:,None], logits).astype(np.float32)
+    return logits if bound is None else np.where(np.isnan(logits), bound[:, None], logits).astype(np.float32)
+
 
 def end_of_text(
-    tokenizer, # of the model
-    token_ids:list, # new tokens
-    stop:list, # strings that end a text
-    eos:set, # ids that do
-    max_new_tokens:int, # longest continuation
-)->tuple: # how many tokens belong to the answer, its text, why it ends: stop, eos, length, or None where it goes on
+    tokenizer,  # of the model
+    token_ids: list,  # new tokens
+    stop: list,  # strings that end a text
+    eos: set,  # ids that do
+    max_new_tokens: int,  # longest continuation
+    # how many tokens belong to the answer, its text, why it ends: stop, eos, length, or None where it goes on
+) -> tuple:
     "Where a continuation ends, as greedy writing would have stopped"
-    texts = tokenizer.batch_decode([token_ids[:k+1] for k in range(len(token_ids))], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = tokenizer.batch_decode(
+        [token_ids[: k + 1] for k in range(len(token_ids))],
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
     for k, (token, text) in enumerate(zip(token_ids, texts), 1):
         hit = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
-        if hit is not None: return k, text[:hit], "stop"
-        if token in eos: return k, text, "eos"
-        if k >= max_new_tokens: return k, text, "length"
+        if hit is not None:
+            return k, text[:hit], "stop"
+        if token in eos:
+            return k, text, "eos"
+        if k >= max_new_tokens:
+            return k, text, "length"
     return len(token_ids), texts[-1] if texts else "", None
 
 # %% ../nbs/00c_engines.ipynb #df9d7e34
 def encode_texts(
-    tokenizer, # a Hugging Face tokenizer
-    texts:list, # of texts
-)->list: # a list of token ids for each; what looks like a special token is tokenised as text
+    tokenizer,  # a Hugging Face tokenizer
+    texts: list,  # of texts
+) -> list:  # a list of token ids for each; what looks like a special token is tokenised as text
     "Tokenise texts, what they all begin with only once"
-    ids = lambda t, **how: tokenizer(t, split_special_tokens=True, **how).input_ids # a document that holds "<|end|>" must not end the prompt
+
+    def ids(t, **how):
+        return tokenizer(
+            t, split_special_tokens=True, **how
+        ).input_ids  # a document that holds "<|end|>" must not end the prompt
+
     head = os.path.commonprefix(texts)[:-64] if len(texts) > 16 else ""
     cut = max((m.end() for m in re.finditer(r"[a-z](?= [a-z])", head)), default=0)
-    if not cut: return ids(texts) if len(texts) else []
+    if not cut:
+        return ids(texts) if len(texts) else []
     start, tails = ids(head[:cut]), ids([t[cut:] for t in texts], add_special_tokens=False)
-    tried = [0, len(texts)-1, max(range(len(texts)), key=lambda k: len(texts[k]))]
-    return [start + t for t in tails] if ids([texts[k] for k in tried])==[start + tails[k] for k in tried] else ids(texts)
+    tried = [0, len(texts) - 1, max(range(len(texts)), key=lambda k: len(texts[k]))]
+    return (
+        [start + t for t in tails]
+        if ids([texts[k] for k in tried]) == [start + tails[k] for k in tried]
+        else ids(texts)
+    )
 
 # %% ../nbs/00c_engines.ipynb #5208002d
 class Engine:
     "What notebooks ask of a model: a subclass gives `score` and `generate`"
-    limits, share, all_tokens = (), True, True # sentences on what a run should say of the engine; does it compute what prompts share once; does it give the logit of any token?
+
+    limits, share, all_tokens = (
+        (),
+        True,
+        True,
+        # sentences on what a run should say of the engine; does it compute what prompts share once; does it
+        # give
+        # the logit of any token?
+    )
+
     def __init__(self, tokenizer, max_length=None, eos=(), model_hash="", dtype="unknown", device="cpu"):
-        self.tokenizer, self.model_hash, self.dtype, self.device = tokenizer, model_hash, str(dtype), torch.device(device)
+        self.tokenizer = tokenizer
+        self.model_hash = model_hash
+        self.dtype = str(dtype)
+        self.device = torch.device(device)
         self.max_length = min(max_length or 10**9, tokenizer.model_max_length or 10**9)
         self.eos = (set(eos) | {tokenizer.eos_token_id}) - {None}
         self.stats = dict(prompts=0, tokens_in=0, tokens_forwarded=0)
 
-    def encode(self, text): # token ids of a text, or of each of a list of texts
-        return encode_texts(self.tokenizer, [text])[0] if isinstance(text, str) else encode_texts(self.tokenizer, list(text))
-    def score(self, prompts, token_ids): raise NotImplementedError(f"{type(self).__name__} does not score")
-    def generate(self, prompts, max_new_tokens, stop=(), watch_ids=(), allowed=None): raise NotImplementedError(f"{type(self).__name__} does not generate")
-    def predict_memory(self, prompts, max_new_tokens=0): return 0 # unknown
+    def encode(self, text):  # token ids of a text, or of each of a list of texts
+        return (
+            encode_texts(self.tokenizer, [text])[0]
+            if isinstance(text, str)
+            else encode_texts(self.tokenizer, list(text))
+        )
+
+    def score(self, prompts, token_ids):
+        raise NotImplementedError(f"{type(self).__name__} does not score")
+
+    def generate(self, prompts, max_new_tokens, stop=(), watch_ids=(), allowed=None):
+        raise NotImplementedError(f"{type(self).__name__} does not generate")
+
+    def predict_memory(self, prompts, max_new_tokens=0):
+        return 0  # unknown
 
 # %% ../nbs/00c_engines.ipynb #1a7f8e51
 class HFEngine(Engine):
     "A transformers causal language model behind `score` and `generate`"
+
     def __init__(self, model, tokenizer, share=True, pack_tokens=None, model_hash=""):
         eos = model.generation_config.eos_token_id if model.generation_config else None
-        super().__init__(tokenizer, getattr(model.config, "max_position_embeddings", None), eos if isinstance(eos, list) else [eos], model_hash, model.dtype, next(model.parameters()).device)
-        self.model, self.pack_tokens = model.eval(), pack_tokens or (1024 if self.device.type=="cpu" else 8192)
-        if getattr(model.config, "attn_logit_softcapping", None): model.set_attn_implementation("eager") # sdpa drops the softcap
-        if model.config._attn_implementation=="mlcllm_forest": model.set_attn_implementation(model._own_attention) # an engine had it before
+        super().__init__(
+            tokenizer,
+            getattr(model.config, "max_position_embeddings", None),
+            eos if isinstance(eos, list) else [eos],
+            model_hash,
+            model.dtype,
+            next(model.parameters()).device,
+        )
+        self.model, self.pack_tokens = (
+            model.eval(),
+            pack_tokens or (1024 if self.device.type == "cpu" else 8192),
+        )
+        if getattr(model.config, "attn_logit_softcapping", None):
+            model.set_attn_implementation("eager")  # sdpa drops the softcap
+        if model.config._attn_implementation == "mlcllm_forest":
+            model.set_attn_implementation(model._own_attention)  # an engine had it before
         self._own_attention = model._own_attention = model.config._attn_implementation
         self._prefix, self.share, self._exact_up_to = (None, None), False, _rope_limit(model.config)
-        if share and (why := self._cannot_share()): warnings.warn(f"{type(model).__name__} cannot take packed prompts ({why}): they run one at a time")
-        elif share: self.share = True
+        if share and (why := self._cannot_share()):
+            warnings.warn(
+                f"{type(model).__name__} cannot take packed prompts ({why}): they run one at a time",
+                stacklevel=2,
+            )
+        elif share:
+            self.share = True
         self._prefix, self.stats = (None, None), dict(prompts=0, tokens_in=0, tokens_forwarded=0)
 
-    def __repr__(self): return f"HFEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, {self.model.dtype}, {self.device}, share={self.share})"
+    def __repr__(self):
+        return (
+            f"HFEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, "
+            f"{self.model.dtype}, {self.device}, share={self.share})"
+        )
 
 # %% ../nbs/00c_engines.ipynb #5e6634e0
 @patch
 @torch.inference_mode()
-def _cannot_share(self:HFEngine): # why not, or None: tried on a few short prompts, for architectures differ in more ways than their configurations say
+# why not, or None: tried on a few short prompts, for architectures differ in more ways than their
+# configurations say
+def _cannot_share(self: HFEngine):
     config = self.model.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if config.is_encoder_decoder: return "an encoder-decoder"
-    if not self.model._can_set_attn_implementation() or not kinds <= {"full_attention", "sliding_attention"}: return "its layers are not plain attention"
-    draw = lambda n, seed: np.random.default_rng(seed).integers(getattr(config, "vocab_size", 100), size=n).tolist()
+    if config.is_encoder_decoder:
+        return "an encoder-decoder"
+    if not self.model._can_set_attn_implementation() or not kinds <= {"full_attention", "sliding_attention"}:
+        return "its layers are not plain attention"
+
+    def draw(n, seed):
+        return np.random.default_rng(seed).integers(getattr(config, "vocab_size", 100), size=n).tolist()
+
     prompts = [draw(70, 0) + draw(9, 1) + q for q in (draw(2, 2), draw(1, 3))] + [draw(70, 0) + draw(5, 4)]
-    wanted = torch.cat([z for _,z in self._one_by_one(prompts)])
+    wanted = torch.cat([z for _, z in self._one_by_one(prompts)])
     transformers.AttentionInterface.register("mlcllm_forest", forest_attention)
     self.model.set_attn_implementation("mlcllm_forest")
     try:
-        off = max(float((z - wanted[numbers]).abs().max() / wanted.std()) for numbers, z in self._leaves(prompts))
-        if off < (1e-3 if self.model.dtype==torch.float32 and not getattr(config, "quantization_config", None) else .25): return None
+        off = max(
+            float((z - wanted[numbers]).abs().max() / wanted.std()) for numbers, z in self._leaves(prompts)
+        )
+        if off < (
+            1e-3
+            if self.model.dtype == torch.float32 and not getattr(config, "quantization_config", None)
+            else 0.25
+        ):
+            return None
         why = f"its logits would be off by {off:.2g} of their spread"
-    except Exception as error: why = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
     self.model.set_attn_implementation(self._own_attention)
     return why
 
+
 @patch
-def _sharing(self:HFEngine, longest): # is the forest exact for prompts of this length? sets the model up accordingly
+# is the forest exact for prompts of this length? sets the model up accordingly
+def _sharing(self: HFEngine, longest):
     share = self.share and not (self._exact_up_to and longest > self._exact_up_to)
     wanted = "mlcllm_forest" if share else self._own_attention
-    if self.model.config._attn_implementation!=wanted: self.model.set_attn_implementation(wanted)
+    if self.model.config._attn_implementation != wanted:
+        self.model.set_attn_implementation(wanted)
     return share
 
-def _rope_limit(config): # longest prompt for which rotary frequencies do not depend on its length, or None
+
+def _rope_limit(config):  # longest prompt for which rotary frequencies do not depend on its length, or None
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    varying = [r for r in (rope, *rope.values()) if isinstance(r, dict) and r.get("rope_type") in ("longrope", "dynamic")]
-    return min((r.get("original_max_position_embeddings") or config.max_position_embeddings for r in varying), default=None)
+    varying = [
+        r
+        for r in (rope, *rope.values())
+        if isinstance(r, dict) and r.get("rope_type") in ("longrope", "dynamic")
+    ]
+    return min(
+        (r.get("original_max_position_embeddings") or config.max_position_embeddings for r in varying),
+        default=None,
+    )
 
 # %% ../nbs/00c_engines.ipynb #fb92be56
 @patch
-def _forward(self:HFEngine, ids, pack, keep): # float32 logits (len(keep), n_vocabulary) at the positions `keep`
+# float32 logits (len(keep), n_vocabulary) at the positions `keep`
+def _forward(self: HFEngine, ids, pack, keep):
     self.stats["tokens_forwarded"] += ids.shape[1]
     extra = {} if pack is None else dict(pack=pack, position_ids=pack.position[None])
-    return self.model(input_ids=ids, use_cache=False, logits_to_keep=[int(k) for k in keep], **extra).logits[0].float()
+    return (
+        self.model(input_ids=ids, use_cache=False, logits_to_keep=[int(k) for k in keep], **extra)
+        .logits[0]
+        .float()
+    )
+
 
 @patch
-def _total(self:HFEngine, z): # log-sum-exp over the vocabulary; raises where a model gives no numbers
+def _total(self: HFEngine, z):  # log-sum-exp over the vocabulary; raises where a model gives no numbers
     total = z.logsumexp(-1)
-    if not total.isfinite().all(): raise FloatingPointError(f"{type(self.model).__name__} gives logits that are no numbers (nan or inf): its weights are damaged, or {str(self.model.dtype).removeprefix('torch.')} cannot hold them; try dtype='float32'")
+    if not total.isfinite().all():
+        raise FloatingPointError(
+            f"{type(self.model).__name__} gives logits that are no numbers (nan or inf): its weights "
+            f"are damaged, or {str(self.model.dtype).removeprefix('torch.')} cannot hold them; try "
+            "dtype='float32'"
+        )
     return total
 
-def _chain(tokens): # a branch that is one prompt
+
+def _chain(tokens):  # a branch that is one prompt
     return build_branch([tokens], np.zeros(1, int), 0, (0,))
 
+
 @patch
-def _keys_values(self:HFEngine, prefix): # per layer keys and values of a prefix; the last one is remembered, for as long as the weights stay as they are
-    if not len(prefix): return None
+def _keys_values(
+    self: HFEngine,
+    prefix,
+    # per layer keys and values of a prefix; the last one is remembered, for as long as the weights stay as
+    # they are
+):
+    if not len(prefix):
+        return None
     key = prefix.tobytes(), sum(p._version for p in self.model.parameters() if not p.is_inference())
-    if self._prefix[0]!=key:
+    if self._prefix[0] != key:
         self._prefix = (None, None)
         ids, pack = pack_layout([_chain(prefix)], 0, self.device)
         pack.kept = {}
-        try: self._forward(ids, pack, [len(prefix)-1])
+        try:
+            self._forward(ids, pack, [len(prefix) - 1])
         except (RuntimeError, MemoryError) as error:
-            if not _no_room(error): raise
+            if not _no_room(error):
+                raise
             raise MemoryError(f"the start of {len(prefix):,} tokens that prompts share {_SMALLER}") from None
         self._prefix = (key, [pack.kept[k] for k in sorted(pack.kept)])
     return self._prefix[1]
 
 # %% ../nbs/00c_engines.ipynb #aae03393
 @patch
-def _check(self:HFEngine, prompts, ids, room=0): # prompts as lists; raises on an empty or too long one, and on ids that are no tokens
+# prompts as lists; raises on an empty or too long one, and on ids that are no tokens
+def _check(self: HFEngine, prompts, ids, room=0):
     size = self.model.config.get_text_config().vocab_size
     odd = next((i for i in ids if not 0 <= i < size), None)
-    if odd is not None: raise ValueError(f"token id {odd} is not in the model's vocabulary of {size}")
+    if odd is not None:
+        raise ValueError(f"token id {odd} is not in the model's vocabulary of {size}")
     for k, p in enumerate(prompts):
-        if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
-        if len(p)+room > self.max_length: raise ValueError(f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the model's context holds {self.max_length}: use fewer shots or a shorter document")
-        if not 0 <= min(p) <= max(p) < size: raise ValueError(f"prompt {k} holds a token that is not in the model's vocabulary of {size}: the tokenizer belongs to another model")
-    self.stats["prompts"] += len(prompts); self.stats["tokens_in"] += sum(map(len, prompts))
+        if not len(p):
+            raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
+        if len(p) + room > self.max_length:
+            raise ValueError(
+                f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the "
+                f"model's context holds {self.max_length}: use fewer shots or a shorter document"
+            )
+        if not 0 <= min(p) <= max(p) < size:
+            raise ValueError(
+                f"prompt {k} holds a token that is not in the model's vocabulary of {size}: the "
+                "tokenizer belongs to another model"
+            )
+    self.stats["prompts"] += len(prompts)
+    self.stats["tokens_in"] += sum(map(len, prompts))
     return _distinct(prompts)
 
-def _distinct(prompts): # prompts without repeats, and for each prompt its number among them; by digest, for a copy of every prompt would be as large as the prompts
+
+# prompts without repeats, and for each prompt its number among them; by digest, for a copy of every prompt
+# would be as large as the prompts
+def _distinct(prompts):
     seen, unique, back = {}, [], np.zeros(len(prompts), int)
     for k, p in enumerate(prompts):
         back[k] = seen.setdefault(sha256(np.asarray(p, dtype=np.int64).tobytes()).digest(), len(unique))
-        if back[k]==len(unique): unique.append(p)
+        if back[k] == len(unique):
+            unique.append(p)
     return unique, back
 
 # %% ../nbs/00c_engines.ipynb #366ef511
 @patch
 @torch.inference_mode()
 def score(
-    self:HFEngine,
-    prompts:list, # lists of token ids
-    token_ids:list, # the tokens asked about
-)->Scored: # rows in the order of the prompts
+    self: HFEngine,
+    prompts: list,  # lists of token ids
+    token_ids: list,  # the tokens asked about
+) -> Scored:  # rows in the order of the prompts
     "Logits of `token_ids` right after each prompt"
     unique, back = self._check(prompts, token_ids)
     ids = torch.as_tensor(list(token_ids), dtype=torch.long, device=self.device)
     logits, total = np.zeros((len(unique), len(ids)), np.float32), np.zeros(len(unique), np.float32)
     share = self._sharing(max(map(len, unique), default=0))
-    for numbers, z in (self._leaves(unique) if share else self._one_by_one(unique)):
+    for numbers, z in self._leaves(unique) if share else self._one_by_one(unique):
         logits[numbers], total[numbers] = z[:, ids].cpu().numpy(), self._total(z).cpu().numpy()
     return Scored(logits[back], total[back])
 
-@patch
-def _one_by_one(self:HFEngine, prompts): # yields a prompt's number and its last logits
-    for k, p in enumerate(prompts): yield [k], self._forward(torch.tensor([p], device=self.device), None, [len(p)-1])
 
 @patch
-def _leaves(self:HFEngine, prompts, read=None): # yields the numbers of some prompts and their last logits, or what `read` gives for their places in a pack
+def _one_by_one(self: HFEngine, prompts):  # yields a prompt's number and its last logits
+    for k, p in enumerate(prompts):
+        yield [k], self._forward(torch.tensor([p], device=self.device), None, [len(p) - 1])
+
+
+@patch
+def _leaves(
+    self: HFEngine,
+    prompts,
+    read=None,
+    # yields the numbers of some prompts and their last logits, or what `read` gives for their places in a
+    # pack
+):
     read = read or (lambda ids, pack, leaves, branches: self._forward(ids, pack, leaves))
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
+
         def at_leaves(branches):
             ids, pack = pack_layout(branches, len(group.prefix), self.device)
             pack.prefix = prefix
             offset = np.cumsum([0] + [len(b) for b in branches])
-            leaves = [int(o + path[-1]) for o,b in zip(offset, branches) for path in b.paths]
+            leaves = [int(o + path[-1]) for o, b in zip(offset, branches) for path in b.paths]
             return [n for b in branches for n in b.prompts], read(ids, pack, leaves, branches)
-        for branches in self._packs(group): yield from _in_halves(at_leaves, branches)
+
+        for branches in self._packs(group):
+            yield from _in_halves(at_leaves, branches)
 
 # %% ../nbs/00c_engines.ipynb #40b49eed
-_WORKSPACE = 80 << 20 # what the numerical libraries keep for themselves, bytes
+_WORKSPACE = 80 << 20  # what the numerical libraries keep for themselves, bytes
+
 
 @dataclass(frozen=True)
-class _Shape: # of a model, as far as its memory is concerned
-    layers: int; width: int; inner: int; heads: int; kv: int; dim: int; vocabulary: int; size: int
-    def cache(self, n): return 2*self.layers*self.kv*self.dim*self.size*n      # bytes of n tokens' keys and values
+class _Shape:  # of a model, as far as its memory is concerned
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    kv: int
+    dim: int
+    vocabulary: int
+    size: int
+
+    def cache(self, n):
+        return 2 * self.layers * self.kv * self.dim * self.size * n  # bytes of n tokens' keys and values
+
 
 @patch(as_prop=True)
-def _shape(self:HFEngine):
-    c = self.model.config.get_text_config(); heads = getattr(c, "num_attention_heads", None) or 1 # a recurrent model has none
-    return _Shape(c.num_hidden_layers, c.hidden_size, getattr(c, "intermediate_size", None) or 4*c.hidden_size, heads, getattr(c, "num_key_value_heads", None) or heads,
-                  getattr(c, "head_dim", None) or c.hidden_size//heads, c.vocab_size, self.model.dtype.itemsize)
+def _shape(self: HFEngine):
+    c = self.model.config.get_text_config()
+    heads = getattr(c, "num_attention_heads", None) or 1  # a recurrent model has none
+    return _Shape(
+        c.num_hidden_layers,
+        c.hidden_size,
+        getattr(c, "intermediate_size", None) or 4 * c.hidden_size,
+        heads,
+        getattr(c, "num_key_value_heads", None) or heads,
+        getattr(c, "head_dim", None) or c.hidden_size // heads,
+        c.vocab_size,
+        self.model.dtype.itemsize,
+    )
 
 # %% ../nbs/00c_engines.ipynb #847d4822
 @patch
-def _pass_bytes(self:HFEngine, branches, n_prefix, room=0): # bytes that a pack needs beyond weights and the prefix's keys and values; room: tokens to be written
-    m, n, leaves, width = self._shape, sum(map(len, branches)), sum(len(b.paths) for b in branches), max(map(len, branches))
+# bytes that a pack needs beyond weights and the prefix's keys and values; room: tokens to be written
+def _pass_bytes(self: HFEngine, branches, n_prefix, room=0):
+    m = self._shape
+    n = sum(map(len, branches))
+    leaves = sum(len(b.paths) for b in branches)
+    width = max(map(len, branches))
     fused = _can_fuse(self.device, getattr(self.model.config, "attn_logit_softcapping", None))
-    scores = lambda rows, keys: min(rows*keys, max(_MAX_SCORES.get(self.device.type, 1 << 26), keys)) * (4 + (m.size < 4)*m.size)
-    masks = 3*len(branches)*width**2 + fused*scores(len(branches)*m.heads//m.kv*width, width)
-    attention = masks + (0 if fused else max(scores(len(branches)*m.heads*width, width), scores(m.heads*n, n_prefix)))         # scores in float32
-    layer = n * m.size * (3*m.width + max(3*m.inner, 6*m.heads*m.dim))
-    logits = leaves * m.vocabulary * (8 if m.size==4 else 10)                # the row, its exponentials
+
+    def scores(rows, keys):
+        return min(rows * keys, max(_MAX_SCORES.get(self.device.type, 1 << 26), keys)) * (
+            4 + (m.size < 4) * m.size
+        )
+
+    masks = 3 * len(branches) * width**2 + fused * scores(len(branches) * m.heads // m.kv * width, width)
+    attention = masks + (
+        0 if fused else max(scores(len(branches) * m.heads * width, width), scores(m.heads * n, n_prefix))
+    )  # scores in float32
+    layer = n * m.size * (3 * m.width + max(3 * m.inner, 6 * m.heads * m.dim))
+    logits = leaves * m.vocabulary * (8 if m.size == 4 else 10)  # the row, its exponentials
     kept = m.cache(n) * (room > 0)
     grown = m.cache(leaves * (max(len(p) for b in branches for p in b.paths) + room)) * (room > 0)
-    return kept + max(attention + layer, logits, grown + max(grown//2, logits))
+    return kept + max(attention + layer, logits, grown + max(grown // 2, logits))
+
 
 @patch
 def predict_memory(
-    self:HFEngine,
-    prompts:list, # lists of token ids: those of a whole call, or a sample with the longest among them
-    max_new_tokens:int=0, # longest continuation; 0: only scored
-)->int: # bytes beyond what is in use now
+    self: HFEngine,
+    prompts: list,  # lists of token ids: those of a whole call, or a sample with the longest among them
+    max_new_tokens: int = 0,  # longest continuation; 0: only scored
+) -> int:  # bytes beyond what is in use now
     "The most memory that a call will need on the engine's device"
-    if not len(prompts): return 0
+    if not len(prompts):
+        return 0
     groups = build_forest(_distinct(prompts)[0] if self.share else [max(prompts, key=len)])
-    def peak(g): # of the pass over the prefix, or of a pack behind it
+
+    def peak(g):  # of the pass over the prefix, or of a pack behind it
         n = len(g.prefix)
         packs = max(self._pass_bytes(b, n, max_new_tokens) for b in make_packs(g.branches, self.pack_tokens))
         return self._shape.cache(n) + max(packs, self._pass_bytes([_chain(g.prefix)], 0) if n else 0)
+
     return _WORKSPACE + max(map(peak, groups))
 
 # %% ../nbs/00c_engines.ipynb #9c5f1bac
 def free_memory(
-    device, # torch device
-)->int: # bytes
+    device,  # torch device
+) -> int:  # bytes
     "What can still be taken: of the GPU's memory, or of the machine's within its control group's limit"
-    if device.type=="cuda": return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "cuda":
+        return (
+            torch.cuda.mem_get_info(device)[0]
+            + torch.cuda.memory_reserved(device)
+            - torch.cuda.memory_allocated(device)
+        )
     return min([psutil.virtual_memory().available, *_group_memory()])
 
-def _group_memory(): # yields what each control group that this process is in still has to give
-    try: lines = [l.split(":", 2) for l in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError: return
+
+def _group_memory():  # yields what each control group that this process is in still has to give
+    try:
+        lines = [l.split(":", 2) for l in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
     for _, kinds, path in lines:
-        if kinds and "memory" not in kinds.split(","): continue
-        root, files = (Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file")) if not kinds else (Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
-        here = root/path.lstrip("/")
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root, files = (
+            (Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file"))
+            if not kinds
+            else (
+                Path("/sys/fs/cgroup/memory"),
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            )
+        )
+        here = root / path.lstrip("/")
         for group in (here, *here.parents):
-            if not group.is_relative_to(root): break
-            try: # file contents count as used, but are dropped when room is needed
-                limit, used = (int((group/f).read_text()) for f in files[:2])
-                yield max(0, limit - used + int(re.search(rf"^{files[2]} (\d+)", (group/"memory.stat").read_text(), re.M)[1]))
-            except (OSError, ValueError, TypeError): continue         # no such file, or no limit ("max")
+            if not group.is_relative_to(root):
+                break
+            try:  # file contents count as used, but are dropped when room is needed
+                limit, used = (int((group / f).read_text()) for f in files[:2])
+                yield max(
+                    0,
+                    limit
+                    - used
+                    + int(re.search(rf"^{files[2]} (\d+)", (group / "memory.stat").read_text(), re.M)[1]),
+                )
+            except (OSError, ValueError, TypeError):
+                continue  # no such file, or no limit ("max")
+
 
 def used_memory(
-    device, # torch device
-)->tuple: # bytes now, and at the peak so far
+    device,  # torch device
+) -> tuple:  # bytes now, and at the peak so far
     "Memory in use: of the GPU by torch, or of the machine by this process"
-    if device.type=="cuda": return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
-    return psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform=="darwin" else 1024)
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 # %% ../nbs/00c_engines.ipynb #73ea30a0
 @patch
-def _packs(self:HFEngine, group, room=0): # packs of a group that fit into what is free
-    size, free = self.pack_tokens, .8*free_memory(self.device)
+def _packs(self: HFEngine, group, room=0):  # packs of a group that fit into what is free
+    size, free = self.pack_tokens, 0.8 * free_memory(self.device)
     while True:
         packs = make_packs(group.branches, size)
-        if size <= 64 or max(self._pass_bytes(b, len(group.prefix), room) for b in packs) < free: return packs
+        if size <= 64 or max(self._pass_bytes(b, len(group.prefix), room) for b in packs) < free:
+            return packs
         size //= 2
+
 
 _SMALLER = "does not fit into memory: use a smaller model, a smaller dtype, or fewer shots"
 
-def _no_room(error): return isinstance(error, MemoryError) or any(s in str(error).lower() for s in ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "alloc_failed"))
 
-def _in_halves(compute, branches): # yields compute(branches); where memory does not suffice, of its halves
-    try: done = [compute(branches)]
+def _no_room(error):
+    return isinstance(error, MemoryError) or any(
+        s in str(error).lower()
+        for s in (
+            "out of memory",
+            "can't allocate memory",
+            "not enough memory",
+            "failed to allocate",
+            "alloc_failed",
+        )
+    )
+
+
+def _in_halves(compute, branches):  # yields compute(branches); where memory does not suffice, of its halves
+    try:
+        done = [compute(branches)]
     except (RuntimeError, MemoryError) as error:
-        if not _no_room(error): raise
+        if not _no_room(error):
+            raise
         done = None
-    if done is not None: yield from done; return
-    if torch.cuda.is_available(): torch.cuda.empty_cache()
-    if len(branches)==1: branches = split_branch(branches[0], -(-len(branches[0].paths)//2))
-    if len(branches)==1: raise MemoryError(f"a prompt with {len(branches[0]):,} tokens of its own {_SMALLER}")
-    half = len(branches)//2
-    for part in (branches[:half], branches[half:]): yield from _in_halves(compute, part)
+    if done is not None:
+        yield from done
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if len(branches) == 1:
+        branches = split_branch(branches[0], -(-len(branches[0].paths) // 2))
+    if len(branches) == 1:
+        raise MemoryError(f"a prompt with {len(branches[0]):,} tokens of its own {_SMALLER}")
+    half = len(branches) // 2
+    for part in (branches[:half], branches[half:]):
+        yield from _in_halves(compute, part)
 
 # %% ../nbs/00c_engines.ipynb #675d91cf
 class _Writing:
     "Continuations in progress: tokens, logits and why each ended"
+
     def __init__(self, engine, n, max_new_tokens, stop, watch_ids, allowed):
         self.engine, self.max_new, self.stop, self.allowed = engine, max_new_tokens, tuple(stop), allowed
         self.watch = torch.as_tensor(list(watch_ids), dtype=torch.long, device=engine.device)
         self.ids, self.logits, self.total, self.logprobs = ([[] for _ in range(n)] for _ in range(4))
-        self.reason, self.text = [None]*n, [""]*n
+        self.reason, self.text = [None] * n, [""] * n
 
-    def choose(self, rows, z, total): # the best next token of each row, and its log-probability among those that could be chosen
-        if self.allowed is None: best, chosen = z.max(-1); return chosen.tolist(), (best - total).tolist()
+    # the best next token of each row, and its log-probability among those that could be chosen
+    def choose(self, rows, z, total):
+        if self.allowed is None:
+            best, chosen = z.max(-1)
+            return chosen.tolist(), (best - total).tolist()
         options = [self.allowed(tuple(self.ids[r])) for r in rows]
-        if not all(options): raise ValueError("`allowed` offers no token although nothing is written yet")
+        if not all(options):
+            raise ValueError("`allowed` offers no token although nothing is written yet")
         width = max(map(len, options))
-        index = torch.tensor([list(o) + [o[0]]*(width-len(o)) for o in options], device=z.device)
+        index = torch.tensor([list(o) + [o[0]] * (width - len(o)) for o in options], device=z.device)
         there = torch.tensor([[k < len(o) for k in range(width)] for o in options], device=z.device)
         logp = z.gather(1, index).masked_fill(~there, -torch.inf).log_softmax(-1)
         best, at = logp.max(-1)
-        return index.gather(1, at[:,None])[:,0].tolist(), best.tolist()
+        return index.gather(1, at[:, None])[:, 0].tolist(), best.tolist()
 
-    def take(self, rows, z): # choose the next token of `rows` from logits z (len(rows), n_vocabulary); returns the tokens
+    # choose the next token of `rows` from logits z (len(rows), n_vocabulary); returns the tokens
+    def take(self, rows, z):
         total = self.engine._total(z)
         chosen, logprobs = self.choose(rows, z, total)
         for r, *new in zip(rows, chosen, z[:, self.watch].cpu().numpy(), total.tolist(), logprobs):
-            for kept, x in zip((self.ids, self.logits, self.total, self.logprobs), new): kept[r].append(x)
-        texts = self.engine.tokenizer.batch_decode([self.ids[r] for r in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for r, i, text in zip(rows, chosen, texts): self.text[r], self.reason[r] = self._ending(r, i, text)
+            for kept, x in zip((self.ids, self.logits, self.total, self.logprobs), new):
+                kept[r].append(x)
+        texts = self.engine.tokenizer.batch_decode(
+            [self.ids[r] for r in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        for r, i, text in zip(rows, chosen, texts):
+            self.text[r], self.reason[r] = self._ending(r, i, text)
         return chosen
 
-    def _ending(self, r, token, text): # the row's text so far, and why it ends here (None: it goes on)
+    def _ending(self, r, token, text):  # the row's text so far, and why it ends here (None: it goes on)
         hit = min((at for s in self.stop if (at := text.find(s)) >= 0), default=None)
-        if hit is not None: return text[:hit], "stop"
-        if token in self.engine.eos: return text, "eos"
-        if self.allowed is not None and not self.allowed(tuple(self.ids[r])): return text, "stop"
+        if hit is not None:
+            return text[:hit], "stop"
+        if token in self.engine.eos:
+            return text, "eos"
+        if self.allowed is not None and not self.allowed(tuple(self.ids[r])):
+            return text, "stop"
         return text, "length" if len(self.ids[r]) >= self.max_new else None
 
-    def done(self): # a Generation for each row
+    def done(self):  # a Generation for each row
         width = len(self.watch)
-        return [Generation(tuple(i), t, np.array(l, np.float32).reshape(len(i), width), np.array(s, np.float32), r, np.array(p, np.float32)) for i,t,l,s,r,p in zip(self.ids, self.text, self.logits, self.total, self.reason, self.logprobs)]
+        return [
+            Generation(
+                tuple(i),
+                t,
+                np.array(l, np.float32).reshape(len(i), width),
+                np.array(s, np.float32),
+                r,
+                np.array(p, np.float32),
+            )
+            for i, t, l, s, r, p in zip(
+                self.ids, self.text, self.logits, self.total, self.reason, self.logprobs
+            )
+        ]
 
 # %% ../nbs/00c_engines.ipynb #99b0cfe9
 @patch
 @torch.inference_mode()
 def generate(
-    self:HFEngine,
-    prompts:list, # lists of token ids
-    max_new_tokens:int, # longest continuation
-    stop:list=(), # strings that end it
-    watch_ids:list=(), # tokens whose logits are kept at each step
-    allowed=None, # called with the tokens written so far, gives those that may come next (none: the end); None: any may
-)->list: # a Generation for each prompt
+    self: HFEngine,
+    prompts: list,  # lists of token ids
+    max_new_tokens: int,  # longest continuation
+    stop: list = (),  # strings that end it
+    watch_ids: list = (),  # tokens whose logits are kept at each step
+    # called with the tokens written so far, gives those that may come next (none: the end); None: any may
+    allowed=None,
+) -> list:  # a Generation for each prompt
     "Greedy continuation of each prompt, with the logits from which every token was chosen"
-    if max_new_tokens < 1: raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     unique, back = self._check(prompts, watch_ids, max_new_tokens)
-    out, stop = [None]*len(unique), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+    out, stop = [None] * len(unique), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
     share = self._sharing(max(map(len, unique), default=0) + max_new_tokens)
-    for numbers, written in (self._write_forest if share else self._write_alone)(unique, max_new_tokens, stop, watch_ids, allowed):
-        for n, g in zip(numbers, written): out[n] = g
+    for numbers, written in (self._write_forest if share else self._write_alone)(
+        unique, max_new_tokens, stop, watch_ids, allowed
+    ):
+        for n, g in zip(numbers, written):
+            out[n] = g
     return [out[k] for k in back]
 
+
 @patch
-def _write_alone(self:HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed): # the model's own cached decoding, one prompt at a time
+# the model's own cached decoding, one prompt at a time
+def _write_alone(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed):
     for k, p in enumerate(prompts):
-        w, new, cache = _Writing(self, 1, max_new_tokens, stop, watch_ids, allowed), torch.tensor([p], device=self.device), None
+        w = _Writing(self, 1, max_new_tokens, stop, watch_ids, allowed)
+        new = torch.tensor([p], device=self.device)
+        cache = None
         while w.reason[0] is None:
             self.stats["tokens_forwarded"] += new.shape[1]
             out = self.model(input_ids=new, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache, chosen = getattr(out, "past_key_values", None), w.take([0], out.logits[0].float())
-            new = torch.tensor([chosen if cache is not None else list(p) + w.ids[0]], device=self.device) # a model without such a cache reads all of it again
+            new = torch.tensor(
+                [chosen if cache is not None else list(p) + w.ids[0]], device=self.device
+            )  # a model without such a cache reads all of it again
         yield [k], w.done()
 
 # %% ../nbs/00c_engines.ipynb #ae4698f1
 @patch
-def _write_forest(self:HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed): # yields numbers and Generations of a pack
+# yields numbers and Generations of a pack
+def _write_forest(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed):
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
+
         def write(branches):
             ids, pack = pack_layout(branches, len(group.prefix), self.device)
             pack.prefix, pack.kept = prefix, {}
             offset = np.cumsum([0] + [len(b) for b in branches])
-            paths = [o + path for o,b in zip(offset, branches) for path in b.paths]
+            paths = [o + path for o, b in zip(offset, branches) for path in b.paths]
             w = _Writing(self, len(paths), max_new_tokens, stop, watch_ids, allowed)
             new = w.take(range(len(paths)), self._forward(ids, pack, [p[-1] for p in paths]))
-            self._decode(w, new, self._rows(pack, paths, max_new_tokens), np.array([len(p) for p in paths]), len(group.prefix), prefix)
+            self._decode(
+                w,
+                new,
+                self._rows(pack, paths, max_new_tokens),
+                np.array([len(p) for p in paths]),
+                len(group.prefix),
+                prefix,
+            )
             return [n for b in branches for n in b.prompts], w.done()
-        for branches in self._packs(group, max_new_tokens): yield from _in_halves(write, branches)
+
+        for branches in self._packs(group, max_new_tokens):
+            yield from _in_halves(write, branches)
+
 
 @patch
-def _rows(self:HFEngine, pack, paths, room): # per layer keys and values of each path in a row of its own, with room to grow
+# per layer keys and values of each path in a row of its own, with room to grow
+def _rows(self: HFEngine, pack, paths, room):
     lengths = [len(p) for p in paths]
-    index = np.zeros((len(paths), max(lengths)+room), int)
-    for r, p in enumerate(paths): index[r, :len(p)] = p
+    index = np.zeros((len(paths), max(lengths) + room), int)
+    for r, p in enumerate(paths):
+        index[r, : len(p)] = p
     index = torch.as_tensor(index, device=self.device)
-    return [tuple(x[:, index.to(x.device)].transpose(0, 1).contiguous() for x in pack.kept[k]) for k in sorted(pack.kept)]
+    return [
+        tuple(x[:, index.to(x.device)].transpose(0, 1).contiguous() for x in pack.kept[k])
+        for k in sorted(pack.kept)
+    ]
 
 # %% ../nbs/00c_engines.ipynb #ac32a0a1
 @patch
-def _decode(self:HFEngine, w, new, cache, lengths, n_prefix, prefix): # write on until every row is done
+def _decode(self: HFEngine, w, new, cache, lengths, n_prefix, prefix):  # write on until every row is done
     rows, t = np.arange(len(lengths)), lambda x: torch.as_tensor(x, device=self.device)
     new = np.array(new)
     while True:
         alive = np.array([w.reason[r] is None for r in rows])
-        if not alive.any(): return
-        if alive.mean() <= .5: # drop the finished rows
+        if not alive.any():
+            return
+        if alive.mean() <= 0.5:  # drop the finished rows
             rows, new, lengths = rows[alive], new[alive], lengths[alive]
             cache, alive = [tuple(x[t(alive).to(x.device)] for x in kv) for kv in cache], alive[alive]
         columns = torch.arange(cache[0][0].shape[2], device=self.device)
-        pack = Pack(t(lengths + n_prefix), cache=cache, prefix=prefix, column=t(lengths), flat=torch.arange(len(rows), device=self.device),
-                    seen=(columns <= t(lengths)[:,None])[:,None], key_position=(columns + n_prefix).expand(len(rows), -1))
+        pack = Pack(
+            t(lengths + n_prefix),
+            cache=cache,
+            prefix=prefix,
+            column=t(lengths),
+            flat=torch.arange(len(rows), device=self.device),
+            seen=(columns <= t(lengths)[:, None])[:, None],
+            key_position=(columns + n_prefix).expand(len(rows), -1),
+        )
         z = self._forward(t(new)[None], pack, np.arange(len(rows))[alive])
-        new = new.copy(); new[alive] = w.take(rows[alive], z)
+        new = new.copy()
+        new[alive] = w.take(rows[alive], z)
         lengths = lengths + alive
 
 # %% ../nbs/00c_engines.ipynb #e7c45820
 BUNDLED = ("tiny", "small")
-PAPER_MODELS = ("meta-llama/Llama-3.2-1B-Instruct", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.3-70B-Instruct",
-                "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-72B", "Qwen/Qwen2.5-72B-Instruct")
-BACKENDS, DTYPES, QUANTIZATIONS = ("hf", "vllm", "openai"), ("auto", "float32", "bfloat16", "float16"), (None, "4bit", "8bit")
+PAPER_MODELS = (
+    "meta-llama/Llama-3.2-1B-Instruct",
+    "meta-llama/Llama-3.1-8B",
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.1-70B",
+    "meta-llama/Llama-3.3-70B-Instruct",
+    "Qwen/Qwen2.5-7B",
+    "Qwen/Qwen2.5-7B-Instruct",
+    "Qwen/Qwen2.5-72B",
+    "Qwen/Qwen2.5-72B-Instruct",
+)
+BACKENDS = ("hf", "vllm", "openai")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = (None, "4bit", "8bit")
+
 
 def find_model(
-    model:str, # tiny, small, a folder or a Hub id
-)->str: # a folder or a Hub id
+    model: str,  # tiny, small, a folder or a Hub id
+) -> str:  # a folder or a Hub id
     "Resolve a model's name; a misspelt bundled name or a missing folder is an error, not a download"
     model = str(model)
     if "\0" in model or max(map(len, map(os.fsencode, model.split("/")))) > 255 or len(model) > 4000:
         raise ValueError(
             f"model {model[:40]!r}… is no name: names have no zero character and at most 255 characters "
-            f"between two slashes (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
-    if model in BUNDLED: return str(Path(mlcllm.__file__).parent/"models"/model)
-    if model.strip() and Path(model).is_dir(): return model
-    if model.startswith(("/", ".", "~")) or model.count("/") > 1 or Path(model).exists(): raise ValueError(f"model {model!r}: there is no such folder (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)")
-    if "/" in model.strip("/"): return model
-    if difflib.get_close_matches(model, BUNDLED, 1, .5) or not model.strip(): check_choice("model", model, BUNDLED)
+            f"between two slashes (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)"
+        )
+    if model in BUNDLED:
+        return str(Path(mlcllm.__file__).parent / "models" / model)
+    if model.strip() and Path(model).is_dir():
+        return model
+    if model.startswith(("/", ".", "~")) or model.count("/") > 1 or Path(model).exists():
+        raise ValueError(
+            f"model {model!r}: there is no such folder (bundled: {', '.join(BUNDLED)}; or a folder, or "
+            "a Hub id)"
+        )
+    if "/" in model.strip("/"):
+        return model
+    if difflib.get_close_matches(model, BUNDLED, 1, 0.5) or not model.strip():
+        check_choice("model", model, BUNDLED)
     return model
 
 # %% ../nbs/00c_engines.ipynb #8a3ba9b4
 def base_model(
-    model:str, # tiny, small, a folder or a Hub id
-)->tuple: # the base model's folder or Hub id; an adapter's folder or Hub id, or None; a sentence on what is left out, or None
+    model: str,  # tiny, small, a folder or a Hub id
+    # the base model's folder or Hub id; an adapter's folder or Hub id, or None; a sentence on what is left
+    # out, or None
+) -> tuple:
     "What a name stands for: a model, an adapter on top of one, or extra heads on top of one"
     name = find_model(model)
-    if find_adapter_config_file(name): return _base_of_adapter(model, name), name, None
+    if find_adapter_config_file(name):
+        return _base_of_adapter(model, name), name, None
     config = _config_of(model, name)
     heads = next((k for k in config if re.fullmatch(r"(medusa|hydra)_num_heads", k)), None)
-    if heads and (base := config.get("base_model_name_or_path")): return find_model(base), None, f"{model}: the {config[heads]} extra decoding heads are left out, labels are read from the head of {base}"
+    if heads and (base := config.get("base_model_name_or_path")):
+        return (
+            find_model(base),
+            None,
+            f"{model}: the {config[heads]} extra decoding heads are left out, labels are read from the "
+            f"head of {base}",
+        )
     return name, None, None
 
-def _config_of(model, name): # what config.json holds, checked
+
+def _config_of(model, name):  # what config.json holds, checked
     who = f"model {str(model)!r}"
     here, beside = Path(name).is_dir(), "generation_config.json"
     config = read_config(who, name) if here else transformers.PreTrainedConfig.get_config_dict(name)[0]
     check_config(who, config)
-    if (Path(name)/beside).exists(): check_config(who, read_config(who, name, beside), beside)
+    if (Path(name) / beside).exists():
+        check_config(who, read_config(who, name, beside), beside)
     return config
 
-def _check_adapter_config(where, raw): # what would end deep inside a library, or be taken as something else
+
+def _check_adapter_config(where, raw):  # what would end deep inside a library, or be taken as something else
     peft = import_module("peft")
-    kinds = {str(t.value): c for t,c in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    kinds = {str(t.value): c for t, c in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if raw.get("peft_type") not in kinds:
         raise ValueError(
-            f"{where}: peft_type must be a kind of adapter such as LORA, got {raw.get('peft_type')!r}")
+            f"{where}: peft_type must be a kind of adapter such as LORA, got {raw.get('peft_type')!r}"
+        )
     kind = kinds[raw["peft_type"]]
     for name, value in raw.items():
-        if name in _fields_of(kind) and name not in ("r", "lora_alpha"): _check_kind(f"{where}: {name}", value, _fields_of(kind)[name])
-    check_number(f"{where}: r", raw.get("r", 1), 0 if raw["peft_type"]=="OFT" else 1)
+        if name in _fields_of(kind) and name not in ("r", "lora_alpha"):
+            _check_kind(f"{where}: {name}", value, _fields_of(kind)[name])
+    check_number(f"{where}: r", raw.get("r", 1), 0 if raw["peft_type"] == "OFT" else 1)
     check_number(f"{where}: lora_alpha", raw.get("lora_alpha", 1), 0, 10**9, whole=False)
     for name, whole in (("rank_pattern", True), ("alpha_pattern", False)):
         for module, value in (raw.get(name) or {}).items():
@@ -728,22 +1200,29 @@ def _check_adapter_config(where, raw): # what would end deep inside a library, o
     if not (listed or isinstance(modules, (str, type(None)))):
         raise ValueError(f"{where}: target_modules must be a list of names, got {modules!r}")
 
+
 @lru_cache
-def _fields_of(kind): # name -> the types that a field of a configuration may have
+def _fields_of(kind):  # name -> the types that a field of a configuration may have
     def types(t):
-        if get_origin(t) in (Union, UnionType): return {x for a in get_args(t) for x in types(a)}
+        if get_origin(t) in (Union, UnionType):
+            return {x for a in get_args(t) for x in types(a)}
         return {get_origin(t) or t}
+
     return {name: types(t) for name, t in get_type_hints(kind).items()}
 
-def _check_kind(where, value, types): # switches, numbers and objects; what else there is, is peft's to judge
-    if value is None: return
+
+def _check_kind(where, value, types):  # switches, numbers and objects; what else there is, is peft's to judge
+    if value is None:
+        return
     if types <= {bool, type(None)} and not isinstance(value, bool):
         raise ValueError(f"{where} must be true or false, without quotes, got {value!r}")
-    if types <= {int, float, type(None)}: check_number(where, value, -10**9, 10**9, whole=False)
+    if types <= {int, float, type(None)}:
+        check_number(where, value, -(10**9), 10**9, whole=False)
     if types <= {dict, type(None)} and not isinstance(value, dict):
         raise ValueError(f"{where} must be an object {{...}}, got {value!r}")
 
-def _base_of_adapter(model, name): # the model that an adapter belongs to
+
+def _base_of_adapter(model, name):  # the model that an adapter belongs to
     who = f"adapter {str(model)!r}"
     if not _has("peft"):
         raise ValueError(f"model {model!r} is a LoRA adapter, which needs peft: pip install 'mlcllm[lora]'")
@@ -755,94 +1234,137 @@ def _base_of_adapter(model, name): # the model that an adapter belongs to
     if config.is_prompt_learning:
         raise ValueError(
             f"{who}: adapter_config.json: peft_type {config.peft_type.value} puts learned tokens before a "
-            f"prompt, which is not possible here: take an adapter of the model's matrices, such as LORA")
+            f"prompt, which is not possible here: take an adapter of the model's matrices, such as LORA"
+        )
     base = config.base_model_name_or_path
     if not isinstance(base, str) or not base.strip():
         raise ValueError(f"{who}: adapter_config.json does not name its base model (base_model_name_or_path)")
     if getattr(config, "revision", None) not in (None, "main"):
         raise ValueError(
             f"{who} belongs to version {config.revision!r} of {base}: download that version into a folder "
-            f"and name the folder in adapter_config.json")
-    try: found = find_model(base)
+            f"and name the folder in adapter_config.json"
+        )
+    try:
+        found = find_model(base)
     except ValueError as error:
         raise ValueError(f"adapter {model!r} belongs on top of {base!r}: {error}") from None
     if find_adapter_config_file(found):
         raise ValueError(
             f"{who} belongs on top of {base!r}, which is an adapter itself: merge that one into its model "
-            f"first")
+            f"first"
+        )
     return found
 
 # %% ../nbs/00c_engines.ipynb #fe138b6f
-def _say(model, error): # one line for what the Hub's libraries say in many
+def _say(model, error):  # one line for what the Hub's libraries say in many
     text = f"{type(error).__name__} {error}"
-    why = (f"is a folder, but it holds no model that can be loaded ({_blamed(model, error)})" if Path(model).is_dir() else
-           "is gated: ask for access on its page and log in with `hf auth login`" if "gated" in text.lower() or "401" in text or "403" in text else
-           "was not found on the Hub" if "404" in text or "RepositoryNotFound" in text or "not a valid" in text.lower() else
-           "is not a folder here and could not be fetched from the Hub (no connection, or it is not in the cache)" if "connect" in text.lower() or "offline" in text.lower() or "couldn't" in text.lower() else text.split("\n")[0][:200])
-    close = difflib.get_close_matches(model, PAPER_MODELS, 1, .8)
-    hint = f"; did you mean {close[0]!r}?" if close and close[0]!=model else ""
+    why = (
+        f"is a folder, but it holds no model that can be loaded ({_blamed(model, error)})"
+        if Path(model).is_dir()
+        else "is gated: ask for access on its page and log in with `hf auth login`"
+        if "gated" in text.lower() or "401" in text or "403" in text
+        else "was not found on the Hub"
+        if "404" in text or "RepositoryNotFound" in text or "not a valid" in text.lower()
+        else (
+            "is not a folder here and could not be fetched from the Hub (no connection, or it is not in the "
+            "cache)"
+        )
+        if "connect" in text.lower() or "offline" in text.lower() or "couldn't" in text.lower()
+        else text.split("\n")[0][:200]
+    )
+    close = difflib.get_close_matches(model, PAPER_MODELS, 1, 0.8)
+    hint = f"; did you mean {close[0]!r}?" if close and close[0] != model else ""
     return f"model {model!r} {why}{hint} (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)"
 
-def _blamed(folder, error): # which file or field of it is wrong, as far as can be told
-    if bad := damaged_file(folder): return bad
-    if "backend tokenizer" in str(error): return "its tokenizer's files are missing or damaged"
+
+def _blamed(folder, error):  # which file or field of it is wrong, as far as can be told
+    if bad := damaged_file(folder):
+        return bad
+    if "backend tokenizer" in str(error):
+        return "its tokenizer's files are missing or damaged"
     if "tokeniz" in _places(error):
         return f"its tokenizer (tokenizer.json, tokenizer_config.json: tokenizer_class): {first_line(error)}"
-    config = Path(folder)/"config.json"
+    config = Path(folder) / "config.json"
     field = blamed_field(read_config("", folder), error) if config.exists() else None
-    if field: return f"config.json: {field}: {first_line(error)}"
+    if field:
+        return f"config.json: {field}: {first_line(error)}"
     return ("config.json: " if "configuration_" in _places(error) else "") + first_line(error)
 
-def _places(error): # the names of the files of code where it happened
+
+def _places(error):  # the names of the files of code where it happened
     return " ".join(os.path.basename(f.f_code.co_filename) for f, _ in traceback.walk_tb(error.__traceback__))
 
+
 def model_error(
-    model:str, # its name
-    error, # what a library said
-)->Exception: # to be raised
+    model: str,  # its name
+    error,  # what a library said
+) -> Exception:  # to be raised
     "The one line for a model that could not be loaded"
-    if said := loading_error(f"model {str(model)!r}", error): return said
-    if isinstance(error, ValueError) and str(error).startswith(("model ", "quantization=")): return error
-    if "trust_remote_code" in str(error): return ValueError(f"model {model!r} comes with code of its own, which is not run unless you trust it: -y 'backend_options: {{trust_remote_code: true}}'")
+    if said := loading_error(f"model {str(model)!r}", error):
+        return said
+    if isinstance(error, ValueError) and str(error).startswith(("model ", "quantization=")):
+        return error
+    if "trust_remote_code" in str(error):
+        return ValueError(
+            f"model {model!r} comes with code of its own, which is not run unless you trust it: -y "
+            f"'backend_options: {{trust_remote_code: true}}'"
+        )
     return ValueError(_say(str(model), error))
 
-def quantized(
-    quantization:str, # None, 4bit or 8bit
-    dtype, # in which layers compute
-)->dict: # arguments of `from_pretrained`
-    "How transformers loads weights in few bits"
-    if quantization is None: return {}
-    if not _has("bitsandbytes"): raise ValueError(f"quantization={quantization!r} needs bitsandbytes: pip install 'mlcllm[quant]'")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)      # it says in every layer of every pass that it casts
-    return dict(quantization_config=transformers.BitsAndBytesConfig(load_in_4bit=quantization=="4bit", load_in_8bit=quantization=="8bit", bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype))
 
-def _has(package): return find_spec(package) is not None
+def quantized(
+    quantization: str,  # None, 4bit or 8bit
+    dtype,  # in which layers compute
+) -> dict:  # arguments of `from_pretrained`
+    "How transformers loads weights in few bits"
+    if quantization is None:
+        return {}
+    if not _has("bitsandbytes"):
+        raise ValueError(f"quantization={quantization!r} needs bitsandbytes: pip install 'mlcllm[quant]'")
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # it says in every layer of every pass that it casts
+    return dict(
+        quantization_config=transformers.BitsAndBytesConfig(
+            load_in_4bit=quantization == "4bit",
+            load_in_8bit=quantization == "8bit",
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=dtype,
+        )
+    )
+
+
+def _has(package):
+    return find_spec(package) is not None
 
 # %% ../nbs/00c_engines.ipynb #8484f3ee
 def rank_limit(
-    model, # a transformers model
-)->int: # the highest rank that a low-rank adapter of it can have
+    model,  # a transformers model
+) -> int:  # the highest rank that a low-rank adapter of it can have
     "The width of a model's matrices"
-    return max((min(p.shape) for p in model.parameters() if p.ndim==2), default=1)
+    return max((min(p.shape) for p in model.parameters() if p.ndim == 2), default=1)
+
 
 def check_rank(
-    model, # a transformers model
-    adapter:str, # folder or Hub id of an adapter
-)->None: # raises ValueError
+    model,  # a transformers model
+    adapter: str,  # folder or Hub id of an adapter
+) -> None:  # raises ValueError
     "Refuse an adapter that would be far larger than the model; a rank above its width is possible"
     version = hub_version(adapter, "adapter_config.json")
     config = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
-    most = 100*rank_limit(model)
+    most = 100 * rank_limit(model)
     ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
     what = f"adapter {str(adapter)!r}: adapter_config.json: r, the rank,"
     for rank in ranks:
-        if rank is not None: check_number(what, rank, 0, most)
+        if rank is not None:
+            check_number(what, rank, 0, most)
+
 
 def put_adapter(
-    model, # a transformers model
-    adapter:str, # folder or Hub id of an adapter
-    base:str, # the model's name, for what is said
-)->list: # sentences
+    model,  # a transformers model
+    adapter: str,  # folder or Hub id of an adapter
+    base: str,  # the model's name, for what is said
+) -> list:  # sentences
     "Add an adapter to a model; one of another model is refused, and so is one that was cut off"
     who = f"adapter {str(adapter)!r}"
     said = check_adapter_files(who, adapter)
@@ -851,255 +1373,347 @@ def put_adapter(
     kind = import_module("peft").PeftConfig.from_pretrained(adapter, **version)
     before = set(model.state_dict())
     put = _put_plain if _is_plain(kind, adapter) else _put_other
-    try: missing, strange, other = put(model, adapter)
+    try:
+        missing, strange, other = put(model, adapter)
     except Exception as error:
         raise ValueError(
             f"{who} does not fit {base}: it was trained on another model, its file was cut off, or this kind "
             f"of adapter ({kind.peft_type.value}) cannot be put on this model: merge it into its model first "
-            f"({first_line(error, 160)})") from None
-    parts = ((strange, "of its tensors find no place"), (missing, "tensors are not in its file"),
-             (other, "have another shape"))
+            f"({first_line(error, 160)})"
+        ) from None
+    parts = (
+        (strange, "of its tensors find no place"),
+        (missing, "tensors are not in its file"),
+        (other, "have another shape"),
+    )
     wrong = [f"{len(keys)} {text}, such as {keys[0]}" for keys, text in parts if keys]
     if wrong:
         raise ValueError(
             f"{who} does not fit {base}: it was trained on another model, or its file was cut off "
-            f"({'; '.join(wrong)})")
-    added = {k: v for k,v in model.state_dict().items() if k not in before}
-    added = {k: v for k,v in added.items() if "base_layer" not in k and "original_module" not in k}
+            f"({'; '.join(wrong)})"
+        )
+    added = {k: v for k, v in model.state_dict().items() if k not in before}
+    added = {k: v for k, v in added.items() if "base_layer" not in k and "original_module" not in k}
     return said + check_adapter_values(who, kind, added)
 
-def _is_plain(kind, adapter): # an adapter that transformers can read by itself
-    if Path(adapter).is_dir() and not (Path(adapter)/"adapter_model.safetensors").exists(): return False
+
+def _is_plain(kind, adapter):  # an adapter that transformers can read by itself
+    if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").exists():
+        return False
     special = ("use_dora", "trainable_token_indices", "lora_bias")
-    return kind.peft_type.value=="LORA" and not any(getattr(kind, s, None) for s in special)
+    return kind.peft_type.value == "LORA" and not any(getattr(kind, s, None) for s in special)
+
 
 _OWN = re.compile("lora_|ia3_|hada_|lokr_|oft_|modules_to_save|trainable_tokens")
 
-def _put_plain(model, adapter): # what is missing, strange, and of another shape
+
+def _put_plain(model, adapter):  # what is missing, strange, and of another shape
     version = hub_version(adapter, "adapter_config.json")
     result = model.load_adapter(adapter, ignore_mismatched_sizes=True, adapter_kwargs=version)
     missing = sorted(k for k in getattr(result, "missing_keys", None) or [] if _OWN.search(k))
     strange = sorted(getattr(result, "unexpected_keys", None) or [])
-    return missing, strange, sorted(k for k,*_ in getattr(result, "mismatched_keys", None) or [])
+    return missing, strange, sorted(k for k, *_ in getattr(result, "mismatched_keys", None) or [])
 
-def _put_other(model, adapter): # the same with peft, which puts its parts into the model
+
+def _put_other(model, adapter):  # the same with peft, which puts its parts into the model
     version = hub_version(adapter, "adapter_config.json")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")            # what is missing is an error here
+        warnings.simplefilter("ignore")  # what is missing is an error here
         tuned = import_module("peft").PeftModel.from_pretrained(model, adapter, **version)
         result = tuned.load_adapter(adapter, "default", **version)
     tuned.eval()
     return sorted(result.missing_keys), sorted(result.unexpected_keys), []
 
+
 _LOW_RANK = re.compile(r"\.lora_(embedding_)?[AB]\b.*")
 
+
 def check_adapter_values(
-    who:str, # the adapter, for the message
-    kind, # its peft configuration
-    tensors:dict, # what it added to the model
-)->list: # sentences
+    who: str,  # the adapter, for the message
+    kind,  # its peft configuration
+    tensors: dict,  # what it added to the model
+) -> list:  # sentences
     "Refuse an adapter with values that are no numbers; say so where it changes nothing"
-    bad = [k for k,v in tensors.items() if v.is_floating_point() and not v.sum(dtype=torch.float32).isfinite()]
+    bad = [
+        k for k, v in tensors.items() if v.is_floating_point() and not v.sum(dtype=torch.float32).isfinite()
+    ]
     if bad:
         raise ValueError(
-            f"{who}: {len(bad)} of its tensors hold values that are no numbers, such as {bad[0]}: its file is "
-            f"damaged")
-    if kind.peft_type.value!="LORA": return []
-    if getattr(kind, "lora_alpha", 1)==0 and not any((kind.alpha_pattern or {}).values()):
+            f"{who}: {len(bad)} of its tensors hold values that are no numbers, such as {bad[0]}: its "
+            "file is "
+            f"damaged"
+        )
+    if kind.peft_type.value != "LORA":
+        return []
+    if getattr(kind, "lora_alpha", 1) == 0 and not any((kind.alpha_pattern or {}).values()):
         return [f"{who}: lora_alpha is 0: it changes nothing, and all answers are its base model's"]
-    if any(not _LOW_RANK.search(k) for k in tensors): return []
-    zero = {_LOW_RANK.sub("", k) for k,v in tensors.items() if not v.any()}
-    if not tensors or zero!={_LOW_RANK.sub("", k) for k in tensors}: return []
+    if any(not _LOW_RANK.search(k) for k in tensors):
+        return []
+    zero = {_LOW_RANK.sub("", k) for k, v in tensors.items() if not v.any()}
+    if not tensors or zero != {_LOW_RANK.sub("", k) for k in tensors}:
+        return []
     return [
         f"{who}: its matrices are all zero, as before a training: it changes nothing, and all answers are "
-        f"its base model's"]
+        f"its base model's"
+    ]
 
 # %% ../nbs/00c_engines.ipynb #b1370f28
-HF_OPTIONS = dict(attn_implementation=None, # for prompts that run one at a time; packed ones bring their own
-                  trust_remote_code=False, # run code that comes with a model
-                  max_length=None) # most tokens of a prompt and its answer, where the model's files say something else
-HF_KINDS = dict(attn_implementation=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
-                trust_remote_code="flag", max_length=(1, 10**9)) # what each may be, for `check_options`
+HF_OPTIONS = dict(
+    attn_implementation=None,  # for prompts that run one at a time; packed ones bring their own
+    trust_remote_code=False,  # run code that comes with a model
+    max_length=None,
+)  # most tokens of a prompt and its answer, where the model's files say something else
+HF_KINDS = dict(
+    attn_implementation=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+    trust_remote_code="flag",
+    max_length=(1, 10**9),
+)  # what each may be, for `check_options`
 
-def _is_tokenizer_alone(folder): # is it a folder with a tokenizer and without a model, as one for a server may be?
+
+# is it a folder with a tokenizer and without a model, as one for a server may be?
+def _is_tokenizer_alone(folder):
     folder = Path(folder)
-    found = any((folder/f).is_file() for f in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
-    return found and not any((folder/f).exists() for f in ("config.json", "adapter_config.json"))
+    found = any(
+        (folder / f).is_file() for f in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+    )
+    return found and not any((folder / f).exists() for f in ("config.json", "adapter_config.json"))
+
 
 def load_tokenizer(
-    model:str, # tiny, small, a folder or a Hub id
-    trust_remote_code:bool=False, # run code that comes with it
-): # its tokenizer
+    model: str,  # tiny, small, a folder or a Hub id
+    trust_remote_code: bool = False,  # run code that comes with it
+):  # its tokenizer
     "The tokenizer alone, for prompts that are to be seen before a model is loaded"
     if not isinstance(trust_remote_code, bool):
         raise ValueError(f"trust_remote_code must be true or false, got {trust_remote_code!r}")
+
     def read(name, file="config.json"):
         how = dict(trust_remote_code=trust_remote_code) | hub_version(name, file)
         return transformers.AutoTokenizer.from_pretrained(name, **how)
+
     try:
-        if _is_tokenizer_alone(model): return read(str(model))
+        if _is_tokenizer_alone(model):
+            return read(str(model))
         base, adapter, _ = base_model(model)
-        with suppress(OSError, ValueError, KeyError): # an adapter without one takes its base model's
-            if adapter: return read(adapter, "adapter_config.json")
+        with suppress(OSError, ValueError, KeyError):  # an adapter without one takes its base model's
+            if adapter:
+                return read(adapter, "adapter_config.json")
         return read(base)
-    except Exception as error: raise model_error(model, error) from None
+    except Exception as error:
+        raise model_error(model, error) from None
 
 # %% ../nbs/00c_engines.ipynb #912a8d30
-def _draw(engine, n, seed): # token ids that end no text
+def _draw(engine, n, seed):  # token ids that end no text
     high = min(len(engine.tokenizer), getattr(engine, "n_rows", None) or len(engine.tokenizer))
     special = {*engine.eos, *engine.tokenizer.all_special_ids}
     ids = [i for i in range(min(high, 5000)) if i not in special]
     return np.random.default_rng(seed).choice(ids or range(high), n).tolist()
 
+
 def check_answers(
-    who:str, # the model, for the message
-    engine, # just loaded
-)->list: # sentences; raises ValueError
+    who: str,  # the model, for the message
+    engine,  # just loaded
+) -> list:  # sentences; raises ValueError
     "Refuse a model whose answers do not depend on the prompt, and say when it knows no English"
     if engine.max_length < 16:
         raise ValueError(
             f"{who}: its context holds {engine.max_length} tokens (the least of max_position_embeddings in "
-            f"config.json and model_max_length in tokenizer_config.json): that is too short for any prompt")
-    start, other, end = (_draw(engine, n, k) for k,n in enumerate((12, 12, 3)))
+            f"config.json and model_max_length in tokenizer_config.json): that is too short for any prompt"
+        )
+    start, other, end = (_draw(engine, n, k) for k, n in enumerate((12, 12, 3)))
     got = engine.score([start + end, other + end, end + start], sorted({*start, *other, *end}))
-    values = got.logits - got.logsumexp[:,None]
-    if np.isfinite(values).all() and (values[1:]==values[0]).all(axis=1).any():
+    values = got.logits - got.logsumexp[:, None]
+    if np.isfinite(values).all() and (values[1:] == values[0]).all(axis=1).any():
         raise ValueError(
-            f"{who} gives exactly the same answer to different prompts: its weights are empty or damaged")
+            f"{who} gives exactly the same answer to different prompts: its weights are empty or damaged"
+        )
     said = check_reading(who, engine)
     engine.stats.update(prompts=0, tokens_in=0, tokens_forwarded=0)
     return said
 
+
 @torch.inference_mode()
 def check_causal(
-    who:str, # the model, for the message
-    model, # a transformers model
-)->None: # raises ValueError
+    who: str,  # the model, for the message
+    model,  # a transformers model
+) -> None:  # raises ValueError
     "Refuse a model that reads what comes later"
     high = min(model.get_input_embeddings().weight.shape[0], 5000)
-    def draw(n, seed): return np.random.default_rng(seed).integers(high, size=n).tolist()
-    def logits(ids): return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
+
+    def draw(n, seed):
+        return np.random.default_rng(seed).integers(high, size=n).tolist()
+
+    def logits(ids):
+        return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0].float()
+
     start = draw(9, 0)
-    a, b = (logits(start + draw(4, seed))[:len(start)] for seed in (1, 2))
-    exact = model.dtype==torch.float32 and not getattr(model.config, "quantization_config", None)
+    a, b = (logits(start + draw(4, seed))[: len(start)] for seed in (1, 2))
+    exact = model.dtype == torch.float32 and not getattr(model.config, "quantization_config", None)
     off = float((a - b).abs().max() / a.std())
-    if off > (1e-3 if exact else .5):
+    if off > (1e-3 if exact else 0.5):
         raise ValueError(
             f"{who} ({type(model).__name__}) lets later tokens change earlier answers: it is an encoder, "
-            f"which does not write; take a causal model")
+            f"which does not write; take a causal model"
+        )
 
-def _mean_logprob(engine, ids): # of each token after those before it
+
+def _mean_logprob(engine, ids):  # of each token after those before it
     got = engine.score([ids[:k] for k in range(1, len(ids))], ids[1:])
     return float(np.mean(got.logits.diagonal() - got.logsumexp))
 
+
 def check_reading(
-    who:str, # the model, for the message
-    engine, # just loaded
-)->list: # sentences; raises ValueError where the tokenizer's ids are shifted
+    who: str,  # the model, for the message
+    engine,  # just loaded
+) -> list:  # sentences; raises ValueError where the tokenizer's ids are shifted
     "Does the model find a plain English sentence likelier than chance?"
-    ids, n_rows = engine.tokenizer(PLAIN_TEXT).input_ids, getattr(engine, "n_rows", None) or len(engine.tokenizer)
-    decodes_only = getattr(engine, "start", None)      # of an encoder–decoder, which reads a text in its other half
-    if decodes_only or not 4 <= len(ids) <= engine.max_length or max(ids) >= n_rows: return []
-    def shifted(by): return [i if i in engine.tokenizer.all_special_ids else (i + by) % n_rows for i in ids]
+    ids = engine.tokenizer(PLAIN_TEXT).input_ids
+    n_rows = getattr(engine, "n_rows", None) or len(engine.tokenizer)
+    decodes_only = getattr(
+        engine, "start", None
+    )  # of an encoder–decoder, which reads a text in its other half
+    if decodes_only or not 4 <= len(ids) <= engine.max_length or max(ids) >= n_rows:
+        return []
+
+    def shifted(by):
+        return [i if i in engine.tokenizer.all_special_ids else (i + by) % n_rows for i in ids]
+
     chance, own = -np.log(n_rows), _mean_logprob(engine, ids)
-    if not own < chance: return []
+    if not own < chance:
+        return []
     best, by = max((_mean_logprob(engine, shifted(k)), k) for k in (-3, -2, -1, 1, 2, 3))
     if best > chance + 1 and best > own + 2:
         raise ValueError(
             f"{who}: the ids of its tokenizer are shifted by {-by}: a plain sentence gets {own:.1f} nats a "
-            f"token, with {by:+d} to each id {best:.1f}")
+            f"token, with {by:+d} to each id {best:.1f}"
+        )
     return [
         f"{who}: a plain English sentence gets {own:.2f} nats a token, a token drawn at random "
-        f"{chance:.2f}: its weights are random or damaged, or its tokenizer is another model's"]
+        f"{chance:.2f}: its weights are random or damaged, or its tokenizer is another model's"
+    ]
 
 # %% ../nbs/00c_engines.ipynb #a131b8e8
 def load_engine(
-    model:str, # tiny, small, a folder or a Hub id; of a model, or of a LoRA adapter
-    backend:str="hf", # hf; vllm (see `vllm_engine`); openai: a server (see `openai_engine`)
-    gpu=None, # None: the first GPU, else the CPU; a number; "cpu"; "auto": spread over all GPUs
-    dtype:str="auto", # auto: float32 on a CPU, bfloat16 on a GPU
-    quantization:str=None, # None, 4bit or 8bit
-    share:bool=True, # False: one prompt at a time, the slow reference
-    backend_options:dict=None, # what the backend takes besides: some of `HF_OPTIONS`, `VLLM_OPTIONS` or `OPTIONS` of a server, such as base_url
-)->Engine: # ready to score and generate
+    model: str,  # tiny, small, a folder or a Hub id; of a model, or of a LoRA adapter
+    backend: str = "hf",  # hf; vllm (see `vllm_engine`); openai: a server (see `openai_engine`)
+    gpu=None,  # None: the first GPU, else the CPU; a number; "cpu"; "auto": spread over all GPUs
+    dtype: str = "auto",  # auto: float32 on a CPU, bfloat16 on a GPU
+    quantization: str = None,  # None, 4bit or 8bit
+    share: bool = True,  # False: one prompt at a time, the slow reference
+    # what the backend takes besides: some of `HF_OPTIONS`, `VLLM_OPTIONS` or `OPTIONS` of a server, such as
+    # base_url
+    backend_options: dict = None,
+) -> Engine:  # ready to score and generate
     "Load a model behind the engine interface"
     check_choice("dtype", dtype, DTYPES)
     check_choice("quantization", quantization, QUANTIZATIONS)
-    if check_choice("backend", backend, BACKENDS)=="openai": return import_module("mlcllm.openai_engine").load_openai(model, backend_options)
-    if backend=="vllm": return import_module("mlcllm.vllm_engine").load_vllm(model, dtype, backend_options)
+    if check_choice("backend", backend, BACKENDS) == "openai":
+        return import_module("mlcllm.openai_engine").load_openai(model, backend_options)
+    if backend == "vllm":
+        return import_module("mlcllm.vllm_engine").load_vllm(model, dtype, backend_options)
     options, device = check_options(backend_options, HF_KINDS, HF_OPTIONS), pick_device(gpu)
-    if options["attn_implementation"]=="flex_attention" and device.type=="cpu":
+    if options["attn_implementation"] == "flex_attention" and device.type == "cpu":
         raise ValueError(
-            "backend_options: attn_implementation: flex_attention runs on a GPU only, and this is a CPU: leave "
-            "it out or take sdpa")
-    kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
-    places = "auto" if str(gpu)=="auto" and device.type=="cuda" else {"": device}
+            "backend_options: attn_implementation: flex_attention runs on a GPU only, and this is a "
+            "CPU: leave "
+            "it out or take sdpa"
+        )
+    kind = (
+        (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        if dtype == "auto"
+        else getattr(torch, dtype)
+    )
+    places = "auto" if str(gpu) == "auto" and device.type == "cuda" else {"": device}
     how = dict(dtype=kind, device_map=places, **quantized(quantization, kind))
     try:
-        with _quietly(model in BUNDLED): engine = _load_hf(model, options, how, share)
-    except FloatingPointError: raise
-    except Exception as error: raise model_error(model, error) from None
-    if options["max_length"]: engine.max_length = options["max_length"]
+        with _quietly(model in BUNDLED):
+            engine = _load_hf(model, options, how, share)
+    except FloatingPointError:
+        raise
+    except Exception as error:
+        raise model_error(model, error) from None
+    if options["max_length"]:
+        engine.max_length = options["max_length"]
     return engine
 
+
 @contextmanager
-def _quietly(bundled): # what transformers reports is checked here; a bundled model is there at once
+def _quietly(bundled):  # what transformers reports is checked here; a bundled model is there at once
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
-    if bundled: transformers.logging.disable_progress_bar()
-    try: yield
+    if bundled:
+        transformers.logging.disable_progress_bar()
+    try:
+        yield
     finally:
         transformers.logging.set_verbosity(level)
         transformers.logging.enable_progress_bar()
 
-def _load_hf(model, options, how, share): # an engine, and every check of what it was made from
+
+def _load_hf(model, options, how, share):  # an engine, and every check of what it was made from
     name, adapter, left_out = base_model(model)
     who, trust = f"model {str(model)!r}", options["trust_remote_code"]
     loaded, said = load_weights(who, name, trust, attn_implementation=options["attn_implementation"], **how)
-    if adapter: said += put_adapter(loaded, adapter, name)
+    if adapter:
+        said += put_adapter(loaded, adapter, name)
     tokenizer = load_tokenizer(model, trust)
     n_rows = loaded.get_input_embeddings().weight.shape[0]
     said += check_tokenizer(who, tokenizer, n_rows, model_configs(name))
     engine = _engine(loaded, tokenizer, share, full_digest(name, adapter))
     engine.n_rows = n_rows
-    engine.eos = {i for i in engine.eos if i < n_rows}      # a class's default may lie beyond
+    engine.eos = {i for i in engine.eos if i < n_rows}  # a class's default may lie beyond
     said += check_answers(who, engine)
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
     engine.limits += tuple(s for s in (left_out, code, *said) if s)
     return engine
 
+
 def load_weights(
-    who:str, # what is loaded, for the message
-    name:str, # folder or Hub id
-    trust_remote_code:bool=False, # run code that comes with it
-    **how # for `from_pretrained`
-)->tuple: # a causal model or an encoder–decoder, and sentences on what is left out
+    who: str,  # what is loaded, for the message
+    name: str,  # folder or Hub id
+    trust_remote_code: bool = False,  # run code that comes with it
+    **how,  # for `from_pretrained`
+) -> tuple:  # a causal model or an encoder–decoder, and sentences on what is left out
     "Load a model and refuse one that is not whole"
     version = hub_version(name)
     left_out = check_files(who, name)
     config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **version)
     check_architecture(who, config)
     _check_halves(who, config)
-    kind = getattr(transformers, "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM")
-    if not trust_remote_code: check_size(who, name, _described(config, kind))
-    how |= version | dict(output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code)
+    kind = getattr(
+        transformers, "AutoModelForSeq2SeqLM" if config.is_encoder_decoder else "AutoModelForCausalLM"
+    )
+    if not trust_remote_code:
+        check_size(who, name, _described(config, kind))
+    how |= version | dict(
+        output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code
+    )
     loaded, info = kind.from_pretrained(name, **how)
     said = left_out + check_loaded(who, loaded, info) + check_values(who, loaded)
-    if not config.is_encoder_decoder: check_causal(who, loaded)
+    if not config.is_encoder_decoder:
+        check_causal(who, loaded)
     return loaded, said
 
-def _check_halves(who, config): # is a model that calls itself an encoder–decoder one?
+
+def _check_halves(who, config):  # is a model that calls itself an encoder–decoder one?
     known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
     writes = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if config.is_encoder_decoder and config.model_type in writes and config.model_type not in known:
         raise ValueError(
             f"{who}: config.json: is_encoder_decoder is true, but {config.model_type!r} is no "
-            f"encoder–decoder: it must be false or left out")
+            f"encoder–decoder: it must be false or left out"
+        )
 
-def _described(config, kind): # how many weights a configuration describes, without making them
-    with torch.device("meta"): model = kind.from_config(config, trust_remote_code=False)
+
+def _described(config, kind):  # how many weights a configuration describes, without making them
+    with torch.device("meta"):
+        model = kind.from_config(config, trust_remote_code=False)
     return sum(p.numel() for p in model.parameters())
 
+
 def _engine(model, tokenizer, share, digest):
-    if model.config.is_encoder_decoder: return import_module("mlcllm.encoder_decoder").EncoderDecoderEngine(model, tokenizer, model_hash=digest)
+    if model.config.is_encoder_decoder:
+        return import_module("mlcllm.encoder_decoder").EncoderDecoderEngine(
+            model, tokenizer, model_hash=digest
+        )
     return HFEngine(model, tokenizer, share, model_hash=digest)

@@ -18,180 +18,269 @@ from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
 from .metrics import TRUTHS, bootstrap_weights, brier, js, kl, l1, nll, score
 
 # %% ../nbs/01b_estimators.ipynb #7122cb03
-EPS = 1e-8 # what a label gets that was not written; 1 - EPS what was
+EPS = 1e-8  # what a label gets that was not written; 1 - EPS what was
 STEP_METHODS = ("compare_to_none", "hard", "max_over_generations", "last_step", "mean_over_generations")
 
+
 def step_probs(
-    trace, # a StepTrace
-    labels:LabelSet, # the task's labels
-    method:str, # one of STEP_METHODS
-)->np.ndarray: # (n_labels,); in single-label tasks it sums to 1
+    trace,  # a StepTrace
+    labels: LabelSet,  # the task's labels
+    method: str,  # one of STEP_METHODS
+) -> np.ndarray:  # (n_labels,); in single-label tasks it sums to 1
     "One probability per label from the label steps of one answer"
-    n, p = len(labels), trace.probs[:, :len(labels)]
-    if method=="hard": return np.where(labels.encode(trace.predicted) > 0, 1-EPS, EPS)
-    if method=="compare_to_none": return expit(trace.logits[0,:n].astype(float) - trace.logits[0,n]) if labels.multi and labels.allows_none else p[0]
-    if method=="max_over_generations": return np.maximum(p.max(0), EPS)
-    return p[-1] if method=="last_step" else p.mean(0)
+    n, p = len(labels), trace.probs[:, : len(labels)]
+    if method == "hard":
+        return np.where(labels.encode(trace.predicted) > 0, 1 - EPS, EPS)
+    if method == "compare_to_none":
+        return (
+            expit(trace.logits[0, :n].astype(float) - trace.logits[0, n])
+            if labels.multi and labels.allows_none
+            else p[0]
+        )
+    if method == "max_over_generations":
+        return np.maximum(p.max(0), EPS)
+    return p[-1] if method == "last_step" else p.mean(0)
+
 
 def dist_from_traces(
-    traces:list, # of StepTrace
-    labels:LabelSet, # the task's labels
-    method:str, # one of STEP_METHODS
-)->LabelDist: # a row a trace
+    traces: list,  # of StepTrace
+    labels: LabelSet,  # the task's labels
+    method: str,  # one of STEP_METHODS
+) -> LabelDist:  # a row a trace
     "An estimate for every document from its answer"
     check_choice("method", method, STEP_METHODS)
-    if method=="compare_to_none" and labels.multi and not labels.allows_none: raise ValueError("compare_to_none needs a task in which a document may have no label: there is no logit of none to compare with")
-    if method=="max_over_generations" and not labels.multi: raise ValueError("max_over_generations needs a multi-label task: a single-label answer has one step")
-    return LabelDist(np.stack([step_probs(t, labels, method) for t in traces]), labels, tuple(t.doc_id for t in traces), method, not labels.multi and method!="hard")
+    if method == "compare_to_none" and labels.multi and not labels.allows_none:
+        raise ValueError(
+            "compare_to_none needs a task in which a document may have no label: there is no logit of "
+            "none to compare with"
+        )
+    if method == "max_over_generations" and not labels.multi:
+        raise ValueError("max_over_generations needs a multi-label task: a single-label answer has one step")
+    return LabelDist(
+        np.stack([step_probs(t, labels, method) for t in traces]),
+        labels,
+        tuple(t.doc_id for t in traces),
+        method,
+        not labels.multi and method != "hard",
+    )
 
 # %% ../nbs/01b_estimators.ipynb #23f9a63f
-def _bt_loss(s, p, seen, ridge): # (n_docs,)
-    d = s[:,:,None] - s[:,None,:]
-    return .5*np.where(seen, p*np.logaddexp(0, -d) + (1-p)*np.logaddexp(0, d), 0).sum((1, 2)) + ridge*(s*s).sum(1)
+def _bt_loss(s, p, seen, ridge):  # (n_docs,)
+    d = s[:, :, None] - s[:, None, :]
+    return 0.5 * np.where(seen, p * np.logaddexp(0, -d) + (1 - p) * np.logaddexp(0, d), 0).sum(
+        (1, 2)
+    ) + ridge * (s * s).sum(1)
+
 
 def bradley_terry(
-    p:np.ndarray, # (n_docs, n_labels, n_labels) P(row preferred over column); nan = not asked
-    ridge:float=.01, # weight of the sum of squared strengths
-    tol:float=1e-10, # largest gradient that counts as zero
-)->np.ndarray: # (n_docs, n_labels) strengths; they sum to 0 in each document
+    p: np.ndarray,  # (n_docs, n_labels, n_labels) P(row preferred over column); nan = not asked
+    ridge: float = 0.01,  # weight of the sum of squared strengths
+    tol: float = 1e-10,  # largest gradient that counts as zero
+) -> np.ndarray:  # (n_docs, n_labels) strengths; they sum to 0 in each document
     "Bradley-Terry strengths of all documents at once, by a batched, damped Newton method"
     p = np.asarray(p, dtype=np.float64)
-    if p.ndim!=3 or p.shape[1]!=p.shape[2]: raise ValueError(f"comparisons have shape {p.shape}, expected (documents, labels, labels)")
-    if ((p < 0) | (p > 1)).any(): raise ValueError("a comparison's probability lies outside [0, 1]")
-    if not ridge > 0: raise ValueError(f"ridge must be above 0, got {ridge!r}: without it a label that wins every comparison has no finite strength")
+    if p.ndim != 3 or p.shape[1] != p.shape[2]:
+        raise ValueError(f"comparisons have shape {p.shape}, expected (documents, labels, labels)")
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError("a comparison's probability lies outside [0, 1]")
+    if not ridge > 0:
+        raise ValueError(
+            f"ridge must be above 0, got {ridge!r}: without it a label that wins every comparison has "
+            "no finite strength"
+        )
     asked = np.where(np.eye(p.shape[1], dtype=bool), np.nan, p)
     mirrored = 1 - asked.transpose(0, 2, 1)
-    p = np.where(np.isnan(asked), mirrored, np.where(np.isnan(mirrored), asked, (asked + mirrored)/2)) # a pair asked in both orders counts by its mean
-    seen = ~np.isnan(p); p = np.where(seen, p, .5)
+    p = np.where(
+        np.isnan(asked), mirrored, np.where(np.isnan(mirrored), asked, (asked + mirrored) / 2)
+    )  # a pair asked in both orders counts by its mean
+    seen = ~np.isnan(p)
+    p = np.where(seen, p, 0.5)
     s, active = np.zeros(p.shape[:2]), np.arange(len(p))
     for _ in range(200):
-        if not len(active): return s
+        if not len(active):
+            return s
         s[active], still = _bt_step(s[active], p[active], seen[active], ridge, tol)
         active = active[still]
     raise FloatingPointError("Bradley-Terry did not converge within 200 steps")
 
 # %% ../nbs/01b_estimators.ipynb #fac6b5a8
-def _bt_step(s, p, seen, ridge, tol): # new strengths, and which documents are not at their optimum yet
-    e = expit(s[:,:,None] - s[:,None,:])
-    gradient = 2*ridge*s - np.where(seen, p - e, 0).sum(2)
-    w = np.where(seen, e*(1-e), 0)
+def _bt_step(s, p, seen, ridge, tol):  # new strengths, and which documents are not at their optimum yet
+    e = expit(s[:, :, None] - s[:, None, :])
+    gradient = 2 * ridge * s - np.where(seen, p - e, 0).sum(2)
+    w = np.where(seen, e * (1 - e), 0)
     hessian, i = -w, np.arange(s.shape[1])
-    hessian[:, i, i] += w.sum(2) + 2*ridge
-    step, before, t = np.linalg.solve(hessian, gradient[...,None])[...,0], _bt_loss(s, p, seen, ridge), np.ones((len(s), 1))
-    for _ in range(40): # halve where the loss would grow
-        worse = _bt_loss(s - t*step, p, seen, ridge) > before + 1e-12
-        if not worse.any(): break
+    hessian[:, i, i] += w.sum(2) + 2 * ridge
+    step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+    before = _bt_loss(s, p, seen, ridge)
+    t = np.ones((len(s), 1))
+    for _ in range(40):  # halve where the loss would grow
+        worse = _bt_loss(s - t * step, p, seen, ridge) > before + 1e-12
+        if not worse.any():
+            break
         t[worse] /= 2
-    return s - t*step, np.abs(gradient).max(1) > tol
+    return s - t * step, np.abs(gradient).max(1) > tol
 
 # %% ../nbs/01b_estimators.ipynb #edb51d0e
 def dist_from_pairs(
-    p:np.ndarray, # (n_docs, n_labels + 1, n_labels + 1) from `binary_matrix`, "none" last; without none in a single-label task
-    labels:LabelSet, # the task's labels
-    ids:tuple, # the documents
-    method:str="binary", # binary, or binary_outcome: each comparison counts as won or lost
-    ridge:float=.01, # as in `bradley_terry`
-)->LabelDist: # P(label) = σ(s_label - s_none); in a single-label task the softmax of s
+    # (n_docs, n_labels + 1, n_labels + 1) from `binary_matrix`, "none" last; without none in a single-label
+    # task
+    p: np.ndarray,
+    labels: LabelSet,  # the task's labels
+    ids: tuple,  # the documents
+    method: str = "binary",  # binary, or binary_outcome: each comparison counts as won or lost
+    ridge: float = 0.01,  # as in `bradley_terry`
+) -> LabelDist:  # P(label) = σ(s_label - s_none); in a single-label task the softmax of s
     "Estimates from comparisons of pairs"
     check_choice("method", method, ("binary", "binary_outcome"))
-    if method=="binary_outcome": p = np.where(np.isnan(p), np.nan, (p > .5) + .5*(p==.5))
-    s = bradley_terry(p, ridge).round(7)                               # equal strengths are equal, whatever the last digits of the solver
-    probs = expit(s[:,:-1] - s[:,-1:]) if labels.multi and labels.allows_none else softmax(s, 1)
+    if method == "binary_outcome":
+        p = np.where(np.isnan(p), np.nan, (p > 0.5) + 0.5 * (p == 0.5))
+    s = bradley_terry(p, ridge).round(7)  # equal strengths are equal, whatever the last digits of the solver
+    probs = expit(s[:, :-1] - s[:, -1:]) if labels.multi and labels.allows_none else softmax(s, 1)
     return LabelDist(probs, labels, tuple(ids), method, not labels.multi)
 
+
 def dist_from_unary(
-    p:np.ndarray, # (n_docs, n_labels + 1) or (n_docs, n_labels) from `unary_matrix`: P(reasonable)
-    labels:LabelSet, # the task's labels
-    ids:tuple, # the documents
-    log_odds:bool=False, # single-label tasks: softmax of the log-odds instead of the probabilities
-)->LabelDist: # P(reasonable); in a single-label task the softmax over labels of these probabilities, as published
+    p: np.ndarray,  # (n_docs, n_labels + 1) or (n_docs, n_labels) from `unary_matrix`: P(reasonable)
+    labels: LabelSet,  # the task's labels
+    ids: tuple,  # the documents
+    log_odds: bool = False,  # single-label tasks: softmax of the log-odds instead of the probabilities
+    # P(reasonable); in a single-label task the softmax over labels of these probabilities, as published
+) -> LabelDist:
     "Estimates from questions about each label alone"
-    if log_odds and labels.multi: raise ValueError("unary+logodds needs a single-label task: in a multi-label task P(reasonable) is an estimate as it is")
-    p = np.asarray(p, dtype=np.float64)[:, :len(labels)]
-    if log_odds: return LabelDist(softmax(logit(np.clip(p, EPS, 1-EPS)), 1), labels, tuple(ids), "unary+logodds", True)
+    if log_odds and labels.multi:
+        raise ValueError(
+            "unary+logodds needs a single-label task: in a multi-label task P(reasonable) is an "
+            "estimate as it is"
+        )
+    p = np.asarray(p, dtype=np.float64)[:, : len(labels)]
+    if log_odds:
+        return LabelDist(
+            softmax(logit(np.clip(p, EPS, 1 - EPS)), 1), labels, tuple(ids), "unary+logodds", True
+        )
     return LabelDist(p if labels.multi else softmax(p, 1), labels, tuple(ids), "unary", not labels.multi)
 
 # %% ../nbs/01b_estimators.ipynb #fcb7704f
 def reference_dists(
-    docs:AnnotatedDocs, # the documents to estimate
-    dev:AnnotatedDocs, # other documents, from which frequencies come
-)->list: # LabelDists: constant, prior, uniform
+    docs: AnnotatedDocs,  # the documents to estimate
+    dev: AnnotatedDocs,  # other documents, from which frequencies come
+) -> list:  # LabelDists: constant, prior, uniform
     "Estimates that know nothing of the text"
-    if docs.labels.names!=dev.labels.names: raise ValueError(f"{docs.name} {docs.split} and {dev.name} {dev.split} have different labels")
-    if shared := set(docs.ids) & set(dev.ids): raise ValueError(f"{len(shared)} documents are both scored and used for the frequencies, e.g. {sorted(shared)[0]!r}: take another dev_split")
+    if docs.labels.names != dev.labels.names:
+        raise ValueError(f"{docs.name} {docs.split} and {dev.name} {dev.split} have different labels")
+    if shared := set(docs.ids) & set(dev.ids):
+        raise ValueError(
+            f"{len(shared)} documents are both scored and used for the frequencies, e.g. "
+            f"{sorted(shared)[0]!r}: take another dev_split"
+        )
     truth = dev.human().probs if dev.has_votes else dev.gold
     prior, n = np.nanmean(truth, 0), len(docs.labels)
-    flat = np.full(n, .5 if docs.labels.multi else 1/n)
+    flat = np.full(n, 0.5 if docs.labels.multi else 1 / n)
     rows = dict(constant=np.full(n, prior.mean()), prior=prior, uniform=flat)
-    return [LabelDist(np.tile(p, (len(docs), 1)), docs.labels, docs.ids, m, not docs.labels.multi) for m,p in rows.items()]
+    return [
+        LabelDist(np.tile(p, (len(docs), 1)), docs.labels, docs.ids, m, not docs.labels.multi)
+        for m, p in rows.items()
+    ]
+
 
 def scored_prior(
-    docs:AnnotatedDocs, # the documents to estimate
-)->LabelDist: # method prior_scored
-    "Each label's frequency in the scored documents themselves: the best constants, which nobody can know beforehand"
+    docs: AnnotatedDocs,  # the documents to estimate
+) -> LabelDist:  # method prior_scored
+    """Each label's frequency in the scored documents themselves: the best constants, which nobody can know
+    beforehand
+    """
     prior = np.nanmean(docs.human().probs if docs.has_votes else docs.gold, 0)
-    return LabelDist(np.tile(prior, (len(docs), 1)), docs.labels, docs.ids, "prior_scored", not docs.labels.multi)
+    return LabelDist(
+        np.tile(prior, (len(docs), 1)), docs.labels, docs.ids, "prior_scored", not docs.labels.multi
+    )
 
 # %% ../nbs/01b_estimators.ipynb #bf718b28
-def _named_first(votes, doc, most): # (n_votes, n_labels) of the labels in `most` the one that the others named first
+# (n_votes, n_labels) of the labels in `most` the one that the others named first
+def _named_first(votes, doc, most):
     row, label = np.nonzero(votes)
-    key = doc[row]*votes.shape[1] + label
+    key = doc[row] * votes.shape[1] + label
     order = np.argsort(key, kind="stable")
     row, key = row[order], key[order]
-    first = np.full((2, (doc.max()+1)*votes.shape[1]), len(votes))     # rows of the first two votes for a document's label
-    start = np.flatnonzero(np.r_[True, key[1:]!=key[:-1]])
+    first = np.full(
+        (2, (doc.max() + 1) * votes.shape[1]), len(votes)
+    )  # rows of the first two votes for a document's label
+    start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
     first[0, key[start]] = row[start]
     second = start + 1
-    second = second[(second < len(key)) & (key[np.minimum(second, len(key)-1)]==key[second-1])]
+    second = second[(second < len(key)) & (key[np.minimum(second, len(key) - 1)] == key[second - 1])]
     first[1, key[second]] = row[second]
-    of = doc[:,None]*votes.shape[1] + np.arange(votes.shape[1])
-    own = first[0][of]==np.arange(len(votes))[:,None]                  # the person's own vote does not count
-    at = np.where(most, np.where(own, first[1][of], first[0][of]), len(votes)+1)
+    of = doc[:, None] * votes.shape[1] + np.arange(votes.shape[1])
+    own = first[0][of] == np.arange(len(votes))[:, None]  # the person's own vote does not count
+    at = np.where(most, np.where(own, first[1][of], first[0][of]), len(votes) + 1)
     return np.eye(votes.shape[1])[at.argmin(1)]
 
-def _most(share): return share > share.max(1, keepdims=True) - 1e-9
+
+def _most(share):
+    return share > share.max(1, keepdims=True) - 1e-9
 
 # %% ../nbs/01b_estimators.ipynb #a7ecae68
-GOLD_RULES = dict( # (votes, document of each, shares among the others) -> labels; in several-label tasks, then in single-label ones
-    more_than_half=lambda votes, doc, share: share > .5 + 1e-9, at_least_half=lambda votes, doc, share: share >= .5 - 1e-9,
+# (votes, document of each, shares among the others) -> labels; in several-label tasks, then in single-label
+# ones
+GOLD_RULES = dict(
+    more_than_half=lambda votes, doc, share: share > 0.5 + 1e-9,
+    at_least_half=lambda votes, doc, share: share >= 0.5 - 1e-9,
     most_frequent_named_first=lambda votes, doc, share: _named_first(votes, doc, _most(share)),
-    most_frequent_listed_first=lambda votes, doc, share: np.eye(share.shape[1])[_most(share).argmax(1)])
+    most_frequent_listed_first=lambda votes, doc, share: np.eye(share.shape[1])[_most(share).argmax(1)],
+)
+
 
 def gold_rule(
-    docs:AnnotatedDocs, # documents with votes and gold labels
-)->str: # one of GOLD_RULES
+    docs: AnnotatedDocs,  # documents with votes and gold labels
+) -> str:  # one of GOLD_RULES
     "How this corpus makes gold labels of votes: the rule that fits most of its documents"
     several = list(GOLD_RULES)[:2] if docs.labels.multi else list(GOLD_RULES)[2:]
     order = np.argsort(docs.vote_doc, kind="stable")
     votes, doc = docs.votes[order], docs.vote_doc[order]
     voted, at = np.unique(doc, return_index=True)
-    extra = np.r_[voted, doc], np.vstack([np.zeros((len(voted), votes.shape[1])), votes]) # nobody is left out: a vote for nothing in front
+    extra = (
+        np.r_[voted, doc],
+        np.vstack([np.zeros((len(voted), votes.shape[1])), votes]),
+    )  # nobody is left out: a vote for nothing in front
     share = docs.human().probs
-    fits = {r: (GOLD_RULES[r](extra[1], extra[0], share[extra[0]])[:len(voted)]==docs.gold[voted]).all(1).mean() for r in several}
+    fits = {
+        r: (GOLD_RULES[r](extra[1], extra[0], share[extra[0]])[: len(voted)] == docs.gold[voted])
+        .all(1)
+        .mean()
+        for r in several
+    }
     return max(several, key=fits.get)
 
 # %% ../nbs/01b_estimators.ipynb #8d51b780
 @dataclass(frozen=True)
 class LeftOut:
     "Every person of every document left out once"
-    person: LabelDist   # what the person chose: a row for each document and person
-    docs: AnnotatedDocs # the others, in the same rows: their gold labels, and one vote that holds their shares
-    n_others: np.ndarray # (n_rows,) how many others there are
-    group: np.ndarray   # (n_rows,) number of the document among those with two persons or more
-    rows: np.ndarray    # (n_documents,) where these stand in the original documents
-    rule: str           # how gold labels are made, one of GOLD_RULES
 
-    def spread(self, dist:LabelDist)->LabelDist: # an estimate of the original documents, in these rows
+    person: LabelDist  # what the person chose: a row for each document and person
+    docs: (
+        AnnotatedDocs  # the others, in the same rows: their gold labels, and one vote that holds their shares
+    )
+    n_others: np.ndarray  # (n_rows,) how many others there are
+    group: np.ndarray  # (n_rows,) number of the document among those with two persons or more
+    rows: np.ndarray  # (n_documents,) where these stand in the original documents
+    rule: str  # how gold labels are made, one of GOLD_RULES
+
+    def spread(self, dist: LabelDist) -> LabelDist:  # an estimate of the original documents, in these rows
         return replace(dist, probs=dist.probs[self.rows][self.group], ids=self.docs.ids)
+
 
 def _check_persons(docs):
     name = f"{docs.name} {docs.split}"
-    if docs.counted and docs.labels.multi: raise ValueError(f"{name}: votes were given as counts, so what one person chose is not known and cannot be compared with the others")
-    if not (docs.n_annotators >= 2).any(): raise ValueError(f"{name}: no document has two annotators, so that one could be judged by the others")
+    if docs.counted and docs.labels.multi:
+        raise ValueError(
+            f"{name}: votes were given as counts, so what one person chose is not known and cannot be "
+            "compared with the others"
+        )
+    if not (docs.n_annotators >= 2).any():
+        raise ValueError(f"{name}: no document has two annotators, so that one could be judged by the others")
+
 
 def leave_one_out(
-    docs:AnnotatedDocs, # documents with votes; those with one annotator are left out
-)->LeftOut:
+    docs: AnnotatedDocs,  # documents with votes; those with one annotator are left out
+) -> LeftOut:
     "Each person as an estimate, and the others as what it is held against"
     _check_persons(docs)
     rule, rows = gold_rule(docs), np.flatnonzero(docs.n_annotators >= 2)
@@ -201,82 +290,151 @@ def leave_one_out(
     n = kept.n_annotators
     total = np.zeros((len(kept), votes.shape[1]))
     np.add.at(total, doc, votes)
-    share = (total[doc] - votes)/(n[doc] - 1)[:,None]
+    share = (total[doc] - votes) / (n[doc] - 1)[:, None]
     gold = np.where(share.max(1, keepdims=True) > 1e-9, GOLD_RULES[rule](votes, doc, share), 0)
-    which = np.arange(len(doc)) - (np.cumsum(n) - n)[doc]              # of the document's persons
+    which = np.arange(len(doc)) - (np.cumsum(n) - n)[doc]  # of the document's persons
     ids = tuple(f"{kept.ids[d]}__without_{k}" for d, k in zip(doc, which))
-    others = replace(kept, ids=ids, texts=tuple(kept.texts[d] for d in doc), gold=gold.astype(np.float32), annotator=None,
-                     votes=share, vote_doc=np.arange(len(doc)), vote_annotator=np.full(len(doc), "the others"))
-    person = LabelDist(np.clip(votes, EPS, 1-EPS), docs.labels, ids, "annotator", False)
+    others = replace(
+        kept,
+        ids=ids,
+        texts=tuple(kept.texts[d] for d in doc),
+        gold=gold.astype(np.float32),
+        annotator=None,
+        votes=share,
+        vote_doc=np.arange(len(doc)),
+        vote_annotator=np.full(len(doc), "the others"),
+    )
+    person = LabelDist(np.clip(votes, EPS, 1 - EPS), docs.labels, ids, "annotator", False)
     return LeftOut(person, others, n[doc] - 1, doc, rows, rule)
 
 # %% ../nbs/01b_estimators.ipynb #50781054
-PEOPLE_METRICS = ("brier", "nll", "kl", "l1", "js", "spearman", "example_f1", "jaccard", "micro_f1", "macro_f1")
+PEOPLE_METRICS = (
+    "brier",
+    "nll",
+    "kl",
+    "l1",
+    "js",
+    "spearman",
+    "example_f1",
+    "jaccard",
+    "micro_f1",
+    "macro_f1",
+)
+
 
 def score_without_one(
-    dists:list, # of LabelDist, with the ids and labels of `docs`: methods that are held against the same votes
-    docs:AnnotatedDocs, # documents with votes
-    metrics:tuple=PEOPLE_METRICS, # names in METRICS
-    n_boot:int=1000, # bootstrap draws of documents
-    seed:int=0, # of the draws
-)->pd.DataFrame: # as from `score`, truth "votes without one person"; the method annotator is the person who is left out
+    # of LabelDist, with the ids and labels of `docs`: methods that are held against the same votes
+    dists: list,
+    docs: AnnotatedDocs,  # documents with votes
+    metrics: tuple = PEOPLE_METRICS,  # names in METRICS
+    n_boot: int = 1000,  # bootstrap draws of documents
+    seed: int = 0,  # of the draws
+    # as from `score`, truth "votes without one person"; the method annotator is the person who is left out
+) -> pd.DataFrame:
     "Methods and people against the same votes: those of all people but one, mean over who is left out"
     left = leave_one_out(docs)
     everyone = [*(left.spread(d) for d in dists), left.person]
     tables = [score([d], left.docs, list(metrics), n_boot, seed, mean_over=left.group) for d in everyone]
     return pd.concat(tables, ignore_index=True).assign(truth=TRUTHS[2])
 
+
 def one_against_rest(
-    docs:AnnotatedDocs, # documents with votes
-    seed:int=0, # which annotator of each document is taken out
-)->tuple: # that annotator's LabelDist, and the documents with the votes of the others; documents with one annotator are left out
-    "One person drawn from each document, and the others' votes with the gold labels of all: use `leave_one_out`"
-    if docs.counted and docs.labels.multi: raise ValueError(f"{docs.name} {docs.split}: votes were given as counts, so what one person chose is not known and cannot be compared with the others")
+    docs: AnnotatedDocs,  # documents with votes
+    seed: int = 0,  # which annotator of each document is taken out
+    # that annotator's LabelDist, and the documents with the votes of the others; documents with one annotator
+    # are left out
+) -> tuple:
+    """One person drawn from each document, and the others' votes with the gold labels of all: use
+    `leave_one_out`
+    """
+    if docs.counted and docs.labels.multi:
+        raise ValueError(
+            f"{docs.name} {docs.split}: votes were given as counts, so what one person chose is not "
+            "known and cannot be compared with the others"
+        )
     rows = np.flatnonzero(docs.n_annotators >= 2)
-    if not len(rows): raise ValueError(f"{docs.name} {docs.split}: no document has two annotators, so that one could be judged by the others")
+    if not len(rows):
+        raise ValueError(
+            f"{docs.name} {docs.split}: no document has two annotators, so that one could be judged by "
+            "the others"
+        )
     docs, rng = docs.take(rows), np.random.default_rng(seed)
     order = np.lexsort((rng.random(len(docs.votes)), docs.vote_doc))
-    out = order[np.r_[True, np.diff(docs.vote_doc[order]) > 0]]                    # one vote of each document
+    out = order[np.r_[True, np.diff(docs.vote_doc[order]) > 0]]  # one vote of each document
     rest = np.setdiff1d(np.arange(len(docs.votes)), out)
-    others = replace(docs, votes=docs.votes[rest], vote_doc=docs.vote_doc[rest], vote_annotator=docs.vote_annotator[rest])
+    others = replace(
+        docs, votes=docs.votes[rest], vote_doc=docs.vote_doc[rest], vote_annotator=docs.vote_annotator[rest]
+    )
     votes = docs.votes[out[np.argsort(docs.vote_doc[out])]]
-    return LabelDist(np.clip(votes.astype(np.float64), EPS, 1-EPS), docs.labels, docs.ids, "annotator", False), others
+    return LabelDist(
+        np.clip(votes.astype(np.float64), EPS, 1 - EPS), docs.labels, docs.ids, "annotator", False
+    ), others
 
 # %% ../nbs/01b_estimators.ipynb #14393cde
-def _l1(p, h, multi): return l1(p, h)
-def _brier(p, h, multi): return brier(p, h)
+def _l1(p, h, multi):
+    return l1(p, h)
+
+
+def _brier(p, h, multi):
+    return brier(p, h)
+
 
 _FLOORS = dict(nll=nll, kl=kl, l1=_l1, brier=_brier, js=js)
 
-def _drawn_again(docs, rng): # (n_docs, n_labels): shares of votes among as many annotators, drawn with replacement within each document
+
+def _drawn_again(
+    docs,
+    rng,
+    # (n_docs, n_labels): shares of votes among as many annotators, drawn with replacement within each
+    # document
+):
     order, n = np.argsort(docs.vote_doc, kind="stable"), docs.n_annotators
     doc, start = docs.vote_doc[order], np.cumsum(n) - n
-    votes = docs.votes[order[start[doc] + (rng.random(len(doc))*n[doc]).astype(int)]]
-    return np.add.reduceat(votes, start[n > 0], axis=0, dtype=np.float64)/n[n > 0, None]
+    votes = docs.votes[order[start[doc] + (rng.random(len(doc)) * n[doc]).astype(int)]]
+    return np.add.reduceat(votes, start[n > 0], axis=0, dtype=np.float64) / n[n > 0, None]
 
-def _vote_variance(docs): # (n_docs,) unbiased variance of one vote, summed over labels
+
+def _vote_variance(docs):  # (n_docs,) unbiased variance of one vote, summed over labels
     h, n = docs.human().probs, docs.n_annotators
     squares = np.zeros(len(docs))
-    np.add.at(squares, docs.vote_doc, ((docs.votes - h[docs.vote_doc])**2).sum(1))
-    return squares/(n - 1)
+    np.add.at(squares, docs.vote_doc, ((docs.votes - h[docs.vote_doc]) ** 2).sum(1))
+    return squares / (n - 1)
+
 
 def resampling_floor(
-    docs:AnnotatedDocs, # documents with votes; those with one annotator are left out, since they tell nothing of others
-    n_draws:int=200, # panels of annotators drawn
-    seed:int=0, # of the draws
-    n_boot:int=1000, # bootstrap draws of documents for the intervals
-)->pd.DataFrame: # as from `score`: methods true_shares and another_panel (brier), resampled (nll, kl, l1, brier, js)
-    "How far sampling alone goes: the true shares, another panel, and the votes drawn from themselves, against as many votes"
+    # documents with votes; those with one annotator are left out, since they tell nothing of others
+    docs: AnnotatedDocs,
+    n_draws: int = 200,  # panels of annotators drawn
+    seed: int = 0,  # of the draws
+    n_boot: int = 1000,  # bootstrap draws of documents for the intervals
+    # as from `score`: methods true_shares and another_panel (brier), resampled (nll, kl, l1, brier, js)
+) -> pd.DataFrame:
+    """How far sampling alone goes: the true shares, another panel, and the votes drawn from themselves,
+    against as many votes
+    """
     check_number("n_draws", n_draws, 1)
     _check_persons(replace(docs, counted=False))
     docs = docs.take(np.flatnonzero(docs.n_annotators >= 2))
     h, rng = docs.human().probs, np.random.default_rng([seed, 7])
     draws = [_drawn_again(docs, rng) for _ in range(n_draws)]
-    of_truth = _vote_variance(docs)/docs.n_annotators
-    values = {("true_shares", "brier"): of_truth, ("another_panel", "brier"): 2*of_truth}
-    values |= {("resampled", m): np.mean([f(h, d, docs.labels.multi) for d in draws], 0) for m,f in _FLOORS.items()}
-    boot = bootstrap_weights(len(h), n_boot, seed) @ np.stack(list(values.values()), 1)/len(h)
-    lo, hi = np.quantile(boot[1:], [.025, .975], axis=0) if n_boot else np.full((2, len(values)), np.nan)
+    of_truth = _vote_variance(docs) / docs.n_annotators
+    values = {("true_shares", "brier"): of_truth, ("another_panel", "brier"): 2 * of_truth}
+    values |= {
+        ("resampled", m): np.mean([f(h, d, docs.labels.multi) for d in draws], 0) for m, f in _FLOORS.items()
+    }
+    boot = bootstrap_weights(len(h), n_boot, seed) @ np.stack(list(values.values()), 1) / len(h)
+    lo, hi = np.quantile(boot[1:], [0.025, 0.975], axis=0) if n_boot else np.full((2, len(values)), np.nan)
     method, metric = zip(*values)
-    return pd.DataFrame(dict(method=method, metric=metric, label=pd.Series([None]*len(values), dtype=object), value=boot[0],
-                             lo=lo, hi=hi, n_docs=len(h), against="votes", truth="votes"))
+    return pd.DataFrame(
+        dict(
+            method=method,
+            metric=metric,
+            label=pd.Series([None] * len(values), dtype=object),
+            value=boot[0],
+            lo=lo,
+            hi=hi,
+            n_docs=len(h),
+            against="votes",
+            truth="votes",
+        )
+    )

@@ -22,196 +22,275 @@ from .claims import TUNED, doc_losses, short_name
 from .comparisons import published_scores, published_steps
 from .data import LabelSet, check_choice
 from .prompts import order_labels
-from .step_statistics import mean_interval, means, order_hits, position_hits, step_table
 from .runs import read_record
+from .step_statistics import mean_interval, means, order_hits, position_hits, step_table
 from .stepwise_logits import read_answers
-from .stored_runs import Rows, comparable, gather, index_runs, model_size, plain_runs, read_table, usable
+from mlcllm.stored_runs import (
+    Rows,
+    comparable,
+    gather,
+    index_runs,
+    model_size,
+    plain_runs,
+    read_table,
+    usable,
+)
 
 # %% ../nbs/04d_figure_tables.ipynb #f055e839
 @dataclass
 class Shelf:
     "The runs that figures are drawn of, and what is not among them"
-    index: pd.DataFrame   # from `index_runs`
-    missing: list = field(default_factory=list) # (exhibit, dataset, model, why, command)
+
+    index: pd.DataFrame  # from `index_runs`
+    missing: list = field(default_factory=list)  # (exhibit, dataset, model, why, command)
 
     @property
-    def datasets(self): return list(dict.fromkeys(usable(self.index, "01_stepwise_logits").dataset))
+    def datasets(self):
+        return list(dict.fromkeys(usable(self.index, "01_stepwise_logits").dataset))
 
-    def lacks(self, exhibit, dataset, model, why, command): # noted once
+    def lacks(self, exhibit, dataset, model, why, command):  # noted once
         row = (exhibit, dataset, model, why, command)
-        if row not in self.missing: self.missing.append(row)
+        if row not in self.missing:
+            self.missing.append(row)
+
 
 def open_shelf(
-    folders, # a folder of runs, or a list of them
-    datasets:list=None, # only these
-    models:list=None, # only these
-)->Shelf:
+    folders,  # a folder of runs, or a list of them
+    datasets: list = None,  # only these
+    models: list = None,  # only these
+) -> Shelf:
     "Find the runs that figures can be drawn of"
     for what, names in (("datasets", datasets), ("models", models)):
-        if names is not None and not isinstance(names, (list, tuple)): raise ValueError(f"{what} must be a list of names, got {shown(names)}")
+        if names is not None and not isinstance(names, (list, tuple)):
+            raise ValueError(f"{what} must be a list of names, got {shown(names)}")
     index = index_runs(folders)
     for column, wanted in (("dataset", datasets), ("model", models)):
         known = list(dict.fromkeys(index[column]))
-        if wanted: index = index[index[column].isin([check_choice(f"{column} of these runs", w, known)
-            for w in wanted])]
+        if wanted:
+            index = index[
+                index[column].isin([check_choice(f"{column} of these runs", w, known) for w in wanted])
+            ]
     return Shelf(index.reset_index(drop=True))
+
 
 class Missing(Exception):
     "There is no run that this could be drawn of"
 
+
 def by_size(
-    models, # names
-)->list: # without repeats; those whose size is not known last
+    models,  # names
+) -> list:  # without repeats; those whose size is not known last
     "Models from small to large; a finetuned one behind its base"
-    return sorted(dict.fromkeys(models), key=lambda m: (np.nan_to_num(model_size(m), nan=np.inf),
-        short_name(m).split(", ")[0], ", " in m))
+    return sorted(
+        dict.fromkeys(models),
+        key=lambda m: (np.nan_to_num(model_size(m), nan=np.inf), short_name(m).split(", ")[0], ", " in m),
+    )
+
 
 def run_command(
-    notebook:str, # name
-    dataset:str, model:str, # what to run it on
-    more:str="", # further parameters
-)->str:
+    notebook: str,  # name
+    dataset: str,
+    model: str,  # what to run it on
+    more: str = "",  # further parameters
+) -> str:
     "The command that makes a run"
-    command = f"papermill nbs/{notebook}.ipynb out.ipynb -f params/datasets/{dataset.split(' ')[0]}.yaml -p model {model}"
+    command = (
+        f"papermill nbs/{notebook}.ipynb out.ipynb -f params/datasets/{dataset.split(' ')[0]}.yaml -p model "
+        f"{model}"
+    )
     return f"{command} {more}" if more else command
 
 # %% ../nbs/04d_figure_tables.ipynb #0fedada0
 @dataclass(frozen=True)
 class Traced:
     "A stepwise run and the numbers of its steps"
+
     dataset: str
     model: str
     docs_name: str
-    names: tuple          # label columns
-    docs: pd.DataFrame    # docs.parquet
+    names: tuple  # label columns
+    docs: pd.DataFrame  # docs.parquet
     stored: pd.DataFrame  # steps.parquet
-    steps: pd.DataFrame   # from `step_table`
+    steps: pd.DataFrame  # from `step_table`
 
     @property
-    def several(self): return bool((self.docs.gold.map(len)!=1).any())   # not a task with one label
+    def several(self):
+        return bool((self.docs.gold.map(len) != 1).any())  # not a task with one label
 
-def rows_that(runs, test): return runs[np.array([test(r) for r in runs.itertuples()], bool)] # of an index
 
-def traced_runs(
-    shelf:Shelf,
-)->Rows: # of the index; whose stepwise runs are drawn
+def rows_that(runs, test):
+    return runs[np.array([test(r) for r in runs.itertuples()], bool)]  # of an index
+
+
+def traced_runs(shelf: Shelf) -> Rows:  # of the index; whose stepwise runs are drawn
     "The plain stepwise runs, one for each dataset and model"
     return comparable(plain_runs(shelf.index, "01_stepwise_logits"))
 
+
 def load_traced(
-    row, # a row of the index
-    name:str=None, # how the model is called; None: as in the run
-    suffix:str="", # of the tables: _sft, for instance, in a run of 04a
-)->Traced:
+    row,  # a row of the index
+    name: str = None,  # how the model is called; None: as in the run
+    suffix: str = "",  # of the tables: _sft, for instance, in a run of 04a
+) -> Traced:
     "Read one stepwise run, or what a finetuned model answered in a run of 04a"
     options = read_record(row.folder)["parameters"].get("options") or {}
-    if options.get("annotators", "aggregate")!="aggregate":
-        raise ValueError("its rows are single annotators' readings, several of one document: figures and claims are about documents")
+    if options.get("annotators", "aggregate") != "aggregate":
+        raise ValueError(
+            "its rows are single annotators' readings, several of one document: figures and claims are "
+            "about documents"
+        )
     docs, stored, _ = read_answers(row.folder, suffix)
     docs = docs.assign(gold=docs.gold.map(list), predicted=docs.predicted.map(list))
-    return Traced(row.dataset, name or row.model, row.docs, tuple(row.labels), docs, stored,
-        step_table(docs, stored, row.labels))
+    return Traced(
+        row.dataset,
+        name or row.model,
+        row.docs,
+        tuple(row.labels),
+        docs,
+        stored,
+        step_table(docs, stored, row.labels),
+    )
 
-TRAINED = dict(_sft="finetuned", _rl="reinforced")   # tables of 04a -> how their model is called
-UNREADABLE = (ValueError, KeyError, AttributeError, TypeError, IndexError) # of a table that lacks a column or holds something else
 
-def traces_of(
-    shelf:Shelf,
-)->dict: # (dataset, model) -> Traced; models from small to large, finetuned ones where they answered the same documents
+TRAINED = dict(_sft="finetuned", _rl="reinforced")  # tables of 04a -> how their model is called
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    IndexError,
+)  # of a table that lacks a column or holds something else
+
+
+# (dataset, model) -> Traced; models from small to large, finetuned ones where they answered the same
+# documents
+def traces_of(shelf: Shelf) -> dict:
     "Read the plain stepwise runs"
     found = {}
     for row, name, suffix, notebook in _stepwise_jobs(shelf):
-        try: found[row.dataset, name] = load_traced(row, name, suffix)
-        except UNREADABLE as error: shelf.lacks("steps", row.dataset, name, _why(error),
-            run_command(notebook, row.dataset, row.model))
+        try:
+            found[row.dataset, name] = load_traced(row, name, suffix)
+        except UNREADABLE as error:
+            shelf.lacks(
+                "steps", row.dataset, name, _why(error), run_command(notebook, row.dataset, row.model)
+            )
     sizes = by_size(m for _, m in found)
     return dict(sorted(found.items(), key=lambda kv: (shelf.datasets.index(kv[0][0]), sizes.index(kv[0][1]))))
 
-def _stepwise_jobs(shelf): # row of the index, name of the model, suffix of its tables, notebook
+
+def _stepwise_jobs(shelf):  # row of the index, name of the model, suffix of its tables, notebook
     plain = traced_runs(shelf).table
     same = dict(zip(plain.dataset, plain.same_docs)) if len(plain) else {}
     jobs = [(r, r.model, "", "01_stepwise_logits") for r in plain.itertuples()]
-    tuned = comparable(rows_that(usable(shelf.index, "04a_sft"),
-        lambda r: same.get(r.dataset)==r.same_docs)).table
-    there = [(r, s) for r in tuned.itertuples() for s in TRAINED
-        if (Path(r.folder)/f"docs{s}.parquet").exists()]
+    tuned = comparable(
+        rows_that(usable(shelf.index, "04a_sft"), lambda r: same.get(r.dataset) == r.same_docs)
+    ).table
+    there = [
+        (r, s) for r in tuned.itertuples() for s in TRAINED if (Path(r.folder) / f"docs{s}.parquet").exists()
+    ]
     return jobs + [(r, f"{r.model}, {TRAINED[s]}", s, "04a_sft") for r, s in there]
 
-def _why(error): return str(error) if isinstance(error, ValueError) else f"a table of this run cannot be read ({type(error).__name__}: {error})"
+
+def _why(error):
+    return (
+        str(error)
+        if isinstance(error, ValueError)
+        else f"a table of this run cannot be read ({type(error).__name__}: {error})"
+    )
 
 # %% ../nbs/04d_figure_tables.ipynb #aa967c82
 def position_table(
-    traced:dict, # (dataset, model) -> Traced
-    n_positions:int=3, # how many places
-)->pd.DataFrame: # dataset, model, position, value, lo, hi, n, n_docs; places with more than ten answers
+    traced: dict,  # (dataset, model) -> Traced
+    n_positions: int = 3,  # how many places
+    # dataset, model, position, value, lo, hi, n, n_docs; places with more than ten answers
+) -> pd.DataFrame:
     "How often the k-th written label is gold (paper, Figure 5)"
     parts = []
     for (dataset, model), t in traced.items():
         hits = position_hits(t.docs)
-        if len(hits): parts.append(means(hits[hits.position <= n_positions], ["hit"],
-            ["position"]).assign(dataset=dataset, model=model))
-    if not parts: raise Missing("no answer of several labels to a document with several gold labels")
+        if len(hits):
+            parts.append(
+                means(hits[hits.position <= n_positions], ["hit"], ["position"]).assign(
+                    dataset=dataset, model=model
+                )
+            )
+    if not parts:
+        raise Missing("no answer of several labels to a document with several gold labels")
     table = pd.concat(parts, ignore_index=True).query("n > 10")
-    if not len(table): raise Missing("no more than ten answers of several labels to documents with several gold labels")
+    if not len(table):
+        raise Missing("no more than ten answers of several labels to documents with several gold labels")
     return table[["dataset", "model", "position", "value", "lo", "hi", "n", "n_docs"]]
 
-def _sweeps(shelf): return comparable(rows_that(usable(shelf.index, "01_stepwise_logits"),
-    lambda r: isinstance(r.ratio, (list, tuple)))).table
 
-def sweep_table(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, ratio, value, lo, hi, n_docs, gold: shares of answers and of documents with several labels
+def _sweeps(shelf):
+    return comparable(
+        rows_that(usable(shelf.index, "01_stepwise_logits"), lambda r: isinstance(r.ratio, (list, tuple)))
+    ).table
+
+
+# dataset, model, ratio, value, lo, hi, n_docs, gold: shares of answers and of documents with several labels
+def sweep_table(shelf: Shelf) -> pd.DataFrame:
     "Multi-label answers for each ratio of a sweep (paper, Figure 6)"
     runs = _sweeps(shelf)
     scores, docs = gather(runs, "scores").table, gather(runs, "docs").table
-    if not len(scores): raise Missing("no run of 01 with a list of ratios")
-    rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric=="multilabel_share")]
+    if not len(scores):
+        raise Missing("no run of 01 with a list of ratios")
+    rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric == "multilabel_share")]
     rows = rows.assign(ratio=rows.method.str.removeprefix("hard+ratio").astype(float))
     gold = docs.assign(many=docs.gold.map(len) > 1).groupby(["dataset", "model"]).many.mean().rename("gold")
-    return rows.merge(gold, on=["dataset", "model"])[["dataset", "model", "ratio", "value", "lo", "hi",
-        "n_docs", "gold"]]
+    return rows.merge(gold, on=["dataset", "model"])[
+        ["dataset", "model", "ratio", "value", "lo", "hi", "n_docs", "gold"]
+    ]
 
-def sweep_answers(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, doc_id, ratio, many, gold_many: have answer and gold several labels?
+
+# dataset, model, doc_id, ratio, many, gold_many: have answer and gold several labels?
+def sweep_answers(shelf: Shelf) -> pd.DataFrame:
     "Answers of the runs with a list of ratios, one by one"
     docs = gather(_sweeps(shelf), "docs").table
-    if not len(docs): raise Missing("no run of 01 with a list of ratios")
+    if not len(docs):
+        raise Missing("no run of 01 with a list of ratios")
     part = docs.doc_id.str.rsplit("_ratio_", n=1, expand=True)
     table = docs[["dataset", "model"]].assign(doc_id=part[0], ratio=part[1].astype(float))
     return table.assign(many=docs.predicted.map(len) > 1, gold_many=docs.gold.map(len) > 1)
 
 # %% ../nbs/04d_figure_tables.ipynb #cd2934d9
-PROBES = {("gold", "probe"): "gold", ("pred", "probe"): "answer",
-    ("pred_2plus", "probe"): "all but the first", ("first", "probe"): "the first",
-          ("gold", "model"): "the model", ("gold", "bag_of_words"): "bag of words"}
+PROBES = {
+    ("gold", "probe"): "gold",
+    ("pred", "probe"): "answer",
+    ("pred_2plus", "probe"): "all but the first",
+    ("first", "probe"): "the first",
+    ("gold", "model"): "the model",
+    ("gold", "bag_of_words"): "bag of words",
+}
 
-def probe_rows(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, target, method, value, lo, hi, n_docs: micro-F1 at the first label step, last layer
+
+# dataset, model, target, method, value, lo, hi, n_docs: micro-F1 at the first label step, last layer
+def probe_rows(shelf: Shelf) -> pd.DataFrame:
     "Probes and what stands beside them"
     scores = gather(comparable(usable(shelf.index, "03_probing")).table, "scores").table
-    if not len(scores): raise Missing("no run of 03")
-    s = scores[scores.metric=="micro_f1"]
+    if not len(scores):
+        raise Missing("no run of 03")
+    s = scores[scores.metric == "micro_f1"]
     last = s.groupby(["dataset", "model"]).layer.transform("max")
-    s = s[(s.layer.isna() | (s.layer==last)) & (s.position.isna() | (s.position==1))]
+    s = s[(s.layer.isna() | (s.layer == last)) & (s.position.isna() | (s.position == 1))]
     return s.sort_values("model", key=lambda m: m.map(model_size), kind="stable")
 
-def information_rows(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, target (first, second), method (gain), value, lo, hi, n_docs: shares of the entropy; no rows for runs without that table
+
+# dataset, model, target (first, second), method (gain), value, lo, hi, n_docs: shares of the entropy; no rows
+# for runs without that table
+def information_rows(shelf: Shelf) -> pd.DataFrame:
     "What the state tells beyond the words, of answers with two labels or more"
     columns = ["dataset", "model", "target", "method", "value", "lo", "hi", "n_docs"]
     bits = gather(comparable(usable(shelf.index, "03_probing")).table, "information").table
-    if not len(bits): return pd.DataFrame(columns=columns)
-    entropy = bits[bits.method=="entropy"].set_index(["dataset", "model", "target"]).value
-    gain = bits[bits.method=="gain"].set_index(["dataset", "model", "target"])
+    if not len(bits):
+        return pd.DataFrame(columns=columns)
+    entropy = bits[bits.method == "entropy"].set_index(["dataset", "model", "target"]).value
+    gain = bits[bits.method == "gain"].set_index(["dataset", "model", "target"])
     shares = gain[["value", "lo", "hi"]].div(entropy, axis=0).assign(method="gain", n_docs=gain.n_docs)
     return shares.reset_index()[columns]
 
-def probe_table(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, what, value, lo, hi, n_docs
+
+def probe_table(shelf: Shelf) -> pd.DataFrame:  # dataset, model, what, value, lo, hi, n_docs
     "Probes of all models (paper, Figures 7 and 15)"
     rows = probe_rows(shelf)
     named = rows.assign(what=[PROBES.get(k) for k in zip(rows.target, rows.method)]).dropna(subset="what")
@@ -219,280 +298,437 @@ def probe_table(
 
 # %% ../nbs/04d_figure_tables.ipynb #d9a8d781
 TABLE_METRICS = ("nll", "l1", "example_f1")
-_SUPERVISED = {"04_demux": ("demux",), "04a_sft": ("base_", "sft_", "rl_")} # notebook -> how its rows begin
+_SUPERVISED = {"04_demux": ("demux",), "04a_sft": ("base_", "sft_", "rl_")}  # notebook -> how its rows begin
 
-def _variant(run): # how an encoder's training differs from the paper's
-    told = (["votes"] if getattr(run, "votes", None) is True else []) + (["no intra loss"]
-        if getattr(run, "intra", None)==0 else [])
+
+def _variant(run):  # how an encoder's training differs from the paper's
+    told = (["votes"] if getattr(run, "votes", None) is True else []) + (
+        ["no intra loss"] if getattr(run, "intra", None) == 0 else []
+    )
     return f" ({', '.join(told)})" if told else ""
 
-def _supervised(shelf, shown, table): # a table of supervised runs on the documents shown, and notes of those on others
+
+# a table of supervised runs on the documents shown, and notes of those on others
+def _supervised(shelf, shown, table):
     parts, notes = [], []
     for notebook, prefix in _SUPERVISED.items():
         runs = usable(shelf.index, notebook)
         left = runs[~runs.same_docs.isin(shown)]
         others = ", ".join(dict.fromkeys(left.dataset + ", " + left.docs))
-        if len(left): notes.append(f"{notebook}: {len(left)} run{'s are' if len(left) > 1 else ' is'} on other documents than any run of 02 ({others}) and left out")
+        if len(left):
+            notes.append(
+                f"{notebook}: {len(left)} run{'s are' if len(left) > 1 else ' is'} on other documents "
+                f"than any run of 02 ({others}) and left out"
+            )
         for run in runs[runs.same_docs.isin(shown)].itertuples():
-            got = gather(runs[runs.folder==run.folder], table)
+            got = gather(runs[runs.folder == run.folder], table)
             notes += got.notes
-            if len(got.table): parts.append(_renamed(got.table[got.table.method.str.startswith(prefix)],
-                run).assign(same_docs=run.same_docs))
+            if len(got.table):
+                parts.append(
+                    _renamed(got.table[got.table.method.str.startswith(prefix)], run).assign(
+                        same_docs=run.same_docs
+                    )
+                )
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), notes
+
 
 def _renamed(rows, run):
     name = _variant(run)
-    return rows.assign(method=[m + name if m=="demux" else m for m in rows.method])
+    return rows.assign(method=[m + name if m == "demux" else m for m in rows.method])
 
-def alignment_scores(
-    shelf:Shelf,
-)->Rows: # scores of 02, with rows of 04 and 04a on the same documents; against says what NLL and L1 are measured by
-    "Overall scores of all methods, one run of 02 for each dataset and model, and supervised rows that fit them"
+
+# scores of 02, with rows of 04 and 04a on the same documents; against says what NLL and L1 are measured by
+def alignment_scores(shelf: Shelf) -> Rows:
+    """Overall scores of all methods, one run of 02 for each dataset and model, and supervised rows that fit
+    them
+    """
     chosen = comparable(usable(shelf.index, "02_alignment"))
     got = gather(chosen.table, "scores")
-    if not len(got.table): raise Missing("no run of 02")
+    if not len(got.table):
+        raise Missing("no run of 02")
     more, notes = _supervised(shelf, set(chosen.table.same_docs), "scores")
     table = pd.concat([got.table, more.drop(columns="same_docs", errors="ignore")], ignore_index=True)
-    table = table[table.label.isna()].drop_duplicates(["dataset", "model", "method", "metric"], keep="last",
-        ignore_index=True)
+    table = table[table.label.isna()].drop_duplicates(
+        ["dataset", "model", "method", "metric"], keep="last", ignore_index=True
+    )
     return Rows(table, [*chosen.notes, *got.notes, *notes])
 
 # %% ../nbs/04d_figure_tables.ipynb #c5e3f6f1
-def stored_losses(
-    shelf:Shelf,
-)->list: # (dataset, model, losses by measure, truth), from `doc_losses`
-    "Losses of every run of 02 whose estimates are stored, with those of supervised runs on the same documents"
+def stored_losses(shelf: Shelf) -> list:  # (dataset, model, losses by measure, truth), from `doc_losses`
+    """Losses of every run of 02 whose estimates are stored, with those of supervised runs on the same
+    documents
+    """
     runs, found = comparable(usable(shelf.index, "02_alignment")).table, []
-    if not len(runs): raise Missing("no run of 02")
+    if not len(runs):
+        raise Missing("no run of 02")
     more, _ = _supervised(shelf, set(runs.same_docs), "dists")
     for run in runs.itertuples():
-        if not (Path(run.folder)/"dists.parquet").exists(): continue
+        if not (Path(run.folder) / "dists.parquet").exists():
+            continue
         rows = read_table(run.folder, "dists")
-        fits = more[more.same_docs==run.same_docs] if len(more) else more
-        if len(fits): rows = pd.concat([rows, fits[fits.method=="demux"][["doc_id", "method", "label",
-            "prob"]]], ignore_index=True)
+        fits = more[more.same_docs == run.same_docs] if len(more) else more
+        if len(fits):
+            rows = pd.concat(
+                [rows, fits[fits.method == "demux"][["doc_id", "method", "label", "prob"]]], ignore_index=True
+            )
         found.append((run.dataset, run.model, *doc_losses(rows)))
-    if not found: raise Missing("no run of 02 with its estimates")
+    if not found:
+        raise Missing("no run of 02 with its estimates")
     return found
 
 # %% ../nbs/04d_figure_tables.ipynb #726764bd
 def methods_table(
-    scores:pd.DataFrame, # from `alignment_scores`
-)->pd.DataFrame: # rows: source, model, method; columns: dataset × (against, NLL, L1, example-F1 with 95 %)
+    scores: pd.DataFrame,  # from `alignment_scores`
+    # rows: source, model, method; columns: dataset × (against, NLL, L1, example-F1 with 95 %)
+) -> pd.DataFrame:
     "Methods by datasets, ours and published (paper, Tables 2 and 5)"
     ours = scores[scores.metric.isin(TABLE_METRICS)]
-    if not len(ours): raise Missing(f"no run of 02 with {', '.join(TABLE_METRICS)}")
-    ours = ours.assign(source="ours", text=[text_of(r.value, r.lo, r.hi, digits=2)
-        for r in ours.itertuples()])
+    if not len(ours):
+        raise Missing(f"no run of 02 with {', '.join(TABLE_METRICS)}")
+    ours = ours.assign(
+        source="ours", text=[text_of(r.value, r.lo, r.hi, digits=2) for r in ours.itertuples()]
+    )
     theirs = published_scores()
     theirs = theirs[theirs.dataset.isin(set(ours.dataset))]
-    theirs = theirs.assign(source="published, " + theirs.source, text=theirs.value.map("{:.2f}".format),
-        model=theirs.model.map(short_name), against="votes")
+    theirs = theirs.assign(
+        source="published, " + theirs.source,
+        text=theirs.value.map("{:.2f}".format),
+        model=theirs.model.map(short_name),
+        against="votes",
+    )
     both = pd.concat([ours, theirs])
-    truth = both[both.metric!="example_f1"].assign(metric="against", text=lambda d: d.against)
+    truth = both[both.metric != "example_f1"].assign(metric="against", text=lambda d: d.against)
     both = pd.concat([both, truth.drop_duplicates(["source", "model", "method", "dataset"])])
     both["metric"] = pd.Categorical(both.metric, ("against", *TABLE_METRICS))
     order = list(dict.fromkeys(zip(both.source, both.model, both.method)))
-    wide = both.pivot_table(index=["source", "model", "method"], columns=["dataset", "metric"],
-        values="text", aggfunc="last", observed=True)
+    wide = both.pivot_table(
+        index=["source", "model", "method"],
+        columns=["dataset", "metric"],
+        values="text",
+        aggfunc="last",
+        observed=True,
+    )
     return wide.reindex(order).fillna("")
 
-def text_of(value, lo, hi, n=None, digits=1): # a cell: 12.3 [10.0, 14.6], n = 99
-    if np.isnan(value): return "–"
+
+def text_of(value, lo, hi, n=None, digits=1):  # a cell: 12.3 [10.0, 14.6], n = 99
+    if np.isnan(value):
+        return "–"
     span = "" if np.isnan(lo) else f" [{lo:.{digits}f}, {hi:.{digits}f}]"
     return f"{value:.{digits}f}{span}" + ("" if n is None or np.isnan(n) else f", n = {int(n):,}")
 
+
 def outcome_pairs(
-    scores:pd.DataFrame, # from `alignment_scores`
-    metric:str="nll", # a name in `METRICS`
-)->pd.DataFrame: # rows of those datasets and models that were asked for both
+    scores: pd.DataFrame,  # from `alignment_scores`
+    metric: str = "nll",  # a name in `METRICS`
+) -> pd.DataFrame:  # rows of those datasets and models that were asked for both
     "Scores of `binary` and `binary_outcome` side by side (paper, Figure 8)"
     both = ("binary", "binary_outcome")
-    rows = scores[scores.method.isin(both) & (scores.metric==metric) & scores.value.notna()]
+    rows = scores[scores.method.isin(both) & (scores.metric == metric) & scores.value.notna()]
     found = rows.groupby(["dataset", "model"], sort=False).method.transform("nunique")
-    if not (found==2).any(): raise Missing("no run of 02 with both binary and binary_outcome")
-    return rows[found==2]
+    if not (found == 2).any():
+        raise Missing("no run of 02 with both binary and binary_outcome")
+    return rows[found == 2]
+
 
 def tuned_table(
-    scores:pd.DataFrame, # from `alignment_scores`
-)->pd.DataFrame: # dataset, base, method, metric, before, before_lo, before_hi, after, after_lo, after_hi
-    "Base models beside their tuned versions, method by method (paper, Figure 12): the paper's pairs, and models finetuned by 04a"
+    scores: pd.DataFrame,  # from `alignment_scores`
+    # dataset, base, method, metric, before, before_lo, before_hi, after, after_lo, after_hi
+) -> pd.DataFrame:
+    """Base models beside their tuned versions, method by method (paper, Figure 12): the paper's pairs, and
+    models finetuned by 04a
+    """
     s = scores[scores.metric.isin(("nll", "example_f1"))]
     at = {(r.dataset, r.model, r.method, r.metric): (r.value, r.lo, r.hi) for r in s.itertuples()}
-    pairs = [(k, (k[0], m, *k[2:]), short_name(k[1])) for k in at for m in s.model.unique()
-        if TUNED.get(short_name(k[1]))==short_name(m)]
-    pairs += [(k, (k[0], k[1], k[2].replace("base_", "sft_"), k[3]), f"{k[1]}, finetuned here") for k in at
-        if k[2].startswith("base_")]
+    pairs = [
+        (k, (k[0], m, *k[2:]), short_name(k[1]))
+        for k in at
+        for m in s.model.unique()
+        if TUNED.get(short_name(k[1])) == short_name(m)
+    ]
+    pairs += [
+        (k, (k[0], k[1], k[2].replace("base_", "sft_"), k[3]), f"{k[1]}, finetuned here")
+        for k in at
+        if k[2].startswith("base_")
+    ]
     rows = [(a[0], name, a[2].removeprefix("base_"), a[3], *at[a], *at[b]) for a, b, name in pairs if b in at]
-    if not rows: raise Missing("no base model with its tuned version on the same documents, and no run of 04a on documents of 02")
-    return pd.DataFrame(rows, columns=["dataset", "base", "method", "metric", "before", "before_lo",
-        "before_hi", "after", "after_lo", "after_hi"])
+    if not rows:
+        raise Missing(
+            "no base model with its tuned version on the same documents, and no run of 04a on documents of 02"
+        )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "dataset",
+            "base",
+            "method",
+            "metric",
+            "before",
+            "before_lo",
+            "before_hi",
+            "after",
+            "after_lo",
+            "after_hi",
+        ],
+    )
 
 # %% ../nbs/04d_figure_tables.ipynb #b8a32efc
-_PUBLISHED_VOTES = {"GoEmotions": ("81 (3.58)", "0.27 (Cohen)", "29 %", "62 %", "8 %", "1 %"),
+_PUBLISHED_VOTES = {
+    "GoEmotions": ("81 (3.58)", "0.27 (Cohen)", "29 %", "62 %", "8 %", "1 %"),
     "MFRC": ("6 (2.99)", "0.21 (Cohen)", "78 %", "18 %", "3 %", "<1 %"),
-                    "SemEval": ("–", "–", "1 %", "13 %", "40 %", "46 %")} # Table 1
+    "SemEval": ("–", "–", "1 %", "13 %", "40 %", "46 %"),
+}  # Table 1
+
 
 def vote_kappa(
-    docs:pd.DataFrame, # docs.parquet
-)->float: # mean over labels; one κ over classes in a task with one label; nan without two votes on a document
+    docs: pd.DataFrame,  # docs.parquet
+    # mean over labels; one κ over classes in a task with one label; nan without two votes on a document
+) -> float:
     "Fleiss' κ from counts of votes, with any number of people per document"
-    voted = docs[docs.human.map(lambda h: h is not None and np.ndim(h)==1) & (docs.n_annotators > 1)]
-    if not len(voted): return np.nan
+    voted = docs[docs.human.map(lambda h: h is not None and np.ndim(h) == 1) & (docs.n_annotators > 1)]
+    if not len(voted):
+        return np.nan
     n = voted.n_annotators.to_numpy(float)[:, None]
-    yes = np.round(np.stack(voted.human.map(np.asarray).to_list())*n)
-    share, pairs = yes.sum(0)/n.sum(), (n*(n-1)).sum()
-    if (docs.gold.map(len)==1).all(): return _kappa((yes*(yes-1)).sum()/pairs, (share**2).sum())
-    agreed = (yes*(yes-1) + (n-yes)*(n-yes-1)).sum(0)/pairs
-    return float(np.nanmean([_kappa(a, s**2 + (1-s)**2) for a, s in zip(agreed, share)]))
+    yes = np.round(np.stack(voted.human.map(np.asarray).to_list()) * n)
+    share, pairs = yes.sum(0) / n.sum(), (n * (n - 1)).sum()
+    if (docs.gold.map(len) == 1).all():
+        return _kappa((yes * (yes - 1)).sum() / pairs, (share**2).sum())
+    agreed = (yes * (yes - 1) + (n - yes) * (n - yes - 1)).sum(0) / pairs
+    return float(np.nanmean([_kappa(a, s**2 + (1 - s) ** 2) for a, s in zip(agreed, share)]))
 
-def _kappa(observed, chance): return float((observed-chance)/(1-chance)) if chance < 1 else np.nan
+
+def _kappa(observed, chance):
+    return float((observed - chance) / (1 - chance)) if chance < 1 else np.nan
+
 
 def votes_table(
-    traced:dict, # (dataset, model) -> Traced
-)->pd.DataFrame: # rows: dataset, source; documents, annotators (per document), κ, share of documents with 0, 1, 2, 3+ labels
+    traced: dict,  # (dataset, model) -> Traced
+    # rows: dataset, source; documents, annotators (per document), κ, share of documents with 0, 1, 2, 3+
+    # labels
+) -> pd.DataFrame:
     "What people said (paper, Table 1)"
     rows = {}
     for (dataset, _), t in traced.items():
-        if (dataset, "ours") not in rows: rows[dataset, "ours"] = _votes_row(t)
-        if dataset in _PUBLISHED_VOTES: rows[dataset, "published"] = ("whole corpus",
-            *_PUBLISHED_VOTES[dataset])
+        if (dataset, "ours") not in rows:
+            rows[dataset, "ours"] = _votes_row(t)
+        if dataset in _PUBLISHED_VOTES:
+            rows[dataset, "published"] = ("whole corpus", *_PUBLISHED_VOTES[dataset])
     names = ["documents", "annotators (per document)", "κ", *(f"{k} labels" for k in ("0", "1", "2", "3+"))]
-    return pd.DataFrame.from_dict({k: dict(zip(names, v)) for k, v in rows.items()},
-        orient="index").rename_axis(["dataset", "source"])
+    return pd.DataFrame.from_dict(
+        {k: dict(zip(names, v)) for k, v in rows.items()}, orient="index"
+    ).rename_axis(["dataset", "source"])
+
 
 def _votes_row(t):
-    n, voted, kappa = np.minimum(t.docs.gold.map(len), 3), t.docs.n_annotators[t.docs.n_annotators > 0], vote_kappa(t.docs)
+    n = np.minimum(t.docs.gold.map(len), 3)
+    voted = t.docs.n_annotators[t.docs.n_annotators > 0]
+    kappa = vote_kappa(t.docs)
     people = f"not stored ({voted.mean():.2f})" if len(voted) else "–"
-    return (f"{t.docs_name} (n = {len(n):,})", people, "–" if np.isnan(kappa) else f"{kappa:.2f} (Fleiss)",
-        *(f"{100*(n==k).mean():.0f} %" for k in range(4)))
+    return (
+        f"{t.docs_name} (n = {len(n):,})",
+        people,
+        "–" if np.isnan(kappa) else f"{kappa:.2f} (Fleiss)",
+        *(f"{100 * (n == k).mean():.0f} %" for k in range(4)),
+    )
 
 # %% ../nbs/04d_figure_tables.ipynb #3dee31bd
 def never_table(
-    traced:dict, # (dataset, model) -> Traced
-)->pd.DataFrame: # dataset, model, value, lo, hi (%), n; published rows have no interval
+    traced: dict,  # (dataset, model) -> Traced
+) -> pd.DataFrame:  # dataset, model, value, lo, hi (%), n; published rows have no interval
     "How often the second label, where it is not written next, is never written (paper, Table 4)"
     rows = []
     for (dataset, model), t in traced.items():
         never = t.steps.second_never
-        found = 100*np.array(mean_interval(never, t.steps.doc_id, kind="share"))
+        found = 100 * np.array(mean_interval(never, t.steps.doc_id, kind="share"))
         rows.append((dataset, model, *found, int(never.notna().sum()), "ours"))
     theirs = published_steps("Table 4")
     for d in dict.fromkeys(d for d, _ in traced):
-        if d in theirs: rows += [(d, m, v, np.nan, np.nan, np.nan, "published") for m,
-            v in theirs[d].dropna().items()]
+        if d in theirs:
+            rows += [(d, m, v, np.nan, np.nan, np.nan, "published") for m, v in theirs[d].dropna().items()]
     return pd.DataFrame(rows, columns=["dataset", "model", "value", "lo", "hi", "n", "source"])
 
-def attention_rows(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, part, value, lo, hi (% per token), share (%), tokens
+
+# dataset, model, part, value, lo, hi (% per token), share (%), tokens
+def attention_rows(shelf: Shelf) -> pd.DataFrame:
     "Attention per token of later labels"
     got = gather(comparable(usable(shelf.index, "03_probing")).table, "attention_means").table
-    if not len(got): raise Missing("no run of 03 with attention")
+    if not len(got):
+        raise Missing("no run of 03 with attention")
     return got.rename(columns=dict(per_token="value"))
 
-def attention_means(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, part, value, lo, hi (% per token), source
+
+# dataset, model, part, value, lo, hi (% per token), source
+def attention_means(shelf: Shelf) -> pd.DataFrame:
     "Attention per token of later labels, ours and published (paper, Table 6)"
-    got = attention_rows(shelf).assign(source="ours")[["dataset", "model", "part", "value", "lo", "hi",
-        "source"]]
+    got = attention_rows(shelf).assign(source="ours")[
+        ["dataset", "model", "part", "value", "lo", "hi", "source"]
+    ]
     theirs = published_steps("Table 6")
-    published = [(d, *row.split(", "), v, np.nan, np.nan, "published") for d in got.dataset.unique()
-        if d in theirs for row, v in theirs[d].items()]
-    return pd.concat([got, pd.DataFrame(published, columns=got.columns)],
-        ignore_index=True) if published else got
+    published = [
+        (d, *row.split(", "), v, np.nan, np.nan, "published")
+        for d in got.dataset.unique()
+        if d in theirs
+        for row, v in theirs[d].items()
+    ]
+    return (
+        pd.concat([got, pd.DataFrame(published, columns=got.columns)], ignore_index=True)
+        if published
+        else got
+    )
 
 # %% ../nbs/04d_figure_tables.ipynb #e680613f
-def order_answers(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, order (such as "random, seed 1"), label_order, doc_id, alphabet, prompt (does the answer follow it?), chance
+# dataset, model, order (such as "random, seed 1"), label_order, doc_id, alphabet, prompt (does the answer
+# follow it?), chance
+def order_answers(shelf: Shelf) -> pd.DataFrame:
     "Answers with several labels of every stored listing of the labels"
-    asked = rows_that(usable(shelf.index, "01_stepwise_logits"),
-        lambda r: not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", "random",
-        "reverse"))
+    asked = rows_that(
+        usable(shelf.index, "01_stepwise_logits"),
+        lambda r: (
+            not isinstance(r.ratio, (list, tuple)) and r.label_order in ("alphabetical", "random", "reverse")
+        ),
+    )
     runs, found = comparable(_most_orders(asked), ("model", "label_order", "seed")).table, []
     for r in runs.itertuples():
-        try: found.append(_ordered(r))
-        except UNREADABLE as error: shelf.lacks("table7", r.dataset, r.model, _why(error),
-            run_command("01_stepwise_logits", r.dataset, r.model, f"-p label_order {r.label_order}"))
-    hits = pd.concat([f for f in found if len(f)], ignore_index=True) if any(map(len,
-        found)) else pd.DataFrame(columns=["label_order"])
-    if not (hits.label_order!="alphabetical").any(): raise Missing("no run of 01 with another label order and answers of several labels")
+        try:
+            found.append(_ordered(r))
+        except UNREADABLE as error:
+            shelf.lacks(
+                "table7",
+                r.dataset,
+                r.model,
+                _why(error),
+                run_command("01_stepwise_logits", r.dataset, r.model, f"-p label_order {r.label_order}"),
+            )
+    hits = (
+        pd.concat([f for f in found if len(f)], ignore_index=True)
+        if any(map(len, found))
+        else pd.DataFrame(columns=["label_order"])
+    )
+    if not (hits.label_order != "alphabetical").any():
+        raise Missing("no run of 01 with another label order and answers of several labels")
     return hits
 
-def _most_orders(runs): # of each dataset the documents that were asked with most listings
-    counts = runs.groupby(["dataset", "same_docs"])[["label_order",
-        "seed"]].apply(lambda g: len(g.drop_duplicates()))
+
+def _most_orders(runs):  # of each dataset the documents that were asked with most listings
+    counts = runs.groupby(["dataset", "same_docs"])[["label_order", "seed"]].apply(
+        lambda g: len(g.drop_duplicates())
+    )
     most = {d: c.droplevel("dataset").idxmax() for d, c in counts.groupby("dataset")} if len(runs) else {}
-    return rows_that(runs, lambda r: r.same_docs==most[r.dataset])
+    return rows_that(runs, lambda r: r.same_docs == most[r.dataset])
 
-def _ordered(run): # answers of one run
-    docs, names, seed = read_table(run.folder, "docs"), tuple(n for n in run.labels
-        if n!="none"), int(run.seed or 0)
+
+def _ordered(run):  # answers of one run
+    docs = read_table(run.folder, "docs")
+    names = tuple(n for n in run.labels if n != "none")
+    seed = int(run.seed or 0)
     listed = order_hits(docs, order_labels(LabelSet(names), run.label_order, seed))
-    order = f"random, seed {seed}" if run.label_order=="random" else run.label_order
+    order = f"random, seed {seed}" if run.label_order == "random" else run.label_order
     alphabet = order_hits(docs, sorted(names)).follows
-    return listed.rename(columns=dict(follows="prompt")).assign(alphabet=alphabet, dataset=run.dataset,
-        model=run.model, order=order, label_order=run.label_order)
+    return listed.rename(columns=dict(follows="prompt")).assign(
+        alphabet=alphabet, dataset=run.dataset, model=run.model, order=order, label_order=run.label_order
+    )
 
-def order_table(
-    shelf:Shelf,
-)->pd.DataFrame: # dataset, model, order, alphabet, alphabet_lo, alphabet_hi, prompt, prompt_lo, prompt_hi, chance (%), n, source
+
+# dataset, model, order, alphabet, alphabet_lo, alphabet_hi, prompt, prompt_lo, prompt_hi, chance (%), n,
+# source
+def order_table(shelf: Shelf) -> pd.DataFrame:
     "How many answers follow the alphabet, and how many the prompt (paper, Table 7)"
     rows = []
     for key, g in order_answers(shelf).groupby(["dataset", "model", "order"], sort=False):
-        alphabet, prompt = (100*np.array(mean_interval(g[c], g.doc_id, kind="share"))
-            for c in ("alphabet", "prompt"))
-        rows.append((*key, *alphabet, *prompt, 100*g.chance.mean(), len(g), "ours"))
+        alphabet, prompt = (
+            100 * np.array(mean_interval(g[c], g.doc_id, kind="share")) for c in ("alphabet", "prompt")
+        )
+        rows.append((*key, *alphabet, *prompt, 100 * g.chance.mean(), len(g), "ours"))
     nothing = (np.nan, np.nan)
-    rows += [("(mean over datasets)", "published", k, a, *nothing, p, *nothing, *nothing, "published") for k,
-        a, p in published_steps("Table 7").itertuples()]
-    return pd.DataFrame(rows, columns=["dataset", "model", "order", "alphabet", "alphabet_lo", "alphabet_hi",
-        "prompt", "prompt_lo", "prompt_hi", "chance", "n", "source"])
+    rows += [
+        ("(mean over datasets)", "published", k, a, *nothing, p, *nothing, *nothing, "published")
+        for k, a, p in published_steps("Table 7").itertuples()
+    ]
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "dataset",
+            "model",
+            "order",
+            "alphabet",
+            "alphabet_lo",
+            "alphabet_hi",
+            "prompt",
+            "prompt_lo",
+            "prompt_hi",
+            "chance",
+            "n",
+            "source",
+        ],
+    )
 
 # %% ../nbs/04d_figure_tables.ipynb #9abfe02a
 def dists_of(
-    shelf:Shelf,
-    dataset:str, model:str, # whose
-)->pd.DataFrame: # doc_id, label, people, and a column for each method
+    shelf: Shelf,
+    dataset: str,
+    model: str,  # whose
+) -> pd.DataFrame:  # doc_id, label, people, and a column for each method
     "Estimates beside people's votes, or beside gold labels where there are no votes"
     rows = comparable(usable(shelf.index, "02_alignment")).table
-    rows = rows[(rows.dataset==dataset) & (rows.model==model)]
-    if not len(rows): raise Missing(f"no run of 02 on {dataset} with {model}")
-    d = read_table(rows.folder.iloc[-1], "dists").pivot(index=["doc_id", "label"], columns="method",
-        values="prob").reset_index()
+    rows = rows[(rows.dataset == dataset) & (rows.model == model)]
+    if not len(rows):
+        raise Missing(f"no run of 02 on {dataset} with {model}")
+    d = (
+        read_table(rows.folder.iloc[-1], "dists")
+        .pivot(index=["doc_id", "label"], columns="method", values="prob")
+        .reset_index()
+    )
     known = [c for c in ("human", "gold") if c in d and d[c].notna().any()]
-    if not known: raise Missing(f"the run of 02 on {dataset} with {model} holds neither votes nor gold labels")
+    if not known:
+        raise Missing(f"the run of 02 on {dataset} with {model} holds neither votes nor gold labels")
     return d.assign(people=d[known[0]])
 
+
 def cost_table(
-    shelf:Shelf,
-    scores:pd.DataFrame, # from `alignment_scores`
-    metric:str="kl", # a name in `METRICS`
-)->pd.DataFrame: # dataset, model, method, tokens (computed per document), value, lo, hi
+    shelf: Shelf,
+    scores: pd.DataFrame,  # from `alignment_scores`
+    metric: str = "kl",  # a name in `METRICS`
+) -> pd.DataFrame:  # dataset, model, method, tokens (computed per document), value, lo, hi
     "What a method costs and how near it comes"
     costs = gather(comparable(usable(shelf.index, "02_alignment")).table, "costs").table
-    if not len(costs): raise Missing("no run of 02")
-    s = scores[scores.metric==metric].drop(columns="docs", errors="ignore")
-    both = s.merge(costs[["dataset", "model", "method", "tokens_forwarded"]],
-        on=["dataset", "model", "method"]).rename(columns=dict(tokens_forwarded="tokens"))
-    return both[["dataset", "model", "method", "tokens", "value", "lo",
-        "hi"]].query("tokens > 0").reset_index(drop=True)
+    if not len(costs):
+        raise Missing("no run of 02")
+    s = scores[scores.metric == metric].drop(columns="docs", errors="ignore")
+    both = s.merge(
+        costs[["dataset", "model", "method", "tokens_forwarded"]], on=["dataset", "model", "method"]
+    ).rename(columns=dict(tokens_forwarded="tokens"))
+    return (
+        both[["dataset", "model", "method", "tokens", "value", "lo", "hi"]]
+        .query("tokens > 0")
+        .reset_index(drop=True)
+    )
 
-SCALED = {"top probability, first step": ("top", True, "share"),
-    "entropy (bits), first step": ("entropy", True, "mean"), "second is next": ("second_is_next", False,
-    "share")}
+
+SCALED = {
+    "top probability, first step": ("top", True, "share"),
+    "entropy (bits), first step": ("entropy", True, "mean"),
+    "second is next": ("second_is_next", False, "share"),
+}
+
 
 def scale_table(
-    traced:dict, # (dataset, model) -> Traced
-)->pd.DataFrame: # dataset, model, size (parameters), statistic, value, lo, hi, n
+    traced: dict,  # (dataset, model) -> Traced
+) -> pd.DataFrame:  # dataset, model, size (parameters), statistic, value, lo, hi, n
     "Spikiness and ranking against the size of the model (paper, claims 1 and 4)"
     rows = []
     for (dataset, model), t in traced.items():
-        if ", " in model: continue       # a finetuned one is as large as it was
+        if ", " in model:
+            continue  # a finetuned one is as large as it was
         for name, (column, first, kind) in SCALED.items():
-            s = t.steps[t.steps.step==0] if first else t.steps
-            rows.append((dataset, model, model_size(model), name,
-                *mean_interval(s[column], s.doc_id, kind=kind), int(s[column].notna().sum())))
+            s = t.steps[t.steps.step == 0] if first else t.steps
+            rows.append(
+                (
+                    dataset,
+                    model,
+                    model_size(model),
+                    name,
+                    *mean_interval(s[column], s.doc_id, kind=kind),
+                    int(s[column].notna().sum()),
+                )
+            )
     return pd.DataFrame(rows, columns=["dataset", "model", "size", "statistic", "value", "lo", "hi", "n"])

@@ -23,10 +23,33 @@ from .checks import legend_text, plain_text
 from .claims import claims_table, plot_claims
 from .comparisons import REFERENCES, _plain_ticks
 from .data import check_choice
-from .figure_tables import (PROBES, Missing, Shelf, Traced, alignment_scores, attention_means, by_size,
-    cost_table, dists_of, load_traced, methods_table, never_table,
-                                  open_shelf, order_table, outcome_pairs, position_table, probe_table, run_command, scale_table, sweep_table, text_of, traced_runs, traces_of,
-                                  tuned_table, votes_table)
+from mlcllm.figure_tables import (
+    PROBES,
+    Missing,
+    Shelf,  # noqa: F401 (its place in earlier versions)
+    Traced,  # noqa: F401 (its place in earlier versions)
+    alignment_scores,
+    attention_means,
+    by_size,
+    cost_table,
+    dists_of,
+    load_traced,  # noqa: F401 (its place in earlier versions)
+    methods_table,
+    never_table,
+    open_shelf,
+    order_table,
+    outcome_pairs,
+    position_table,
+    probe_table,
+    run_command,
+    scale_table,
+    sweep_table,
+    text_of,
+    traced_runs,
+    traces_of,
+    tuned_table,
+    votes_table,
+)
 from .metrics import METRICS, reliability
 from .step_statistics import first_ranks, later_ranks, mean_interval, means
 from .stored_runs import comparable, model_size, usable
@@ -34,297 +57,634 @@ from .stored_runs import comparable, model_size, usable
 # %% ../nbs/05_figures.ipynb #221bd8cb
 GREY, ORANGE, BLUE, PALE = ".35", "tab:orange", "tab:blue", ".82"
 
+
 def panels(
-    rows, # names of the rows
-    columns, # names of the columns
-    width:float=2.5, height:float=2.1, # inches of a panel
+    rows,  # names of the rows
+    columns,  # names of the columns
+    width: float = 2.5,
+    height: float = 2.1,  # inches of a panel
     sharey=True,
-): # figure, axes (n_rows, n_columns)
+):  # figure, axes (n_rows, n_columns)
     "Empty panels with names at the left and above; `Missing` where there would be none"
-    if not len(rows) or not len(columns): raise Missing("no run holds what this would show")
-    fig, axes = plt.subplots(len(rows), len(columns), figsize=(max(3.4, 1.1 + width*len(columns)), .7 + height*len(rows)), sharey=sharey, squeeze=False, layout="constrained")
-    for ax, name in zip(axes[0], columns): ax.set_title(plain_text(name), size=9)
-    for line, name in zip(axes, rows): line[-1].annotate(plain_text(name), (1.02, .5), xycoords="axes fraction", rotation=-90, va="center", size=9)
-    for ax in axes.ravel(): ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=7)
+    if not len(rows) or not len(columns):
+        raise Missing("no run holds what this would show")
+    fig, axes = plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(max(3.4, 1.1 + width * len(columns)), 0.7 + height * len(rows)),
+        sharey=sharey,
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax, name in zip(axes[0], columns):
+        ax.set_title(plain_text(name), size=9)
+    for line, name in zip(axes, rows):
+        line[-1].annotate(
+            plain_text(name), (1.02, 0.5), xycoords="axes fraction", rotation=-90, va="center", size=9
+        )
+    for ax in axes.ravel():
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=7)
     return fig, axes
 
+
 def no_run(
-    ax:Axes,
-    why:str="no run", # what the panel says
-)->Axes:
+    ax: Axes,
+    why: str = "no run",  # what the panel says
+) -> Axes:
     "Draw a panel as missing"
-    ax.add_patch(plt.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=".85", hatch="//", lw=0)); ax.set_xticks([])
-    ax.text(.5, .5, plain_text(why), transform=ax.transAxes, ha="center", va="center", size=8, color=".4", bbox=dict(fc="white", ec="none")); return ax
+    ax.add_patch(plt.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fc="none", ec=".85", hatch="//", lw=0))
+    ax.set_xticks([])
+    ax.text(
+        0.5,
+        0.5,
+        plain_text(why),
+        transform=ax.transAxes,
+        ha="center",
+        va="center",
+        size=8,
+        color=".4",
+        bbox=dict(fc="white", ec="none"),
+    )
+    return ax
+
 
 def draw_spread(
-    ax:Axes,
-    values:np.ndarray, # numbers
-    at:float, # where
-    colour, # of body and box
-    kind:str="violin", # or box: the middle half, whiskers from the 5th to the 95th percentile
-    width:float=.2,
-)->None:
+    ax: Axes,
+    values: np.ndarray,  # numbers
+    at: float,  # where
+    colour,  # of body and box
+    kind: str = "violin",  # or box: the middle half, whiskers from the 5th to the 95th percentile
+    width: float = 0.2,
+) -> None:
     "One distribution: a violin with its median, or a box; few numbers as dots"
-    v = np.asarray(values, float); v = v[~np.isnan(v)]
-    if not len(v): return
-    if len(v) < 8: ax.plot(np.full(len(v), at), v, "o", ms=2.5, color=colour, alpha=.8); return
-    if kind=="violin" and np.ptp(v) > 1e-9:
-        for b in ax.violinplot([v], [at], widths=width, showextrema=False)["bodies"]: b.set(facecolor=colour, alpha=.55, edgecolor=colour)
-        ax.plot([at-width/4, at+width/4], [np.median(v)]*2, color="black", lw=1.5); return
-    b = ax.boxplot([v], positions=[at], widths=width*.8, patch_artist=True, manage_ticks=False, showfliers=False, whis=(5, 95), medianprops=dict(color="black")); b["boxes"][0].set(facecolor=colour, alpha=.6)
+    v = np.asarray(values, float)
+    v = v[~np.isnan(v)]
+    if not len(v):
+        return
+    if len(v) < 8:
+        ax.plot(np.full(len(v), at), v, "o", ms=2.5, color=colour, alpha=0.8)
+        return
+    if kind == "violin" and np.ptp(v) > 1e-9:
+        for b in ax.violinplot([v], [at], widths=width, showextrema=False)["bodies"]:
+            b.set(facecolor=colour, alpha=0.55, edgecolor=colour)
+        ax.plot([at - width / 4, at + width / 4], [np.median(v)] * 2, color="black", lw=1.5)
+        return
+    b = ax.boxplot(
+        [v],
+        positions=[at],
+        widths=width * 0.8,
+        patch_artist=True,
+        manage_ticks=False,
+        showfliers=False,
+        whis=(5, 95),
+        medianprops=dict(color="black"),
+    )
+    b["boxes"][0].set(facecolor=colour, alpha=0.6)
 
 # %% ../nbs/05_figures.ipynb #4cbca116
 @dataclass(frozen=True)
 class Measure:
     "What a figure about steps draws"
-    name: str             # of its axis
-    parts: tuple          # (name, column, of last steps?, colour)
-    know_nothing: Callable # number of labels -> value of a uniform distribution
-    top: Callable         # number of labels -> end of the axis
+
+    name: str  # of its axis
+    parts: tuple  # (name, column, of last steps?, colour)
+    know_nothing: Callable  # number of labels -> value of a uniform distribution
+    top: Callable  # number of labels -> end of the axis
+
 
 MEASURES = dict(
-    top=Measure("top probability", (("intermediate", "top", False, GREY), ("last", "top", True, ORANGE)), lambda n: 1/n, lambda n: 1),
-    second=Measure("second probability", (("intermediate", "second", False, GREY), ("last", "second", True, ORANGE), ("of the next label, now", "next_now", False, BLUE), ("of the second label, at the next step", "second_then", False, PALE)), lambda n: 1/n, lambda n: 1),
-    entropy=Measure("entropy (bits)", (("intermediate", "entropy", False, GREY), ("last", "entropy", True, ORANGE)), lambda n: np.log2(n), lambda n: np.log2(n)))
+    top=Measure(
+        "top probability",
+        (("intermediate", "top", False, GREY), ("last", "top", True, ORANGE)),
+        lambda n: 1 / n,
+        lambda n: 1,
+    ),
+    second=Measure(
+        "second probability",
+        (
+            ("intermediate", "second", False, GREY),
+            ("last", "second", True, ORANGE),
+            ("of the next label, now", "next_now", False, BLUE),
+            ("of the second label, at the next step", "second_then", False, PALE),
+        ),
+        lambda n: 1 / n,
+        lambda n: 1,
+    ),
+    entropy=Measure(
+        "entropy (bits)",
+        (("intermediate", "entropy", False, GREY), ("last", "entropy", True, ORANGE)),
+        lambda n: np.log2(n),
+        lambda n: np.log2(n),
+    ),
+)
+
 
 def plot_steps_wall(
-    traced:dict, # (dataset, model) -> Traced
-    measure:str="top", # a name in `MEASURES`
-    datasets:list=None, models:list=None, # rows and columns; None: all
-    kind:str="violin", # or box
-    n_steps:int=2, # how many steps
-): # the figure
-    "Top or second probability, or entropy, per label step: last against intermediate (paper, Figures 2, 3, 9, 10, 13, 14, 16)"
-    check_choice("measure", measure, tuple(MEASURES)); check_choice("kind", kind, ("violin", "box")); m = MEASURES[measure]
-    datasets, models = datasets or list(dict.fromkeys(d for d,_ in traced)), models or by_size(m for _,m in traced)
-    fig, axes = panels(datasets, models, width=1.5 + .35*len(m.parts), height=2.2); gap = .8/len(m.parts)
+    traced: dict,  # (dataset, model) -> Traced
+    measure: str = "top",  # a name in `MEASURES`
+    datasets: list = None,
+    models: list = None,  # rows and columns; None: all
+    kind: str = "violin",  # or box
+    n_steps: int = 2,  # how many steps
+):  # the figure
+    """Top or second probability, or entropy, per label step: last against intermediate (paper, Figures 2, 3,
+    9, 10, 13, 14, 16)
+    """
+    check_choice("measure", measure, tuple(MEASURES))
+    check_choice("kind", kind, ("violin", "box"))
+    m = MEASURES[measure]
+    datasets = datasets or list(dict.fromkeys(d for d, _ in traced))
+    models = models or by_size(m for _, m in traced)
+    fig, axes = panels(datasets, models, width=1.5 + 0.35 * len(m.parts), height=2.2)
+    gap = 0.8 / len(m.parts)
     for line, dataset in zip(axes, datasets):
         for ax, model in zip(line, models):
             t = traced.get((dataset, model))
-            if t is None: no_run(ax); continue
+            if t is None:
+                no_run(ax)
+                continue
             n, ticks = len(t.names), []
             for step in range(n_steps):
-                here = t.steps[t.steps.step==step]; counts = (int((~here.is_last).sum()), int(here.is_last.sum()))
-                for k, (_, column, last, colour) in enumerate(m.parts): draw_spread(ax, here[here.is_last==last][column], step + (k-(len(m.parts)-1)/2)*gap, colour, kind, gap*.9)
-                follow = here.second_is_next[~here.is_last].mean(); ticks.append(f"{step+1}\nn = {counts[0]:,} | {counts[1]:,}" + (f"\nsecond = next: {100*follow:.0f} %" if measure=="second" and counts[0] else ""))
-            ax.axhline(m.know_nothing(n), ls=":", color="black", lw=.8); ax.set(xticks=range(n_steps), xlim=(-.6, n_steps-.4), ylim=(0, 1.04*m.top(n))); ax.set_xticklabels(ticks, size=6.5)
+                here = t.steps[t.steps.step == step]
+                counts = (int((~here.is_last).sum()), int(here.is_last.sum()))
+                for k, (_, column, last, colour) in enumerate(m.parts):
+                    draw_spread(
+                        ax,
+                        here[here.is_last == last][column],
+                        step + (k - (len(m.parts) - 1) / 2) * gap,
+                        colour,
+                        kind,
+                        gap * 0.9,
+                    )
+                follow = here.second_is_next[~here.is_last].mean()
+                ticks.append(
+                    f"{step + 1}\nn = {counts[0]:,} | {counts[1]:,}"
+                    + (f"\nsecond = next: {100 * follow:.0f} %" if measure == "second" and counts[0] else "")
+                )
+            ax.axhline(m.know_nothing(n), ls=":", color="black", lw=0.8)
+            ax.set(xticks=range(n_steps), xlim=(-0.6, n_steps - 0.4), ylim=(0, 1.04 * m.top(n)))
+            ax.set_xticklabels(ticks, size=6.5)
         line[0].set_ylabel(m.name, size=8)
-    handles = [plt.Line2D([], [], color=c, lw=6, alpha=.7, label=name) for name,_,_,c in m.parts] + [plt.Line2D([], [], color="black", ls=":", label="uniform")]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=7.5, title="label step (n: intermediate | last)", title_fontsize=8)
+    handles = [plt.Line2D([], [], color=c, lw=6, alpha=0.7, label=name) for name, _, _, c in m.parts] + [
+        plt.Line2D([], [], color="black", ls=":", label="uniform")
+    ]
+    fig.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 3),
+        frameon=False,
+        fontsize=7.5,
+        title="label step (n: intermediate | last)",
+        title_fontsize=8,
+    )
     return fig
 
 # %% ../nbs/05_figures.ipynb #bc15eeaa
 def plot_first_ranks(
-    traced:dict, # (dataset, model) -> Traced
-    n_ranks:int=6, # how many ranks
-): # the figure
+    traced: dict,  # (dataset, model) -> Traced
+    n_ranks: int = 6,  # how many ranks
+):  # the figure
     "Sorted label probabilities at the first step (paper, Figure 4)"
-    datasets, models = list(dict.fromkeys(d for d,_ in traced)), by_size(m for _,m in traced); fig, axes = panels(datasets, models, 2.2, 1.9)
+    datasets, models = list(dict.fromkeys(d for d, _ in traced)), by_size(m for _, m in traced)
+    fig, axes = panels(datasets, models, 2.2, 1.9)
     for line, dataset in zip(axes, datasets):
         for ax, model in zip(line, models):
-            t = traced.get((dataset, model)); r = first_ranks(t.docs, t.stored, t.names) if t else None
-            if r is None or not len(r): no_run(ax, "no run" if t is None else "no answer with a label"); continue
+            t = traced.get((dataset, model))
+            r = first_ranks(t.docs, t.stored, t.names) if t else None
+            if r is None or not len(r):
+                no_run(ax, "no run" if t is None else "no answer with a label")
+                continue
             votes = _sorted_votes(t)
-            for k in range(1, n_ranks+1): draw_spread(ax, r.prob[r["rank"]==k], k-.16, ORANGE, "box", .34); draw_spread(ax, votes[votes["rank"]==k].prob, k+.16, PALE, "box", .34)
-            ax.set(xticks=range(1, n_ranks+1), ylim=(0, 1.04)); ax.set_xlabel(f"rank (n = {r.doc_id.nunique():,} documents)", size=7)
+            for k in range(1, n_ranks + 1):
+                draw_spread(ax, r.prob[r["rank"] == k], k - 0.16, ORANGE, "box", 0.34)
+                draw_spread(ax, votes[votes["rank"] == k].prob, k + 0.16, PALE, "box", 0.34)
+            ax.set(xticks=range(1, n_ranks + 1), ylim=(0, 1.04))
+            ax.set_xlabel(f"rank (n = {r.doc_id.nunique():,} documents)", size=7)
         line[0].set_ylabel("P(label)", size=8)
-    fig.legend(handles=[plt.Line2D([], [], color=ORANGE, lw=6, alpha=.7, label="model, first step"), plt.Line2D([], [], color=PALE, lw=6, label="people's votes, where there are any")], loc="outside lower center", ncols=2, frameon=False, fontsize=7.5)
+    fig.legend(
+        handles=[
+            plt.Line2D([], [], color=ORANGE, lw=6, alpha=0.7, label="model, first step"),
+            plt.Line2D([], [], color=PALE, lw=6, label="people's votes, where there are any"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=7.5,
+    )
     return fig
 
-def _sorted_votes(t): # people's shares, sorted within each document that has a vote; rank 1 first
-    human = [np.sort(np.asarray(h, float))[::-1] for h in t.docs.human if h is not None and np.ndim(h)==1 and len(h) and np.nansum(h) > 0]
-    return pd.DataFrame([(k+1, v) for h in human for k,v in enumerate(h)], columns=["rank", "prob"])
+
+def _sorted_votes(t):  # people's shares, sorted within each document that has a vote; rank 1 first
+    human = [
+        np.sort(np.asarray(h, float))[::-1]
+        for h in t.docs.human
+        if h is not None and np.ndim(h) == 1 and len(h) and np.nansum(h) > 0
+    ]
+    return pd.DataFrame([(k + 1, v) for h in human for k, v in enumerate(h)], columns=["rank", "prob"])
 
 # %% ../nbs/05_figures.ipynb #4818c7d3
 def plot_lines(
-    table:pd.DataFrame, # dataset, model, x, value, lo, hi; a row a point
-    x:str, # the column below
-    names:Callable=None, # model, its rows -> its name in the legend; None: the model
-    apart:float=0, # how far models stand beside each other
-): # figure, axes (n_datasets,)
+    table: pd.DataFrame,  # dataset, model, x, value, lo, hi; a row a point
+    x: str,  # the column below
+    names: Callable = None,  # model, its rows -> its name in the legend; None: the model
+    apart: float = 0,  # how far models stand beside each other
+):  # figure, axes (n_datasets,)
     "A panel a dataset, a line a model, with intervals"
-    datasets, models = list(dict.fromkeys(table.dataset)), by_size(table.model); fig, axes = panels([""], datasets, 2.6, 2.5)
+    datasets, models = list(dict.fromkeys(table.dataset)), by_size(table.model)
+    fig, axes = panels([""], datasets, 2.6, 2.5)
     for ax, dataset in zip(axes[0], datasets):
         for k, model in enumerate(models):
-            g = table[(table.dataset==dataset) & (table.model==model)].sort_values(x); at = g[x] + apart*(k-(len(models)-1)/2)
-            ax.errorbar(at, g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black"][k%4], mfc="white" if k%2 else None, capsize=2, ms=4.5, label=legend_text(names(model, g) if names else model))
+            g = table[(table.dataset == dataset) & (table.model == model)].sort_values(x)
+            at = g[x] + apart * (k - (len(models) - 1) / 2)
+            ax.errorbar(
+                at,
+                g.value,
+                yerr=[g.value - g.lo, g.hi - g.value],
+                fmt="o-",
+                color=[GREY, ORANGE, BLUE, "black"][k % 4],
+                mfc="white" if k % 2 else None,
+                capsize=2,
+                ms=4.5,
+                label=legend_text(names(model, g) if names else model),
+            )
         ax.legend(frameon=False, fontsize=6.5)
     return fig, axes[0]
 
+
 def plot_positions(
-    table:pd.DataFrame, # from `position_table`
-): # the figure
+    table: pd.DataFrame,  # from `position_table`
+):  # the figure
     "Accuracy of the labels in the order in which they were written (paper, Figure 5)"
-    fig, axes = plot_lines(table, "position", lambda m, g: f"{m} (n = {', '.join(f'{n:,}' for n in g.n)})" if len(g) else f"{m} (too few answers)", .12)
-    for ax in axes: ax.set(ylim=(0, 1), xticks=range(1, 1+int(table.position.max()))); ax.set_xlabel("place in the answer", size=8)
+    fig, axes = plot_lines(
+        table,
+        "position",
+        lambda m, g: f"{m} (n = {', '.join(f'{n:,}' for n in g.n)})" if len(g) else f"{m} (too few answers)",
+        0.12,
+    )
+    for ax in axes:
+        ax.set(ylim=(0, 1), xticks=range(1, 1 + int(table.position.max())))
+        ax.set_xlabel("place in the answer", size=8)
     axes[0].set_ylabel("share that is gold", size=8)
     return fig
 
 # %% ../nbs/05_figures.ipynb #002a86a4
 def plot_sweeps(
-    table:pd.DataFrame, # from `sweep_table`
-): # the figure
+    table: pd.DataFrame,  # from `sweep_table`
+):  # the figure
     "Share of multi-label answers against the share of multi-label demonstrations (paper, Figure 6)"
-    cent = table.assign(**{c: 100*table[c] for c in ("ratio", "value", "lo", "hi")})
-    fig, axes = plot_lines(cent, "ratio", lambda m, g: f"{m} (n = {g.n_docs.iloc[0]:,})" if len(g) else f"{m} (no run)")
+    cent = table.assign(**{c: 100 * table[c] for c in ("ratio", "value", "lo", "hi")})
+    fig, axes = plot_lines(
+        cent, "ratio", lambda m, g: f"{m} (n = {g.n_docs.iloc[0]:,})" if len(g) else f"{m} (no run)"
+    )
     for ax, dataset in zip(axes, dict.fromkeys(table.dataset)):
-        ax.axhline(100*table.gold[table.dataset==dataset].iloc[0], color=".5", ls="--", lw=1); ax.plot([0, 100], [0, 100], ":", color=".6", lw=1)
-        ax.set(ylim=(-3, 103)); ax.set_xlabel("multi-label demonstrations (%)", size=8)
+        ax.axhline(100 * table.gold[table.dataset == dataset].iloc[0], color=".5", ls="--", lw=1)
+        ax.plot([0, 100], [0, 100], ":", color=".6", lw=1)
+        ax.set(ylim=(-3, 103))
+        ax.set_xlabel("multi-label demonstrations (%)", size=8)
     axes[0].set_ylabel("multi-label answers (%)", size=8)
     return fig
 
 # %% ../nbs/05_figures.ipynb #b13a63e5
 def plot_probe_wall(
-    table:pd.DataFrame, # from `probe_table`
-): # the figure
+    table: pd.DataFrame,  # from `probe_table`
+):  # the figure
     "Micro-F1 of probes, of the model and of a bag of words (paper, Figures 7 and 15)"
-    datasets, models, whats = list(dict.fromkeys(table.dataset)), by_size(table.model), [w for w in PROBES.values() if w in set(table.what)]; fig, axes = panels(datasets, models, 2.6, 1.9)
+    datasets = list(dict.fromkeys(table.dataset))
+    models = by_size(table.model)
+    whats = [w for w in PROBES.values() if w in set(table.what)]
+    fig, axes = panels(datasets, models, 2.6, 1.9)
     for line, dataset in zip(axes, datasets):
         for ax, model in zip(line, models):
-            g = table[(table.dataset==dataset) & (table.model==model)].drop_duplicates("what").set_index("what").reindex(whats)
-            if g.value.isna().all(): no_run(ax); continue
-            ax.bar(range(len(whats)), g.value.fillna(0), color=[GREY if w in ("the model", "bag of words") else ORANGE for w in whats], alpha=.8); ax.vlines(range(len(whats)), g.lo, g.hi, color="black", lw=1.5)
-            for k, v in enumerate(g.value): ax.text(k, (g.hi.fillna(0).iloc[k] or 0)+.02, "–" if np.isnan(v) else f"{v:.2f}", ha="center", size=7)
-            ax.set(ylim=(0, 1.12), xticks=range(len(whats))); ax.set_xticklabels([w.replace(" ", "\n", 1) for w in whats], size=6.5); ax.set_xlabel(f"n = {int(g.n_docs.max()):,}", size=7)
+            g = (
+                table[(table.dataset == dataset) & (table.model == model)]
+                .drop_duplicates("what")
+                .set_index("what")
+                .reindex(whats)
+            )
+            if g.value.isna().all():
+                no_run(ax)
+                continue
+            ax.bar(
+                range(len(whats)),
+                g.value.fillna(0),
+                color=[GREY if w in ("the model", "bag of words") else ORANGE for w in whats],
+                alpha=0.8,
+            )
+            ax.vlines(range(len(whats)), g.lo, g.hi, color="black", lw=1.5)
+            for k, v in enumerate(g.value):
+                ax.text(
+                    k,
+                    (g.hi.fillna(0).iloc[k] or 0) + 0.02,
+                    "–" if np.isnan(v) else f"{v:.2f}",
+                    ha="center",
+                    size=7,
+                )
+            ax.set(ylim=(0, 1.12), xticks=range(len(whats)))
+            ax.set_xticklabels([w.replace(" ", "\n", 1) for w in whats], size=6.5)
+            ax.set_xlabel(f"n = {int(g.n_docs.max()):,}", size=7)
         line[0].set_ylabel("micro-F1", size=8)
     return fig
 
 # %% ../nbs/05_figures.ipynb #10d718ba
 def plot_later_ranks(
-    traced:dict, # (dataset, model) -> Traced
-    n_ranks:int=4, # how many ranks
-    n_steps:int=3, # steps that have their own colour
-): # the figure
+    traced: dict,  # (dataset, model) -> Traced
+    n_ranks: int = 4,  # how many ranks
+    n_steps: int = 3,  # steps that have their own colour
+):  # the figure
     "When the labels that lead at the first step are written (paper, Figure 11)"
-    datasets, models = list(dict.fromkeys(d for d,_ in traced)), by_size(m for _,m in traced); fig, axes = panels(datasets, models, 2.3, 1.8)
-    parts = [f"step {k}" for k in range(1, n_steps+1)] + ["later", "never"]; colours = [ORANGE, BLUE, ".6", ".2", "white"][:n_steps] + [".2", "white"]
+    datasets, models = list(dict.fromkeys(d for d, _ in traced)), by_size(m for _, m in traced)
+    fig, axes = panels(datasets, models, 2.3, 1.8)
+    parts = [f"step {k}" for k in range(1, n_steps + 1)] + ["later", "never"]
+    colours = [ORANGE, BLUE, ".6", ".2", "white"][:n_steps] + [".2", "white"]
     for line, dataset in zip(axes, datasets):
         for ax, model in zip(line, models):
-            t = traced.get((dataset, model)); r = later_ranks(t.docs, t.stored, t.names, n_ranks) if t else None
-            if r is None or not len(r): no_run(ax, "no run" if t is None else "no answer with several labels"); continue
-            k = np.where(r.written_at==0, n_steps+1, np.minimum(r.written_at-1, n_steps)); bottom = np.zeros(n_ranks); n = r.doc_id.nunique()
+            t = traced.get((dataset, model))
+            r = later_ranks(t.docs, t.stored, t.names, n_ranks) if t else None
+            if r is None or not len(r):
+                no_run(ax, "no run" if t is None else "no answer with several labels")
+                continue
+            k = np.where(r.written_at == 0, n_steps + 1, np.minimum(r.written_at - 1, n_steps))
+            bottom = np.zeros(n_ranks)
+            n = r.doc_id.nunique()
             for j, colour in enumerate(colours):
-                v = np.array([((r["rank"]==q) & (k==j)).sum()/n for q in range(1, n_ranks+1)]); ax.bar(range(1, n_ranks+1), 100*v, bottom=100*bottom, color=colour, ec="black", lw=.5, width=.75); bottom += v
-            ax.set(xticks=range(1, n_ranks+1), ylim=(0, 100)); ax.set_xlabel(f"rank at the first step (n = {n:,})", size=7)
+                v = np.array([((r["rank"] == q) & (k == j)).sum() / n for q in range(1, n_ranks + 1)])
+                ax.bar(
+                    range(1, n_ranks + 1),
+                    100 * v,
+                    bottom=100 * bottom,
+                    color=colour,
+                    ec="black",
+                    lw=0.5,
+                    width=0.75,
+                )
+                bottom += v
+            ax.set(xticks=range(1, n_ranks + 1), ylim=(0, 100))
+            ax.set_xlabel(f"rank at the first step (n = {n:,})", size=7)
         line[0].set_ylabel("answers (%)", size=8)
-    fig.legend(handles=[plt.Rectangle((0, 0), 1, 1, fc=c, ec="black", lw=.5, label=p) for c,p in zip(colours, parts)], loc="outside lower center", ncols=len(parts), frameon=False, fontsize=7.5)
+    fig.legend(
+        handles=[
+            plt.Rectangle((0, 0), 1, 1, fc=c, ec="black", lw=0.5, label=p) for c, p in zip(colours, parts)
+        ],
+        loc="outside lower center",
+        ncols=len(parts),
+        frameon=False,
+        fontsize=7.5,
+    )
     return fig
 
 # %% ../nbs/05_figures.ipynb #b017a612
 def plot_tuned(
-    table:pd.DataFrame, # from `tuned_table`
-    methods:tuple=(*PAPER_METHODS, "max"), # which, where both models have them; all where they have none of these
-): # the figure
+    table: pd.DataFrame,  # from `tuned_table`
+    methods: tuple = (
+        *PAPER_METHODS,
+        "max",
+    ),  # which, where both models have them; all where they have none of these
+):  # the figure
     "Base against tuned, method by method: example-F1 and NLL (paper, Figure 12)"
     known = table.method.isin(methods)
     table = table[known] if known.any() else table
     table = table.assign(group=table.dataset + "\n" + table.base)
     groups, shown = list(dict.fromkeys(table.group)), list(dict.fromkeys(table.method))
-    fig, axes = panels(["", ""], groups, 2.6, 2., sharey=False)
+    fig, axes = panels(["", ""], groups, 2.6, 2.0, sharey=False)
     for line, metric in zip(axes, ("example_f1", "nll")):
-        for ax, group in zip(line, groups): _draw_tuned(ax, table[(table.group==group) & (table.metric==metric)], shown)
+        for ax, group in zip(line, groups):
+            _draw_tuned(ax, table[(table.group == group) & (table.metric == metric)], shown)
         line[0].set_ylabel(METRICS[metric].name, size=8)
-    handles = [plt.Line2D([], [], color=_TUNED_COLOURS[k%6], marker="o", ms=4,
-        label=legend_text(m.replace("_", " "))) for k, m in enumerate(shown)]
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False,
-        fontsize=7.5)
+    handles = [
+        plt.Line2D(
+            [], [], color=_TUNED_COLOURS[k % 6], marker="o", ms=4, label=legend_text(m.replace("_", " "))
+        )
+        for k, m in enumerate(shown)
+    ]
+    fig.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=7.5
+    )
     return fig
+
 
 _TUNED_COLOURS = (GREY, ORANGE, BLUE, "black", ".7", "tab:brown")
 
-def _draw_tuned(ax, rows, shown): # a line for each method
+
+def _draw_tuned(ax, rows, shown):  # a line for each method
     for r in rows.itertuples():
-        ax.plot([0, 1], [r.before, r.after], "o-", color=_TUNED_COLOURS[shown.index(r.method)%6], ms=4)
+        ax.plot([0, 1], [r.before, r.after], "o-", color=_TUNED_COLOURS[shown.index(r.method) % 6], ms=4)
         ax.vlines([0, 1], [r.before_lo, r.after_lo], [r.before_hi, r.after_hi], color=".7", lw=1.5, zorder=0)
-    ax.set(xticks=[0, 1], xlim=(-.3, 1.3))
+    ax.set(xticks=[0, 1], xlim=(-0.3, 1.3))
     ax.set_xticklabels(["base", "tuned"], size=7)
 
 # %% ../nbs/05_figures.ipynb #037e6c80
 def plot_slopes(
-    scores:pd.DataFrame, # from `alignment_scores`
-    metric:str="kl", # a name in `METRICS`
-    methods:list=None, # which ones; None: all that are no reference, neither calibrated nor with tuned thresholds
-): # the figure
+    scores: pd.DataFrame,  # from `alignment_scores`
+    metric: str = "kl",  # a name in `METRICS`
+    # which ones; None: all that are no reference, neither calibrated nor with tuned thresholds
+    methods: list = None,
+):  # the figure
     "Every method across models, small ones left"
-    s = scores[(scores.metric==metric) & ~scores.method.isin(REFERENCES) & ~scores.method.str.contains("|".join(("global", "per_label", *CALIBRATIONS)))]; datasets = list(dict.fromkeys(s.dataset))
-    models = by_size(s.model); methods = methods or list(dict.fromkeys(s.method)); fig, axes = panels([""], datasets, 2.9, 3.2, sharey=False)
+    s = scores[
+        (scores.metric == metric)
+        & ~scores.method.isin(REFERENCES)
+        & ~scores.method.str.contains("|".join(("global", "per_label", *CALIBRATIONS)))
+    ]
+    datasets = list(dict.fromkeys(s.dataset))
+    models = by_size(s.model)
+    methods = methods or list(dict.fromkeys(s.method))
+    fig, axes = panels([""], datasets, 2.9, 3.2, sharey=False)
     for ax, dataset in zip(axes[0], datasets):
         for k, name in enumerate(methods):
-            g = s[(s.dataset==dataset) & (s.method==name)].drop_duplicates("model", keep="last").set_index("model").reindex(models)
-            if g.value.isna().all(): continue
-            ax.plot(range(len(models)), g.value, "o-", color=plt.cm.tab20(k%20), ms=4, lw=1.4); ax.vlines(range(len(models)), g.lo, g.hi, color=plt.cm.tab20(k%20), alpha=.35, lw=2)
+            g = (
+                s[(s.dataset == dataset) & (s.method == name)]
+                .drop_duplicates("model", keep="last")
+                .set_index("model")
+                .reindex(models)
+            )
+            if g.value.isna().all():
+                continue
+            ax.plot(range(len(models)), g.value, "o-", color=plt.cm.tab20(k % 20), ms=4, lw=1.4)
+            ax.vlines(range(len(models)), g.lo, g.hi, color=plt.cm.tab20(k % 20), alpha=0.35, lw=2)
         for name, style in (("prior", "--"), ("annotator", ":")):
-            for v in scores.value[(scores.dataset==dataset) & (scores.method==name) & (scores.metric==metric)].head(1): ax.axhline(v, color="black", ls=style, lw=.9)
-        if METRICS[metric].best=="low" and len(v := s.value[s.dataset==dataset]) and v.min() > 0 and v.max() > 6*v.min(): ax.set_yscale("log"); _plain_ticks(ax.yaxis)
-        ax.set(xticks=range(len(models)), xlim=(-.3, len(models)-.7)); ax.set_xticklabels([plain_text(m) for m in models], size=7.5)
+            for v in scores.value[
+                (scores.dataset == dataset) & (scores.method == name) & (scores.metric == metric)
+            ].head(1):
+                ax.axhline(v, color="black", ls=style, lw=0.9)
+        if (
+            METRICS[metric].best == "low"
+            and len(v := s.value[s.dataset == dataset])
+            and v.min() > 0
+            and v.max() > 6 * v.min()
+        ):
+            ax.set_yscale("log")
+            _plain_ticks(ax.yaxis)
+        ax.set(xticks=range(len(models)), xlim=(-0.3, len(models) - 0.7))
+        ax.set_xticklabels([plain_text(m) for m in models], size=7.5)
     axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    handles = [plt.Line2D([], [], color=plt.cm.tab20(k%20), marker="o", ms=4, label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] 
+    handles = [
+        plt.Line2D(
+            [], [], color=plt.cm.tab20(k % 20), marker="o", ms=4, label=legend_text(m.replace("_", " "))
+        )
+        for k, m in enumerate(methods)
+    ]
     lines = {"prior": ("--", "label prior"), "annotator": (":", "one person")}
-    handles += [plt.Line2D([], [], color="black", ls=style, label=name) for m, (style, name) in lines.items() if (scores.method==m).any()]
+    handles += [
+        plt.Line2D([], [], color="black", ls=style, label=name)
+        for m, (style, name) in lines.items()
+        if (scores.method == m).any()
+    ]
     fig.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=7)
     return fig
 
+
 def plot_costs(
-    table:pd.DataFrame, # from `cost_table`
-    metric:str="kl", # what `value` is
-): # the figure
+    table: pd.DataFrame,  # from `cost_table`
+    metric: str = "kl",  # what `value` is
+):  # the figure
     "Tokens that a model had to compute for a document, against alignment"
-    datasets, models = list(dict.fromkeys(table.dataset)), by_size(table.model); methods = list(dict.fromkeys(table.method)); fig, axes = panels([""], datasets, 2.9, 3., sharey=False); marks = "os^Dv"
+    datasets, models = list(dict.fromkeys(table.dataset)), by_size(table.model)
+    methods = list(dict.fromkeys(table.method))
+    fig, axes = panels([""], datasets, 2.9, 3.0, sharey=False)
+    marks = "os^Dv"
     for ax, dataset in zip(axes[0], datasets):
-        for r in table[table.dataset==dataset].itertuples(): ax.vlines(r.tokens, r.lo, r.hi, color=".75", lw=1.5); ax.plot(r.tokens, r.value, marks[models.index(r.model)%5], color=plt.cm.tab20(methods.index(r.method)%20), mec="black", ms=6)
-        ax.set_xscale("log"); ax.set_yscale("log"); _plain_ticks(ax.xaxis); _plain_ticks(ax.yaxis); ax.set_xlabel("tokens computed per document", size=8)
+        for r in table[table.dataset == dataset].itertuples():
+            ax.vlines(r.tokens, r.lo, r.hi, color=".75", lw=1.5)
+            ax.plot(
+                r.tokens,
+                r.value,
+                marks[models.index(r.model) % 5],
+                color=plt.cm.tab20(methods.index(r.method) % 20),
+                mec="black",
+                ms=6,
+            )
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        _plain_ticks(ax.xaxis)
+        _plain_ticks(ax.yaxis)
+        ax.set_xlabel("tokens computed per document", size=8)
     axes[0][0].set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    fig.legend(handles=[plt.Line2D([], [], ls="", marker="o", color=plt.cm.tab20(k%20), mec="black", label=legend_text(m.replace("_", " "))) for k,m in enumerate(methods)] + [plt.Line2D([], [], ls="", marker=marks[k%5], color="white", mec="black", label=legend_text(m)) for k,m in enumerate(models)], loc="outside right upper", frameon=False, fontsize=7)
+    fig.legend(
+        handles=[
+            plt.Line2D(
+                [],
+                [],
+                ls="",
+                marker="o",
+                color=plt.cm.tab20(k % 20),
+                mec="black",
+                label=legend_text(m.replace("_", " ")),
+            )
+            for k, m in enumerate(methods)
+        ]
+        + [
+            plt.Line2D([], [], ls="", marker=marks[k % 5], color="white", mec="black", label=legend_text(m))
+            for k, m in enumerate(models)
+        ],
+        loc="outside right upper",
+        frameon=False,
+        fontsize=7,
+    )
     return fig
 
 # %% ../nbs/05_figures.ipynb #84391677
 STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
 
+
 def plot_votes_wall(
-    dists:dict, # dataset -> from `dists_of`
-    methods:tuple=STEP_METHODS_SHOWN, # which, where they were run
-): # the figure
+    dists: dict,  # dataset -> from `dists_of`
+    methods: tuple = STEP_METHODS_SHOWN,  # which, where they were run
+):  # the figure
     "People's votes against estimates, in bins of equally many label and document pairs"
-    methods = [m for m in methods if any(m in d for d in dists.values())]; fig, axes = panels(list(dists), [m.replace("_", " ") for m in methods], 1.9, 1.9)
+    methods = [m for m in methods if any(m in d for d in dists.values())]
+    fig, axes = panels(list(dists), [m.replace("_", " ") for m in methods], 1.9, 1.9)
     for line, d in zip(axes, dists.values()):
         for ax, m in zip(line, methods):
-            if m not in d: no_run(ax, "not for this task"); continue
-            b = reliability(d[[m]].to_numpy(float), d[["people"]].to_numpy(float), bins="mass"); ax.plot([0, 1], [0, 1], ":", color="black", lw=.8); ax.plot(b.mean_prob, b.mean_vote, "o-", color=ORANGE, mec="black", ms=4, lw=1)
-            ax.set(xlim=(-.03, 1.03), ylim=(-.03, 1.03)); ax.set_xlabel(f"estimate (n = {int(b.n.sum()):,})", size=7)
+            if m not in d:
+                no_run(ax, "not for this task")
+                continue
+            b = reliability(d[[m]].to_numpy(float), d[["people"]].to_numpy(float), bins="mass")
+            ax.plot([0, 1], [0, 1], ":", color="black", lw=0.8)
+            ax.plot(b.mean_prob, b.mean_vote, "o-", color=ORANGE, mec="black", ms=4, lw=1)
+            ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+            ax.set_xlabel(f"estimate (n = {int(b.n.sum()):,})", size=7)
         line[0].set_ylabel("share of votes", size=8)
     return fig
 
 # %% ../nbs/05_figures.ipynb #4c36de6c
 def plot_label_reliability(
-    dists:dict, # dataset -> from `dists_of`
-    methods:tuple=("compare_to_none", "max_over_generations", "unary"), # which, where they were run
-): # the figure
+    dists: dict,  # dataset -> from `dists_of`
+    methods: tuple = ("compare_to_none", "max_over_generations", "unary"),  # which, where they were run
+):  # the figure
     "Mean estimate minus mean share of votes, label by label: right of zero a label is overestimated"
     methods = [m for m in methods if any(m in d for d in dists.values())]
-    if not methods: raise Missing("no run of 02 with one of its methods")
-    n = max(d.label.nunique() for d in dists.values()); fig, axes = plt.subplots(1, len(dists), figsize=(1 + 2.7*len(dists), .9 + .23*n), squeeze=False, layout="constrained")
+    if not methods:
+        raise Missing("no run of 02 with one of its methods")
+    n = max(d.label.nunique() for d in dists.values())
+    fig, axes = plt.subplots(
+        1, len(dists), figsize=(1 + 2.7 * len(dists), 0.9 + 0.23 * n), squeeze=False, layout="constrained"
+    )
     for ax, (dataset, d) in zip(axes[0], dists.items()):
-        labels = sorted(d.label.unique()); y = np.arange(len(labels)); ax.axvline(0, color="black", lw=.8)
+        labels = sorted(d.label.unique())
+        y = np.arange(len(labels))
+        ax.axvline(0, color="black", lw=0.8)
         for k, m in enumerate(methods):
-            if m not in d: continue
-            rows = [mean_interval((g[m]-g.people).to_numpy(float), g.doc_id.to_numpy(), kind="difference") for _, g in d.groupby("label")]; v, lo, hi = np.array(rows).T; at = y + .24*(k-(len(methods)-1)/2)
-            ax.hlines(at, lo, hi, color=".7", lw=2); ax.plot(v, at, "o", color=[GREY, ORANGE, BLUE][k%3], ms=4, label=legend_text(m.replace("_", " ")))
-        ax.xaxis.set_major_locator(plt.MaxNLocator(4)); ax.set(yticks=y, ylim=(len(y)-.5, -.5)); ax.set_yticklabels([plain_text(name) for name in labels], size=7.5); ax.set_title(plain_text(dataset), size=9); ax.set_xlabel(f"estimate − votes (n = {d.doc_id.nunique():,})", size=8); ax.tick_params(axis="x", labelsize=7); ax.spines[["top", "right"]].set_visible(False)
-    handles, names = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[1])); fig.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=7.5)
+            if m not in d:
+                continue
+            rows = [
+                mean_interval((g[m] - g.people).to_numpy(float), g.doc_id.to_numpy(), kind="difference")
+                for _, g in d.groupby("label")
+            ]
+            v, lo, hi = np.array(rows).T
+            at = y + 0.24 * (k - (len(methods) - 1) / 2)
+            ax.hlines(at, lo, hi, color=".7", lw=2)
+            ax.plot(
+                v, at, "o", color=[GREY, ORANGE, BLUE][k % 3], ms=4, label=legend_text(m.replace("_", " "))
+            )
+        ax.xaxis.set_major_locator(plt.MaxNLocator(4))
+        ax.set(yticks=y, ylim=(len(y) - 0.5, -0.5))
+        ax.set_yticklabels([plain_text(name) for name in labels], size=7.5)
+        ax.set_title(plain_text(dataset), size=9)
+        ax.set_xlabel(f"estimate − votes (n = {d.doc_id.nunique():,})", size=8)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    handles, names = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda h: len(h[1]))
+    fig.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=7.5)
     return fig
 
 # %% ../nbs/05_figures.ipynb #4d665745
-def _count(n): return f"{n/1e9:g} B" if n >= 1e9 else f"{n/1e6:.1f} M"
+def _count(n):
+    return f"{n / 1e9:g} B" if n >= 1e9 else f"{n / 1e6:.1f} M"
+
 
 def plot_scale(
-    table:pd.DataFrame, # from `scale_table`
-): # the figure
+    table: pd.DataFrame,  # from `scale_table`
+):  # the figure
     "Spikiness and ranking against the number of parameters"
-    names, datasets = list(dict.fromkeys(table.statistic)), list(dict.fromkeys(table.dataset)); fig, axes = panels([""], names, 2.5, 2.5, sharey=False); known = table[table["size"].notna()]
+    names, datasets = list(dict.fromkeys(table.statistic)), list(dict.fromkeys(table.dataset))
+    fig, axes = panels([""], names, 2.5, 2.5, sharey=False)
+    known = table[table["size"].notna()]
     for ax, name in zip(axes[0], names):
         for k, dataset in enumerate(datasets):
-            g = known[(known.dataset==dataset) & (known.statistic==name)].sort_values("size")
-            if len(g): ax.errorbar(g["size"], g.value, yerr=[g.value-g.lo, g.hi-g.value], fmt="o-", color=[GREY, ORANGE, BLUE, "black", ".7"][k%5], capsize=2, ms=4, label=legend_text(dataset))
-        sizes = known.drop_duplicates("model").set_index("model")["size"]; ax.set_xscale("log"); ax.set_xticks(sizes, [plain_text(f"{m}\n{_count(n)}") for m,n in sizes.items()], size=7); ax.set_xticks([], minor=True); ax.set_xlabel("parameters", size=8); ax.set_ylim(bottom=0)
-    fig.legend(*axes[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(datasets), frameon=False, fontsize=7.5)
+            g = known[(known.dataset == dataset) & (known.statistic == name)].sort_values("size")
+            if len(g):
+                ax.errorbar(
+                    g["size"],
+                    g.value,
+                    yerr=[g.value - g.lo, g.hi - g.value],
+                    fmt="o-",
+                    color=[GREY, ORANGE, BLUE, "black", ".7"][k % 5],
+                    capsize=2,
+                    ms=4,
+                    label=legend_text(dataset),
+                )
+        sizes = known.drop_duplicates("model").set_index("model")["size"]
+        ax.set_xscale("log")
+        ax.set_xticks(sizes, [plain_text(f"{m}\n{_count(n)}") for m, n in sizes.items()], size=7)
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel("parameters", size=8)
+        ax.set_ylim(bottom=0)
+    fig.legend(
+        *axes[0][-1].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(datasets),
+        frameon=False,
+        fontsize=7.5,
+    )
     return fig

@@ -7,7 +7,10 @@ __all__ = ['PRODUCERS', 'indexed_metrics', 'write_logs', 'tables_of_logs', 'labe
            'write_csv', 'write_card', 'main']
 
 # %% ../nbs/06a_interchange.ipynb #42ee2915
-import json, re, sys, warnings
+import json
+import re
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,152 +18,248 @@ import pandas as pd
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from .checks import CommandParser, check_choice, check_number, check_parameter, read_text, shown
 from .data import CLUSTERS, DATASETS
 from .runs import atomic_write, read_record, read_table, start_run
 from .step_statistics import step_table
-from .checks import CommandParser, check_choice, check_number, check_parameter, read_text, shown
 from .stepwise_logits import answer_scores, label_probs, read_answers
 from .stored_runs import index_runs
 
 # %% ../nbs/06a_interchange.ipynb #7a563b35
 PRODUCERS = ("llm_prob_distr", "llm_prompting_clsf")
 
+
 def indexed_metrics(
-    docs:pd.DataFrame, # docs.parquet of a run of 01
-    steps:pd.DataFrame, # steps.parquet
-    names, # label columns, "none" last where allowed
-    producer:str="llm_prob_distr", # whose shape: one of PRODUCERS
-)->dict: # id -> test_preds, test_gt, test_scores, test_all_scores (llm_prob_distr only), test_outs, test_text
+    docs: pd.DataFrame,  # docs.parquet of a run of 01
+    steps: pd.DataFrame,  # steps.parquet
+    names,  # label columns, "none" last where allowed
+    producer: str = "llm_prob_distr",  # whose shape: one of PRODUCERS
+    # id -> test_preds, test_gt, test_scores, test_all_scores (llm_prob_distr only), test_outs, test_text
+) -> dict:
     "What the paper's code stores of every document"
     check_choice("producer", producer, PRODUCERS)
     probs = label_probs(np.stack(steps.logits.to_list())) if len(steps) else np.zeros((0, len(names)))
     by_doc = {}
-    for i, p in zip(steps.doc_id, probs): by_doc.setdefault(i, []).append({n: float(v) for n, v in zip(names, p)})
+    for i, p in zip(steps.doc_id, probs):
+        by_doc.setdefault(i, []).append({n: float(v) for n, v in zip(names, p)})
     order = {n: k for k, n in enumerate(names)}
-    return {d.doc_id: _entry(d, by_doc.get(d.doc_id, []) if d.found_step else [], order, producer) for d in docs.itertuples()}
+    return {
+        d.doc_id: _entry(d, by_doc.get(d.doc_id, []) if d.found_step else [], order, producer)
+        for d in docs.itertuples()
+    }
 
-def _entry(d, scores, order, producer): # of one document
-    entry = dict(test_preds=sorted(d.predicted, key=order.get), test_gt=sorted(d.gold, key=order.get), test_outs=d.output)
-    if isinstance(d.text, str): entry["test_text"] = d.text
-    if producer=="llm_prompting_clsf": return entry | dict(test_scores=scores)
+
+def _entry(d, scores, order, producer):  # of one document
+    entry = dict(
+        test_preds=sorted(d.predicted, key=order.get),
+        test_gt=sorted(d.gold, key=order.get),
+        test_outs=d.output,
+    )
+    if isinstance(d.text, str):
+        entry["test_text"] = d.text
+    if producer == "llm_prompting_clsf":
+        return entry | dict(test_scores=scores)
     return entry | dict(test_scores=scores[0] if scores else {}, test_all_scores=scores)
 
 # %% ../nbs/06a_interchange.ipynb #54683419
-_THEIR_NAMES = {"HateXplain": "Hatexplain"} # datasets that the paper's code calls otherwise
+_THEIR_NAMES = {"HateXplain": "Hatexplain"}  # datasets that the paper's code calls otherwise
 
-def _part(value): return re.sub(r"[/]", "--", str(value)).replace(",", "---").replace("=", "--eq--")
+
+def _part(value):
+    return re.sub(r"[/]", "--", str(value)).replace(",", "---").replace("=", "--eq--")
+
 
 def write_logs(
-    run, # folder of a finished run of 01
-    logs, # folder of logs
-    distribution:str="baseline", # how the paper's code calls what is read
-    producer:str="llm_prob_distr", # whose shape: one of PRODUCERS
-)->Path: # the folder of the model
+    run,  # folder of a finished run of 01
+    logs,  # folder of logs
+    distribution: str = "baseline",  # how the paper's code calls what is read
+    producer: str = "llm_prob_distr",  # whose shape: one of PRODUCERS
+) -> Path:  # the folder of the model
     "Write a run as the paper's code would; runs that differ in their seed only share a folder"
     record = read_record(run)
     p = {"dataset": "none", "model": "none"} | record["parameters"]
-    if record.get("notebook")!="01_stepwise_logits" or record.get("status")!="done": raise ValueError(f"{run} is no finished run of 01_stepwise_logits")
+    if record.get("notebook") != "01_stepwise_logits" or record.get("status") != "done":
+        raise ValueError(f"{run} is no finished run of 01_stepwise_logits")
     task = _THEIR_NAMES.get(p["dataset"], p["dataset"])
     params = {k: v for k, v in p.items() if k not in ("output_dir", "data_dir", "gpu")}
-    params |= dict(task=task, model_name_or_path=p["model"], distribution=distribution, shot=p.get("shots"), mlcllm_run=record["run"], producer=producer)
+    params |= dict(
+        task=task,
+        model_name_or_path=p["model"],
+        distribution=distribution,
+        shot=p.get("shots"),
+        mlcllm_run=record["run"],
+        producer=producer,
+    )
     entries = indexed_metrics(*read_answers(run), producer)
     ids = Path(p["test_ids"]).stem if p.get("test_ids") else str(p.get("split"))
-    folder, experiment = _place(Path(logs)/_part(task)/_part(ids)/distribution, _part(p["model"]), params)
-    for name, value in (("params", params), ("indexed_metrics", entries | dict(description=""))): _add_to(folder/f"{name}.yml", experiment, value)
+    folder, experiment = _place(
+        Path(logs) / _part(task) / _part(ids) / distribution, _part(p["model"]), params
+    )
+    for name, value in (("params", params), ("indexed_metrics", entries | dict(description=""))):
+        _add_to(folder / f"{name}.yml", experiment, value)
     return folder
 
-def _add_to(path, experiment, value): # of a YAML file of experiments
+
+def _add_to(path, experiment, value):  # of a YAML file of experiments
     there = _read_yaml(path) if path.exists() else {}
     text = yaml.safe_dump(there | {experiment: value}, allow_unicode=True)
     atomic_write(path, lambda to: to.write_text(text, encoding="utf-8"))
 
-def _place(above, model, params): # folder and experiment: where this run is, or its like but for the seed, or a new one
-    alike = lambda a: {k: v for k,v in a.items() if k not in ("seed", "mlcllm_run")}; k = 0
-    while (folder := above/f"{model}_{k}").exists():
-        there = _read_yaml(folder/"params.yml") if (folder/"params.yml").exists() else {}
-        same = [e for e,a in there.items() if a.get("mlcllm_run")==params["mlcllm_run"]]
-        if same: return folder, same[0]
-        if there and all(alike(a)==alike(params) for a in there.values()): return folder, f"experiment_{len(there)}"
+
+# folder and experiment: where this run is, or its like but for the seed, or a new one
+def _place(above, model, params):
+    def alike(a):
+        return {k: v for k, v in a.items() if k not in ("seed", "mlcllm_run")}
+
+    k = 0
+    while (folder := above / f"{model}_{k}").exists():
+        there = _read_yaml(folder / "params.yml") if (folder / "params.yml").exists() else {}
+        same = [e for e, a in there.items() if a.get("mlcllm_run") == params["mlcllm_run"]]
+        if same:
+            return folder, same[0]
+        if there and all(alike(a) == alike(params) for a in there.values()):
+            return folder, f"experiment_{len(there)}"
         k += 1
     return folder, "experiment_0"
+
 
 def _read_yaml(path):
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = read_text(path)
-    try: found = yaml.load(text, loader)
-    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
-    except (yaml.YAMLError, ValueError) as error: raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())[:160]}") from None
-    if not isinstance(found, dict): raise ValueError(f"{path} must hold experiments (experiment_0: …)")
+    try:
+        found = yaml.load(text, loader)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())[:160]}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold experiments (experiment_0: …)")
     return found
 
 # %% ../nbs/06a_interchange.ipynb #36006d38
-def _is_flat(scores): # the same number for every label: what is stored where no label was found
-    return len(scores) > 1 and len(set(scores.values()))==1
+def _is_flat(scores):  # the same number for every label: what is stored where no label was found
+    return len(scores) > 1 and len(set(scores.values())) == 1
 
-def _scores_of(entry): # label probabilities of all steps, from either producer; []: no label was found
+
+def _scores_of(entry):  # label probabilities of all steps, from either producer; []: no label was found
     every, first = entry.get("test_all_scores"), entry.get("test_scores")
-    if every: return every if isinstance(every, (list, tuple)) else [every]
-    if isinstance(first, dict): return [first] if first and not _is_flat(first) else []
+    if every:
+        return every if isinstance(every, (list, tuple)) else [every]
+    if isinstance(first, dict):
+        return [first] if first and not _is_flat(first) else []
     return first or []
 
-def _check_scores(where, key, scores): # of each label step
-    if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores): raise ValueError(f"{where}: {key} must be {{label: probability}}, or a list of such")
+
+def _check_scores(where, key, scores):  # of each label step
+    if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores):
+        raise ValueError(f"{where}: {key} must be {{label: probability}}, or a list of such")
     for k, step in enumerate(scores):
-        for label, p in step.items(): check_number(f"{where}: the probability of {label}", p, 0, 1.001, whole=False)    # they are rounded
+        for label, p in step.items():
+            check_number(f"{where}: the probability of {label}", p, 0, 1.001, whole=False)  # they are rounded
         _warn_of_sum(f"{where}, label step {k}", sum(step.values()))
-        if step and not any(step.values()): raise ValueError(f"{where}, label step {k}: all probabilities are 0, so they are none of this step's labels")
+        if step and not any(step.values()):
+            raise ValueError(
+                f"{where}, label step {k}: all probabilities are 0, so they are none of this step's labels"
+            )
 
-def _warn_of_sum(where, total): # probabilities of one step exclude each other
-    if total > 1.01: warnings.warn(f"{where}: the probabilities of its labels sum to {total:.3g}; they are divided by their sum")
 
-def _check_entry(where, entry): # what it holds must be what tables are made of
+def _warn_of_sum(where, total):  # probabilities of one step exclude each other
+    if total > 1.01:
+        warnings.warn(
+            f"{where}: the probabilities of its labels sum to {total:.3g}; they are divided by their sum",
+            stacklevel=2,
+        )
+
+
+def _check_entry(where, entry):  # what it holds must be what tables are made of
     for key in ("test_scores", "test_all_scores"):
         scores = entry.get(key) or []
         _check_scores(where, key, scores if isinstance(scores, list) else [scores])
-    if any(not s for s in _scores_of(entry)): raise ValueError(f"{where}: a label step without a probability")
+    if any(not s for s in _scores_of(entry)):
+        raise ValueError(f"{where}: a label step without a probability")
     for key in ("test_preds", "test_gt"):
         value = entry.get(key) or []
-        if not isinstance(value, (str, list)) or not all(isinstance(v, str) for v in value): raise ValueError(f"{where}: {key} must be a label or a list of labels, got {shown(value)}")
+        if not isinstance(value, (str, list)) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"{where}: {key} must be a label or a list of labels, got {shown(value)}")
 
-def _check_labels(where, entries): # every step must tell of every label; the labels, "none" last
+
+def _check_labels(where, entries):  # every step must tell of every label; the labels, "none" last
     first = next((s for e in entries.values() for s in _scores_of(e)), None)
-    if first is None: raise ValueError(f"{where}: no test_scores in it, so there is nothing to draw; log with label probabilities")
+    if first is None:
+        raise ValueError(
+            f"{where}: no test_scores in it, so there is nothing to draw; log with label probabilities"
+        )
     for i, e in entries.items():
         for k, s in enumerate(_scores_of(e), 1):
             odd = sorted(s.keys() ^ first.keys())
-            if odd: raise ValueError(f"{where}, document {i}, step {k}: label {odd[0]!r} is missing here or in other steps; every step needs the probability of every label")
-    return tuple(sorted(first, key=lambda n: (n=="none", n)))
+            if odd:
+                raise ValueError(
+                    f"{where}, document {i}, step {k}: label {odd[0]!r} is missing here or in other "
+                    "steps; every step needs the probability of every label"
+                )
+    return tuple(sorted(first, key=lambda n: (n == "none", n)))
 
 # %% ../nbs/06a_interchange.ipynb #5d2726c0
-def _log_probs(scores, names): # (n_labels,); a rounded 0 lies below all that is not
+def _log_probs(scores, names):  # (n_labels,); a rounded 0 lies below all that is not
     p = np.array([scores[n] for n in names], float)
-    least = min(1e-12, .1*p[p > 0].min(initial=1.))
+    least = min(1e-12, 0.1 * p[p > 0].min(initial=1.0))
     return np.log(np.maximum(p, least)).tolist()
 
-def _names_in(value): # a label or a list of labels, as a list; "none" is none of them
-    return [n for n in ([value] if isinstance(value, str) else list(value or [])) if n!="none"]
 
-def _doc_row(doc_id, entry, chosen): # of docs.parquet
+def _names_in(value):  # a label or a list of labels, as a list; "none" is none of them
+    return [n for n in ([value] if isinstance(value, str) else list(value or [])) if n != "none"]
+
+
+def _doc_row(doc_id, entry, chosen):  # of docs.parquet
     preds, output = _names_in(entry.get("test_preds")), str(entry.get("test_outs") or "")
-    if not chosen and "test_outs" in entry: preds = [n for n in preds if n.lower() in output.lower()]
+    if not chosen and "test_outs" in entry:
+        preds = [n for n in preds if n.lower() in output.lower()]
     written = [c for c in dict.fromkeys(chosen) if c in preds]
-    return dict(doc_id=doc_id, text=entry.get("test_text"), gold=_names_in(entry.get("test_gt")), predicted=written + [n for n in preds if n not in written],
-                human=None, n_annotators=0, output=output, finish_reason="", n_prompt_tokens=0, found_step=bool(chosen), well_formed=None, read=None)
+    return dict(
+        doc_id=doc_id,
+        text=entry.get("test_text"),
+        gold=_names_in(entry.get("test_gt")),
+        predicted=written + [n for n in preds if n not in written],
+        human=None,
+        n_annotators=0,
+        output=output,
+        finish_reason="",
+        n_prompt_tokens=0,
+        found_step=bool(chosen),
+        well_formed=None,
+        read=None,
+    )
 
-def _step_rows(doc_id, scores, chosen, names): # of steps.parquet; one of unknown logits where no label was found
+
+# of steps.parquet; one of unknown logits where no label was found
+def _step_rows(doc_id, scores, chosen, names):
     unknown = dict(token_index=-1, logsumexp=np.nan, continue_logit=np.nan, stop_logit=np.nan)
-    if not scores: return [dict(doc_id=doc_id, step=0, chosen=names[-1], is_last=True, logits=[np.nan]*len(names)) | unknown]
-    return [dict(doc_id=doc_id, step=k, chosen=c, is_last=k==len(scores)-1, logits=_log_probs(s, names)) | unknown
-            for k, (s, c) in enumerate(zip(scores, chosen))]
+    if not scores:
+        return [
+            dict(doc_id=doc_id, step=0, chosen=names[-1], is_last=True, logits=[np.nan] * len(names))
+            | unknown
+        ]
+    return [
+        dict(doc_id=doc_id, step=k, chosen=c, is_last=k == len(scores) - 1, logits=_log_probs(s, names))
+        | unknown
+        for k, (s, c) in enumerate(zip(scores, chosen))
+    ]
+
 
 def tables_of_logs(
-    entries:dict, # id -> entry, of one experiment
-    where:str="the logs", # for errors
-)->tuple: # docs and steps as DataFrames, label columns
+    entries: dict,  # id -> entry, of one experiment
+    where: str = "the logs",  # for errors
+) -> tuple:  # docs and steps as DataFrames, label columns
     "Tables of 01 from what the paper's code stored"
-    entries = {str(k): v for k, v in entries.items() if isinstance(v, dict) and not re.search(r"_(unary|binary)_", str(k))}   # questions about one label or two are no answers
-    if not entries: raise ValueError(f"{where}: no document in it (answers to unary and binary questions are not read)")
-    for i, e in entries.items(): _check_entry(f"{where}, document {i}", e)
+    entries = {
+        str(k): v
+        for k, v in entries.items()
+        if isinstance(v, dict) and not re.search(r"_(unary|binary)_", str(k))
+    }  # questions about one label or two are no answers
+    if not entries:
+        raise ValueError(f"{where}: no document in it (answers to unary and binary questions are not read)")
+    for i, e in entries.items():
+        _check_entry(f"{where}, document {i}", e)
     names, docs, steps = _check_labels(where, entries), [], []
     for i, e in entries.items():
         scores = _scores_of(e)
@@ -170,147 +269,267 @@ def tables_of_logs(
     return pd.DataFrame(docs), pd.DataFrame(steps), names
 
 # %% ../nbs/06a_interchange.ipynb #a37f32b5
-_FILE_ORDER = {"GoEmotions": tuple(CLUSTERS), "TREC": ("abbreviation", "entity", "description", "human", "location", "numeric")}
+_FILE_ORDER = {
+    "GoEmotions": tuple(CLUSTERS),
+    "TREC": ("abbreviation", "entity", "description", "human", "location", "numeric"),
+}
 _ALPHABETICAL = ("SemEval", "MFRC", "HateXplain")
 
+
 def label_order_of(
-    entries:dict, # id -> entry, of one experiment
-    dataset:str, # as it is called here
-    params:dict, # the experiment's, from params.yml
-)->str: # alphabetical, file, or what params say; None: not known
+    entries: dict,  # id -> entry, of one experiment
+    dataset: str,  # as it is called here
+    params: dict,  # the experiment's, from params.yml
+) -> str:  # alphabetical, file, or what params say; None: not known
     "The order in which prompts named the labels, as far as logs tell"
-    if params.get("label_order"): return params["label_order"]
-    lists = [_names_in(e.get(k)) for e in entries.values() if isinstance(e, dict) for k in ("test_gt", "test_preds")]
-    if any(x!=sorted(x) for x in lists): return "file"
+    if params.get("label_order"):
+        return params["label_order"]
+    lists = [
+        _names_in(e.get(k))
+        for e in entries.values()
+        if isinstance(e, dict)
+        for k in ("test_gt", "test_preds")
+    ]
+    if any(x != sorted(x) for x in lists):
+        return "file"
     names = {n for x in lists for n in x}
-    if dataset in _FILE_ORDER and names <= set(_FILE_ORDER[dataset]): return "file"
+    if dataset in _FILE_ORDER and names <= set(_FILE_ORDER[dataset]):
+        return "file"
     return "alphabetical" if dataset in _ALPHABETICAL else None
 
+
 def dataset_of(
-    name:str, # of a folder of logs, or a task of the paper's code
-)->str: # as it is called here; a name that is not known stays
+    name: str,  # of a folder of logs, or a task of the paper's code
+) -> str:  # as it is called here; a name that is not known stays
     "Hatexplain is HateXplain, MMLU-Pro is MMLUPro"
     plain = str(name).replace("-", "").lower()
-    return next((d for d in DATASETS if d.lower()==plain), str(name))
+    return next((d for d in DATASETS if d.lower() == plain), str(name))
 
 # %% ../nbs/06a_interchange.ipynb #0b75bc45
 _RATIO = re.compile(r"_ratio_(\d+(?:\.\d+)?)$")
 
-def _scores_table(docs, names): # of the answers, and of those to each ratio of a sweep
-    labels = [n for n in names if n!="none"]
-    gold, answers = (np.array([[n in said for n in labels] for said in docs[c]], float).reshape(len(docs), -1) for c in ("gold", "predicted"))
-    ratio = docs.doc_id.str.extract(_RATIO.pattern)[0].astype(float)
-    groups = {"hard": np.ones(len(docs), bool)} | {f"hard+ratio{r:g}": (ratio==r).to_numpy() for r in sorted(ratio.dropna().unique())}
-    parts = [answer_scores(gold[rows], answers[rows]).assign(method=m, n_docs=int(rows.sum())) for m, rows in groups.items()]
-    return pd.concat(parts, ignore_index=True).assign(label=None)[["method", "metric", "label", "value", "lo", "hi", "n_docs"]]
 
-def _asked_of(folder, experiment, p, docs, entries, dataset, model): # parameters of the run that an experiment becomes
+def _scores_table(docs, names):  # of the answers, and of those to each ratio of a sweep
+    labels = [n for n in names if n != "none"]
+    gold, answers = (
+        np.array([[n in said for n in labels] for said in docs[c]], float).reshape(len(docs), -1)
+        for c in ("gold", "predicted")
+    )
+    ratio = docs.doc_id.str.extract(_RATIO.pattern)[0].astype(float)
+    groups = {"hard": np.ones(len(docs), bool)} | {
+        f"hard+ratio{r:g}": (ratio == r).to_numpy() for r in sorted(ratio.dropna().unique())
+    }
+    parts = [
+        answer_scores(gold[rows], answers[rows]).assign(method=m, n_docs=int(rows.sum()))
+        for m, rows in groups.items()
+    ]
+    return pd.concat(parts, ignore_index=True).assign(label=None)[
+        ["method", "metric", "label", "value", "lo", "hi", "n_docs"]
+    ]
+
+
+# parameters of the run that an experiment becomes
+def _asked_of(folder, experiment, p, docs, entries, dataset, model):
     parts = folder.resolve().parts
     splits = p.get("test_splits") or p.get("split") or ""
     dataset = dataset or dataset_of(p.get("task") or parts[-4])
     ratios = sorted({float(m[1]) for i in docs.doc_id if (m := _RATIO.search(i))})
     model = model or p.get("model_name_or_path") or re.sub(r"_\d+$", "", parts[-1]).replace("--", "/")
-    return dict(dataset=dataset, model=model, split="+".join(map(str, splits)) if isinstance(splits, list) else str(splits),
-                test_ids=None if p.get("split")==parts[-3] else parts[-3], shots=p.get("shot", p.get("shots")), seed=p.get("seed", 0),
-                ratio=ratios or p.get("ratio"), label_order=label_order_of(entries, dataset, p), decoding="free",
-                distribution=parts[-2], came_from=f"{parts[-1]}, {experiment}")
+    return dict(
+        dataset=dataset,
+        model=model,
+        split="+".join(map(str, splits)) if isinstance(splits, list) else str(splits),
+        test_ids=None if p.get("split") == parts[-3] else parts[-3],
+        shots=p.get("shot", p.get("shots")),
+        seed=p.get("seed", 0),
+        ratio=ratios or p.get("ratio"),
+        label_order=label_order_of(entries, dataset, p),
+        decoding="free",
+        distribution=parts[-2],
+        came_from=f"{parts[-1]}, {experiment}",
+    )
 
-def _doubts(docs, steps, entries): # what a reader of the run should know
-    first_only = sum(isinstance(e, dict) and isinstance(e.get("test_scores"), dict) and "test_all_scores" not in e and len(_names_in(e.get("test_preds"))) > 1 for e in entries.values())
+
+def _doubts(docs, steps, entries):  # what a reader of the run should know
+    first_only = sum(
+        isinstance(e, dict)
+        and isinstance(e.get("test_scores"), dict)
+        and "test_all_scores" not in e
+        and len(_names_in(e.get("test_preds"))) > 1
+        for e in entries.values()
+    )
     found = steps[steps.doc_id.isin(docs.doc_id[docs.found_step])]
-    zeros = sum(sum(not v for v in s.values()) > 1 and not s.get("none", 1) for e in entries.values() if isinstance(e, dict) for s in _scores_of(e))
-    if missed := int((~docs.found_step).sum()): yield f"{missed} of {len(docs)} answers hold no label step; their logits are not known"
-    if first_only: yield f"of {first_only} answers with several labels only the first label step was logged (no test_all_scores): what is said of later and last steps leaves them out or takes the first for the last"
-    if zeros: yield f"at {zeros} of {len(found)} label steps the probabilities of none and of other labels were rounded to 0: comparisons with none are not to be trusted there"
+    zeros = sum(
+        sum(not v for v in s.values()) > 1 and not s.get("none", 1)
+        for e in entries.values()
+        if isinstance(e, dict)
+        for s in _scores_of(e)
+    )
+    if missed := int((~docs.found_step).sum()):
+        yield f"{missed} of {len(docs)} answers hold no label step; their logits are not known"
+    if first_only:
+        yield (
+            f"of {first_only} answers with several labels only the first label step was logged (no "
+            "test_all_scores): what is said of later and last steps leaves them out or takes the first for "
+            "the last"
+        )
+    if zeros:
+        yield (
+            f"at {zeros} of {len(found)} label steps the probabilities of none and of other labels were "
+            "rounded to 0: comparisons with none are not to be trusted there"
+        )
+
 
 def read_logs(
-    folder, # logs/<dataset>/<id list>/<distribution>/<model>_<k>
-    output_dir, # where runs go
-    dataset:str=None, # what it is called here; None: by params.yml, or by the path
-    model:str=None, # the same
-)->list: # folders of runs, one for each experiment
+    folder,  # logs/<dataset>/<id list>/<distribution>/<model>_<k>
+    output_dir,  # where runs go
+    dataset: str = None,  # what it is called here; None: by params.yml, or by the path
+    model: str = None,  # the same
+) -> list:  # folders of runs, one for each experiment
     "Make runs of the paper's code's logs"
     folder = Path(folder)
-    found = _read_yaml(folder/"indexed_metrics.yml")
-    params = _read_yaml(folder/"params.yml") if (folder/"params.yml").exists() else {}
-    if any(v is not None and not isinstance(v, dict) for v in (*found.values(), *params.values())): raise ValueError(f"{folder}: indexed_metrics.yml and params.yml must hold tables named experiment_0, experiment_1, …")
-    read = {e: tables_of_logs(entries or {}, f"{folder/'indexed_metrics.yml'}, {e}") for e, entries in found.items()} # all of them before the first is stored
-    return [_store(folder, e, params.get(e) or {}, found[e], tables, output_dir, dataset, model) for e, tables in read.items()]
+    found = _read_yaml(folder / "indexed_metrics.yml")
+    params = _read_yaml(folder / "params.yml") if (folder / "params.yml").exists() else {}
+    if any(v is not None and not isinstance(v, dict) for v in (*found.values(), *params.values())):
+        raise ValueError(
+            f"{folder}: indexed_metrics.yml and params.yml must hold tables named experiment_0, "
+            "experiment_1, …"
+        )
+    read = {
+        e: tables_of_logs(entries or {}, f"{folder / 'indexed_metrics.yml'}, {e}")
+        for e, entries in found.items()
+    }  # all of them before the first is stored
+    return [
+        _store(folder, e, params.get(e) or {}, found[e], tables, output_dir, dataset, model)
+        for e, tables in read.items()
+    ]
 
-def _store(folder, experiment, p, entries, tables, output_dir, dataset, model): # as a finished run; its folder
+
+# as a finished run; its folder
+def _store(folder, experiment, p, entries, tables, output_dir, dataset, model):
     docs, steps, names = tables
     asked = _asked_of(folder, experiment, p, docs, entries, dataset, model)
-    fingerprint = dict(docs=f"ids of {asked['dataset']}, {asked['test_ids'] or asked['split']}", logs=str(hash_of(docs, steps)))
-    run = start_run("01_stepwise_logits", asked, labels=list(names), fingerprint=fingerprint, output_dir=output_dir)
+    fingerprint = dict(
+        docs=f"ids of {asked['dataset']}, {asked['test_ids'] or asked['split']}",
+        logs=str(hash_of(docs, steps)),
+    )
+    run = start_run(
+        "01_stepwise_logits", asked, labels=list(names), fingerprint=fingerprint, output_dir=output_dir
+    )
     run.record["n_docs"] = len(docs)
-    for note in _doubts(docs, steps, entries): run.warn(note)
-    for name, table in dict(docs=docs, steps=steps, scores=_scores_table(docs, names)).items(): run.save_table(name, table)
+    for note in _doubts(docs, steps, entries):
+        run.warn(note)
+    for name, table in dict(docs=docs, steps=steps, scores=_scores_table(docs, names)).items():
+        run.save_table(name, table)
     run.done()
     return run.folder
 
-def hash_of(docs, steps)->int: # of what an experiment holds
+
+def hash_of(docs, steps) -> int:  # of what an experiment holds
     "A number that changes with the answers and with every probability"
     said = [*docs.doc_id, *docs.output, *steps.chosen, *map(str, steps.logits)]
     return int(pd.util.hash_pandas_object(pd.Series(said), index=False).sum())
 
 # %% ../nbs/06a_interchange.ipynb #23671f29
 def write_csv(
-    run, # folder of a run
-    target, # a folder
-)->list: # the files
+    run,  # folder of a run
+    target,  # a folder
+) -> list:  # the files
     "The tables of a run as CSV"
     tables, made = sorted(Path(run).glob("*.parquet")), []
-    if not tables: raise ValueError(f"{run}: there is no table in this folder")
+    if not tables:
+        raise ValueError(f"{run}: there is no table in this folder")
     for path in tables:
         t = read_table(run, path.stem)
-        for c in t.columns[t.dtypes==object]: t[c] = [json.dumps(v.tolist() if isinstance(v, np.ndarray) else v, ensure_ascii=False) if isinstance(v, (list, np.ndarray)) else v for v in t[c]]
-        made.append(atomic_write(Path(target)/f"{path.stem}.csv", lambda to: t.to_csv(to, index=False)))
+        for c in t.columns[t.dtypes == object]:
+            t[c] = [
+                json.dumps(v.tolist() if isinstance(v, np.ndarray) else v, ensure_ascii=False)
+                if isinstance(v, (list, np.ndarray))
+                else v
+                for v in t[c]
+            ]
+        made.append(atomic_write(Path(target) / f"{path.stem}.csv", lambda to: t.to_csv(to, index=False)))
     return made
 
 # %% ../nbs/06a_interchange.ipynb #b06603e3
 def write_card(
-    folder, # of published runs
-    name:str="Label steps of language models", # of the dataset
-    license:str="apache-2.0", # of the results
-)->Path: # README.md in it
+    folder,  # of published runs
+    name: str = "Label steps of language models",  # of the dataset
+    license: str = "apache-2.0",  # of the results
+) -> Path:  # README.md in it
     "A card for a folder of results"
-    index = index_runs(folder); index = index[index.problem.isna()]
-    if not len(index): raise ValueError(f"{folder}: no finished run in it")
-    tables = {p.stem for f in index.folder for p in Path(f).glob("*.parquet")}; kinds = [dict(config_name=f"{n}-{t}", data_files=f"{n}/*/*/*/{t}.parquet") for n in sorted(index.notebook.unique()) for t in sorted(tables) if any(Path(folder).glob(f"{n}/*/*/*/{t}.parquet"))]
-    runs = index.groupby(["notebook", "dataset", "docs", "model"], sort=False).agg(runs=("folder", "size"), documents=("n_docs", "max")).reset_index(); head, rows = " | ".join(runs.columns), "\n".join("| " + " | ".join(map(str, r)) + " |" for r in runs.itertuples(index=False))
-    data = DatasetCardData(license=license, pretty_name=name, tags=["multi-label-classification", "label-distribution", "mlcllm"], configs=kinds)
-    text = f"---\n{data.to_yaml()}\n---\n\n# {name}\n\nProbabilities of every label at every step of an answer, and the estimates and scores that come of them, made with mlcllm. Tables hold ids and numbers; texts of corpora are not in them. `run.json` beside each table says what was asked.\n\n| {head} |\n|{'---|'*len(runs.columns)}\n{rows}\n\nFor the method see *Large Language Models Do Multi-Label Classification Differently* (EMNLP 2025, arXiv:2505.17510).\n"
-    return atomic_write(Path(folder)/"README.md", lambda to: DatasetCard(text).save(to))
+    index = index_runs(folder)
+    index = index[index.problem.isna()]
+    if not len(index):
+        raise ValueError(f"{folder}: no finished run in it")
+    tables = {p.stem for f in index.folder for p in Path(f).glob("*.parquet")}
+    kinds = [
+        dict(config_name=f"{n}-{t}", data_files=f"{n}/*/*/*/{t}.parquet")
+        for n in sorted(index.notebook.unique())
+        for t in sorted(tables)
+        if any(Path(folder).glob(f"{n}/*/*/*/{t}.parquet"))
+    ]
+    runs = (
+        index.groupby(["notebook", "dataset", "docs", "model"], sort=False)
+        .agg(runs=("folder", "size"), documents=("n_docs", "max"))
+        .reset_index()
+    )
+    head = " | ".join(runs.columns)
+    rows = "\n".join("| " + " | ".join(map(str, r)) + " |" for r in runs.itertuples(index=False))
+    data = DatasetCardData(
+        license=license,
+        pretty_name=name,
+        tags=["multi-label-classification", "label-distribution", "mlcllm"],
+        configs=kinds,
+    )
+    text = (
+        f"---\n{data.to_yaml()}\n---\n\n# {name}\n\nProbabilities of every label at every step of an "
+        "answer, and the estimates and scores that come of them, made with mlcllm. Tables hold ids and "
+        "numbers; texts of corpora are not in them. `run.json` beside each table says what was asked.\n\n| "
+        f"{head} |\n|{'---|' * len(runs.columns)}\n{rows}\n\nFor the method see *Large Language Models Do "
+        "Multi-Label Classification Differently* (EMNLP 2025, arXiv:2505.17510).\n"
+    )
+    return atomic_write(Path(folder) / "README.md", lambda to: DatasetCard(text).save(to))
 
 # %% ../nbs/06a_interchange.ipynb #db37363e
-def main(args=None)->int: # exit status
+def main(args=None) -> int:  # exit status
     "The command line of exchanges"
     parser = CommandParser(prog="python -m mlcllm.interchange", description="Runs to and from other programs")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, *wanted) in _COMMANDS.items():
         p = commands.add_parser(name)
-        for w in wanted: p.add_argument(w)
-        for option, how in _OPTIONS.get(name, {}).items(): p.add_argument(f"--{option}", **how)
+        for w in wanted:
+            p.add_argument(w)
+        for option, how in _OPTIONS.get(name, {}).items():
+            p.add_argument(f"--{option}", **how)
     a = parser.parse_args(args)
     call, *wanted = _COMMANDS[a.command]
     try:
-        check_parameter("output_dir", getattr(a, wanted[-1]))   # where something is written
-        made = call(*(getattr(a, w) for w in wanted), **{o: getattr(a, o) for o in _OPTIONS.get(a.command, {})})
+        check_parameter("output_dir", getattr(a, wanted[-1]))  # where something is written
+        made = call(
+            *(getattr(a, w) for w in wanted), **{o: getattr(a, o) for o in _OPTIONS.get(a.command, {})}
+        )
     except (ValueError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     print(*(made if isinstance(made, list) else [made]), sep="\n")
     return 0
 
-_COMMANDS = { # name -> function and its arguments, the last one being a folder that is written to
-    "to-logs": (write_logs, "run", "logs"), "from-logs": (read_logs, "folder", "output_dir"),
-    "to-csv": (write_csv, "run", "target"), "card": (write_card, "folder"),
+
+_COMMANDS = {  # name -> function and its arguments, the last one being a folder that is written to
+    "to-logs": (write_logs, "run", "logs"),
+    "from-logs": (read_logs, "folder", "output_dir"),
+    "to-csv": (write_csv, "run", "target"),
+    "card": (write_card, "folder"),
 }
-_OPTIONS = { # command -> option -> what the parser should know of it
-    "to-logs": dict(producer=dict(choices=PRODUCERS, default=PRODUCERS[0], help="whose shape of indexed_metrics.yml")),
+_OPTIONS = {  # command -> option -> what the parser should know of it
+    "to-logs": dict(
+        producer=dict(choices=PRODUCERS, default=PRODUCERS[0], help="whose shape of indexed_metrics.yml")
+    ),
     "from-logs": dict(dataset=dict(help="what it is called here"), model=dict(help="what it is called here")),
 }
 
 # %% ../nbs/06a_interchange.ipynb #98eaf6cb
 #| eval: false
-if __name__=="__main__" and "ipykernel" not in sys.modules: sys.exit(main()) # not in a notebook
+if __name__ == "__main__" and "ipykernel" not in sys.modules:
+    sys.exit(main())  # not in a notebook

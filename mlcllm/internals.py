@@ -12,57 +12,88 @@ import torch
 from .engines import HFEngine
 
 # %% ../nbs/00l_internals.ipynb #0b28a4cd
-def _insides(engine): # the decoder of the engine's model, and its blocks
-    if not isinstance(engine, HFEngine): raise ValueError(f"{type(engine).__name__} shows neither hidden states nor attention: they are read with backend='hf'")
-    if engine.model.config.is_encoder_decoder: raise ValueError("hidden states and attention are read from causal models; this one is an encoder–decoder")
+def _insides(engine):  # the decoder of the engine's model, and its blocks
+    if not isinstance(engine, HFEngine):
+        raise ValueError(
+            f"{type(engine).__name__} shows neither hidden states nor attention: they are read with "
+            "backend='hf'"
+        )
+    if engine.model.config.is_encoder_decoder:
+        raise ValueError(
+            "hidden states and attention are read from causal models; this one is an encoder–decoder"
+        )
     decoder, n = engine.model.get_decoder(), engine.model.config.get_text_config().num_hidden_layers
-    blocks = next((m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList) and len(m)==n), None)
-    if blocks is None: raise ValueError(f"{type(engine.model).__name__}: its {n} layers were not found")
+    blocks = next((m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == n), None)
+    if blocks is None:
+        raise ValueError(f"{type(engine.model).__name__}: its {n} layers were not found")
     return decoder, blocks
 
+
 def layer_numbers(
-    engine, # of the backend hf
-    layers="last", # last, all, a number, or a list of numbers; negative ones count from the end
-)->tuple: # of numbers from 0 (embedding) to the number of blocks; raises ValueError on a layer that does not exist
+    engine,  # of the backend hf
+    layers="last",  # last, all, a number, or a list of numbers; negative ones count from the end
+    # of numbers from 0 (embedding) to the number of blocks; raises ValueError on a layer that does not exist
+) -> tuple:
     "Which layers are meant"
     n = len(_insides(engine)[1])
-    if layers=="all": return tuple(range(n+1))
-    asked = [n] if layers=="last" else [layers] if isinstance(layers, int) else layers
-    if isinstance(asked, str) or not all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in asked): raise ValueError(f"layers must be 'last', 'all', a number or a list of numbers, got {layers!r}")
-    odd = next((k for k in asked if not -n-1 <= k <= n), None)
-    if odd is not None: raise ValueError(f"layer {odd} does not exist: the model has {n} blocks, so 0 (the embedding) to {n}, or -1 (the last) to {-n-1}")
-    if not len(asked): raise ValueError("layers is empty: name at least one")
-    return tuple(sorted({int(k) % (n+1) for k in asked}))
+    if layers == "all":
+        return tuple(range(n + 1))
+    asked = [n] if layers == "last" else [layers] if isinstance(layers, int) else layers
+    if isinstance(asked, str) or not all(
+        isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in asked
+    ):
+        raise ValueError(f"layers must be 'last', 'all', a number or a list of numbers, got {layers!r}")
+    odd = next((k for k in asked if not -n - 1 <= k <= n), None)
+    if odd is not None:
+        raise ValueError(
+            f"layer {odd} does not exist: the model has {n} blocks, so 0 (the embedding) to {n}, or -1 "
+            f"(the last) to {-n - 1}"
+        )
+    if not len(asked):
+        raise ValueError("layers is empty: name at least one")
+    return tuple(sorted({int(k) % (n + 1) for k in asked}))
+
 
 def state_width(
-    engine, # of the backend hf
-)->int: # numbers in a hidden state
+    engine,  # of the backend hf
+) -> int:  # numbers in a hidden state
     "Width of the model"
     return _insides(engine) and engine.model.config.get_text_config().hidden_size
 
 # %% ../nbs/00l_internals.ipynb #d0844b60
-class _Kept: # while entered: collects rows of what goes into the blocks, and of what comes out behind the last
+# while entered: collects rows of what goes into the blocks, and of what comes out behind the last
+class _Kept:
     def __init__(self, engine, layers, rows):
-        self.decoder, self.blocks = _insides(engine); self.layers, self.rows, self.states, self.hooks = layers, rows, {}, []
+        self.decoder, self.blocks = _insides(engine)
+        self.layers, self.rows, self.states, self.hooks = layers, rows, {}, []
 
-    def keep(self, layer): # a hook for one layer
+    def keep(self, layer):  # a hook for one layer
         def hook(module, args, kwargs, *output):
             x = (args[0] if args else kwargs["hidden_states"]) if not output else output[0].last_hidden_state
             self.states[layer] = x[0, self.rows].float().cpu()
+
         return hook
 
     def __enter__(self):
         n = len(self.blocks)
-        self.hooks = [self.blocks[k].register_forward_pre_hook(self.keep(k), with_kwargs=True) for k in self.layers if k < n]
-        if n in self.layers: self.hooks.append(self.decoder.register_forward_hook(self.keep(n), with_kwargs=True))
+        self.hooks = [
+            self.blocks[k].register_forward_pre_hook(self.keep(k), with_kwargs=True)
+            for k in self.layers
+            if k < n
+        ]
+        if n in self.layers:
+            self.hooks.append(self.decoder.register_forward_hook(self.keep(n), with_kwargs=True))
         return self
 
     def __exit__(self, *error):
-        for h in self.hooks: h.remove()
+        for h in self.hooks:
+            h.remove()
 
-    def stacked(self): return torch.stack([self.states[k] for k in self.layers], 1).numpy() # (n_rows, n_layers, width)
+    def stacked(self):
+        return torch.stack([self.states[k] for k in self.layers], 1).numpy()  # (n_rows, n_layers, width)
 
-def _through(engine, ids, pack): # a pass through the decoder alone
+
+def _through(engine, ids, pack):  # a pass through the decoder alone
     engine.stats["tokens_forwarded"] += ids.shape[1]
     extra = {} if pack is None else dict(pack=pack, position_ids=pack.position[None])
     return engine.model.get_decoder()(input_ids=ids, use_cache=False, **extra)
@@ -70,115 +101,192 @@ def _through(engine, ids, pack): # a pass through the decoder alone
 # %% ../nbs/00l_internals.ipynb #0d40b9b4
 @torch.inference_mode()
 def hidden_states(
-    engine, # of the backend hf
-    prompts:list, # lists of token ids
-    layers="last", # as in `layer_numbers`
-)->np.ndarray: # (n_prompts, n_layers, width) float32, layers in ascending order
+    engine,  # of the backend hf
+    prompts: list,  # lists of token ids
+    layers="last",  # as in `layer_numbers`
+) -> np.ndarray:  # (n_prompts, n_layers, width) float32, layers in ascending order
     "The state of each prompt's last token, from which the next token is computed"
     layers = layer_numbers(engine, layers)
     unique, back = engine._check(prompts, [])
     out = np.zeros((len(unique), len(layers), state_width(engine)), np.float32)
+
     def read(ids, pack, leaves, branches=None):
-        with _Kept(engine, layers, leaves) as kept: _through(engine, ids, pack)
+        with _Kept(engine, layers, leaves) as kept:
+            _through(engine, ids, pack)
         return kept.stacked()
+
     share = engine._sharing(max(map(len, unique), default=0))
-    for numbers, states in engine._leaves(unique, read) if share else (([k], read(torch.tensor([p], device=engine.device), None, [len(p)-1])) for k,p in enumerate(unique)): out[numbers] = states
-    if not np.isfinite(out).all(): raise FloatingPointError(f"{type(engine.model).__name__} gives hidden states that are no numbers: its weights are damaged, or {engine.dtype} cannot hold them; try dtype='float32'")
+    for numbers, states in (
+        engine._leaves(unique, read)
+        if share
+        else (
+            ([k], read(torch.tensor([p], device=engine.device), None, [len(p) - 1]))
+            for k, p in enumerate(unique)
+        )
+    ):
+        out[numbers] = states
+    if not np.isfinite(out).all():
+        raise FloatingPointError(
+            f"{type(engine.model).__name__} gives hidden states that are no numbers: its weights are "
+            f"damaged, or {engine.dtype} cannot hold them; try dtype='float32'"
+        )
     return out[back]
 
 # %% ../nbs/00l_internals.ipynb #ef7a345b
-def _final_norm(decoder): # the norm behind the last block
+def _final_norm(decoder):  # the norm behind the last block
     for name in ("norm", "final_layer_norm", "ln_f", "final_layernorm", "final_norm"):
-        if isinstance(getattr(decoder, name, None), torch.nn.Module): return getattr(decoder, name)
-    raise ValueError(f"{type(decoder).__name__}: its final norm was not found, so its layers cannot be read through the head")
+        if isinstance(getattr(decoder, name, None), torch.nn.Module):
+            return getattr(decoder, name)
+    raise ValueError(
+        f"{type(decoder).__name__}: its final norm was not found, so its layers cannot be read through "
+        "the head"
+    )
+
 
 @torch.inference_mode()
 def lens_logits(
-    engine, # of the backend hf
-    states:np.ndarray, # (n, n_layers, width) from `hidden_states`
-    layers, # the same as there
-    token_ids:list, # tokens to read
-)->np.ndarray: # (n, n_layers, n_ids) float32, nats
+    engine,  # of the backend hf
+    states: np.ndarray,  # (n, n_layers, width) from `hidden_states`
+    layers,  # the same as there
+    token_ids: list,  # tokens to read
+) -> np.ndarray:  # (n, n_layers, n_ids) float32, nats
     "The logits of `token_ids` if each layer were the last"
     layers = layer_numbers(engine, layers)
-    if states.ndim!=3 or states.shape[1]!=len(layers): raise ValueError(f"states have shape {states.shape}: (n, {len(layers)}, width) is needed for layers {layers}")
-    decoder, blocks = _insides(engine); norm, head = _final_norm(decoder), engine.model.get_output_embeddings()
-    ids, cap = torch.as_tensor(list(token_ids), device=head.weight.device), getattr(engine.model.config.get_text_config(), "final_logit_softcapping", None)
+    if states.ndim != 3 or states.shape[1] != len(layers):
+        raise ValueError(
+            f"states have shape {states.shape}: (n, {len(layers)}, width) is needed for layers {layers}"
+        )
+    decoder, blocks = _insides(engine)
+    norm, head = _final_norm(decoder), engine.model.get_output_embeddings()
+    ids = torch.as_tensor(list(token_ids), device=head.weight.device)
+    cap = getattr(engine.model.config.get_text_config(), "final_logit_softcapping", None)
+
     def one(x, layer):
         x = torch.as_tensor(x, device=head.weight.device, dtype=engine.model.dtype)
-        z = (x if layer==len(blocks) else norm(x)) @ head.weight[ids].T + (0 if getattr(head, "bias", None) is None else head.bias[ids])
-        return (torch.tanh(z/cap)*cap if cap else z).float().cpu().numpy()
+        z = (x if layer == len(blocks) else norm(x)) @ head.weight[ids].T + (
+            0 if getattr(head, "bias", None) is None else head.bias[ids]
+        )
+        return (torch.tanh(z / cap) * cap if cap else z).float().cpu().numpy()
+
     return np.stack([one(states[:, j], layer) for j, layer in enumerate(layers)], 1)
 
 # %% ../nbs/00l_internals.ipynb #8830f11b
-class _Look: # collects the attention of some tokens of a pack, layer by layer
-    def __init__(self, leaves, behind, own, n_parts): # their places in the pack; parts of the prefix (n, n_prefix) and of the own row's tokens (n, width), -1 where not seen
+class _Look:  # collects the attention of some tokens of a pack, layer by layer
+    def __init__(
+        self,
+        leaves,
+        behind,
+        own,
+        n_parts,
+        # their places in the pack; parts of the prefix (n, n_prefix) and of the own row's tokens (n, width),
+        # -1 where not seen
+    ):
         self.leaves, self.behind, self.own, self.n_parts, self.masses = leaves, behind, own, n_parts, []
 
-    def __call__(self, pack, layer, q, k, total, window, scaling, softcap): # q (n_kv, g, n, d), k (n_kv, n, d), total (n_kv, g, n)
-        self.leaves, self.behind, self.own = (x.to(q.device) for x in (self.leaves, self.behind, self.own))      # layers may lie on several GPUs
+    # q (n_kv, g, n, d), k (n_kv, n, d), total (n_kv, g, n)
+    def __call__(self, pack, layer, q, k, total, window, scaling, softcap):
+        self.leaves, self.behind, self.own = (
+            x.to(q.device) for x in (self.leaves, self.behind, self.own)
+        )  # layers may lie on several GPUs
         row = pack.flat[self.leaves] // pack.rows.shape[1]
-        q, total, here = q[:, :, self.leaves].float(), total[:, :, self.leaves].float(), pack.position[self.leaves]
-        def masses(scores, parts, distance): # scores (n_kv, g, m, n_keys) -> (m, n_parts)
-            scores = scores*scaling
-            if softcap is not None: scores = torch.tanh(scores/softcap)*softcap
+        q = q[:, :, self.leaves].float()
+        total = total[:, :, self.leaves].float()
+        here = pack.position[self.leaves]
+
+        def masses(scores, parts, distance):  # scores (n_kv, g, m, n_keys) -> (m, n_parts)
+            scores = scores * scaling
+            if softcap is not None:
+                scores = torch.tanh(scores / softcap) * softcap
             seen = parts >= 0 if window is None else (parts >= 0) & (distance < window)
             weights = torch.where(seen, torch.exp(scores - total[..., None]), 0).mean((0, 1))
-            return torch.stack([(weights*(parts==j)).sum(-1) for j in range(self.n_parts)], -1)
+            return torch.stack([(weights * (parts == j)).sum(-1) for j in range(self.n_parts)], -1)
+
         rows = pack.rows[row]
         own = torch.einsum("hgmd,hmkd->hgmk", q, k[:, rows].float())
         mass = masses(own, self.own, here[:, None] - pack.position[rows])
         if pack.prefix is not None:
             keys = pack.prefix[layer][0].float()
-            mass = mass + masses(torch.einsum("hgmd,hkd->hgmk", q, keys), self.behind, here[:, None] - torch.arange(keys.shape[1], device=q.device))
+            mass = mass + masses(
+                torch.einsum("hgmd,hkd->hgmk", q, keys),
+                self.behind,
+                here[:, None] - torch.arange(keys.shape[1], device=q.device),
+            )
         self.masses.append(mass.cpu())
 
 # %% ../nbs/00l_internals.ipynb #3dbd1923
 @torch.inference_mode()
 def attention_masses(
-    engine, # of the backend hf
-    prompts:list, # lists of token ids
-    parts:list, # for each prompt the part of each of its tokens, from 0
-    n_parts:int, # how many parts there are
-)->np.ndarray: # (n_prompts, n_layers, n_parts) float32; sums to 1 over parts
+    engine,  # of the backend hf
+    prompts: list,  # lists of token ids
+    parts: list,  # for each prompt the part of each of its tokens, from 0
+    n_parts: int,  # how many parts there are
+) -> np.ndarray:  # (n_prompts, n_layers, n_parts) float32; sums to 1 over parts
     "How much of the last token's attention goes to each part of a prompt, mean over heads"
     _insides(engine)
     for k, (p, part) in enumerate(zip(prompts, parts, strict=True)):
-        if len(p)!=len(part): raise ValueError(f"prompt {k} has {len(p)} tokens, but {len(part)} parts are given: one is needed for each token")
-        if len(part) and not 0 <= min(part) <= max(part) < n_parts: raise ValueError(f"prompt {k}: parts must be numbers from 0 to {n_parts-1}")
+        if len(p) != len(part):
+            raise ValueError(
+                f"prompt {k} has {len(p)} tokens, but {len(part)} parts are given: one is needed for "
+                "each token"
+            )
+        if len(part) and not 0 <= min(part) <= max(part) < n_parts:
+            raise ValueError(f"prompt {k}: parts must be numbers from 0 to {n_parts - 1}")
     engine._check(prompts, [])
-    out = np.zeros((len(prompts), engine.model.config.get_text_config().num_hidden_layers, n_parts), np.float32)
-    groups = {}                                                             # a prompt may come with several ways to part it
-    for k, p in enumerate(prompts): groups.setdefault(tuple(p), []).append(k)
+    out = np.zeros(
+        (len(prompts), engine.model.config.get_text_config().num_hidden_layers, n_parts), np.float32
+    )
+    groups = {}  # a prompt may come with several ways to part it
+    for k, p in enumerate(prompts):
+        groups.setdefault(tuple(p), []).append(k)
     unique, numbers_of = [list(p) for p in groups], list(groups.values())
     for turn in range(max(map(len, numbers_of), default=0)):
-        chosen = [j for j,n in enumerate(numbers_of) if len(n) > turn]
+        chosen = [j for j, n in enumerate(numbers_of) if len(n) > turn]
         mine = [numbers_of[j][turn] for j in chosen]
         share = engine._sharing(max(map(len, unique), default=0))
         look = _packed_masses if share else _eager_masses
-        for numbers, masses in look(engine, [unique[j] for j in chosen], [np.asarray(parts[k]) for k in mine], n_parts): out[[mine[j] for j in numbers]] = masses
+        for numbers, masses in look(
+            engine, [unique[j] for j in chosen], [np.asarray(parts[k]) for k in mine], n_parts
+        ):
+            out[[mine[j] for j in numbers]] = masses
     return out
 
-def _packed_masses(engine, prompts, parts, n_parts): # yields numbers and (n, n_layers, n_parts)
+
+def _packed_masses(engine, prompts, parts, n_parts):  # yields numbers and (n, n_layers, n_parts)
     def read(ids, pack, leaves, branches):
         n = 0 if pack.prefix is None else pack.prefix[0][0].shape[1]
         numbers = [j for b in branches for j in b.prompts]
         own = np.full((len(leaves), pack.rows.shape[1]), -1)
-        for r, (j, path) in enumerate(zip(numbers, (path for b in branches for path in b.paths))): own[r, path] = parts[j][n:]
-        there = lambda x: torch.as_tensor(np.asarray(x), device=engine.device)
-        pack.look = _Look(there(leaves), there(np.stack([parts[j][:n] for j in numbers])), there(own), n_parts)
+        for r, (j, path) in enumerate(zip(numbers, (path for b in branches for path in b.paths))):
+            own[r, path] = parts[j][n:]
+
+        def there(x):
+            return torch.as_tensor(np.asarray(x), device=engine.device)
+
+        pack.look = _Look(
+            there(leaves), there(np.stack([parts[j][:n] for j in numbers])), there(own), n_parts
+        )
         _through(engine, ids, pack)
         return torch.stack(pack.look.masses, 1).numpy()
+
     yield from engine._leaves(prompts, read)
 
-def _eager_masses(engine, prompts, parts, n_parts): # the same from transformers' own weights, one prompt at a time: the slow reference
+
+# the same from transformers' own weights, one prompt at a time: the slow reference
+def _eager_masses(engine, prompts, parts, n_parts):
     own = engine.model.config._attn_implementation
     engine.model.set_attn_implementation("eager")
     try:
         for k, (p, part) in enumerate(zip(prompts, parts)):
             engine.stats["tokens_forwarded"] += len(p)
-            weights = engine.model.get_decoder()(input_ids=torch.tensor([p], device=engine.device), use_cache=False, output_attentions=True).attentions
-            if not weights or any(w is None for w in weights): raise ValueError(f"{type(engine.model).__name__} does not give its attention weights (attention=False leaves them out)")
+            weights = engine.model.get_decoder()(
+                input_ids=torch.tensor([p], device=engine.device), use_cache=False, output_attentions=True
+            ).attentions
+            if not weights or any(w is None for w in weights):
+                raise ValueError(
+                    f"{type(engine.model).__name__} does not give its attention weights "
+                    "(attention=False leaves them out)"
+                )
             last = np.stack([w[0, :, -1].float().mean(0).cpu().numpy() for w in weights])
-            yield [k], np.stack([last[:, part==j].sum(1) for j in range(n_parts)], -1)[None]
-    finally: engine.model.set_attn_implementation(own)
+            yield [k], np.stack([last[:, part == j].sum(1) for j in range(n_parts)], -1)[None]
+    finally:
+        engine.model.set_attn_implementation(own)

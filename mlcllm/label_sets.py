@@ -16,238 +16,408 @@ from scipy.special import log_softmax, softmax
 
 from .checks import legend_text, plain_text
 from .data import AnnotatedDocs, LabelDist, check_number
-from .prompts import build_prompts, get_format, label_tokens, order_labels
 from .engines import fill_bound
-from .stepwise_logits import Asking, LabelReader, ListGrammar, _after, _lse, ask_prompts, choose_scoring, encode_prompts, first_slot, label_logits, label_probs, make_reader, score_sequences
+from .prompts import build_prompts, get_format, label_tokens, order_labels
+from mlcllm.stepwise_logits import (
+    Asking,
+    LabelReader,
+    ListGrammar,
+    _after,
+    _lse,
+    ask_prompts,
+    choose_scoring,
+    encode_prompts,
+    first_slot,
+    label_logits,
+    label_probs,
+    make_reader,
+    score_sequences,
+)
 
 # %% ../nbs/01c_label_sets.ipynb #47c77813
 @dataclass(frozen=True)
 class SetMarginals:
     "What a model believes about label lists"
-    dist: LabelDist     # share of the covered mass whose lists hold each label
-    covered: np.ndarray # (n_docs,) probability of the lists found
-    lo: np.ndarray      # (n_docs, n_labels) P(label) is at least this
-    hi: np.ndarray      # (n_docs, n_labels) and at most this
-    sets: tuple         # per document: label sets, the most probable first, as pairs of names and probability
-    n_nodes: np.ndarray # (n_docs,) places of the tree at which the model was asked
-    off_grammar: np.ndarray = None # (n_docs,) probability that the model writes something else; None: not asked (local)
 
-class _Tree: # one document's tree: open nodes and complete sets with their log-probabilities
-    def __init__(self): self.open, self.sets, self.n_nodes = {(): 0.}, {}, 0
+    dist: LabelDist  # share of the covered mass whose lists hold each label
+    covered: np.ndarray  # (n_docs,) probability of the lists found
+    lo: np.ndarray  # (n_docs, n_labels) P(label) is at least this
+    hi: np.ndarray  # (n_docs, n_labels) and at most this
+    sets: tuple  # per document: label sets, the most probable first, as pairs of names and probability
+    n_nodes: np.ndarray  # (n_docs,) places of the tree at which the model was asked
+    off_grammar: np.ndarray = (
+        None  # (n_docs,) probability that the model writes something else; None: not asked (local)
+    )
 
-    def worth(self, eps, left): # open nodes to ask about: all but the least probable, which together hold less than eps
-        nodes = sorted(self.open, key=self.open.get); p = np.exp([self.open[n] for n in nodes]).cumsum()
-        return nodes[np.searchsorted(p, eps, side="right"):][::-1][:left]
 
-    def add(self, grammar, written, logp): # a node, or where only one token can follow the next one that leaves a choice
+class _Tree:  # one document's tree: open nodes and complete sets with their log-probabilities
+    def __init__(self):
+        self.open, self.sets, self.n_nodes = {(): 0.0}, {}, 0
+
+    # open nodes to ask about: all but the least probable, which together hold less than eps
+    def worth(self, eps, left):
+        nodes = sorted(self.open, key=self.open.get)
+        p = np.exp([self.open[n] for n in nodes]).cumsum()
+        return nodes[np.searchsorted(p, eps, side="right") :][::-1][:left]
+
+    # a node, or where only one token can follow the next one that leaves a choice
+    def add(self, grammar, written, logp):
         while True:
-            if (found := grammar.written_set(written)) is not None: self.sets[found] = np.logaddexp(self.sets.get(found, -np.inf), logp); return
-            if len(options := grammar(written)) > 1: self.open[written] = logp; return
+            if (found := grammar.written_set(written)) is not None:
+                self.sets[found] = np.logaddexp(self.sets.get(found, -np.inf), logp)
+                return
+            if len(options := grammar(written)) > 1:
+                self.open[written] = logp
+                return
             written += (options[0],)
 
 # %% ../nbs/01c_label_sets.ipynb #bfa7cbb1
-def _grow(engine, grammar, prompts, trees, eps, max_nodes): # asks about one round of nodes; how many
+def _grow(engine, grammar, prompts, trees, eps, max_nodes):  # asks about one round of nodes; how many
     asked = [(k, node) for k, t in enumerate(trees) for node in t.worth(eps, max_nodes - t.n_nodes)]
-    if not asked: return 0
-    options = [grammar(node) for _, node in asked]; ids = sorted({i for o in options for i in o})
+    if not asked:
+        return 0
+    options = [grammar(node) for _, node in asked]
+    ids = sorted({i for o in options for i in o})
     read = engine.score([[*prompts[k], *node] for k, node in asked], ids).logits.astype(np.float64)
     for (k, node), allowed, z in zip(asked, options, read):
-        logp = trees[k].open.pop(node) + log_softmax(z[np.searchsorted(ids, allowed)]); trees[k].n_nodes += 1
-        for token, p in zip(allowed, logp): trees[k].add(grammar, (*node, token), p)
+        logp = trees[k].open.pop(node) + log_softmax(z[np.searchsorted(ids, allowed)])
+        trees[k].n_nodes += 1
+        for token, p in zip(allowed, logp):
+            trees[k].add(grammar, (*node, token), p)
     return len(asked)
 
-def _marginals(tree, grammar, labels): # of one document: share of the covered mass, its size, bounds
-    lists, p = np.array([labels.encode(s) for s in tree.sets]).reshape(-1, len(labels)), np.exp(list(tree.sets.values()))
-    sure = [labels.encode(grammar.certain(node)) for node in tree.open]; q = np.exp(list(tree.open.values()))
-    covered = p.sum(); lo = p @ lists
-    return lo/covered if covered > 0 else np.full(len(labels), np.nan), covered, lo + (q @ np.array(sure) if sure else 0), 1 - p @ (1-lists)
 
-def _check_sets(engine, prompts, ids, eps, max_nodes): # what both kinds of marginals are asked with
+def _marginals(tree, grammar, labels):  # of one document: share of the covered mass, its size, bounds
+    lists = np.array([labels.encode(s) for s in tree.sets]).reshape(-1, len(labels))
+    p = np.exp(list(tree.sets.values()))
+    sure = [labels.encode(grammar.certain(node)) for node in tree.open]
+    q = np.exp(list(tree.open.values()))
+    covered = p.sum()
+    lo = p @ lists
+    return (
+        lo / covered if covered > 0 else np.full(len(labels), np.nan),
+        covered,
+        lo + (q @ np.array(sure) if sure else 0),
+        1 - p @ (1 - lists),
+    )
+
+
+def _check_sets(engine, prompts, ids, eps, max_nodes):  # what both kinds of marginals are asked with
     check_number("eps", eps, 0, 1, whole=False)
     check_number("max_nodes", max_nodes, 1)
-    if len(prompts)!=len(ids):
+    if len(prompts) != len(ids):
         raise ValueError(f"{len(prompts)} prompts for {len(ids)} documents: one each is expected")
     if not getattr(engine, "all_tokens", True):
-        raise ValueError("set_marginals needs the values of all tokens that a list may go on with, and this server gives the most probable ones only")
+        raise ValueError(
+            "set_marginals needs the values of all tokens that a list may go on with, and this server "
+            "gives the most probable ones only"
+        )
 
-def _best_sets(tree, labels): # pairs of names and probability, the most probable first
+
+def _best_sets(tree, labels):  # pairs of names and probability, the most probable first
     ranked = sorted(tree.sets.items(), key=lambda x: -x[1])
     return tuple((tuple(n for n in labels.names if n in s), float(np.exp(p))) for s, p in ranked)
 
+
 def set_marginals(
-    engine, # any engine
-    reader:LabelReader, # the run's reader
-    prompts:list, # of token-id lists
-    ids:tuple, # the documents
-    eps:float=.01, # stop where less than this is left
-    max_nodes:int=2000, # most places of a document's tree to ask about
-)->SetMarginals: # rows in the order of the documents
-    "P(label is in the list that the model writes under the grammar, every token renormalised), by opening the tree of lists from its most probable branches"
+    engine,  # any engine
+    reader: LabelReader,  # the run's reader
+    prompts: list,  # of token-id lists
+    ids: tuple,  # the documents
+    eps: float = 0.01,  # stop where less than this is left
+    max_nodes: int = 2000,  # most places of a document's tree to ask about
+) -> SetMarginals:  # rows in the order of the documents
+    """P(label is in the list that the model writes under the grammar, every token renormalised), by opening
+    the tree of lists from its most probable branches
+    """
     _check_sets(engine, prompts, ids, eps, max_nodes)
     grammar, trees = ListGrammar(reader), [_Tree() for _ in prompts]
-    for t in trees: t.open.clear(); t.add(grammar, (), 0.)
-    while _grow(engine, grammar, prompts, trees, eps, max_nodes): pass
-    probs, covered, lo, hi = (np.array(x) for x in zip(*(_marginals(t, grammar, reader.labels) for t in trees))) if trees else (np.zeros((0, len(reader.labels))), np.zeros(0), *np.zeros((2, 0, len(reader.labels))))
-    return SetMarginals(LabelDist(np.clip(probs, 0, 1), reader.labels, tuple(ids), "set_marginals", not reader.labels.multi), covered, lo, np.clip(hi, 0, 1), tuple(_best_sets(t, reader.labels) for t in trees), np.array([t.n_nodes for t in trees]))
+    for t in trees:
+        t.open.clear()
+        t.add(grammar, (), 0.0)
+    while _grow(engine, grammar, prompts, trees, eps, max_nodes):
+        pass
+    probs, covered, lo, hi = (
+        (np.array(x) for x in zip(*(_marginals(t, grammar, reader.labels) for t in trees)))
+        if trees
+        else (np.zeros((0, len(reader.labels))), np.zeros(0), *np.zeros((2, 0, len(reader.labels))))
+    )
+    return SetMarginals(
+        LabelDist(np.clip(probs, 0, 1), reader.labels, tuple(ids), "set_marginals", not reader.labels.multi),
+        covered,
+        lo,
+        np.clip(hi, 0, 1),
+        tuple(_best_sets(t, reader.labels) for t in trees),
+        np.array([t.n_nodes for t in trees]),
+    )
 
 # %% ../nbs/01c_label_sets.ipynb #d9b3d019
-class _WholeTree: # as _Tree, with the model's own probabilities: open nodes hold how many of their tokens have been read
+# as _Tree, with the model's own probabilities: open nodes hold how many of their tokens have been read
+class _WholeTree:
     def __init__(self):
         self.open, self.read, self.sets, self.n_nodes = {}, {}, {}, 0
 
-    def mass(self): # of complete lists, of open nodes (at most)
+    def mass(self):  # of complete lists, of open nodes (at most)
         return np.exp(list(self.sets.values())).sum(), np.exp(list(self.open.values())).sum()
 
-    def worth(self, eps, left): # open nodes to ask about: all but the least probable, which together hold less than eps of all
+    # open nodes to ask about: all but the least probable, which together hold less than eps of all
+    def worth(self, eps, left):
         nodes = sorted(self.open, key=self.open.get)
         p = np.exp([self.open[n] for n in nodes]).cumsum()
-        return nodes[np.searchsorted(p, eps*sum(self.mass()), side="right"):][::-1][:left]
+        return nodes[np.searchsorted(p, eps * sum(self.mass()), side="right") :][::-1][:left]
 
-    def add(self, grammar, written, n_read, logp): # a node, up to where several tokens may follow, or none
-        while len(options := grammar(written))==1:
+    def add(self, grammar, written, n_read, logp):  # a node, up to where several tokens may follow, or none
+        while len(options := grammar(written)) == 1:
             written += tuple(options)
         self.open[written], self.read[written] = logp, n_read
 
-    def close(self, grammar, written, logp): # a complete list
+    def close(self, grammar, written, logp):  # a complete list
         found = grammar.certain(written)
         self.sets[found] = np.logaddexp(self.sets.get(found, -np.inf), logp)
 
 # %% ../nbs/01c_label_sets.ipynb #5afdc743
-def _places(grammar, tree, node): # where the model is asked, and for which tokens: those not read yet, and what may follow
+# where the model is asked, and for which tokens: those not read yet, and what may follow
+def _places(grammar, tree, node):
     unread = [(node[:k], (node[k],)) for k in range(tree.read[node], len(node))]
     follow = tuple(grammar(node))
-    return unread + [(node, follow)]*bool(follow), follow
+    return unread + [(node, follow)] * bool(follow), follow
 
-def _grow_whole(engine, grammar, prompts, trees, eps, max_nodes): # asks about one round of nodes; how many
+
+def _grow_whole(engine, grammar, prompts, trees, eps, max_nodes):  # asks about one round of nodes; how many
     asked = [(k, node) for k, t in enumerate(trees) for node in t.worth(eps, max_nodes - t.n_nodes)]
     if not asked:
         return 0
     places = [_places(grammar, trees[k], node) for k, node in asked]
     ids = sorted({i for found, _ in places for _, tokens in found for i in tokens})
-    got = engine.score([[*prompts[k], *written] for (k, _), (found, _) in zip(asked, places) for written, _ in found], ids)
+    got = engine.score(
+        [[*prompts[k], *written] for (k, _), (found, _) in zip(asked, places) for written, _ in found], ids
+    )
     logp, row = got.logits.astype(np.float64) - np.asarray(got.logsumexp, np.float64)[:, None], 0
     for (k, node), (found, follow) in zip(asked, places):
         n_unread = len(found) - bool(follow)
-        total = trees[k].open.pop(node) + sum(logp[row+j, ids.index(found[j][1][0])] for j in range(n_unread))
+        total = trees[k].open.pop(node) + sum(
+            logp[row + j, ids.index(found[j][1][0])] for j in range(n_unread)
+        )
         trees[k].read.pop(node)
         trees[k].n_nodes += 1
         if not follow:
             trees[k].close(grammar, node, total)
         for token in follow:
-            trees[k].add(grammar, (*node, token), len(node)+1, total + logp[row+n_unread, ids.index(token)])
+            trees[k].add(
+                grammar, (*node, token), len(node) + 1, total + logp[row + n_unread, ids.index(token)]
+            )
         row += len(found)
     return len(asked)
 
-def _whole_marginals(tree, grammar, labels): # of one document: shares, what was found, bounds, mass off the grammar
-    lists, p = np.array([labels.encode(s) for s in tree.sets]).reshape(-1, len(labels)), np.exp(list(tree.sets.values()))
+
+# of one document: shares, what was found, bounds, mass off the grammar
+def _whole_marginals(tree, grammar, labels):
+    lists = np.array([labels.encode(s) for s in tree.sets]).reshape(-1, len(labels))
+    p = np.exp(list(tree.sets.values()))
     found, left = tree.mass()
     held = np.array([labels.encode(grammar.certain(node)) for node in tree.open]).reshape(-1, len(labels))
     sure = np.exp(list(tree.open.values())) @ held
     with np.errstate(invalid="ignore", divide="ignore"):
-        return p@lists/found, found/(found+left), p@lists/(found + left - sure), (p@lists + left)/(found+left), 1 - found - left
+        return (
+            p @ lists / found,
+            found / (found + left),
+            p @ lists / (found + left - sure),
+            (p @ lists + left) / (found + left),
+            1 - found - left,
+        )
 
 # %% ../nbs/01c_label_sets.ipynb #33345952
 def set_marginals_global(
-    engine, # any engine that gives the log-sum-exp over the vocabulary
-    reader:LabelReader, # the run's reader
-    prompts:list, # of token-id lists
-    ids:tuple, # the documents
-    eps:float=.01, # stop where less than this share of the lists is left
-    max_nodes:int=2000, # most places of a document's tree to ask about
-)->SetMarginals: # rows in the order of the documents; sets with the model's own probabilities, covered as a share of all lists
-    "P(label is in the list that the model writes freely, given that it writes a list of the grammar), and the mass off the grammar"
+    engine,  # any engine that gives the log-sum-exp over the vocabulary
+    reader: LabelReader,  # the run's reader
+    prompts: list,  # of token-id lists
+    ids: tuple,  # the documents
+    eps: float = 0.01,  # stop where less than this share of the lists is left
+    max_nodes: int = 2000,  # most places of a document's tree to ask about
+    # rows in the order of the documents; sets with the model's own probabilities, covered as a share of all
+    # lists
+) -> SetMarginals:
+    """P(label is in the list that the model writes freely, given that it writes a list of the grammar), and
+    the mass off the grammar
+    """
     _check_sets(engine, prompts, ids, eps, max_nodes)
     grammar, trees, labels = ListGrammar(reader), [_WholeTree() for _ in prompts], reader.labels
     for t in trees:
-        t.add(grammar, (), 0, 0.)
+        t.add(grammar, (), 0, 0.0)
     while _grow_whole(engine, grammar, prompts, trees, eps, max_nodes):
         pass
     empty = (np.zeros((0, len(labels))), np.zeros(0), *np.zeros((2, 0, len(labels))), np.zeros(0))
-    probs, covered, lo, hi, off = (np.array(x) for x in zip(*(_whole_marginals(t, grammar, labels) for t in trees))) if trees else empty
+    probs, covered, lo, hi, off = (
+        (np.array(x) for x in zip(*(_whole_marginals(t, grammar, labels) for t in trees))) if trees else empty
+    )
     dist = LabelDist(np.clip(probs, 0, 1), labels, tuple(ids), "set_marginals_global", not labels.multi)
-    return SetMarginals(dist, covered, np.clip(lo, 0, 1), np.clip(hi, 0, 1), tuple(_best_sets(t, labels) for t in trees), np.array([t.n_nodes for t in trees]), np.clip(off, 0, 1))
+    return SetMarginals(
+        dist,
+        covered,
+        np.clip(lo, 0, 1),
+        np.clip(hi, 0, 1),
+        tuple(_best_sets(t, labels) for t in trees),
+        np.array([t.n_nodes for t in trees]),
+        np.clip(off, 0, 1),
+    )
 
 # %% ../nbs/01c_label_sets.ipynb #7f884c8d
 def plot_sets(
-    marginals:SetMarginals, # of some documents
-    doc_id:str, # which one
-    n:int=8, # label sets shown
-    others:dict=None, # name -> (n_labels,) further estimates of the document
-    axes=None, # two axes
-): # the axes
+    marginals: SetMarginals,  # of some documents
+    doc_id: str,  # which one
+    n: int = 8,  # label sets shown
+    others: dict = None,  # name -> (n_labels,) further estimates of the document
+    axes=None,  # two axes
+):  # the axes
     "The most probable label sets of a document, and each label's probability"
-    if doc_id not in marginals.dist.ids: raise ValueError(f"no document {doc_id!r} among the {len(marginals.dist)} documents")
-    k, names = marginals.dist.ids.index(doc_id), marginals.dist.labels.names; sets = marginals.sets[k][:n]
-    axes = axes if axes is not None else plt.subplots(1, 2, figsize=(8.6, .9 + .27*max(len(sets), len(names))), layout="constrained")[1]
-    axes[0].barh(range(len(sets)), [p for _,p in sets], color=".75"); axes[0].set_yticks(range(len(sets)), [plain_text(", ".join(s) or "none") for s,_ in sets])
-    axes[0].set(xlabel=f"P(label set); all found: {marginals.covered[k]:.3f}", ylim=(len(sets)-.4, -.6), xlim=(0, None))
-    for name, p, style in [("set marginals", marginals.dist.probs[k], dict(marker="o", color="tab:orange", mec="black")), *((m, p, dict(marker=s, color="white", mec="black")) for (m,p),s in zip((others or {}).items(), "s^dv"))]:
+    if doc_id not in marginals.dist.ids:
+        raise ValueError(f"no document {doc_id!r} among the {len(marginals.dist)} documents")
+    k, names = marginals.dist.ids.index(doc_id), marginals.dist.labels.names
+    sets = marginals.sets[k][:n]
+    axes = (
+        axes
+        if axes is not None
+        else plt.subplots(1, 2, figsize=(8.6, 0.9 + 0.27 * max(len(sets), len(names))), layout="constrained")[
+            1
+        ]
+    )
+    axes[0].barh(range(len(sets)), [p for _, p in sets], color=".75")
+    axes[0].set_yticks(range(len(sets)), [plain_text(", ".join(s) or "none") for s, _ in sets])
+    axes[0].set(
+        xlabel=f"P(label set); all found: {marginals.covered[k]:.3f}",
+        ylim=(len(sets) - 0.4, -0.6),
+        xlim=(0, None),
+    )
+    for name, p, style in [
+        ("set marginals", marginals.dist.probs[k], dict(marker="o", color="tab:orange", mec="black")),
+        *(
+            (m, p, dict(marker=s, color="white", mec="black"))
+            for (m, p), s in zip((others or {}).items(), "s^dv")
+        ),
+    ]:
         axes[1].plot(p, range(len(names)), ls="", ms=6, clip_on=False, label=legend_text(name), **style)
-    axes[1].set_yticks(range(len(names)), [plain_text(name) for name in names]); axes[1].set(xlabel="P(label)", ylim=(len(names)-.4, -.6), xlim=(0, 1)); axes[1].grid(axis="y", color=".92"); axes[1].set_axisbelow(True)
-    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
-    for ax in axes: ax.spines[["top","right"]].set_visible(False)
+    axes[1].set_yticks(range(len(names)), [plain_text(name) for name in names])
+    axes[1].set(xlabel="P(label)", ylim=(len(names) - 0.4, -0.6), xlim=(0, 1))
+    axes[1].grid(axis="y", color=".92")
+    axes[1].set_axisbelow(True)
+    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
     return axes
 
 # %% ../nbs/01c_label_sets.ipynb #8803dba1
 @dataclass(frozen=True)
 class Funnel:
     "Labels taken one at a time"
-    dist: LabelDist # each label's probability when it was taken, or at last
-    taken: tuple    # per document: the labels, in the order taken
-    rounds: int     # how often was asked
 
-def _without(docs, gone): # documents of the task without some labels
-    keep = [k for k,n in enumerate(docs.labels.names) if n not in gone]
-    labels = replace(docs.labels, names=tuple(docs.labels.names[k] for k in keep), file_order=tuple(n for n in docs.labels.file_order or docs.labels.names if n not in gone))
-    return replace(docs, labels=labels, gold=docs.gold[:,keep], votes=docs.votes[:,keep])
+    dist: LabelDist  # each label's probability when it was taken, or at last
+    taken: tuple  # per document: the labels, in the order taken
+    rounds: int  # how often was asked
 
-def _funnel_prompts(engine, docs, demos, rows, gone, asking): # token ids of each document's prompt without the labels in `gone`; those without the same labels are built together
-    out = [None]*len(docs)
+
+def _without(docs, gone):  # documents of the task without some labels
+    keep = [k for k, n in enumerate(docs.labels.names) if n not in gone]
+    labels = replace(
+        docs.labels,
+        names=tuple(docs.labels.names[k] for k in keep),
+        file_order=tuple(n for n in docs.labels.file_order or docs.labels.names if n not in gone),
+    )
+    return replace(docs, labels=labels, gold=docs.gold[:, keep], votes=docs.votes[:, keep])
+
+
+def _funnel_prompts(
+    engine,
+    docs,
+    demos,
+    rows,
+    gone,
+    asking,
+    # token ids of each document's prompt without the labels in `gone`; those without the same labels are
+    # built together
+):
+    out = [None] * len(docs)
     for labels in dict.fromkeys(gone):
-        who = [k for k,g in enumerate(gone) if g==labels]; some, shown = _without(docs.take(who), labels), _without(demos, labels)
-        prompts = build_prompts(some, shown, asking.words(docs), asking.shots, "random", label_format=asking.label_format, label_order="file", rows=[rows[k] for k in who])
-        for k, ids in zip(who, encode_prompts(engine, prompts, 1)): out[k] = ids
+        who = [k for k, g in enumerate(gone) if g == labels]
+        some, shown = _without(docs.take(who), labels), _without(demos, labels)
+        prompts = build_prompts(
+            some,
+            shown,
+            asking.words(docs),
+            asking.shots,
+            "random",
+            label_format=asking.label_format,
+            label_order="file",
+            rows=[rows[k] for k in who],
+        )
+        for k, ids in zip(who, encode_prompts(engine, prompts, 1)):
+            out[k] = ids
     return out
 
-def _step_logits(engine, reader, contexts, lead, scoring): # (n, n_labels + 1) behind contexts that end right before a label
-    leads = [lead]*len(contexts)
-    if scoring=="sequence": return score_sequences(engine, reader, contexts, leads)
+
+# (n, n_labels + 1) behind contexts that end right before a label
+def _step_logits(engine, reader, contexts, lead, scoring):
+    leads = [lead] * len(contexts)
+    if scoring == "sequence":
+        return score_sequences(engine, reader, contexts, leads)
     read = engine.score(contexts, reader.watch_ids)
     return label_logits(reader, fill_bound(read.logits, getattr(read, "bound", None)), leads)
 
-def _first_logits(engine, reader, prompts, scoring): # the same at the first slot
+
+def _first_logits(engine, reader, prompts, scoring):  # the same at the first slot
     forced, lead = first_slot(reader)
     return _step_logits(engine, reader, [[*p, *forced] for p in prompts], lead, scoring)
 
 # %% ../nbs/01c_label_sets.ipynb #c5f061be
 def choice_funnel(
-    engine, # any engine
-    docs:AnnotatedDocs, # documents to estimate, of a multi-label task with none
-    demos:AnnotatedDocs, # where demonstrations come from
-    asking:Asking=Asking(), # how the model is asked
-    threshold:float=0., # stop where the best label has less than this
-    max_rounds:int=None, # most labels taken; None: all
-)->Funnel: # rows in the order of the documents
+    engine,  # any engine
+    docs: AnnotatedDocs,  # documents to estimate, of a multi-label task with none
+    demos: AnnotatedDocs,  # where demonstrations come from
+    asking: Asking = Asking(),  # how the model is asked
+    threshold: float = 0.0,  # stop where the best label has less than this
+    max_rounds: int = None,  # most labels taken; None: all
+) -> Funnel:  # rows in the order of the documents
     "Take the best label, ask again without it, until none is best"
-    check_number("threshold", threshold, 0, 1, whole=False); labels = docs.labels
-    if not (labels.multi and labels.allows_none): raise ValueError("choice_funnel needs a multi-label task with \"none\": nothing else says when to stop")
-    if asking.chat or asking.cot: raise ValueError("choice_funnel asks in plain text: leave chat and cot out")
-    order, row_of = order_labels(labels, asking.label_order, asking.seed), {i: k for k,i in enumerate(demos.ids)}
+    check_number("threshold", threshold, 0, 1, whole=False)
+    labels = docs.labels
+    if not (labels.multi and labels.allows_none):
+        raise ValueError('choice_funnel needs a multi-label task with "none": nothing else says when to stop')
+    if asking.chat or asking.cot:
+        raise ValueError("choice_funnel asks in plain text: leave chat and cot out")
+    order = order_labels(labels, asking.label_order, asking.seed)
+    row_of = {i: k for k, i in enumerate(demos.ids)}
     rows = [tuple(row_of[i] for i in p.demo_ids) for p in ask_prompts(docs, demos, asking)]
     docs, demos = (replace(d, labels=replace(d.labels, file_order=order)) for d in (docs, demos))
-    reader = make_reader(engine, docs, asking); scoring = choose_scoring(reader, asking.label_scoring)[0]
-    probs, taken, active, rounds = np.full((len(docs), len(labels)), np.nan), [()]*len(docs), list(range(len(docs))), 0
+    reader = make_reader(engine, docs, asking)
+    scoring = choose_scoring(reader, asking.label_scoring)[0]
+    probs = np.full((len(docs), len(labels)), np.nan)
+    taken = [()] * len(docs)
+    active = list(range(len(docs)))
+    rounds = 0
     while active and (max_rounds is None or rounds < max_rounds):
-        prompts = _funnel_prompts(engine, docs.take(active), demos, [rows[k] for k in active], [frozenset(taken[k]) for k in active], asking)
-        z = _first_logits(engine, reader, prompts, scoring).astype(float); rounds += 1
+        prompts = _funnel_prompts(
+            engine,
+            docs.take(active),
+            demos,
+            [rows[k] for k in active],
+            [frozenset(taken[k]) for k in active],
+            asking,
+        )
+        z = _first_logits(engine, reader, prompts, scoring).astype(float)
+        rounds += 1
         active = [k for k, row in zip(active, z) if _take(row, k, labels, probs, taken, threshold)]
     return Funnel(LabelDist(probs, labels, docs.ids, "choice_funnel"), tuple(taken), rounds)
 
-def _take(z, k, labels, probs, taken, threshold): # notes what one round says of document k; is there another round?
-    left = np.array([n not in taken[k] for n in labels.names]); p = label_probs(np.where(np.r_[left, True], z, -np.inf)); best = int(p.argmax())
-    if np.isnan(p).any(): return False # a server did not give every value: what comes next is not known
+
+# notes what one round says of document k; is there another round?
+def _take(z, k, labels, probs, taken, threshold):
+    left = np.array([n not in taken[k] for n in labels.names])
+    p = label_probs(np.where(np.r_[left, True], z, -np.inf))
+    best = int(p.argmax())
+    if np.isnan(p).any():
+        return False  # a server did not give every value: what comes next is not known
     probs[k, left] = p[:-1][left]
-    if best==len(labels) or p[best] < threshold: return False
+    if best == len(labels) or p[best] < threshold:
+        return False
     taken[k] += (labels.names[best],)
     return left.sum() > 1
 
@@ -255,70 +425,150 @@ def _take(z, k, labels, probs, taken, threshold): # notes what one round says of
 @dataclass(frozen=True)
 class ForcedFirst:
     "The second label step, with each label forced as the first"
-    ids: tuple          # the documents
-    names: tuple        # labels, "none" last where allowed
-    first: np.ndarray   # (n_docs, n_names) logits at the first step
+
+    ids: tuple  # the documents
+    names: tuple  # labels, "none" last where allowed
+    first: np.ndarray  # (n_docs, n_names) logits at the first step
     second: np.ndarray  # (n_docs, n_labels, n_names) logits at the second step behind each label
     p_stop: np.ndarray  # (n_docs, n_labels) P(the list ends) behind each label
 
     @property
-    def n_labels(self): return self.second.shape[1]
-    @property
-    def after(self): # (n_docs, n_labels, n_labels) P(second = column | first = row) among the other labels; nan on the diagonal
-        return _among_others(self.second[..., :self.n_labels])
-    @property
-    def before(self): # the same at the first step
-        return _among_others(np.repeat(self.first[:, None, :self.n_labels], self.n_labels, 1))
-    @property
-    def effect(self): return self.after - self.before
+    def n_labels(self):
+        return self.second.shape[1]
 
-    def to_frame(self): # a row for each document and pair: doc_id, first, second, after, before, p_stop
-        at = np.argwhere(np.broadcast_to(~np.eye(self.n_labels, dtype=bool), self.after.shape)); d, i, j = at.T; names = np.array(self.names, dtype=object)
-        return pd.DataFrame(dict(doc_id=np.array(self.ids, dtype=object)[d], first=names[i], second=names[j], after=self.after[d,i,j], before=self.before[d,i,j], p_stop=self.p_stop[d,i]))
+    @property
+    # (n_docs, n_labels, n_labels) P(second = column | first = row) among the other labels; nan on the
+    # diagonal
+    def after(self):
+        return _among_others(self.second[..., : self.n_labels])
 
-def _among_others(z): # softmax over the columns but the row's own
+    @property
+    def before(self):  # the same at the first step
+        return _among_others(np.repeat(self.first[:, None, : self.n_labels], self.n_labels, 1))
+
+    @property
+    def effect(self):
+        return self.after - self.before
+
+    def to_frame(self):  # a row for each document and pair: doc_id, first, second, after, before, p_stop
+        at = np.argwhere(np.broadcast_to(~np.eye(self.n_labels, dtype=bool), self.after.shape))
+        d, i, j = at.T
+        names = np.array(self.names, dtype=object)
+        return pd.DataFrame(
+            dict(
+                doc_id=np.array(self.ids, dtype=object)[d],
+                first=names[i],
+                second=names[j],
+                after=self.after[d, i, j],
+                before=self.before[d, i, j],
+                p_stop=self.p_stop[d, i],
+            )
+        )
+
+
+def _among_others(z):  # softmax over the columns but the row's own
     own = np.eye(z.shape[-1], dtype=bool)
     return np.where(own, np.nan, label_probs(np.where(own, -np.inf, z)))
 
-def _second_slot(reader): # tokens between a first label and a second one, and what the second one's first token holds before it
+
+# tokens between a first label and a second one, and what the second one's first token holds before it
+def _second_slot(reader):
     fmt, first = get_format(reader.label_format, reader.labels.multi), reader.places[0] + "word"
     join = fmt.after + fmt.separator + fmt.before
-    leads = [label_tokens(reader.tokenizer, n, first + join).lead for n in reader.labels.names]; lead = max(sorted(set(leads)), key=leads.count)
+    leads = [label_tokens(reader.tokenizer, n, first + join).lead for n in reader.labels.names]
+    lead = max(sorted(set(leads)), key=leads.count)
     return tuple(_after(reader.tokenizer, first + join.removesuffix(lead), len(first))), lead
 
 # %% ../nbs/01c_label_sets.ipynb #10d7bfe2
 def forced_first(
-    engine, # any engine
-    reader:LabelReader, # the run's reader, of a multi-label task
-    prompts:list, # of token-id lists
-    ids:tuple, # the documents
-    label_scoring:str="first_token", # or sequence: whole labels
-)->ForcedFirst:
+    engine,  # any engine
+    reader: LabelReader,  # the run's reader, of a multi-label task
+    prompts: list,  # of token-id lists
+    ids: tuple,  # the documents
+    label_scoring: str = "first_token",  # or sequence: whole labels
+) -> ForcedFirst:
     "Force every label as the first one and read the second step"
-    if not reader.labels.multi: raise ValueError("forced_first needs a multi-label task: a single-label answer has no second label")
-    if len(prompts)!=len(ids): raise ValueError(f"{len(prompts)} prompts for {len(ids)} documents: one each is expected")
-    grammar, n, (join, lead) = ListGrammar(reader), len(reader.labels), _second_slot(reader); go_on, stop, delay = reader.turns
-    begun = [[*p, *grammar.first[name]] for p in prompts for name in reader.labels.names]; contexts = [b + list(join) for b in begun]
-    turn, second = engine.score([b + list(join[:delay]) for b in begun], [*go_on, *stop]), _step_logits(engine, reader, contexts, lead, label_scoring)
+    if not reader.labels.multi:
+        raise ValueError("forced_first needs a multi-label task: a single-label answer has no second label")
+    if len(prompts) != len(ids):
+        raise ValueError(f"{len(prompts)} prompts for {len(ids)} documents: one each is expected")
+    grammar, n, (join, lead) = ListGrammar(reader), len(reader.labels), _second_slot(reader)
+    go_on, stop, delay = reader.turns
+    begun = [[*p, *grammar.first[name]] for p in prompts for name in reader.labels.names]
+    contexts = [b + list(join) for b in begun]
+    turn = engine.score([b + list(join[:delay]) for b in begun], [*go_on, *stop])
+    second = _step_logits(engine, reader, contexts, lead, label_scoring)
     turn = fill_bound(turn.logits, getattr(turn, "bound", None))
-    p_stop = 1/(1 + np.exp(_lse(turn, np.arange(len(go_on))).astype(float) - _lse(turn, len(go_on) + np.arange(len(stop)))))
-    return ForcedFirst(tuple(ids), reader.labels.with_none, _first_logits(engine, reader, prompts, label_scoring), second.reshape(len(ids), n, -1), p_stop.reshape(len(ids), n))
+    p_stop = 1 / (
+        1
+        + np.exp(
+            _lse(turn, np.arange(len(go_on))).astype(float) - _lse(turn, len(go_on) + np.arange(len(stop)))
+        )
+    )
+    return ForcedFirst(
+        tuple(ids),
+        reader.labels.with_none,
+        _first_logits(engine, reader, prompts, label_scoring),
+        second.reshape(len(ids), n, -1),
+        p_stop.reshape(len(ids), n),
+    )
 
 # %% ../nbs/01c_label_sets.ipynb #5a758573
 def plot_forced_first(
-    forced:ForcedFirst, # of some documents
-    axes=None, # two axes
-): # the axes
-    "What follows each first label, and how far that is from the first step's own proportions; means over documents"
-    names, n = [plain_text(name) for name in forced.names[:forced.n_labels]], forced.n_labels
-    axes = axes if axes is not None else plt.subplots(1, 2, figsize=(3.2 + .95*n, 1.4 + .42*n), layout="constrained")[1]
-    after, effect = forced.after.mean(0), forced.effect; mean, half = effect.mean(0), 1.96*effect.std(0, ddof=1)/np.sqrt(len(effect)) if len(effect) > 1 else np.full((n, n), np.inf)
-    axes[0].imshow(after, cmap="Greys", vmin=0, vmax=1); axes[1].imshow(np.abs(mean), cmap="Greys", vmin=0, vmax=max(.3, np.nanmax(np.abs(mean))))
+    forced: ForcedFirst,  # of some documents
+    axes=None,  # two axes
+):  # the axes
+    """What follows each first label, and how far that is from the first step's own proportions; means over
+    documents
+    """
+    names, n = [plain_text(name) for name in forced.names[: forced.n_labels]], forced.n_labels
+    axes = (
+        axes
+        if axes is not None
+        else plt.subplots(1, 2, figsize=(3.2 + 0.95 * n, 1.4 + 0.42 * n), layout="constrained")[1]
+    )
+    after, effect = forced.after.mean(0), forced.effect
+    mean = effect.mean(0)
+    half = 1.96 * effect.std(0, ddof=1) / np.sqrt(len(effect)) if len(effect) > 1 else np.full((n, n), np.inf)
+    axes[0].imshow(after, cmap="Greys", vmin=0, vmax=1)
+    axes[1].imshow(np.abs(mean), cmap="Greys", vmin=0, vmax=max(0.3, np.nanmax(np.abs(mean))))
     for (i, j), p in np.ndenumerate(after):
-        if i==j: continue
-        axes[0].text(j, i, f"{p:.2f}".lstrip("0"), ha="center", va="center", size=7.5, color="white" if p > .55 else "black")
-        axes[1].text(j, i, f"{mean[i,j]:+.2f}".replace("0.", "."), ha="center", va="center", size=7.5, weight="bold" if abs(mean[i,j]) > half[i,j] else "normal", color="white" if abs(mean[i,j]) > .55*max(.3, np.nanmax(np.abs(mean))) else "black" if abs(mean[i,j]) > half[i,j] else ".45")
-    for ax, title in zip(axes, ("P(second label | forced first)", "change against the first step\n(bold: the 95 % interval leaves out 0)")):
-        ax.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor"); ax.set_yticks(range(n), names); ax.set_xlabel("second label"); ax.set_title(title, size=9); ax.spines[:].set_visible(False)
+        if i == j:
+            continue
+        axes[0].text(
+            j,
+            i,
+            f"{p:.2f}".lstrip("0"),
+            ha="center",
+            va="center",
+            size=7.5,
+            color="white" if p > 0.55 else "black",
+        )
+        axes[1].text(
+            j,
+            i,
+            f"{mean[i, j]:+.2f}".replace("0.", "."),
+            ha="center",
+            va="center",
+            size=7.5,
+            weight="bold" if abs(mean[i, j]) > half[i, j] else "normal",
+            color="white"
+            if abs(mean[i, j]) > 0.55 * max(0.3, np.nanmax(np.abs(mean)))
+            else "black"
+            if abs(mean[i, j]) > half[i, j]
+            else ".45",
+        )
+    for ax, title in zip(
+        axes,
+        (
+            "P(second label | forced first)",
+            "change against the first step\n(bold: the 95 % interval leaves out 0)",
+        ),
+    ):
+        ax.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(n), names)
+        ax.set_xlabel("second label")
+        ax.set_title(title, size=9)
+        ax.spines[:].set_visible(False)
     axes[0].set_ylabel(f"forced first label, n = {len(forced.ids):,}")
     return axes

@@ -25,506 +25,765 @@ from .checks import plain_text
 from .data import AnnotatedDocs, LabelDist, check_choice, check_number, same_document
 
 # %% ../nbs/01a_metrics.ipynb #0acdf164
-def _checked(what, x): # float64 in [0, 1]; a document with an unknown label is unknown as a whole
+def _checked(what, x):  # float64 in [0, 1]; a document with an unknown label is unknown as a whole
     x = np.asarray(x, dtype=np.float64)
-    if x.ndim < 2: raise ValueError(f"{what} must have the axes (..., n_docs, n_labels), got shape {x.shape}")
+    if x.ndim < 2:
+        raise ValueError(f"{what} must have the axes (..., n_docs, n_labels), got shape {x.shape}")
     bad = (x < 0) | (x > 1)
     if bad.any():
         at = np.argwhere(bad)[0]
         raise ValueError(f"{what}: {x[tuple(at)]:g} at document {at[-2]}, label {at[-1]} lies outside [0, 1]")
     return np.where(np.isnan(x).any(-1, keepdims=True), np.nan, x)
 
-def _pair(probs, human, whats=("probs", "human")): # both checked, same documents and labels
+
+def _pair(probs, human, whats=("probs", "human")):  # both checked, same documents and labels
     p, h = _checked(whats[0], probs), _checked(whats[1], human)
-    if p.shape[-2:]!=h.shape[-2:]: raise ValueError(f"{whats[0]} have shape {p.shape}, {whats[1]} {h.shape}: the last two axes must be the same documents and labels")
+    if p.shape[-2:] != h.shape[-2:]:
+        raise ValueError(
+            f"{whats[0]} have shape {p.shape}, {whats[1]} {h.shape}: the last two axes must be the same "
+            "documents and labels"
+        )
     return p, h
 
+
 def _check_eps(eps):
-    if not 0 < check_number("eps", eps, 0, .5, whole=False) < .5: raise ValueError(f"eps must lie between 0 and 0.5, without the two, got {eps!r}")
+    if not 0 < check_number("eps", eps, 0, 0.5, whole=False) < 0.5:
+        raise ValueError(f"eps must lie between 0 and 0.5, without the two, got {eps!r}")
     return eps
 
 # %% ../nbs/01a_metrics.ipynb #bb3e4b3d
 def nll(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    multi:bool, # several labels at once?
-    eps:float=1e-8, # estimates are clipped to [eps, 1-eps]
-)->np.ndarray: # (..., n_docs), nats; nan where an estimate or the votes are unknown
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    multi: bool,  # several labels at once?
+    eps: float = 1e-8,  # estimates are clipped to [eps, 1-eps]
+) -> np.ndarray:  # (..., n_docs), nats; nan where an estimate or the votes are unknown
     "Negative log-likelihood of the votes, summed over labels"
     (p, h), eps = _pair(probs, human), _check_eps(eps)
-    p = np.clip(p, eps, 1-eps)
-    return -(xlogy(h, p) + (xlogy(1-h, 1-p) if multi else 0)).sum(-1)
+    p = np.clip(p, eps, 1 - eps)
+    return -(xlogy(h, p) + (xlogy(1 - h, 1 - p) if multi else 0)).sum(-1)
+
 
 def l1(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-)->np.ndarray: # (..., n_docs); at most n_labels, in single-label tasks 2
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+) -> np.ndarray:  # (..., n_docs); at most n_labels, in single-label tasks 2
     "Absolute difference to the votes, summed over labels"
     p, h = _pair(probs, human)
     return np.abs(p - h).sum(-1)
 
 # %% ../nbs/01a_metrics.ipynb #1ae579c0
 def brier(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-)->np.ndarray: # (..., n_docs); at most n_labels, in single-label tasks 2
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+) -> np.ndarray:  # (..., n_docs); at most n_labels, in single-label tasks 2
     "Squared difference to the votes, summed over labels"
     p, h = _pair(probs, human)
-    return ((p - h)**2).sum(-1)
+    return ((p - h) ** 2).sum(-1)
 
 # %% ../nbs/01a_metrics.ipynb #6a1892b8
-def _nats(p, multi): return (entr(p) + (entr(1-p) if multi else 0)).sum(-1) # Shannon entropy; of each label's yes or no, summed, in multi-label tasks
+def _nats(p, multi):
+    return (entr(p) + (entr(1 - p) if multi else 0)).sum(
+        -1
+    )  # Shannon entropy; of each label's yes or no, summed, in multi-label tasks
+
 
 def kl(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    multi:bool, # several labels at once?
-    eps:float=1e-8, # estimates are clipped to [eps, 1-eps]
-)->np.ndarray: # (..., n_docs), nats, at least 0
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    multi: bool,  # several labels at once?
+    eps: float = 1e-8,  # estimates are clipped to [eps, 1-eps]
+) -> np.ndarray:  # (..., n_docs), nats, at least 0
     "Kullback–Leibler divergence from the votes: NLL minus the votes' own entropy"
     return np.maximum(nll(probs, human, multi, eps) - _nats(_checked("human", human), multi), 0)
 
+
 def entropy_bits(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    multi:bool, # several labels at once?
-)->np.ndarray: # (..., n_docs), bits; at most n_labels, in single-label tasks log2(n_labels)
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    multi: bool,  # several labels at once?
+) -> np.ndarray:  # (..., n_docs), bits; at most n_labels, in single-label tasks log2(n_labels)
     "Shannon entropy of each document's labels, in multi-label tasks summed over labels"
-    return _nats(_checked("probs", probs), multi)/log(2)
+    return _nats(_checked("probs", probs), multi) / log(2)
 
 # %% ../nbs/01a_metrics.ipynb #e53d2e51
 def js(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    multi:bool, # several labels at once? Then each label's yes or no is a distribution, and they are summed
-)->np.ndarray: # (..., n_docs), nats; at most log 2, in multi-label tasks n_labels log 2
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    multi: bool,  # several labels at once? Then each label's yes or no is a distribution, and they are summed
+) -> np.ndarray:  # (..., n_docs), nats; at most log 2, in multi-label tasks n_labels log 2
     "Jensen–Shannon divergence"
     p, h = _pair(probs, human)
-    side = (lambda x: np.stack([x, 1-x], -1)) if multi else (lambda x: np.concatenate([x, np.maximum(1-x.sum(-1, keepdims=True), 0)], -1))
+    side = (
+        (lambda x: np.stack([x, 1 - x], -1))
+        if multi
+        else (lambda x: np.concatenate([x, np.maximum(1 - x.sum(-1, keepdims=True), 0)], -1))
+    )
     p, h = side(p), side(h)
-    each = np.maximum((rel_entr(p, (p+h)/2) + rel_entr(h, (p+h)/2)).sum(-1)/2, 0)
+    each = np.maximum((rel_entr(p, (p + h) / 2) + rel_entr(h, (p + h) / 2)).sum(-1) / 2, 0)
     return each.sum(-1) if multi else each
 
+
 def spearman(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-)->np.ndarray: # (..., n_docs) in [-1, 1]; 0 where the estimate is level, nan where the votes are
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+) -> np.ndarray:  # (..., n_docs) in [-1, 1]; 0 where the estimate is level, nan where the votes are
     "Rank correlation of estimates and votes over a document's labels"
-    p, h = (rankdata(x, axis=-1) - (x.shape[-1]+1)/2 for x in _pair(probs, human))
+    p, h = (rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in _pair(probs, human))
     own, votes = (p**2).sum(-1), (h**2).sum(-1)
-    scale = np.sqrt(np.where(own==0, 1, own)*np.where(votes > 0, votes, np.nan))
-    return (p*h).sum(-1)/scale
+    scale = np.sqrt(np.where(own == 0, 1, own) * np.where(votes > 0, votes, np.nan))
+    return (p * h).sum(-1) / scale
 
 # %% ../nbs/01a_metrics.ipynb #dfe262f4
 def wasserstein(
-    probs:np.ndarray, # (..., n_docs, n_labels) of a single-label task
-    human:np.ndarray, # (n_docs, n_labels)
-    positions, # (n_labels,) where each label lies on a line
-)->np.ndarray: # (..., n_docs), in units of `positions`; nan also where the votes do not sum to 1
+    probs: np.ndarray,  # (..., n_docs, n_labels) of a single-label task
+    human: np.ndarray,  # (n_docs, n_labels)
+    positions,  # (n_labels,) where each label lies on a line
+) -> np.ndarray:  # (..., n_docs), in units of `positions`; nan also where the votes do not sum to 1
     "How far probability must be moved along a line to give the votes"
     p, h = _pair(probs, human)
     x = np.asarray(positions, dtype=float)
-    if x.shape!=p.shape[-1:] or np.isnan(x).any():
+    if x.shape != p.shape[-1:] or np.isnan(x).any():
         raise ValueError(f"positions must be {p.shape[-1]} numbers, one per label, got {positions!r}")
     total = p.sum(-1, keepdims=True)
     if (total > 1.001).any():
-        raise ValueError(f"probs: a row sums to {np.nanmax(total):.3f}, and wasserstein is for single-label tasks")
-    p = np.where(total < 1, p + (1-total)/p.shape[-1], p/np.maximum(total, 1))
-    order, voted = np.argsort(x), np.abs(h.sum(-1)-1) < 1e-3
-    apart = np.abs((p-h)[..., order].cumsum(-1)[..., :-1]) @ np.diff(x[order])
+        raise ValueError(
+            f"probs: a row sums to {np.nanmax(total):.3f}, and wasserstein is for single-label tasks"
+        )
+    p = np.where(total < 1, p + (1 - total) / p.shape[-1], p / np.maximum(total, 1))
+    order, voted = np.argsort(x), np.abs(h.sum(-1) - 1) < 1e-3
+    apart = np.abs((p - h)[..., order].cumsum(-1)[..., :-1]) @ np.diff(x[order])
     return np.where(voted, apart, np.nan)
 
 # %% ../nbs/01a_metrics.ipynb #d7c42cc0
 def to_labels(
-    probs:np.ndarray, # (..., n_docs, n_labels) in [0, 1]
-    multi:bool, # several labels at once?
-    threshold=.5, # smallest probability of a chosen label; one number, or one per label
-)->np.ndarray: # same shape, 0/1; nan where a document is unknown
+    probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
+    multi: bool,  # several labels at once?
+    threshold=0.5,  # smallest probability of a chosen label; one number, or one per label
+) -> np.ndarray:  # same shape, 0/1; nan where a document is unknown
     "The labels that probabilities stand for"
-    p = _checked("probs", probs); t = _checked("threshold", np.atleast_2d(threshold))[0]
-    if len(t) not in (1, p.shape[-1]): raise ValueError(f"threshold must be one number or one per label ({p.shape[-1]}), got {len(t)}")
-    if np.isnan(t).any(): raise ValueError(f"threshold must be a number from 0 to 1, got {threshold!r}")
-    if multi: chosen = p >= t
-    else: chosen = (np.arange(p.shape[-1])==np.nan_to_num(p).argmax(-1)[..., None]) & (p.sum(-1, keepdims=True) >= .5)
+    p = _checked("probs", probs)
+    t = _checked("threshold", np.atleast_2d(threshold))[0]
+    if len(t) not in (1, p.shape[-1]):
+        raise ValueError(f"threshold must be one number or one per label ({p.shape[-1]}), got {len(t)}")
+    if np.isnan(t).any():
+        raise ValueError(f"threshold must be a number from 0 to 1, got {threshold!r}")
+    if multi:
+        chosen = p >= t
+    else:
+        chosen = (np.arange(p.shape[-1]) == np.nan_to_num(p).argmax(-1)[..., None]) & (
+            p.sum(-1, keepdims=True) >= 0.5
+        )
     return np.where(np.isnan(p), np.nan, chosen)
 
 # %% ../nbs/01a_metrics.ipynb #6676c9a7
-def _sizes(pred, gold): # sizes of intersection and of both sets; nan where a document is unknown
+def _sizes(pred, gold):  # sizes of intersection and of both sets; nan where a document is unknown
     p, g = _pair(pred, gold, ("pred", "gold"))
-    return (p*g).sum(-1), p.sum(-1) + 0*g.sum(-1), g.sum(-1) + 0*p.sum(-1)
+    return (p * g).sum(-1), p.sum(-1) + 0 * g.sum(-1), g.sum(-1) + 0 * p.sum(-1)
+
 
 def example_f1(
-    pred:np.ndarray, # (..., n_docs, n_labels) 0/1
-    gold:np.ndarray, # (n_docs, n_labels) 0/1
-)->np.ndarray: # (..., n_docs) in [0, 1]
+    pred: np.ndarray,  # (..., n_docs, n_labels) 0/1
+    gold: np.ndarray,  # (n_docs, n_labels) 0/1
+) -> np.ndarray:  # (..., n_docs) in [0, 1]
     "F1 of each document's label set; two empty sets score 1"
     both, p, g = _sizes(pred, gold)
-    return np.where(p+g==0, 1., 2*both/np.where(p+g==0, 1, p+g))
+    return np.where(p + g == 0, 1.0, 2 * both / np.where(p + g == 0, 1, p + g))
+
 
 def jaccard(
-    pred:np.ndarray, # (..., n_docs, n_labels) 0/1
-    gold:np.ndarray, # (n_docs, n_labels) 0/1
-)->np.ndarray: # (..., n_docs) in [0, 1]
+    pred: np.ndarray,  # (..., n_docs, n_labels) 0/1
+    gold: np.ndarray,  # (n_docs, n_labels) 0/1
+) -> np.ndarray:  # (..., n_docs) in [0, 1]
     "Intersection over union of each document's label sets; two empty sets score 1"
-    both, p, g = _sizes(pred, gold); union = p + g - both
-    return np.where(union==0, 1., both/np.where(union==0, 1, union))
+    both, p, g = _sizes(pred, gold)
+    union = p + g - both
+    return np.where(union == 0, 1.0, both / np.where(union == 0, 1, union))
 
 # %% ../nbs/01a_metrics.ipynb #90c57d95
-def _check_similarity(similarity, names=None): # a square DataFrame, in [0, 1], of these labels
-    if not isinstance(similarity, pd.DataFrame): raise ValueError(f"similarity must be a DataFrame with the labels as rows and columns, got {type(similarity).__name__}")
+def _check_similarity(similarity, names=None):  # a square DataFrame, in [0, 1], of these labels
+    if not isinstance(similarity, pd.DataFrame):
+        raise ValueError(
+            "similarity must be a DataFrame with the labels as rows and columns, got "
+            f"{type(similarity).__name__}"
+        )
     names = list(similarity.columns if names is None else names)
-    if list(similarity.index)!=names or list(similarity.columns)!=names: raise ValueError(f"similarity must have the labels {', '.join(map(str, names))} as rows and as columns, in this order; rows are {', '.join(map(str, similarity.index))}")
-    if not ((similarity >= 0) & (similarity <= 1)).to_numpy().all(): raise ValueError("similarity: every value must lie in [0, 1]")
+    if list(similarity.index) != names or list(similarity.columns) != names:
+        raise ValueError(
+            f"similarity must have the labels {', '.join(map(str, names))} as rows and as columns, in "
+            f"this order; rows are {', '.join(map(str, similarity.index))}"
+        )
+    if not ((similarity >= 0) & (similarity <= 1)).to_numpy().all():
+        raise ValueError("similarity: every value must lie in [0, 1]")
     return similarity
 
+
 def semantic_f1(
-    pred:np.ndarray, # (..., n_docs, n_labels) 0/1
-    gold:np.ndarray, # (n_docs, n_labels) 0/1
-    similarity:pd.DataFrame, # (n_labels, n_labels) in [0, 1], labels as rows and columns in the order of `pred`
-)->np.ndarray: # (..., n_docs) in [0, 1]
+    pred: np.ndarray,  # (..., n_docs, n_labels) 0/1
+    gold: np.ndarray,  # (n_docs, n_labels) 0/1
+    # (n_labels, n_labels) in [0, 1], labels as rows and columns in the order of `pred`
+    similarity: pd.DataFrame,
+) -> np.ndarray:  # (..., n_docs) in [0, 1]
     "F1 in which a label counts as far as it is like one of the other set (Chochlakis et al.)"
     from semantic_f1_score import pointwise_semantic_f1_score
-    p, g = _pair(pred, gold, ("pred", "gold")); names = list(_check_similarity(similarity).columns)
-    if len(names)!=p.shape[-1]: raise ValueError(f"similarity is of {len(names)} labels, pred of {p.shape[-1]}")
-    pairs = np.concatenate(np.broadcast_arrays(p, g), -1).reshape(-1, 2*len(names))
-    known = ~np.isnan(pairs).any(1); out = np.full(len(pairs), np.nan)
-    plain = similarity.astype(object)                                        # Python's floats: the package's harmonic mean warns at NumPy's 0
-    kinds, which = np.unique(pairs[known], axis=0, return_inverse=True)      # the same two sets are compared once
-    sets = lambda row: [n for n,x in zip(names, row) if x > 0]
-    out[known] = np.array([pointwise_semantic_f1_score(sets(k[:len(names)]), sets(k[len(names):]), plain)[0] for k in kinds])[which.ravel()]
+
+    p, g = _pair(pred, gold, ("pred", "gold"))
+    names = list(_check_similarity(similarity).columns)
+    if len(names) != p.shape[-1]:
+        raise ValueError(f"similarity is of {len(names)} labels, pred of {p.shape[-1]}")
+    pairs = np.concatenate(np.broadcast_arrays(p, g), -1).reshape(-1, 2 * len(names))
+    known = ~np.isnan(pairs).any(1)
+    out = np.full(len(pairs), np.nan)
+    plain = similarity.astype(object)  # Python's floats: the package's harmonic mean warns at NumPy's 0
+    kinds, which = np.unique(pairs[known], axis=0, return_inverse=True)  # the same two sets are compared once
+
+    def sets(row):
+        return [n for n, x in zip(names, row) if x > 0]
+
+    out[known] = np.array(
+        [pointwise_semantic_f1_score(sets(k[: len(names)]), sets(k[len(names) :]), plain)[0] for k in kinds]
+    )[which.ravel()]
     return out.reshape(p.shape[:-1])
 
 # %% ../nbs/01a_metrics.ipynb #1b9b482e
 BINS = ("width", "mass")
 
-def _edges(p, n_bins, bins): # inner borders; a value on a border belongs to the upper bin
-    check_choice("bins", bins, BINS); check_number("n_bins", n_bins, 1)
-    if bins=="width": return np.arange(1, n_bins)/n_bins
-    return np.unique(np.quantile(p, np.arange(1, n_bins)/n_bins)) if len(p) else np.zeros(0) # equal values stay together
+
+def _edges(p, n_bins, bins):  # inner borders; a value on a border belongs to the upper bin
+    check_choice("bins", bins, BINS)
+    check_number("n_bins", n_bins, 1)
+    if bins == "width":
+        return np.arange(1, n_bins) / n_bins
+    return (
+        np.unique(np.quantile(p, np.arange(1, n_bins) / n_bins)) if len(p) else np.zeros(0)
+    )  # equal values stay together
+
 
 def reliability(
-    probs:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    n_bins:int=10, # at most
-    bins:str="width", # width: equally wide; mass: equally many pairs
-)->pd.DataFrame: # a row a bin that holds a pair: lo, hi, n, mean_prob, mean_vote, gap
+    probs: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    n_bins: int = 10,  # at most
+    bins: str = "width",  # width: equally wide; mass: equally many pairs
+) -> pd.DataFrame:  # a row a bin that holds a pair: lo, hi, n, mean_prob, mean_vote, gap
     "Mean probability and mean share of votes by bins of probability"
-    p, h = _pair(probs, human); known = ~np.isnan(p+h); p, h = p[known], h[known]
-    inner = _edges(p, n_bins, bins); which = np.searchsorted(inner, p, side="right"); border = np.concatenate([[0], inner, [1]])
-    table = pd.DataFrame(dict(bin=which, p=p, h=h)).groupby("bin").agg(n=("p", "size"), mean_prob=("p", "mean"), mean_vote=("h", "mean"))
-    return table.assign(lo=border[table.index], hi=border[table.index+1], gap=table.mean_vote-table.mean_prob)[["lo","hi","n","mean_prob","mean_vote","gap"]].reset_index(drop=True)
+    p, h = _pair(probs, human)
+    known = ~np.isnan(p + h)
+    p, h = p[known], h[known]
+    inner = _edges(p, n_bins, bins)
+    which = np.searchsorted(inner, p, side="right")
+    border = np.concatenate([[0], inner, [1]])
+    table = (
+        pd.DataFrame(dict(bin=which, p=p, h=h))
+        .groupby("bin")
+        .agg(n=("p", "size"), mean_prob=("p", "mean"), mean_vote=("h", "mean"))
+    )
+    return table.assign(
+        lo=border[table.index], hi=border[table.index + 1], gap=table.mean_vote - table.mean_prob
+    )[["lo", "hi", "n", "mean_prob", "mean_vote", "gap"]].reset_index(drop=True)
 
 # %% ../nbs/01a_metrics.ipynb #9d5600dc
 def ece(
-    probs:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    n_bins:int=10, # at most
-    bins:str="width", # width: equally wide; mass: equally many pairs
-)->float: # in [0, 1]; nan where nothing is known
+    probs: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    n_bins: int = 10,  # at most
+    bins: str = "width",  # width: equally wide; mass: equally many pairs
+) -> float:  # in [0, 1]; nan where nothing is known
     "Expected calibration error: mean gap between probability and votes"
     r = reliability(probs, human, n_bins, bins)
-    return float((r.n*r.gap.abs()).sum()/r.n.sum()) if len(r) else float("nan")
+    return float((r.n * r.gap.abs()).sum() / r.n.sum()) if len(r) else float("nan")
 
 # %% ../nbs/01a_metrics.ipynb #1053570d
 @dataclass(frozen=True)
 class BrierParts:
     "What a Brier score is made of, summed over labels: brier = reliability - resolution + uncertainty"
-    reliability: float # what miscalibration costs, at least 0
-    resolution: float  # what telling documents apart gains; below 0 where estimates vary within bins to no end
-    uncertainty: float # of the votes: the score of the best constant for each label
+
+    reliability: float  # what miscalibration costs, at least 0
+    resolution: (
+        float  # what telling documents apart gains; below 0 where estimates vary within bins to no end
+    )
+    uncertainty: float  # of the votes: the score of the best constant for each label
 
     @property
-    def brier(self): return self.reliability - self.resolution + self.uncertainty
+    def brier(self):
+        return self.reliability - self.resolution + self.uncertainty
+
     @property
-    def skill(self): return 1 - self.brier/self.uncertainty if self.uncertainty else float("nan") # 1: perfect, 0: no better than the best constants
+    def skill(self):
+        return (
+            1 - self.brier / self.uncertainty if self.uncertainty else float("nan")
+        )  # 1: perfect, 0: no better than the best constants
+
 
 def brier_parts(
-    probs:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    human:np.ndarray, # (n_docs, n_labels) in [0, 1]
-    n_bins:int=10, # equally wide
-)->BrierParts: # over the documents that are known on both sides
+    probs: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
+    n_bins: int = 10,  # equally wide
+) -> BrierParts:  # over the documents that are known on both sides
     "Murphy's decomposition of the Brier score, exact for estimates that differ within bins"
     p, h = _pair(probs, human)
-    known = ~np.isnan(p+h).any(-1)
+    known = ~np.isnan(p + h).any(-1)
     p, h = p[known], h[known]
-    if not len(p): return BrierParts(*[float("nan")]*3)
+    if not len(p):
+        return BrierParts(*[float("nan")] * 3)
     parts = np.array([_label_parts(a, b, n_bins) for a, b in zip(p.T, h.T)])
     return BrierParts(*parts.sum(0).tolist())
 
-def _label_parts(p, h, n_bins): # reliability, resolution, uncertainty of one label
+
+def _label_parts(p, h, n_bins):  # reliability, resolution, uncertainty of one label
     which = np.searchsorted(_edges(p, n_bins, "width"), p, side="right")
     n = np.bincount(which, minlength=n_bins)
-    def bin_means(x): return (np.bincount(which, x, n_bins)/np.maximum(n, 1))[which]
+
+    def bin_means(x):
+        return (np.bincount(which, x, n_bins) / np.maximum(n, 1))[which]
+
     mean_p, mean_h = bin_means(p), bin_means(h)
-    within = ((p-mean_p)**2).mean() - 2*((p-mean_p)*(h-mean_h)).mean()
-    return ((mean_p-mean_h)**2).mean(), ((mean_h-h.mean())**2).mean() - within, h.var()
+    within = ((p - mean_p) ** 2).mean() - 2 * ((p - mean_p) * (h - mean_h)).mean()
+    return ((mean_p - mean_h) ** 2).mean(), ((mean_h - h.mean()) ** 2).mean() - within, h.var()
 
 # %% ../nbs/01a_metrics.ipynb #4c36dbf9
-def _rng(seed, stream): # a stream of its own: data that were simulated from the same seed are independent of it
-    return np.random.default_rng(check_number("seed", seed, 0)).spawn(stream+1)[stream]
+# a stream of its own: data that were simulated from the same seed are independent of it
+def _rng(seed, stream):
+    return np.random.default_rng(check_number("seed", seed, 0)).spawn(stream + 1)[stream]
+
 
 def bootstrap_weights(
-    n_docs:int, # documents
-    n_boot:int, # draws
-    seed:int=0, # of the draws
-    of:np.ndarray=None, # (n_docs,) which document each row is a reading of, from `same_document`; they are drawn together. None: each row is one
-)->np.ndarray: # (1+n_boot, n_docs) how often each document counts; the first row is all ones
+    n_docs: int,  # documents
+    n_boot: int,  # draws
+    seed: int = 0,  # of the draws
+    # (n_docs,) which document each row is a reading of, from `same_document`; they are drawn together. None:
+    # each row is one
+    of: np.ndarray = None,
+) -> np.ndarray:  # (1+n_boot, n_docs) how often each document counts; the first row is all ones
     "Bootstrap draws as weights, behind the data as it is"
     check_number("n_boot", n_boot, 0)
     of = np.arange(n_docs) if of is None else np.asarray(of)
     n = len(np.unique(of))
-    return np.vstack([np.ones(n_docs), _rng(seed, 0).multinomial(n, np.full(n, 1/n), size=n_boot)[:, of]])
+    return np.vstack([np.ones(n_docs), _rng(seed, 0).multinomial(n, np.full(n, 1 / n), size=n_boot)[:, of]])
 
-def _over(top, bottom, empty=np.nan): return np.where(bottom > 0, top/np.where(bottom > 0, bottom, 1), empty)
 
-def _mean_draws(values, weights): # (n_methods, n_docs) -> (n_draws, n_methods), without unknown documents
+def _over(top, bottom, empty=np.nan):
+    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), empty)
+
+
+def _mean_draws(values, weights):  # (n_methods, n_docs) -> (n_draws, n_methods), without unknown documents
     known = ~np.isnan(values)
     return _over(weights @ np.where(known, values, 0).T, weights @ known.T.astype(float))
 
-def _f1_draws(pred, gold, weights): # (n_docs, n_labels) -> micro, macro (n_draws,) and each label's F1 (n_draws, n_labels)
-    known = ~np.isnan(pred+gold); p, g = np.where(known, pred, 0), np.where(known, gold, 0)
-    both, sizes = weights @ (p*g), weights @ (p+g)
-    each = _over(2*both, sizes, 0.)
-    return _over(2*both.sum(1), sizes.sum(1), 0.), each.mean(1), each
+
+# (n_docs, n_labels) -> micro, macro (n_draws,) and each label's F1 (n_draws, n_labels)
+def _f1_draws(pred, gold, weights):
+    known = ~np.isnan(pred + gold)
+    p, g = np.where(known, pred, 0), np.where(known, gold, 0)
+    both, sizes = weights @ (p * g), weights @ (p + g)
+    each = _over(2 * both, sizes, 0.0)
+    return _over(2 * both.sum(1), sizes.sum(1), 0.0), each.mean(1), each
 
 # %% ../nbs/01a_metrics.ipynb #73042ec8
-def _segments(scores, gold): # (n_segments, n_docs) 0/1, highest scores first: equal scores together, and runs without gold
-    order = np.argsort(-scores, kind="stable"); s, y = scores[order], gold[order] > 0
-    group = np.cumsum(np.r_[False, s[1:]!=s[:-1]]); has = np.bincount(group, y) > 0
+# (n_segments, n_docs) 0/1, highest scores first: equal scores together, and runs without gold
+def _segments(scores, gold):
+    order = np.argsort(-scores, kind="stable")
+    s, y = scores[order], gold[order] > 0
+    group = np.cumsum(np.r_[False, s[1:] != s[:-1]])
+    has = np.bincount(group, y) > 0
     segment = np.cumsum(np.r_[False, has[1:] | has[:-1]])[group]
-    return csr_array((np.ones(len(s)), (segment, order)), shape=(segment[-1]+1, len(s)))
+    return csr_array((np.ones(len(s)), (segment, order)), shape=(segment[-1] + 1, len(s)))
 
-def _ranking_draws(scores, gold, by_doc): # (n_docs,), (n_docs,) 0/1, weights as (n_docs, n_draws) -> average precision and ROC-AUC (n_draws,)
-    if not (gold > 0).any() or (gold > 0).all(): return np.full((2, by_doc.shape[1]), np.nan)
+
+# (n_docs,), (n_docs,) 0/1, weights as (n_docs, n_draws) -> average precision and ROC-AUC (n_draws,)
+def _ranking_draws(scores, gold, by_doc):
+    if not (gold > 0).any() or (gold > 0).all():
+        return np.full((2, by_doc.shape[1]), np.nan)
     sums, y = _segments(scores, gold), np.flatnonzero(gold > 0)
     all_, pos = sums @ by_doc, sums[:, y] @ by_doc[y]
-    reached, found = all_.cumsum(0), pos.cumsum(0); n_pos = found[-1]; n_neg = reached[-1] - n_pos
-    ap = (pos*found/np.maximum(reached, 1)).sum(0)
-    below = n_neg - (reached - found) + (all_ - pos)/2                 # negatives with a lower score, and half of those with the same
-    return np.where((n_pos > 0) & (n_neg > 0), [_over(ap, n_pos), _over((pos*below).sum(0), n_pos*n_neg)], np.nan)
+    reached, found = all_.cumsum(0), pos.cumsum(0)
+    n_pos = found[-1]
+    n_neg = reached[-1] - n_pos
+    ap = (pos * found / np.maximum(reached, 1)).sum(0)
+    below = (
+        n_neg - (reached - found) + (all_ - pos) / 2
+    )  # negatives with a lower score, and half of those with the same
+    return np.where(
+        (n_pos > 0) & (n_neg > 0), [_over(ap, n_pos), _over((pos * below).sum(0), n_pos * n_neg)], np.nan
+    )
 
 # %% ../nbs/01a_metrics.ipynb #2e08de94
-def _ece_draws(probs, human, weights, n_bins, bins): # (n_docs, n_labels) twice -> (n_draws,)
-    p, human = _pair(probs, human); known = ~np.isnan(p+human)
-    inner = _edges(p[known], n_bins, bins); doc = np.nonzero(known)[0]
-    gaps = np.zeros((len(p), len(inner)+1)); np.add.at(gaps, (doc, np.searchsorted(inner, p[known], side="right")), (p-human)[known])
+def _ece_draws(probs, human, weights, n_bins, bins):  # (n_docs, n_labels) twice -> (n_draws,)
+    p, human = _pair(probs, human)
+    known = ~np.isnan(p + human)
+    inner = _edges(p[known], n_bins, bins)
+    doc = np.nonzero(known)[0]
+    gaps = np.zeros((len(p), len(inner) + 1))
+    np.add.at(gaps, (doc, np.searchsorted(inner, p[known], side="right")), (p - human)[known])
     return _over(np.abs(weights @ gaps).sum(1), weights @ known.sum(1))
 
 # %% ../nbs/01a_metrics.ipynb #fe45e601
-def _brier_draws(probs, human, weights, n_bins): # (n_docs, n_labels) twice -> reliability, resolution, uncertainty, skill (n_draws,) each
+# (n_docs, n_labels) twice -> reliability, resolution, uncertainty, skill (n_draws,) each
+def _brier_draws(probs, human, weights, n_bins):
     p, h = _pair(probs, human)
-    known = ~np.isnan(p+h).any(1)
+    known = ~np.isnan(p + h).any(1)
     p, h, w = p[known], h[known], weights[:, known]
     n = w.sum(1)
-    loss = _over(w @ ((p-h)**2).sum(1), n)
-    uncertainty = (_over(w @ h**2, n[:,None]) - _over(w @ h, n[:,None])**2).sum(1)
+    loss = _over(w @ ((p - h) ** 2).sum(1), n)
+    uncertainty = (_over(w @ h**2, n[:, None]) - _over(w @ h, n[:, None]) ** 2).sum(1)
     reliability = _over(_squared_gaps(p, h, w, n_bins), n)
     return reliability, reliability + uncertainty - loss, uncertainty, 1 - _over(loss, uncertainty)
 
-def _squared_gaps(p, h, weights, n_bins): # (n_draws,) squared sums of gaps over sizes, by label and bin
-    bin_ = np.searchsorted(_edges(p, n_bins, "width"), p, side="right") + n_bins*np.arange(p.shape[1])
+
+def _squared_gaps(p, h, weights, n_bins):  # (n_draws,) squared sums of gaps over sizes, by label and bin
+    bin_ = np.searchsorted(_edges(p, n_bins, "width"), p, side="right") + n_bins * np.arange(p.shape[1])
     doc = np.repeat(np.arange(len(p)), p.shape[1])
     by_doc = np.ascontiguousarray(weights.T)
-    def sums(x): return csr_array((x.ravel(), (bin_.ravel(), doc)), shape=(n_bins*p.shape[1], len(p))) @ by_doc
-    return _over(sums(p-h)**2, sums(np.ones_like(p)), 0).sum(0)
+
+    def sums(x):
+        return csr_array((x.ravel(), (bin_.ravel(), doc)), shape=(n_bins * p.shape[1], len(p))) @ by_doc
+
+    return _over(sums(p - h) ** 2, sums(np.ones_like(p)), 0).sum(0)
 
 # %% ../nbs/01a_metrics.ipynb #4625d5a9
 @dataclass(frozen=True)
 class Metric:
     "What a score is, and how it reads"
-    name: str           # as plots show it
-    best: str           # low, high, or none where neither is better
-    against: str        # soft: votes where there are any, else gold; gold; or none
-    per_doc: bool=True  # is it a mean over documents?
+
+    name: str  # as plots show it
+    best: str  # low, high, or none where neither is better
+    against: str  # soft: votes where there are any, else gold; gold; or none
+    per_doc: bool = True  # is it a mean over documents?
+
 
 METRICS = dict(
-    brier=Metric("Brier", "low", "soft"), brier_skill=Metric("Brier skill", "high", "soft", False),
+    brier=Metric("Brier", "low", "soft"),
+    brier_skill=Metric("Brier skill", "high", "soft", False),
     brier_reliability=Metric("Brier: reliability", "low", "soft", False),
     brier_resolution=Metric("Brier: resolution", "high", "soft", False),
     brier_uncertainty=Metric("Brier: uncertainty", "none", "soft", False),
-    nll=Metric("NLL (nats)", "low", "soft"), kl=Metric("KL (nats)", "low", "soft"), l1=Metric("L1", "low", "soft"),
-    js=Metric("Jensen–Shannon", "low", "soft"), spearman=Metric("Spearman's ρ", "high", "soft"),
+    nll=Metric("NLL (nats)", "low", "soft"),
+    kl=Metric("KL (nats)", "low", "soft"),
+    l1=Metric("L1", "low", "soft"),
+    js=Metric("Jensen–Shannon", "low", "soft"),
+    spearman=Metric("Spearman's ρ", "high", "soft"),
     wasserstein=Metric("Wasserstein", "low", "soft"),
-    ece=Metric("ECE, equal width", "low", "soft", False), ece_mass=Metric("ECE, equal mass", "low", "soft", False),
+    ece=Metric("ECE, equal width", "low", "soft", False),
+    ece_mass=Metric("ECE, equal mass", "low", "soft", False),
     entropy_bits=Metric("entropy (bits)", "none", "none"),
-    example_f1=Metric("example-F1", "high", "gold"), jaccard=Metric("Jaccard", "high", "gold"),
-    semantic_f1=Metric("semantic F1", "high", "gold"), micro_f1=Metric("micro-F1", "high", "gold", False),
-    macro_f1=Metric("macro-F1", "high", "gold", False), f1=Metric("F1", "high", "gold", False),
+    example_f1=Metric("example-F1", "high", "gold"),
+    jaccard=Metric("Jaccard", "high", "gold"),
+    semantic_f1=Metric("semantic F1", "high", "gold"),
+    micro_f1=Metric("micro-F1", "high", "gold", False),
+    macro_f1=Metric("macro-F1", "high", "gold", False),
+    f1=Metric("F1", "high", "gold", False),
     average_precision=Metric("average precision", "high", "gold", False),
-    roc_auc=Metric("ROC-AUC", "high", "gold", False))
-TRUTHS = ("gold", "votes", "votes without one person", "none") # what a score can be held against, as tables name it
+    roc_auc=Metric("ROC-AUC", "high", "gold", False),
+)
+TRUTHS = (
+    "gold",
+    "votes",
+    "votes without one person",
+    "none",
+)  # what a score can be held against, as tables name it
 
 # %% ../nbs/01a_metrics.ipynb #6f1fe135
-def _same(what, where, got, expected): # one line on the first difference
-    if tuple(got)==tuple(expected): return
-    if len(got)!=len(expected): raise ValueError(f"{where}: {len(got)} {what}s where the documents have {len(expected)}; {_odd(what, got, expected)}")
-    k = next(k for k,(a,b) in enumerate(zip(got, expected)) if a!=b)
-    raise ValueError(f"{where}: {what} {k+1} is {got[k]!r} where the documents have {expected[k]!r}{' (the same ones in another order)' if sorted(got)==sorted(expected) else ''}")
+def _same(what, where, got, expected):  # one line on the first difference
+    if tuple(got) == tuple(expected):
+        return
+    if len(got) != len(expected):
+        raise ValueError(
+            f"{where}: {len(got)} {what}s where the documents have {len(expected)}; "
+            f"{_odd(what, got, expected)}"
+        )
+    k = next(k for k, (a, b) in enumerate(zip(got, expected)) if a != b)
+    raise ValueError(
+        f"{where}: {what} {k + 1} is {got[k]!r} where the documents have "
+        f"{expected[k]!r}{' (the same ones in another order)' if sorted(got) == sorted(expected) else ''}"
+    )
 
-def _odd(what, got, expected): # names one that only one side has
+
+def _odd(what, got, expected):  # names one that only one side has
     extra, absent = [x for x in got if x not in set(expected)], [x for x in expected if x not in set(got)]
-    return f"{what} {absent[0]!r} is missing" if absent else f"{what} {extra[0]!r} is not among them" if extra else f"a {what} stands there twice"
+    return (
+        f"{what} {absent[0]!r} is missing"
+        if absent
+        else f"{what} {extra[0]!r} is not among them"
+        if extra
+        else f"a {what} stands there twice"
+    )
 
-def _check_dists(dists, docs): # a list of LabelDist that fit the documents
+
+def _check_dists(dists, docs):  # a list of LabelDist that fit the documents
     dists = [dists] if isinstance(dists, LabelDist) else list(dists)
-    if not dists: raise ValueError("no distributions to score: give at least one LabelDist")
-    if not len(docs): raise ValueError(f"{docs.name} {docs.split} has no documents to score on")
+    if not dists:
+        raise ValueError("no distributions to score: give at least one LabelDist")
+    if not len(docs):
+        raise ValueError(f"{docs.name} {docs.split} has no documents to score on")
     for d in dists:
-        if not isinstance(d, LabelDist): raise ValueError(f"dists must be a list of LabelDist, found {type(d).__name__}")
-        _same("label", d.method, d.labels.names, docs.labels.names); _same("id", d.method, d.ids, docs.ids)
-        if np.isnan(d.probs).any(1).all(): raise ValueError(f"{d.method}: no document has an estimate for all its labels (nan everywhere)")
-        total = np.asarray(d.probs, float).sum(1); high = total > 1.001
-        if not docs.labels.multi and high.any(): raise ValueError(f"{d.method}: in a single-label task rows must not sum to more than 1; that of {d.ids[high.argmax()]!r} sums to {total[high.argmax()]:.3f}")
-    names = [d.method for d in dists]; twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None: raise ValueError(f"two distributions are called {twice!r}: methods need different names")
+        if not isinstance(d, LabelDist):
+            raise ValueError(f"dists must be a list of LabelDist, found {type(d).__name__}")
+        _same("label", d.method, d.labels.names, docs.labels.names)
+        _same("id", d.method, d.ids, docs.ids)
+        if np.isnan(d.probs).any(1).all():
+            raise ValueError(f"{d.method}: no document has an estimate for all its labels (nan everywhere)")
+        total = np.asarray(d.probs, float).sum(1)
+        high = total > 1.001
+        if not docs.labels.multi and high.any():
+            raise ValueError(
+                f"{d.method}: in a single-label task rows must not sum to more than 1; that of "
+                f"{d.ids[high.argmax()]!r} sums to {total[high.argmax()]:.3f}"
+            )
+    names = [d.method for d in dists]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two distributions are called {twice!r}: methods need different names")
     return dists
 
 # %% ../nbs/01a_metrics.ipynb #354638eb
 @dataclass(frozen=True)
-class _Batch: # all methods on the same documents
-    methods: tuple       # (n_methods,)
-    labels: tuple        # (n_labels,)
-    probs: np.ndarray    # (n_methods, n_docs, n_labels)
-    pred: np.ndarray     # same shape, 0/1
-    soft: np.ndarray     # (n_docs, n_labels)
-    gold: np.ndarray     # (n_docs, n_labels) 0/1
-    against: str         # what `soft` is: votes or gold
+class _Batch:  # all methods on the same documents
+    methods: tuple  # (n_methods,)
+    labels: tuple  # (n_labels,)
+    probs: np.ndarray  # (n_methods, n_docs, n_labels)
+    pred: np.ndarray  # same shape, 0/1
+    soft: np.ndarray  # (n_docs, n_labels)
+    gold: np.ndarray  # (n_docs, n_labels) 0/1
+    against: str  # what `soft` is: votes or gold
     multi: bool
     eps: float
     positions: object
     similarity: object
-    group: np.ndarray = None # (n_docs,) which rows are readings of one document; None: each is one of its own
+    group: np.ndarray = (
+        None  # (n_docs,) which rows are readings of one document; None: each is one of its own
+    )
 
-    def collapse(self, values): # (n_methods, n_rows) -> (n_methods, n_documents), means over what is known
-        if self.group is None: return values
+    def collapse(self, values):  # (n_methods, n_rows) -> (n_methods, n_documents), means over what is known
+        if self.group is None:
+            return values
         known = ~np.isnan(values)
-        def sums(x): return np.stack([np.bincount(self.group, row) for row in x])
+
+        def sums(x):
+            return np.stack([np.bincount(self.group, row) for row in x])
+
         return _over(sums(np.where(known, values, 0)), sums(known.astype(float)))
 
-    def count(self, known): # documents with a known row
+    def count(self, known):  # documents with a known row
         return int(known.sum()) if self.group is None else len(np.unique(self.group[known]))
 
 # %% ../nbs/01a_metrics.ipynb #195d568f
-def _gold(docs): # 0/1; nan where a document has no gold: in a single-label task without "none" that is a row of zeros
-    g = np.asarray(docs.gold, float); none = np.isnan(g).any(1) | (~(g > 0).any(1) & (not docs.labels.multi and not docs.labels.allows_none))
-    return np.where(none[:,None], np.nan, g > 0)
+# 0/1; nan where a document has no gold: in a single-label task without "none" that is a row of zeros
+def _gold(docs):
+    g = np.asarray(docs.gold, float)
+    none = np.isnan(g).any(1) | (~(g > 0).any(1) & (not docs.labels.multi and not docs.labels.allows_none))
+    return np.where(none[:, None], np.nan, g > 0)
 
-def _batch(dists, docs, threshold=.5, eps=1e-8, positions=None, similarity=None, group=None):
+
+def _batch(dists, docs, threshold=0.5, eps=1e-8, positions=None, similarity=None, group=None):
     dists, gold = _check_dists(dists, docs), _gold(docs)
-    if not docs.has_votes and np.isnan(gold).all(): raise ValueError(f"{docs.name} {docs.split} has neither votes nor gold labels: nothing to score against")
-    probs = _checked("probs", np.stack([d.probs for d in dists])); soft = docs.human().probs if docs.has_votes else gold
-    if similarity is not None: _check_similarity(similarity, docs.labels.names)
-    if positions is not None and docs.labels.multi: raise ValueError("positions (Wasserstein) are for single-label tasks: label sets do not lie on a line")
-    return _Batch(tuple(d.method for d in dists), docs.labels.names, probs, to_labels(probs, docs.labels.multi, threshold), soft, gold, "votes" if docs.has_votes else "gold",
-                  docs.labels.multi, _check_eps(eps), positions, similarity, group)
+    if not docs.has_votes and np.isnan(gold).all():
+        raise ValueError(
+            f"{docs.name} {docs.split} has neither votes nor gold labels: nothing to score against"
+        )
+    probs = _checked("probs", np.stack([d.probs for d in dists]))
+    soft = docs.human().probs if docs.has_votes else gold
+    if similarity is not None:
+        _check_similarity(similarity, docs.labels.names)
+    if positions is not None and docs.labels.multi:
+        raise ValueError(
+            "positions (Wasserstein) are for single-label tasks: label sets do not lie on a line"
+        )
+    return _Batch(
+        tuple(d.method for d in dists),
+        docs.labels.names,
+        probs,
+        to_labels(probs, docs.labels.multi, threshold),
+        soft,
+        gold,
+        "votes" if docs.has_votes else "gold",
+        docs.labels.multi,
+        _check_eps(eps),
+        positions,
+        similarity,
+        group,
+    )
 
 # %% ../nbs/01a_metrics.ipynb #a831e5bd
 _PER_DOC = dict(
-    nll=lambda b: nll(b.probs, b.soft, b.multi, b.eps), kl=lambda b: kl(b.probs, b.soft, b.multi, b.eps), l1=lambda b: l1(b.probs, b.soft), brier=lambda b: brier(b.probs, b.soft),
-    js=lambda b: js(b.probs, b.soft, b.multi), spearman=lambda b: spearman(b.probs, b.soft), wasserstein=lambda b: wasserstein(b.probs, b.soft, b.positions),
-    entropy_bits=lambda b: entropy_bits(b.probs, b.multi), example_f1=lambda b: example_f1(b.pred, b.gold), jaccard=lambda b: jaccard(b.pred, b.gold), semantic_f1=lambda b: semantic_f1(b.pred, b.gold, b.similarity))
+    nll=lambda b: nll(b.probs, b.soft, b.multi, b.eps),
+    kl=lambda b: kl(b.probs, b.soft, b.multi, b.eps),
+    l1=lambda b: l1(b.probs, b.soft),
+    brier=lambda b: brier(b.probs, b.soft),
+    js=lambda b: js(b.probs, b.soft, b.multi),
+    spearman=lambda b: spearman(b.probs, b.soft),
+    wasserstein=lambda b: wasserstein(b.probs, b.soft, b.positions),
+    entropy_bits=lambda b: entropy_bits(b.probs, b.multi),
+    example_f1=lambda b: example_f1(b.pred, b.gold),
+    jaccard=lambda b: jaccard(b.pred, b.gold),
+    semantic_f1=lambda b: semantic_f1(b.pred, b.gold, b.similarity),
+)
 
-_NEEDS = dict(wasserstein="positions", semantic_f1="similarity") # metrics that take something besides
+_NEEDS = dict(wasserstein="positions", semantic_f1="similarity")  # metrics that take something besides
 
-def _wanted(metrics, b): # names of metrics; None: all that can be had
-    absent = [m for m,n in _NEEDS.items() if getattr(b, n) is None]
-    if metrics is None: return [m for m in METRICS if m not in absent]
-    metrics = [check_choice("metric", m, METRICS) for m in ([metrics] if isinstance(metrics, str) else metrics)]
-    if not metrics: raise ValueError("metrics is empty: name at least one, or give None for all")
+
+def _wanted(metrics, b):  # names of metrics; None: all that can be had
+    absent = [m for m, n in _NEEDS.items() if getattr(b, n) is None]
+    if metrics is None:
+        return [m for m in METRICS if m not in absent]
+    metrics = [
+        check_choice("metric", m, METRICS) for m in ([metrics] if isinstance(metrics, str) else metrics)
+    ]
+    if not metrics:
+        raise ValueError("metrics is empty: name at least one, or give None for all")
     for m in metrics:
-        if m in absent: raise ValueError(f"the metric {m} needs {_NEEDS[m]}: {'where each class lies on a line' if m=='wasserstein' else 'a DataFrame of labels by labels'}")
+        if m in absent:
+            what = (
+                "where each class lies on a line" if m == "wasserstein" else "a DataFrame of labels by labels"
+            )
+            raise ValueError(f"the metric {m} needs {_NEEDS[m]}: {what}")
     return list(dict.fromkeys(metrics))
 
 # %% ../nbs/01a_metrics.ipynb #44e86c27
-def _means(b, weights, wanted): # metrics that are means over documents
+def _means(b, weights, wanted):  # metrics that are means over documents
     for m in (m for m in wanted if METRICS[m].per_doc):
         values = b.collapse(_PER_DOC[m](b))
-        for k, (n, draws) in enumerate(zip((~np.isnan(values)).sum(1), _mean_draws(values, weights).T)): yield k, m, None, n, draws
+        for k, (n, draws) in enumerate(zip((~np.isnan(values)).sum(1), _mean_draws(values, weights).T)):
+            yield k, m, None, n, draws
 
-def _f1s(b, weights, wanted): # micro, macro and per label
-    if not {"micro_f1", "macro_f1", "f1"} & set(wanted): return
+
+def _f1s(b, weights, wanted):  # micro, macro and per label
+    if not {"micro_f1", "macro_f1", "f1"} & set(wanted):
+        return
     for k, pred in enumerate(b.pred):
         micro, macro, each = _f1_draws(pred, b.gold, weights)
-        n = b.count((~np.isnan(pred+b.gold)).all(1))
-        if not n: micro, macro, each = micro*np.nan, macro*np.nan, each*np.nan
-        yield from ((k, m, None, n, draws) for m,draws in (("micro_f1", micro), ("macro_f1", macro)))
-        yield from ((k, "f1", label, n, draws) for label,draws in zip(b.labels, each.T))
+        n = b.count((~np.isnan(pred + b.gold)).all(1))
+        if not n:
+            micro, macro, each = micro * np.nan, macro * np.nan, each * np.nan
+        yield from ((k, m, None, n, draws) for m, draws in (("micro_f1", micro), ("macro_f1", macro)))
+        yield from ((k, "f1", label, n, draws) for label, draws in zip(b.labels, each.T))
 
-def _rankings(b, weights, wanted): # average precision and ROC-AUC: their mean over labels that have both, and per label
-    if not {"average_precision", "roc_auc"} & set(wanted): return
+
+# average precision and ROC-AUC: their mean over labels that have both, and per label
+def _rankings(b, weights, wanted):
+    if not {"average_precision", "roc_auc"} & set(wanted):
+        return
     for k, p in enumerate(b.probs):
-        known = ~np.isnan(p+b.gold).any(1)
-        blocks = [np.ascontiguousarray(w.T[known]) for w in np.array_split(weights, len(weights)//128 + 1)] # small enough for a processor's cache
-        def label_draws(l): return np.concatenate([_ranking_draws(p[known,l], b.gold[known,l], w) for w in blocks], 1)
-        both = np.stack([label_draws(l) for l in range(len(b.labels))])   # (n_labels, 2, n_draws)
+        known = ~np.isnan(p + b.gold).any(1)
+        blocks = [
+            np.ascontiguousarray(w.T[known]) for w in np.array_split(weights, len(weights) // 128 + 1)
+        ]  # small enough for a processor's cache
+
+        def label_draws(l):
+            return np.concatenate([_ranking_draws(p[known, l], b.gold[known, l], w) for w in blocks], 1)
+
+        both = np.stack([label_draws(l) for l in range(len(b.labels))])  # (n_labels, 2, n_draws)
         for m, draws in zip(("average_precision", "roc_auc"), both.swapaxes(0, 1)):
             yield k, m, None, b.count(known), pd.DataFrame(draws).mean().to_numpy()
-            yield from ((k, m, label, b.count(known), d) for label,d in zip(b.labels, draws))
+            yield from ((k, m, label, b.count(known), d) for label, d in zip(b.labels, draws))
 
 # %% ../nbs/01a_metrics.ipynb #70d661e6
-def _calibrations(b, weights, wanted, n_bins): # both kinds of bins
+def _calibrations(b, weights, wanted, n_bins):  # both kinds of bins
     for m, bins in (("ece", "width"), ("ece_mass", "mass")):
-        if m not in wanted: continue
+        if m not in wanted:
+            continue
         for k, p in enumerate(b.probs):
-            known = (~np.isnan(p+b.soft)).all(1)
+            known = (~np.isnan(p + b.soft)).all(1)
             yield k, m, None, b.count(known), _ece_draws(p, b.soft, weights, n_bins, bins)
+
 
 _BRIER_PARTS = ("brier_reliability", "brier_resolution", "brier_uncertainty", "brier_skill")
 
-def _briers(b, weights, wanted, n_bins): # parts of the Brier score, over all labels
-    if not set(_BRIER_PARTS) & set(wanted): return
+
+def _briers(b, weights, wanted, n_bins):  # parts of the Brier score, over all labels
+    if not set(_BRIER_PARTS) & set(wanted):
+        return
     for k, p in enumerate(b.probs):
-        n = b.count((~np.isnan(p+b.soft)).all(1))
-        yield from ((k, m, None, n, d) for m,d in zip(_BRIER_PARTS, _brier_draws(p, b.soft, weights, n_bins)))
+        n = b.count((~np.isnan(p + b.soft)).all(1))
+        yield from (
+            (k, m, None, n, d) for m, d in zip(_BRIER_PARTS, _brier_draws(p, b.soft, weights, n_bins))
+        )
 
 # %% ../nbs/01a_metrics.ipynb #637994d5
 def score(
-    dists:list, # of LabelDist, with the ids and labels of `docs`
-    docs:AnnotatedDocs, # the documents
-    metrics:list=None, # names in `METRICS`; None: all that need nothing besides
-    n_boot:int=1000, # bootstrap draws of documents; 0: no intervals
-    seed:int=0, # of the draws
-    threshold=.5, # smallest probability of a chosen label; one number, or one per label
-    eps:float=1e-8, # for NLL and KL estimates are clipped to [eps, 1-eps]
-    n_bins:int=10, # bins of the ECE
-    positions=None, # (n_labels,) of an ordinal single-label task, for `wasserstein`
-    similarity:pd.DataFrame=None, # (n_labels, n_labels) in [0, 1], for `semantic_f1`
-    mean_over:np.ndarray=None, # (n_docs,) numbers from 0: rows of one number are readings of one document, which counts by their mean and is drawn as a whole
-)->pd.DataFrame: # method, metric, label (None: over all), value, lo, hi, n_docs, against (votes, gold or none), truth (one of `TRUTHS`)
+    dists: list,  # of LabelDist, with the ids and labels of `docs`
+    docs: AnnotatedDocs,  # the documents
+    metrics: list = None,  # names in `METRICS`; None: all that need nothing besides
+    n_boot: int = 1000,  # bootstrap draws of documents; 0: no intervals
+    seed: int = 0,  # of the draws
+    threshold=0.5,  # smallest probability of a chosen label; one number, or one per label
+    eps: float = 1e-8,  # for NLL and KL estimates are clipped to [eps, 1-eps]
+    n_bins: int = 10,  # bins of the ECE
+    positions=None,  # (n_labels,) of an ordinal single-label task, for `wasserstein`
+    similarity: pd.DataFrame = None,  # (n_labels, n_labels) in [0, 1], for `semantic_f1`
+    # (n_docs,) numbers from 0: rows of one number are readings of one document, which counts by their mean
+    # and is drawn as a whole
+    mean_over: np.ndarray = None,
+    # method, metric, label (None: over all), value, lo, hi, n_docs, against (votes, gold or none), truth (one
+    # of `TRUTHS`)
+) -> pd.DataFrame:
     "Score distributions over labels against people"
     check_number("n_bins", n_bins, 1)
     group = _check_group(mean_over, docs)
     b = _batch(dists, docs, threshold, eps, positions, similarity, group)
     wanted = _wanted(metrics, b)
-    weights = bootstrap_weights(len(docs), n_boot, seed, same_document(docs)) if group is None else bootstrap_weights(group.max()+1, n_boot, seed)
-    rows = weights if group is None else weights[:, group]/np.bincount(group)[group]
-    families = (_means(b, weights, wanted), _f1s(b, rows, wanted), _rankings(b, rows, wanted),
-                _calibrations(b, rows, wanted, n_bins), _briers(b, rows, wanted, n_bins))
-    found = sorted((r for family in families for r in family if r[1] in wanted), key=lambda r: (r[0], wanted.index(r[1])))
+    weights = (
+        bootstrap_weights(len(docs), n_boot, seed, same_document(docs))
+        if group is None
+        else bootstrap_weights(group.max() + 1, n_boot, seed)
+    )
+    rows = weights if group is None else weights[:, group] / np.bincount(group)[group]
+    families = (
+        _means(b, weights, wanted),
+        _f1s(b, rows, wanted),
+        _rankings(b, rows, wanted),
+        _calibrations(b, rows, wanted, n_bins),
+        _briers(b, rows, wanted, n_bins),
+    )
+    found = sorted(
+        (r for family in families for r in family if r[1] in wanted), key=lambda r: (r[0], wanted.index(r[1]))
+    )
     method, metric, label, n, draws = zip(*found)
     lo, hi = _interval(np.stack(draws))
     against = [{"soft": b.against}.get(METRICS[m].against, METRICS[m].against) for m in metric]
-    return pd.DataFrame(dict(method=[b.methods[k] for k in method], metric=metric, label=pd.Series(label, dtype=object),
-                             value=[d[0] for d in draws], lo=lo, hi=hi, n_docs=[int(k) for k in n], against=against, truth=against))
+    return pd.DataFrame(
+        dict(
+            method=[b.methods[k] for k in method],
+            metric=metric,
+            label=pd.Series(label, dtype=object),
+            value=[d[0] for d in draws],
+            lo=lo,
+            hi=hi,
+            n_docs=[int(k) for k in n],
+            against=against,
+            truth=against,
+        )
+    )
 
-def _check_group(mean_over, docs): # None, or whole numbers from 0 without a gap, one a row
-    if mean_over is None: return None
+
+def _check_group(mean_over, docs):  # None, or whole numbers from 0 without a gap, one a row
+    if mean_over is None:
+        return None
     group = np.asarray(mean_over)
-    if group.shape!=(len(docs),) or group.dtype.kind not in "iu": raise ValueError(f"mean_over must be {len(docs)} whole numbers, one for each row of {docs.name}, got shape {group.shape} of {group.dtype}")
-    if not np.array_equal(np.unique(group), np.arange(group.max()+1)): raise ValueError("mean_over must number the documents from 0, without a gap")
+    if group.shape != (len(docs),) or group.dtype.kind not in "iu":
+        raise ValueError(
+            f"mean_over must be {len(docs)} whole numbers, one for each row of {docs.name}, got shape "
+            f"{group.shape} of {group.dtype}"
+        )
+    if not np.array_equal(np.unique(group), np.arange(group.max() + 1)):
+        raise ValueError("mean_over must number the documents from 0, without a gap")
     return group
 
-def _interval(draws): # (n_rows, 1+n_boot) -> lo and hi (n_rows,); nan without draws
-    return pd.DataFrame(draws[:,1:].T).quantile([.025, .975]).to_numpy() if draws.shape[1] > 1 else np.full((2, len(draws)), np.nan)
+
+def _interval(draws):  # (n_rows, 1+n_boot) -> lo and hi (n_rows,); nan without draws
+    return (
+        pd.DataFrame(draws[:, 1:].T).quantile([0.025, 0.975]).to_numpy()
+        if draws.shape[1] > 1
+        else np.full((2, len(draws)), np.nan)
+    )
 
 # %% ../nbs/01a_metrics.ipynb #102427b3
-EPS_GRID = (1e-8, 1e-6, 1e-4, 1e-3, .01, .05) # the first is the paper's
+EPS_GRID = (1e-8, 1e-6, 1e-4, 1e-3, 0.01, 0.05)  # the first is the paper's
+
 
 def scores_by_eps(
-    dists:list, # of LabelDist, with the ids and labels of `docs`
-    docs:AnnotatedDocs, # the documents
-    metric:str="kl", # kl or nll
-    grid:tuple=EPS_GRID, # values of eps
-)->pd.DataFrame: # eps (nan: the Brier score, which has none), method, metric, value, rank (1: lowest)
+    dists: list,  # of LabelDist, with the ids and labels of `docs`
+    docs: AnnotatedDocs,  # the documents
+    metric: str = "kl",  # kl or nll
+    grid: tuple = EPS_GRID,  # values of eps
+) -> pd.DataFrame:  # eps (nan: the Brier score, which has none), method, metric, value, rank (1: lowest)
     "How a ranking by log loss moves with the eps at which estimates are clipped"
     check_choice("metric with an eps", metric, ("kl", "nll"))
     tables = [score(dists, docs, [metric], n_boot=0, eps=e).assign(eps=e) for e in grid]
@@ -533,138 +792,187 @@ def scores_by_eps(
     ranks = table.groupby("eps", dropna=False).value.rank(method="min").astype(int)
     return table.assign(rank=ranks)[["eps", "method", "metric", "value", "rank"]]
 
+
 def plot_by_eps(
-    table:pd.DataFrame, # from `scores_by_eps`
-    ax:Axes=None,
-)->Axes:
+    table: pd.DataFrame,  # from `scores_by_eps`
+    ax: Axes = None,
+) -> Axes:
     "Each method's rank at every eps, and by the Brier score at the right"
     columns = table.eps.drop_duplicates().tolist()
     ranks = table.pivot(index="method", columns="eps", values="rank")[columns]
-    ax = ax or plt.subplots(figsize=(1.6 + .75*len(columns), .8 + .24*len(ranks)), layout="constrained")[1]
+    ax = (
+        ax
+        or plt.subplots(figsize=(1.6 + 0.75 * len(columns), 0.8 + 0.24 * len(ranks)), layout="constrained")[1]
+    )
     lines = ranks.rank(method="first")
     for k, (method, row) in enumerate(lines.iterrows()):
-        style = dict(color=("tab:orange", "tab:blue", ".2", ".6")[k%4], ls=("-", "--", ":")[k//4%3], marker="o", ms=4)
+        style = dict(
+            color=("tab:orange", "tab:blue", ".2", ".6")[k % 4],
+            ls=("-", "--", ":")[k // 4 % 3],
+            marker="o",
+            ms=4,
+        )
         ax.plot(range(len(columns)), row, **style)
-        ax.text(len(columns)-.8, row.iloc[-1], plain_text(method.replace("_", " ")), va="center", size=8)
+        ax.text(len(columns) - 0.8, row.iloc[-1], plain_text(method.replace("_", " ")), va="center", size=8)
     metric = METRICS[table.metric.iloc[0]].name
-    ax.set_xticks(range(len(columns)), ["Brier" if e!=e else f"{e:g}" for e in columns])
-    ax.set(xlabel=f"ε of the {metric}; at the right the Brier score, which has none", ylabel="rank, 1 is best")
+    ax.set_xticks(range(len(columns)), ["Brier" if e != e else f"{e:g}" for e in columns])
+    ax.set(
+        xlabel=f"ε of the {metric}; at the right the Brier score, which has none", ylabel="rank, 1 is best"
+    )
     ax.invert_yaxis()
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/01a_metrics.ipynb #51c60713
-def _signs(n_docs, n_perm, seed, block=500): # blocks (n, n_docs) of -1 and 1; every way where there are no more than n_perm
+# blocks (n, n_docs) of -1 and 1; every way where there are no more than n_perm
+def _signs(n_docs, n_perm, seed, block=500):
     if 2**n_docs <= n_perm:
         yield np.array(list(product((1, -1), repeat=n_docs)), float)
         return
     rng = _rng(seed, 1)
     for start in range(0, n_perm, block):
-        yield rng.integers(0, 2, (min(block, n_perm-start), n_docs), dtype=np.int8)*2. - 1
+        yield rng.integers(0, 2, (min(block, n_perm - start), n_docs), dtype=np.int8) * 2.0 - 1
 
-def _hall(sums, squares, cubes, n): # Hall's statistic of n differences, from the sums of their powers
-    mean, square = sums/n, squares/n
+
+def _hall(sums, squares, cubes, n):  # Hall's statistic of n differences, from the sums of their powers
+    mean, square = sums / n, squares / n
     variance = square - mean**2
-    level = variance <= 1e-9*square                                    # all the same: no skewness
-    variance = np.maximum(variance, 1e-9*square) + (square==0)
-    skew = np.where(level, 0, (cubes/n - 3*mean*square + 2*mean**3)/variance**1.5)
-    w = mean/np.sqrt(variance)
-    return np.sqrt(n)*(w + skew*w**2/3 + skew**2*w**3/27) + skew/(6*np.sqrt(n))
+    level = variance <= 1e-9 * square  # all the same: no skewness
+    variance = np.maximum(variance, 1e-9 * square) + (square == 0)
+    skew = np.where(level, 0, (cubes / n - 3 * mean * square + 2 * mean**3) / variance**1.5)
+    w = mean / np.sqrt(variance)
+    return np.sqrt(n) * (w + skew * w**2 / 3 + skew**2 * w**3 / 27) + skew / (6 * np.sqrt(n))
 
-def _reached(seen): return seen - 1e-9*(1 + seen) # what is equal but for rounding is as large
+
+def _reached(seen):
+    return seen - 1e-9 * (1 + seen)  # what is equal but for rounding is as large
 
 # %% ../nbs/01a_metrics.ipynb #e728e96a
-_FAR, _VERY_FAR = 3., 8. # statistics that few fair flips reach, or none ever will
-_FAR_DRAWS, _FAR_BLOCK = {_FAR: 1000, _VERY_FAR: 200}, 100 # unfair draws, where it is not close and where nobody asks how small; at once
+_FAR, _VERY_FAR = 3.0, 8.0  # statistics that few fair flips reach, or none ever will
+_FAR_DRAWS, _FAR_BLOCK = (
+    {_FAR: 1000, _VERY_FAR: 200},
+    100,
+)  # unfair draws, where it is not close and where nobody asks how small; at once
 
-def _tilt(d): # of the signs' odds: their expected sum is the one seen, or nearly the largest, where that is seen
-    wanted = min(d.sum(), .999*np.abs(d).sum())
-    expected = lambda tilt: (d*np.tanh(tilt*d)).sum()
-    low, high = 0., 1.
+
+# of the signs' odds: their expected sum is the one seen, or nearly the largest, where that is seen
+def _tilt(d):
+    wanted = min(d.sum(), 0.999 * np.abs(d).sum())
+
+    def expected(tilt):
+        return (d * np.tanh(tilt * d)).sum()
+
+    low, high = 0.0, 1.0
     while expected(high) < wanted:
         high *= 2
     for _ in range(40):
-        middle = (low+high)/2
+        middle = (low + high) / 2
         low, high = (middle, high) if expected(middle) < wanted else (low, middle)
     return high
 
-def _far_p(d, seen, n, uniform): # two-sided p of differences (n_docs,) whose statistic `seen` is far above 0; uniform: (n_draws, n_docs)
+
+def _far_p(
+    d,
+    seen,
+    n,
+    uniform,
+    # two-sided p of differences (n_docs,) whose statistic `seen` is far above 0; uniform: (n_draws, n_docs)
+):
     tilt, powers, square = _tilt(d), np.stack([d, d**3], 1), (d**2).sum()
-    keep = 1/(1 + np.exp(-2*tilt*d))
-    log_fair = (np.logaddexp(tilt*d, -tilt*d) - log(2)).sum()          # log of the mean of exp(tilt·sum) under fair coins
-    total = np.exp(log_fair - tilt*d.sum())                            # the data themselves
+    keep = 1 / (1 + np.exp(-2 * tilt * d))
+    log_fair = (
+        np.logaddexp(tilt * d, -tilt * d) - log(2)
+    ).sum()  # log of the mean of exp(tilt·sum) under fair coins
+    total = np.exp(log_fair - tilt * d.sum())  # the data themselves
     for block in np.split(uniform, range(_FAR_BLOCK, len(uniform), _FAR_BLOCK)):
-        sums, cubes = (((block < keep)*2. - 1) @ powers).T
-        total += np.exp(log_fair - tilt*sums[_hall(sums, square, cubes, n) >= _reached(seen)]).sum()
-    return min(1, max(2*total/(len(uniform)+1), np.finfo(float).tiny))
+        sums, cubes = (((block < keep) * 2.0 - 1) @ powers).T
+        total += np.exp(log_fair - tilt * sums[_hall(sums, square, cubes, n) >= _reached(seen)]).sum()
+    return min(1, max(2 * total / (len(uniform) + 1), np.finfo(float).tiny))
 
 # %% ../nbs/01a_metrics.ipynb #3ac65ca2
-def _fair_p(d, seen, n, n_perm, seed): # p of differences (n_pairs, n_docs) from fair flips
+def _fair_p(d, seen, n, n_perm, seed):  # p of differences (n_pairs, n_docs) from fair flips
     square, cube = (d**2).sum(1), (d**3).T
-    as_large = sum((np.abs(_hall(s @ d.T, square, s @ cube, n)) >= _reached(seen)).sum(0) for s in _signs(d.shape[1], n_perm, seed))
-    ways = 2**d.shape[1]
-    return as_large/ways if ways <= n_perm else (as_large+1)/(n_perm+1)
+    as_large = sum(
+        (np.abs(_hall(s @ d.T, square, s @ cube, n)) >= _reached(seen)).sum(0)
+        for s in _signs(d.shape[1], n_perm, seed)
+    )
+    ways = 2 ** d.shape[1]
+    return as_large / ways if ways <= n_perm else (as_large + 1) / (n_perm + 1)
+
 
 def sign_flip_p(
-    differences:np.ndarray, # (n_pairs, n_docs); nan = unknown for one of the two
-    n_perm:int=10000, # random ways; fewer documents than log2 of it: all ways
-    seed:int=0, # of the ways
-)->np.ndarray: # (n_pairs,) two-sided p, above 0
+    differences: np.ndarray,  # (n_pairs, n_docs); nan = unknown for one of the two
+    n_perm: int = 10000,  # random ways; fewer documents than log2 of it: all ways
+    seed: int = 0,  # of the ways
+) -> np.ndarray:  # (n_pairs,) two-sided p, above 0
     "Paired permutation tests of mean differences with a studentised statistic that allows for skewness"
     check_number("n_perm", n_perm, 1)
     x = np.asarray(differences, float)
     n, d = np.maximum((~np.isnan(x)).sum(1), 1), np.nan_to_num(x)
-    d = d/np.maximum(np.abs(d).max(1, keepdims=True, initial=0), np.finfo(float).tiny) # the scale does not matter; cubes of tiny numbers would
+    d = d / np.maximum(
+        np.abs(d).max(1, keepdims=True, initial=0), np.finfo(float).tiny
+    )  # the scale does not matter; cubes of tiny numbers would
     seen = _hall(d.sum(1), (d**2).sum(1), (d**3).sum(1), n)
-    far = (np.abs(seen) > _FAR) & (2**d.shape[1] > n_perm)
-    p, size, uniform = np.ones(len(d)), np.abs(seen), _rng(seed, 2).random((max(_FAR_DRAWS.values())*far.any(), d.shape[1]))
+    far = (np.abs(seen) > _FAR) & (2 ** d.shape[1] > n_perm)
+    p = np.ones(len(d))
+    size = np.abs(seen)
+    uniform = _rng(seed, 2).random((max(_FAR_DRAWS.values()) * far.any(), d.shape[1]))
     if not far.all():
         p[~far] = _fair_p(d[~far], size[~far], n[~far], n_perm, seed)
     for k in np.flatnonzero(far):
         n_draws = _FAR_DRAWS[_VERY_FAR if size[k] > _VERY_FAR else _FAR]
-        p[k] = _far_p(np.sign(seen[k])*d[k], size[k], n[k], uniform[:n_draws])
+        p[k] = _far_p(np.sign(seen[k]) * d[k], size[k], n[k], uniform[:n_draws])
     return p
 
 # %% ../nbs/01a_metrics.ipynb #9a10e0d4
-def _by_document(d, of): # (n_pairs, n_rows) -> (n_pairs, n_documents) sums over the known rows; nan where none is
-    n_documents = of.max()+1
-    if n_documents==d.shape[1]:
+# (n_pairs, n_rows) -> (n_pairs, n_documents) sums over the known rows; nan where none is
+def _by_document(d, of):
+    n_documents = of.max() + 1
+    if n_documents == d.shape[1]:
         return d
     rows = csr_array((np.ones(len(of)), (np.arange(len(of)), of)), shape=(len(of), n_documents))
     known = ~np.isnan(d) @ rows
     return np.where(known > 0, np.nan_to_num(d) @ rows, np.nan)
 
-def _holm(p): # adjusted p (n_pairs,): the smallest times n, the next times n - 1, …, never falling
+
+def _holm(p):  # adjusted p (n_pairs,): the smallest times n, the next times n - 1, …, never falling
     order = np.argsort(p, kind="stable")
-    rising = np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1))
+    rising = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(rising, 1)[np.argsort(order, kind="stable")]
 
-def _comparable(metric, values, methods): # differences of all pairs (n_pairs, n_docs), and the pairs
+
+def _comparable(metric, values, methods):  # differences of all pairs (n_pairs, n_docs), and the pairs
     pairs = np.array(list(combinations(range(len(values)), 2)))
-    d = values[pairs[:,0]] - values[pairs[:,1]]
+    d = values[pairs[:, 0]] - values[pairs[:, 1]]
     empty = np.isnan(d).all(1)
     if empty.any():
         i, j = pairs[empty.argmax()]
         raise ValueError(f"{metric}: {methods[i]} and {methods[j]} know no document in common")
     return d, pairs
 
+
 def compare(
-    dists:list, # of LabelDist, at least two, with the ids and labels of `docs`
-    docs:AnnotatedDocs, # the documents
-    metric:str="nll", # a metric that is a mean over documents
-    n_perm:int=10000, # random sign flips
-    seed:int=0, # of flips and draws
-    n_boot:int=1000, # bootstrap draws for the interval; 0: none
-    threshold=.5, # as in `score`
-    eps:float=1e-8, # as in `score`
-    positions=None, # as in `score`
-    similarity:pd.DataFrame=None, # as in `score`
-)->pd.DataFrame: # a row a pair: metric, method, other, difference (method less other), lo, hi, p, p_adjusted, n_docs, against
+    dists: list,  # of LabelDist, at least two, with the ids and labels of `docs`
+    docs: AnnotatedDocs,  # the documents
+    metric: str = "nll",  # a metric that is a mean over documents
+    n_perm: int = 10000,  # random sign flips
+    seed: int = 0,  # of flips and draws
+    n_boot: int = 1000,  # bootstrap draws for the interval; 0: none
+    threshold=0.5,  # as in `score`
+    eps: float = 1e-8,  # as in `score`
+    positions=None,  # as in `score`
+    similarity: pd.DataFrame = None,  # as in `score`
+    # a row a pair: metric, method, other, difference (method less other), lo, hi, p, p_adjusted, n_docs,
+    # against
+) -> pd.DataFrame:
     "Paired tests between all methods on the documents that both know, with Holm's correction"
     check_choice("metric", metric, METRICS)
     if not METRICS[metric].per_doc:
-        raise ValueError(f"{metric} is no mean over documents, so pairs of documents cannot be compared; choose one of: {', '.join(_PER_DOC)}")
+        raise ValueError(
+            f"{metric} is no mean over documents, so pairs of documents cannot be compared; choose one "
+            f"of: {', '.join(_PER_DOC)}"
+        )
     b, of = _batch(dists, docs, threshold, eps, positions, similarity), same_document(docs)
     if len(b.methods) < 2:
         raise ValueError(f"compare needs at least two methods, got {', '.join(b.methods)} only")
@@ -672,73 +980,140 @@ def compare(
     draws = _mean_draws(d, bootstrap_weights(len(docs), n_boot, seed, of))
     p = sign_flip_p(_by_document(d, of), n_perm, seed)
     lo, hi = _interval(draws.T)
-    against = b.against if METRICS[metric].against=="soft" else METRICS[metric].against
-    return pd.DataFrame(dict(metric=metric, method=[b.methods[i] for i in pairs[:,0]], other=[b.methods[j] for j in pairs[:,1]], difference=draws[0], lo=lo, hi=hi,
-                             p=p, p_adjusted=_holm(p), n_docs=(~np.isnan(d)).sum(1), against=against))
+    against = b.against if METRICS[metric].against == "soft" else METRICS[metric].against
+    return pd.DataFrame(
+        dict(
+            metric=metric,
+            method=[b.methods[i] for i in pairs[:, 0]],
+            other=[b.methods[j] for j in pairs[:, 1]],
+            difference=draws[0],
+            lo=lo,
+            hi=hi,
+            p=p,
+            p_adjusted=_holm(p),
+            n_docs=(~np.isnan(d)).sum(1),
+            against=against,
+        )
+    )
 
 # %% ../nbs/01a_metrics.ipynb #a61a13c4
 def plot_reliability(
-    dist:LabelDist, # one method
-    docs:AnnotatedDocs, # the documents
-    n_bins:int=10, # at most
-    bins:str="width", # width: equally wide; mass: equally many pairs
-    ax:Axes=None,
-)->Axes:
+    dist: LabelDist,  # one method
+    docs: AnnotatedDocs,  # the documents
+    n_bins: int = 10,  # at most
+    bins: str = "width",  # width: equally wide; mass: equally many pairs
+    ax: Axes = None,
+) -> Axes:
     "Mean share of votes (or of gold labels, without votes) against mean probability"
-    b = _batch([dist], docs); r = reliability(b.probs[0], b.soft, n_bins, bins)
+    b = _batch([dist], docs)
+    r = reliability(b.probs[0], b.soft, n_bins, bins)
     ax = ax or plt.subplots(figsize=(3.3, 3.3), layout="constrained")[1]
     ax.plot([0, 1], [0, 1], ls=":", color="black", lw=1)
     ax.vlines(r.mean_prob, *np.sort([r.mean_prob, r.mean_vote], 0), color=".6", lw=1.5)
-    ax.scatter(r.mean_prob, r.mean_vote, s=12 + 200*r.n/r.n.sum(), color="tab:orange", edgecolor="black", lw=.6, zorder=3, clip_on=False)
-    ax.text(.03, .97, f"ECE {ece(b.probs[0], b.soft, n_bins, bins):.3f}\n{r.n.sum():,} pairs", va="top", size=8, transform=ax.transAxes)
-    ax.set(xlabel="mean probability", ylabel=f"mean share of {'votes' if b.against=='votes' else 'gold labels'}", xlim=(-.04, 1.04), ylim=(-.04, 1.04), xticks=np.arange(0, 1.1, .25), yticks=np.arange(0, 1.1, .25), aspect="equal"); ax.set_title(plain_text(dist.method.replace("_", " ")), size=9)
-    ax.spines[["top","right"]].set_visible(False)
+    ax.scatter(
+        r.mean_prob,
+        r.mean_vote,
+        s=12 + 200 * r.n / r.n.sum(),
+        color="tab:orange",
+        edgecolor="black",
+        lw=0.6,
+        zorder=3,
+        clip_on=False,
+    )
+    ax.text(
+        0.03,
+        0.97,
+        f"ECE {ece(b.probs[0], b.soft, n_bins, bins):.3f}\n{r.n.sum():,} pairs",
+        va="top",
+        size=8,
+        transform=ax.transAxes,
+    )
+    ax.set(
+        xlabel="mean probability",
+        ylabel=f"mean share of {'votes' if b.against == 'votes' else 'gold labels'}",
+        xlim=(-0.04, 1.04),
+        ylim=(-0.04, 1.04),
+        xticks=np.arange(0, 1.1, 0.25),
+        yticks=np.arange(0, 1.1, 0.25),
+        aspect="equal",
+    )
+    ax.set_title(plain_text(dist.method.replace("_", " ")), size=9)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/01a_metrics.ipynb #d8c9aff4
 _ARROWS = dict(low=" ↓", high=" ↑", none="")
-_PEOPLE = ("annotator", "resampled", "true_shares", "another_panel", "prior_scored") # what methods are measured by, and none of them
+_PEOPLE = (
+    "annotator",
+    "resampled",
+    "true_shares",
+    "another_panel",
+    "prior_scored",
+)  # what methods are measured by, and none of them
+
 
 def plot_scores_table(
-    scores:pd.DataFrame, # from `score`
-    metrics:tuple=("brier", "kl", "l1", "example_f1", "micro_f1"), # a panel each
-    axes=None, # one per metric
-): # the axes
+    scores: pd.DataFrame,  # from `score`
+    metrics: tuple = ("brier", "kl", "l1", "example_f1", "micro_f1"),  # a panel each
+    axes=None,  # one per metric
+):  # the axes
     "Methods by metrics, with 95 % intervals; the best method of each panel is filled"
     table = scores[scores.label.isna()]
     methods = list(dict.fromkeys(table.method))
-    if table.duplicated(["method", "metric"]).any(): raise ValueError("the scores hold a method's metric twice (against all votes and without one person?): choose the rows of one truth")
-    for m in metrics: check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
-    axes = axes if axes is not None else plt.subplots(1, len(metrics), figsize=(1.2 + 1.75*len(metrics), .9 + .27*len(methods)), sharey=True, layout="constrained", squeeze=False)[1][0]
-    for ax, m in zip(axes, metrics): _plot_metric(ax, m, table[table.metric==m].set_index("method").reindex(methods))
+    if table.duplicated(["method", "metric"]).any():
+        raise ValueError(
+            "the scores hold a method's metric twice (against all votes and without one person?): "
+            "choose the rows of one truth"
+        )
+    for m in metrics:
+        check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
+    axes = (
+        axes
+        if axes is not None
+        else plt.subplots(
+            1,
+            len(metrics),
+            figsize=(1.2 + 1.75 * len(metrics), 0.9 + 0.27 * len(methods)),
+            sharey=True,
+            layout="constrained",
+            squeeze=False,
+        )[1][0]
+    )
+    for ax, m in zip(axes, metrics):
+        _plot_metric(ax, m, table[table.metric == m].set_index("method").reindex(methods))
     axes[0].set_yticks(range(len(methods)), [plain_text(m.replace("_", " ")) for m in methods])
     return axes
 
-def _plot_metric(ax, m, rows): # a panel
+
+def _plot_metric(ax, m, rows):  # a panel
     own = rows.value[~rows.index.isin(_PEOPLE)]
     best = {"low": own.min(), "high": own.max()}.get(METRICS[m].best)
     for y, r in enumerate(rows.itertuples()):
-        filled = r.value==best and r.Index not in _PEOPLE
+        filled = r.value == best and r.Index not in _PEOPLE
         ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2)
         ax.plot(r.value, y, "o", color="tab:orange" if filled else "white", mec="black", ms=5)
-    if METRICS[m].best=="low" and rows.value.min() > 1e-6 and rows.value.max() > 8*rows.value.min():
+    if METRICS[m].best == "low" and rows.value.min() > 1e-6 and rows.value.max() > 8 * rows.value.min():
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
         ax.grid(axis="x", which="minor", color=".95")
     ax.set_title(METRICS[m].name + _ARROWS[METRICS[m].best], size=9)
-    ax.set(ylim=(len(rows)-.5, -.5), xlabel=f"{_held_against(rows)}\nn = {_span(rows.n_docs)}")
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{_held_against(rows)}\nn = {_span(rows.n_docs)}")
     ax.xaxis.label.set_size(8)
     ax.tick_params(labelsize=8)
-    ax.margins(x=.12)
+    ax.margins(x=0.12)
     ax.grid(axis="y", color=".92")
     ax.set_axisbelow(True)
-    ax.spines[["top","right"]].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
 
-def _held_against(rows): # of one metric
+
+def _held_against(rows):  # of one metric
     against = rows.against.dropna().iloc[0]
-    if against=="none": return ""
-    without = "truth" in rows and (rows.truth.dropna()==TRUTHS[2]).all()
+    if against == "none":
+        return ""
+    without = "truth" in rows and (rows.truth.dropna() == TRUTHS[2]).all()
     return f"against {against}" + (",\none person left out" if without else "")
 
-def _span(n): return f"{n.min():,.0f}" if n.min()==n.max() else f"{n.min():,.0f} to {n.max():,.0f}"
+
+def _span(n):
+    return f"{n.min():,.0f}" if n.min() == n.max() else f"{n.min():,.0f} to {n.max():,.0f}"

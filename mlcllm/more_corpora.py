@@ -6,29 +6,45 @@
 __all__ = ['ABUSE_KINDS', 'ABUSE_LEVELS', 'RED_EMOTIONS', 'load_convabuse', 'load_redv2']
 
 # %% ../nbs/00g_more_corpora.ipynb #e4893625
-import csv, io, json, re
+import csv
+import io
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .corpora import _at_least_half, _from_votes, _most_frequent
 from .columns import existing_path, read_text
-from .data import AnnotatedDocs, LabelSet, check_choice, _docs, _half, _hub, _options
+from .corpora import _at_least_half, _from_votes, _most_frequent
+from .data import AnnotatedDocs, LabelSet, _docs, _half, _hub, _options, check_choice
 
 # %% ../nbs/00g_more_corpora.ipynb #7118481a
-def _first_file(data_dir, folders, name, what): # the file, in the first of these folders that has it
-    paths = [Path(data_dir)/folder/name for folder in folders]
+def _first_file(data_dir, folders, name, what):  # the file, in the first of these folders that has it
+    paths = [Path(data_dir) / folder / name for folder in folders]
     path = next((p for p in paths if p.is_file()), None)
-    if path is None: raise FileNotFoundError(f"{what}: {existing_path(data_dir, what)} holds no {name}")
+    if path is None:
+        raise FileNotFoundError(f"{what}: {existing_path(data_dir, what)} holds no {name}")
     return path
 
 # %% ../nbs/00g_more_corpora.ipynb #d70fa6ba
 ABUSE_KINDS = (
-    "ableist", "homophobic", "intellectual", "racist", "sexist", "sexual harassment", "transphobic")
-ABUSE_LEVELS = ( # in the files 1, 0, -1, -2, -3
-    "not abusive", "ambiguous", "mildly abusive", "strongly abusive", "very strongly abusive")
-_TURNS = dict(prev_agent="Bot", prev_user="User", agent="Bot", user="User") # column -> who speaks
+    "ableist",
+    "homophobic",
+    "intellectual",
+    "racist",
+    "sexist",
+    "sexual harassment",
+    "transphobic",
+)
+ABUSE_LEVELS = (  # in the files 1, 0, -1, -2, -3
+    "not abusive",
+    "ambiguous",
+    "mildly abusive",
+    "strongly abusive",
+    "very strongly abusive",
+)
+_TURNS = dict(prev_agent="Bot", prev_user="User", agent="Bot", user="User")  # column -> who speaks
 _KINDS = tuple(k.replace("sexual harassment", "sex_harassment") for k in ABUSE_KINDS)
 _LEVELS = tuple(f"is_abuse.{k}" for k in (1, 0, -1, -2, -3))
 _TARGETS = ("target.generalised", "target.individual", "target.system", "explicit", "implicit")
@@ -37,42 +53,56 @@ _EXPERTS = tuple(f"Annotator{k}" for k in range(1, 9))
 _VOTED = tuple(f"{who}_{column}" for who in _EXPERTS for column in _JUDGED)
 _COLUMNS = ("example_id", "conv_id", *_TURNS, "bot", *_VOTED)
 
-def _is_column(name, wanted): # the published header calls three columns Annotator6_transphobic
-    misnamed = ("Annotator7_transphobic", "Annotator8_transphobic")
-    return name==wanted or wanted in misnamed and bool(re.fullmatch(r"Annotator6_transphobic(\.\d)?", name))
 
-def _check_header(found, path): # refuse a table whose columns are not those of the corpus
+def _is_column(name, wanted):  # the published header calls three columns Annotator6_transphobic
+    misnamed = ("Annotator7_transphobic", "Annotator8_transphobic")
+    return name == wanted or wanted in misnamed and bool(re.fullmatch(r"Annotator6_transphobic(\.\d)?", name))
+
+
+def _check_header(found, path):  # refuse a table whose columns are not those of the corpus
     form = f"a per-split file of ConvAbuse has {len(_COLUMNS)} columns, 17 for each of 8 experts"
-    for k, (name, wanted) in enumerate(zip([*found, *[""]*len(_COLUMNS)], _COLUMNS), 1):
-        if _is_column(name, wanted): continue
+    for k, (name, wanted) in enumerate(zip([*found, *[""] * len(_COLUMNS)], _COLUMNS), 1):
+        if _is_column(name, wanted):
+            continue
         raise ValueError(f"{path}, column {k}: {wanted} expected, found {name!r}; {form}")
-    if len(found) > len(_COLUMNS): raise ValueError(f"{path}: {len(found)} columns found; {form}")
+    if len(found) > len(_COLUMNS):
+        raise ValueError(f"{path}: {len(found)} columns found; {form}")
 
 # %% ../nbs/00g_more_corpora.ipynb #99320c00
-def _csv_rows(path): # the lists of cells of a CSV file
-    try: content = path.read_bytes().decode("utf-8-sig")
+def _csv_rows(path):  # the lists of cells of a CSV file
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
-    if "\0" in content: raise ValueError(f"{path}: no readable CSV file (it holds a NUL character)")
-    try: return list(csv.reader(io.StringIO(content, newline=""), strict=True))
-    except csv.Error as error: raise ValueError(f"{path}: no readable CSV file ({error})") from None
+    if "\0" in content:
+        raise ValueError(f"{path}: no readable CSV file (it holds a NUL character)")
+    try:
+        return list(csv.reader(io.StringIO(content, newline=""), strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}: no readable CSV file ({error})") from None
 
-def _convabuse_table(data_dir, part): # the rows of a split under names of our own, and where they are
+
+def _convabuse_table(data_dir, part):  # the rows of a split under names of our own, and where they are
     path = _first_file(data_dir, ("", "2_splits"), f"ConvAbuseEMNLP{part}.csv", "ConvAbuse")
     header, *rows = _csv_rows(path) or [[]]
     _check_header(header, path)
     for n, cells in enumerate(rows, 1):
-        if len(cells)==len(_COLUMNS): continue
+        if len(cells) == len(_COLUMNS):
+            continue
         raise ValueError(f"{path}, row {n}: {len(cells)} cells found, there are {len(_COLUMNS)} columns")
-    if not rows: raise ValueError(f"{path} has no rows")
+    if not rows:
+        raise ValueError(f"{path} has no rows")
     return [dict(zip(_COLUMNS, cells)) for cells in rows], path
 
 # %% ../nbs/00g_more_corpora.ipynb #c6b9fbf3
-def _bits(cell): # what one person said, each time: "0, 1" -> [0, 1]
+def _bits(cell):  # what one person said, each time: "0, 1" -> [0, 1]
     return [{"0": 0, "0.0": 0, "1": 1, "1.0": 1}.get(x.strip()) for x in cell.split(",")]
 
-def _judgements(cells, where): # one expert's 17 cells -> (n_times, 17) 0/1; no rows: the expert did not judge the text
-    if not any(cell.strip() for cell in cells): return np.zeros((0, len(_JUDGED)))
+
+# one expert's 17 cells -> (n_times, 17) 0/1; no rows: the expert did not judge the text
+def _judgements(cells, where):
+    if not any(cell.strip() for cell in cells):
+        return np.zeros((0, len(_JUDGED)))
     said = [_bits(cell) for cell in cells]
     odd = next((k for k, bits in enumerate(said) if None in bits), None)
     if odd is not None:
@@ -81,46 +111,53 @@ def _judgements(cells, where): # one expert's 17 cells -> (n_times, 17) 0/1; no 
     if len({len(bits) for bits in said}) > 1:
         raise ValueError(f"{where}: the cells hold different numbers of judgements")
     said = np.array(said).T
-    if (said[:, :len(_LEVELS)].sum(1)!=1).any():
+    if (said[:, : len(_LEVELS)].sum(1) != 1).any():
         raise ValueError(f"{where}: exactly one of {', '.join(_LEVELS)} must be 1 in a judgement")
     return said
 
 # %% ../nbs/00g_more_corpora.ipynb #b2246613
-def _conversation(row, text): # what the model reads of a row
-    if text=="user": return row["user"]
-    there = [column for column in _TURNS if column=="user" or row[column].strip() not in ("", "_")]
+def _conversation(row, text):  # what the model reads of a row
+    if text == "user":
+        return row["user"]
+    there = [column for column in _TURNS if column == "user" or row[column].strip() not in ("", "_")]
     return "\n".join(f"{_TURNS[column]}: {row[column]}" for column in there)
 
-def _convabuse_rows(table, path, text): # id, text, annotator of each judgement, and (n_judgements, 17) 0/1
+
+def _convabuse_rows(table, path, text):  # id, text, annotator of each judgement, and (n_judgements, 17) 0/1
     rows, said, ids = [], [], set()
     for n, row in enumerate(table, 1):
         where = f"{path}, row {n}, example_id {row['example_id']}"
         if not (row["example_id"].strip() and row["user"].strip()):
             raise ValueError(f"{where}: example_id and user must not be empty")
-        if row["example_id"] in ids: raise ValueError(f"{where}: this example_id stands for several rows")
+        if row["example_id"] in ids:
+            raise ValueError(f"{where}: this example_id stands for several rows")
         ids.add(row["example_id"])
         for who in _EXPERTS:
             found = _judgements([row[f"{who}_{column}"] for column in _JUDGED], f"{where}, {who}")
-            rows += [(row["example_id"], _conversation(row, text), who)]*len(found)
+            rows += [(row["example_id"], _conversation(row, text), who)] * len(found)
             said.append(found)
     return pd.DataFrame(rows, columns=["id", "text", "annotator"]), np.concatenate(said)
 
 # %% ../nbs/00g_more_corpora.ipynb #9afa4a29
-def _kinds(said): # the task of several kinds: labels, votes, and how gold is made of them
+def _kinds(said):  # the task of several kinds: labels, votes, and how gold is made of them
     first = len(_LEVELS)
-    return LabelSet(ABUSE_KINDS), said[:, first:first+len(_KINDS)], _at_least_half
+    return LabelSet(ABUSE_KINDS), said[:, first : first + len(_KINDS)], _at_least_half
 
-def _degrees(said): # the task of one degree
+
+def _degrees(said):  # the task of one degree
     labels = LabelSet(tuple(sorted(ABUSE_LEVELS)), allows_none=False, multi=False, file_order=ABUSE_LEVELS)
     return labels, said[:, [ABUSE_LEVELS.index(name) for name in labels.names]], _most_frequent
 
+
 _SPLITS = ("train", "dev", "test")
 
+
 def load_convabuse(
-    split:str, # train, dev (the file `valid`) or test
-    data_dir=None, # folder with the per-split files
-    options:dict=None, # task: kinds (several a text) or abuse (its degree); text: conversation or user (the last turn)
-)->AnnotatedDocs:
+    split: str,  # train, dev (the file `valid`) or test
+    data_dir=None,  # folder with the per-split files
+    # task: kinds (several a text) or abuse (its degree); text: conversation or user (the last turn)
+    options: dict = None,
+) -> AnnotatedDocs:
     "ConvAbuse: kinds of abuse in what people write to chat bots; who found no abuse votes for no kind"
     o = _options("ConvAbuse", options, task="kinds", text="conversation")
     task = check_choice("option task of ConvAbuse", o["task"], ("kinds", "abuse"))
@@ -128,105 +165,137 @@ def load_convabuse(
     check_choice("split", split, _SPLITS)
     if data_dir is None:
         files = "the folder of its per-split files (ConvAbuseEMNLPtrain.csv, …) with data_dir"
-        raise ValueError(f"ConvAbuse: give {files}; its authors publish them on GitHub, in amandacurry/convabuse")
-    table, path = _convabuse_table(data_dir, "valid" if split=="dev" else split)
+        raise ValueError(
+            f"ConvAbuse: give {files}; its authors publish them on GitHub, in amandacurry/convabuse"
+        )
+    table, path = _convabuse_table(data_dir, "valid" if split == "dev" else split)
     rows, said = _convabuse_rows(table, path, text)
     alone = len(table) - rows["id"].nunique()
     left_out = f"ConvAbuse {split}: {alone:,} of {len(table):,} texts were judged by nobody and are left out"
-    labels, votes, gold = _kinds(said) if task=="kinds" else _degrees(said)
+    labels, votes, gold = _kinds(said) if task == "kinds" else _degrees(said)
     return _from_votes("ConvAbuse", split, labels, rows, votes, gold, [left_out] if alone else [])
 
 # %% ../nbs/00g_more_corpora.ipynb #173419aa
-RED_EMOTIONS = ("sadness", "surprise", "fear", "anger", "neutral", "trust", "joy") # in the order of the files
+RED_EMOTIONS = (
+    "sadness",
+    "surprise",
+    "fear",
+    "anger",
+    "neutral",
+    "trust",
+    "joy",
+)  # in the order of the files
 _PEOPLE = ("annotator1", "annotator2", "annotator3")
 
-def _read_json_list(path): # the objects of a JSON file
+
+def _read_json_list(path):  # the objects of a JSON file
     text = read_text(existing_path(path, "REDv2"))
-    try: found = json.loads(text)
-    except RecursionError: raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
-    except ValueError as error: raise ValueError(f"{path}: not valid JSON ({error})") from None
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(found, list) or not found:
         raise ValueError(f"{path}: a list of objects with text, annotator1, … and agreed_labels is expected")
     return found
 
-def _red_items(data_dir, split): # objects of a split's file, where it is, and whether dev must serve as train, too
+
+# objects of a split's file, where it is, and whether dev must serve as train, too
+def _red_items(data_dir, split):
     if data_dir is None:
-        repo, part = "Alegzandra/REDv2", "validation" if split=="dev" else split
+        repo, part = "Alegzandra/REDv2", "validation" if split == "dev" else split
         return _hub(repo, None, part).to_list(), f"Hub dataset {repo}", False
     folders = ("", "data", "RED-v2")
-    has_train = any((Path(data_dir)/folder/"train.json").is_file() for folder in folders)
-    part = "test" if split=="test" else "train" if split=="train" and has_train else "valid"
+    has_train = any((Path(data_dir) / folder / "train.json").is_file() for folder in folders)
+    part = "test" if split == "test" else "train" if split == "train" and has_train else "valid"
     path = _first_file(data_dir, folders, f"{part}.json", "REDv2")
-    return _read_json_list(path), path, part=="valid" and not has_train
+    return _read_json_list(path), path, part == "valid" and not has_train
 
 # %% ../nbs/00g_more_corpora.ipynb #3959f097
-def _seven(item, key, where): # seven numbers 0 or 1; None if they are unknown
+def _seven(item, key, where):  # seven numbers 0 or 1; None if they are unknown
     cell = item.get(key)
-    if cell is None: return None
-    seven = isinstance(cell, list) and len(cell)==len(RED_EMOTIONS)
+    if cell is None:
+        return None
+    seven = isinstance(cell, list) and len(cell) == len(RED_EMOTIONS)
     if not (seven and all(x is None or type(x) in (int, float) for x in cell)):
         right = f"a list of {len(RED_EMOTIONS)} numbers 0 or 1 ({', '.join(RED_EMOTIONS)})"
         raise ValueError(f"{where}: {key} must be {right}, found {str(cell)[:60]}")
-    if any(x is None or x==-1 or x!=x for x in cell): return None
-    if not set(cell) <= {0, 1}: raise ValueError(f"{where}: {key} must hold 0 or 1, found {cell}")
+    if any(x is None or x == -1 or x != x for x in cell):
+        return None
+    if not set(cell) <= {0, 1}:
+        raise ValueError(f"{where}: {key} must hold 0 or 1, found {cell}")
     return [int(x) for x in cell]
 
-def _red_text(item, where): # its text
+
+def _red_text(item, where):  # its text
     text = item.get("text")
-    if isinstance(text, str) and text.strip(): return text
+    if isinstance(text, str) and text.strip():
+        return text
     raise ValueError(f"{where}: text must be a text that is not empty, found {str(text)[:60]!r}")
 
-def _red_ids(items, part, source): # an id for each object
+
+def _red_ids(items, part, source):  # an id for each object
     found = [item.get("text_id") for item in items]
-    if all(i is None for i in found): return [f"{part}-{n}" for n in range(len(items))]
+    if all(i is None for i in found):
+        return [f"{part}-{n}" for n in range(len(items))]
     for n, i in enumerate(found, 1):
-        if type(i) in (int, str) and str(i).strip(): continue
+        if type(i) in (int, str) and str(i).strip():
+            continue
         raise ValueError(f"{source}, item {n}: text_id must be a whole number or a text, found {i!r}")
     return [str(i) for i in found]
 
 # %% ../nbs/00g_more_corpora.ipynb #953fdf97
-def _red_rows(items, source, part): # id, text, gold (7,) and votes {annotator: (7,)} of each object
+def _red_rows(items, source, part):  # id, text, gold (7,) and votes {annotator: (7,)} of each object
     for n, item in enumerate(items, 1):
-        if isinstance(item, dict): continue
+        if isinstance(item, dict):
+            continue
         right = "an object with text, annotator1, … and agreed_labels"
         raise ValueError(f"{source}, item {n}: {right} is expected, found {str(item)[:60]!r}")
     rows = []
     for n, (i, item) in enumerate(zip(_red_ids(items, part, source), items), 1):
         where = f"{source}, item {n} (text_id {i})"
         gold = _seven(item, "agreed_labels", where)
-        if gold is None: raise ValueError(f"{where}: no agreed_labels")
+        if gold is None:
+            raise ValueError(f"{where}: no agreed_labels")
         rows.append((i, _red_text(item, where), gold, {who: _seven(item, who, where) for who in _PEOPLE}))
     return rows
 
-def _red_votes(rows): # (n_votes, 7), whose document, whose vote; what is unknown is no vote
+
+def _red_votes(rows):  # (n_votes, 7), whose document, whose vote; what is unknown is no vote
     each = [(doc, who, said) for doc, (*_, people) in enumerate(rows) for who, said in people.items()]
     votes = [vote for vote in each if vote[2] is not None]
     said = np.array([v[2] for v in votes], float).reshape(-1, len(RED_EMOTIONS))
     return said, [v[0] for v in votes], [v[1] for v in votes]
 
 
-def _red_labels(neutral): # seven, or six and perhaps none of them
-    names = tuple(n for n in RED_EMOTIONS if neutral=="label" or n!="neutral")
-    return LabelSet(tuple(sorted(names)), allows_none=neutral=="none", file_order=names)
+def _red_labels(neutral):  # seven, or six and perhaps none of them
+    names = tuple(n for n in RED_EMOTIONS if neutral == "label" or n != "neutral")
+    return LabelSet(tuple(sorted(names)), allows_none=neutral == "none", file_order=names)
 
 # %% ../nbs/00g_more_corpora.ipynb #15a87d58
 def load_redv2(
-    split:str, # train, dev (the file `valid`) or test
-    data_dir=None, # folder with the JSON files; None: the Hub
-    options:dict=None, # neutral: label (the default), or none: who chose only neutral chose nothing
-)->AnnotatedDocs:
+    split: str,  # train, dev (the file `valid`) or test
+    data_dir=None,  # folder with the JSON files; None: the Hub
+    options: dict = None,  # neutral: label (the default), or none: who chose only neutral chose nothing
+) -> AnnotatedDocs:
     "REDv2: seven emotions in Romanian tweets, by three people each; gold is what at least two chose"
     neutral = _options("REDv2", options, neutral="label")["neutral"]
     labels = _red_labels(check_choice("option neutral of REDv2", neutral, ("label", "none")))
     check_choice("split", split, _SPLITS)
     items, source, halved = _red_items(data_dir, split)
     rows = _red_rows(items, source, "valid" if halved else split)
-    if halved: rows = [r for r in rows if _half(r[0])==(split=="dev")]
-    if not rows: raise ValueError(f"{source}: none of its {len(items):,} tweets is in the half that serves as {split}")
+    if halved:
+        rows = [r for r in rows if _half(r[0]) == (split == "dev")]
+    if not rows:
+        raise ValueError(f"{source}: none of its {len(items):,} tweets is in the half that serves as {split}")
     votes, doc, who = _red_votes(rows)
-    asked = len(rows)*len(_PEOPLE)
-    half = f"there is no train.json, so {len(rows):,} of the {len(items):,} tweets of valid.json serve as {split}"
-    lost = f"{asked-len(votes):,} of {asked:,} judgements are missing or unknown and are no votes"
+    asked = len(rows) * len(_PEOPLE)
+    half = (
+        f"there is no train.json, so {len(rows):,} of the {len(items):,} tweets of valid.json serve as "
+        f"{split}"
+    )
+    lost = f"{asked - len(votes):,} of {asked:,} judgements are missing or unknown and are no votes"
     notes = [f"REDv2 {split}: {note}" for note, so in ((half, halved), (lost, asked > len(votes))) if so]
     ids, texts, gold, _ = zip(*rows)
     columns = [RED_EMOTIONS.index(n) for n in labels.names]

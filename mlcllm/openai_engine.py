@@ -6,8 +6,18 @@
 __all__ = ['OPTIONS', 'APIS', 'httpx', 'BadAnswer', 'token_bytes', 'TokenNames', 'OpenAIEngine', 'load_openai']
 
 # %% ../nbs/00e_openai.ipynb #fa5b59f2
-import hashlib, json, logging, math, os, re, sqlite3, threading, time, warnings
-from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError as NotInTime
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import sqlite3
+import threading
+import time
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTime
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -22,354 +32,612 @@ import openai
 from fastcore.basics import patch
 
 from .data import check_choice, check_number
-from .runs import default_output_dir, hide_known, hide_secrets, holds_secret, is_secret_name, is_secret_part, keep_secret, without_secrets
 from .engines import Engine, Generation, Scored, end_of_text, load_tokenizer
+from mlcllm.runs import (
+    default_output_dir,
+    hide_known,
+    hide_secrets,
+    holds_secret,
+    is_secret_name,
+    is_secret_part,
+    keep_secret,
+    without_secrets,
+)
 
 # %% ../nbs/00e_openai.ipynb #4880a8f9
-OPTIONS = dict(base_url=None, # the server, e.g. http://localhost:8000/v1; None: OPENAI_BASE_URL, or else OpenAI's
-               tokenizer=None, # a folder or a Hub id; None: that of the model's name
-               api=None, # full, completions or chat; None: find out
-               concurrency=8, # requests at once
-               timeout=60., # seconds that a request may take
-               retries=5, # how often a request that failed is repeated
-               cache=None, # file in which answers are kept; None: under outputs/; False: nowhere
-               max_tokens=None, # budget: tokens sent and received, all together
-               max_cost=None, price_in=None, price_out=None) # budget in a currency of yours, and prices per million tokens
+OPTIONS = dict(
+    base_url=None,  # the server, e.g. http://localhost:8000/v1; None: OPENAI_BASE_URL, or else OpenAI's
+    tokenizer=None,  # a folder or a Hub id; None: that of the model's name
+    api=None,  # full, completions or chat; None: find out
+    concurrency=8,  # requests at once
+    timeout=60.0,  # seconds that a request may take
+    retries=5,  # how often a request that failed is repeated
+    cache=None,  # file in which answers are kept; None: under outputs/; False: nowhere
+    max_tokens=None,  # budget: tokens sent and received, all together
+    max_cost=None,
+    price_in=None,
+    price_out=None,
+)  # budget in a currency of yours, and prices per million tokens
 APIS = ("full", "completions", "chat")
 
-def _key(): # the server's key; "none" where there is none, as local servers do not ask
+
+def _key():  # the server's key; "none" where there is none, as local servers do not ask
     key = os.environ.get("OPENAI_API_KEY", "").strip() or _key_of_file(Path(".env")) or "none"
-    if not key.isascii() or not key.isprintable() or " " in key: raise ValueError("OPENAI_API_KEY holds a blank or a character that is not ASCII, which no key does: set it again")
-    if key!="none": keep_secret(key)
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(
+            "OPENAI_API_KEY holds a blank or a character that is not ASCII, which no key does: set it again"
+        )
+    if key != "none":
+        keep_secret(key)
     return key
 
-def _key_of_file(path): # "" where there is none
-    if not path.is_file(): return ""
+
+def _key_of_file(path):  # "" where there is none
+    if not path.is_file():
+        return ""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     found = [m for l in lines if (m := re.match(r"\s*(?:export\s+)?(\w+)\s*=(.+)", l))]
     values = [(m[1], m[2].strip().strip("'\"")) for m in found]
     for name, value in values:
-        if is_secret_name(name): keep_secret(value)
-    return next((value for name, value in values if name=="OPENAI_API_KEY"), "")
+        if is_secret_name(name):
+            keep_secret(value)
+    return next((value for name, value in values if name == "OPENAI_API_KEY"), "")
 
 # %% ../nbs/00e_openai.ipynb #82a2c186
-def _checked(options): # all options, those given over the defaults
-    if not isinstance(options or {}, dict): raise ValueError(f"backend_options must be a dict such as {{'base_url': 'http://localhost:8000/v1'}}, got {type(options).__name__}")
+def _checked(options):  # all options, those given over the defaults
+    if not isinstance(options or {}, dict):
+        raise ValueError(
+            f"backend_options must be a dict such as {{'base_url': 'http://localhost:8000/v1'}}, got "
+            f"{type(options).__name__}"
+        )
     for k, v in (options or {}).items():
         if k not in OPTIONS and is_secret_name(str(k)):
             keep_secret(str(v))
-            raise ValueError(f"a key is no backend option ({k}), for options are stored with the run: set OPENAI_API_KEY, or write a line OPENAI_API_KEY=… into a file .env")
+            raise ValueError(
+                f"a key is no backend option ({k}), for options are stored with the run: set "
+                "OPENAI_API_KEY, or write a line OPENAI_API_KEY=… into a file .env"
+            )
         check_choice("backend option", k, OPTIONS)
     o = OPTIONS | (options or {})
     check_number("concurrency", o["concurrency"], 1, 1000)
     check_number("retries", o["retries"], 0, 100)
     check_number("timeout", o["timeout"], 0, whole=False)
     for k in ("max_tokens", "max_cost", "price_in", "price_out"):
-        if o[k] is not None: check_number(k, o[k], 0, whole=k=="max_tokens")
+        if o[k] is not None:
+            check_number(k, o[k], 0, whole=k == "max_tokens")
     for k in ("base_url", "tokenizer"):
-        if o[k] is not None and not isinstance(o[k], (str, Path)): raise ValueError(f"backend option {k} must be a text, got {type(o[k]).__name__}")
-    if o["cache"] is not None and o["cache"] is not False and not (isinstance(o["cache"], (str, Path)) and str(o["cache"])): raise ValueError(f"backend option cache must be a file, or false to keep nothing, got {o['cache']!r}")
-    if o["api"] is not None: check_choice("api", o["api"], APIS)
-    if o["max_cost"] is not None and (o["price_in"] is None or o["price_out"] is None): raise ValueError("max_cost needs price_in and price_out, per million tokens")
+        if o[k] is not None and not isinstance(o[k], (str, Path)):
+            raise ValueError(f"backend option {k} must be a text, got {type(o[k]).__name__}")
+    if (
+        o["cache"] is not None
+        and o["cache"] is not False
+        and not (isinstance(o["cache"], (str, Path)) and str(o["cache"]))
+    ):
+        raise ValueError(f"backend option cache must be a file, or false to keep nothing, got {o['cache']!r}")
+    if o["api"] is not None:
+        check_choice("api", o["api"], APIS)
+    if o["max_cost"] is not None and (o["price_in"] is None or o["price_out"] is None):
+        raise ValueError("max_cost needs price_in and price_out, per million tokens")
     return o
 
-def _address(base_url): # what can be shown of it, user and password, and what follows "?"
-    if base_url is None: return None, None, {}
-    try: parts = urlsplit(str(base_url)); port = parts.port
-    except ValueError: parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1")
+
+def _address(base_url):  # what can be shown of it, user and password, and what follows "?"
+    if base_url is None:
+        return None, None, {}
+    try:
+        parts = urlsplit(str(base_url))
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1")
     query, user = dict(parse_qsl(parts.query)), None
-    if parts.username or parts.password: user = (unquote(parts.username or ""), unquote(parts.password or ""))
-    secret = [v for k,v in query.items() if is_secret_part(k, v)]
-    for s in (*secret, *([next(u for u in user[::-1] if u)] if user else ())): keep_secret(s)
-    for s in _more_secrets(parts): keep_secret(s)
+    if parts.username or parts.password:
+        user = (unquote(parts.username or ""), unquote(parts.password or ""))
+    secret = [v for k, v in query.items() if is_secret_part(k, v)]
+    for s in (*secret, *([next(u for u in user[::-1] if u)] if user else ())):
+        keep_secret(s)
+    for s in _more_secrets(parts):
+        keep_secret(s)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     url = f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
-    try: httpx.URL(url)
-    except httpx.InvalidURL: raise ValueError("backend option base_url must be an address such as http://localhost:8000/v1: its host or its path cannot be one") from None
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ValueError(
+            "backend option base_url must be an address such as http://localhost:8000/v1: its host or "
+            "its path cannot be one"
+        ) from None
     return url, user, query
 
-_PATH_PARAMETER = re.compile(r";([^/;]*)") # such as ;key=… behind a part of a path
 
-def _more_secrets(parts): # of an address: parameters of its path, values without a name, and what follows "#"
-    told = [*_PATH_PARAMETER.findall(parts.path), *re.split("[&;]", parts.query), *re.split("[&;]", parts.fragment)]
+_PATH_PARAMETER = re.compile(r";([^/;]*)")  # such as ;key=… behind a part of a path
+
+
+# of an address: parameters of its path, values without a name, and what follows "#"
+def _more_secrets(parts):
+    told = [
+        *_PATH_PARAMETER.findall(parts.path),
+        *re.split("[&;]", parts.query),
+        *re.split("[&;]", parts.fragment),
+    ]
     values = [value for name, value in map(_name_and_value, told) if is_secret_part(name, value)]
     return [form for v in values for form in (v, unquote(v))]
 
-def _name_and_value(told): # of a part of an address; the name may be missing
+
+def _name_and_value(told):  # of a part of an address; the name may be missing
     name, sign, value = told.partition("=")
     return (name, value) if sign else ("", name)
 
-def _shown(url): # an address that is asked, as it is named in messages and in what is stored
-    return _PATH_PARAMETER.sub(lambda found: "" if is_secret_part(*_name_and_value(found[1])) else found[0], url)
+
+def _shown(url):  # an address that is asked, as it is named in messages and in what is stored
+    return _PATH_PARAMETER.sub(
+        lambda found: "" if is_secret_part(*_name_and_value(found[1])) else found[0], url
+    )
 
 # %% ../nbs/00e_openai.ipynb #bd9eb17a
 class _Kept:
     "Answers by request, and who answered before"
+
     def __init__(self, path):
         self.lock, self.db, self.path = threading.Lock(), None, path
-        if path is False: return
-        self.path = Path(path or default_output_dir()/".answers"/"openai.sqlite")
-        if self.path.exists() and not self.path.is_file(): raise ValueError(f"{self.path}: answers cannot be kept there, it is no file; name another with the backend option cache")
+        if path is False:
+            return
+        self.path = Path(path or default_output_dir() / ".answers" / "openai.sqlite")
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(
+                f"{self.path}: answers cannot be kept there, it is no file; name another with the "
+                "backend option cache"
+            )
         with self._said():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.db = sqlite3.connect(self.path, check_same_thread=False, timeout=60)
             self._write("create table if not exists answers (request text primary key, answer text)")
-            self._write("create table if not exists models (server text, api text, card text, said text, space text)")
+            self._write(
+                "create table if not exists models (server text, api text, card text, said text, space text)"
+            )
 
     @contextmanager
-    def _said(self): # an error of the database in one line
-        try: yield
-        except (sqlite3.Error, OSError) as error: raise ValueError(f"{self.path}: answers cannot be kept there ({error}); name another file with the backend option cache") from None
+    def _said(self):  # an error of the database in one line
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise ValueError(
+                f"{self.path}: answers cannot be kept there ({error}); name another file with the "
+                "backend option cache"
+            ) from None
 
     def _write(self, command, values=()):
         self.db.execute(command, values)
         self.db.commit()
 
     def get(self, request):
-        if self.db is None: return None
-        with self.lock, self._said(): row = self.db.execute("select answer from answers where request=?", (request,)).fetchone()
-        try: return json.loads(row[0]) if row else None
-        except (ValueError, TypeError, RecursionError): return None # damaged: it is asked for again
+        if self.db is None:
+            return None
+        with self.lock, self._said():
+            row = self.db.execute("select answer from answers where request=?", (request,)).fetchone()
+        try:
+            return json.loads(row[0]) if row else None
+        except (ValueError, TypeError, RecursionError):
+            return None  # damaged: it is asked for again
 
     def put(self, request, answer):
-        if self.db is None: return
-        with self.lock, self._said(): self._write("insert or replace into answers values (?, ?)", (request, json.dumps(answer)))
+        if self.db is None:
+            return
+        with self.lock, self._said():
+            self._write("insert or replace into answers values (?, ?)", (request, json.dumps(answer)))
 
-    def models(self, server): # (api, card, said, space) of each model that answered there, the latest last
-        if self.db is None: return []
-        with self.lock, self._said(): rows = self.db.execute("select api, card, said, space from models where server=? order by rowid", (server,)).fetchall()
+    def models(self, server):  # (api, card, said, space) of each model that answered there, the latest last
+        if self.db is None:
+            return []
+        with self.lock, self._said():
+            rows = self.db.execute(
+                "select api, card, said, space from models where server=? order by rowid", (server,)
+            ).fetchall()
         return [row for row in map(_read_model, rows) if row]
 
     def add_model(self, server, api, card, said, space):
-        if self.db is None: return
-        with self.lock, self._said(): self._write("insert into models values (?, ?, ?, ?, ?)", (server, api, json.dumps(card), json.dumps(said), space))
+        if self.db is None:
+            return
+        with self.lock, self._said():
+            self._write(
+                "insert into models values (?, ?, ?, ?, ?)",
+                (server, api, json.dumps(card), json.dumps(said), space),
+            )
 
-def _read_model(row): # as it was stored; None where it is damaged, so that the server is asked as if it were new
+
+# as it was stored; None where it is damaged, so that the server is asked as if it were new
+def _read_model(row):
     api, card, said, space = row
-    try: card, said = json.loads(card), json.loads(said)
-    except (ValueError, TypeError, RecursionError): return None
-    if api not in APIS or not isinstance(space, str): return None
-    if not isinstance(card, dict) or not isinstance(said, dict): return None
+    try:
+        card, said = json.loads(card), json.loads(said)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if api not in APIS or not isinstance(space, str):
+        return None
+    if not isinstance(card, dict) or not isinstance(said, dict):
+        return None
     written, values = said.get("written"), said.get("values")
-    whole = isinstance(written, str) and isinstance(values, dict) and all(isinstance(v, float) for v in values.values())
+    whole = (
+        isinstance(written, str)
+        and isinstance(values, dict)
+        and all(isinstance(v, float) for v in values.values())
+    )
     return (api, card, said, space) if whole else None
 
 # %% ../nbs/00e_openai.ipynb #8ec41bdd
-httpx = import_module(openai.DefaultHttpxClient.__mro__[1].__module__.split(".")[0]) # httpx or httpx2, whichever this version of openai asks with
+httpx = import_module(
+    openai.DefaultHttpxClient.__mro__[1].__module__.split(".")[0]
+)  # httpx or httpx2, whichever this version of openai asks with
 
-_LARGEST = 32*2**20 # bytes of an answer; 4,096 tokens with 20 alternatives each take some 8 MB
+_LARGEST = 32 * 2**20  # bytes of an answer; 4,096 tokens with 20 alternatives each take some 8 MB
 
-class _TooLarge(httpx.RemoteProtocolError): "An answer of more than `_LARGEST` bytes"
-class _HalfAnswer(httpx.RemoteProtocolError): "An answer that began, and broke off"
 
-_REMEDIES = {402: "the account has no credit left, or has to be paid", 403: "the key may not use this model, or this server",
-             413: "the question is too long: use fewer shots or a shorter document", 429: "too many requests: a lower concurrency (backend option) may help"}
+class _TooLarge(httpx.RemoteProtocolError):
+    "An answer of more than `_LARGEST` bytes"
 
-def _said(text): # what a server says of an error, in one short line without secrets
+
+class _HalfAnswer(httpx.RemoteProtocolError):
+    "An answer that began, and broke off"
+
+
+_REMEDIES = {
+    402: "the account has no credit left, or has to be paid",
+    403: "the key may not use this model, or this server",
+    413: "the question is too long: use fewer shots or a shorter document",
+    429: "too many requests: a lower concurrency (backend option) may help",
+}
+
+
+def _said(text):  # what a server says of an error, in one short line without secrets
     hidden = hide_secrets(re.sub(r"(?i)(key provided: )\S+", r"\1<hidden>", str(text)))
     return " ".join(hidden.split())[:300]
 
-def _first_words(body): # of an error that is no JSON: a plain text, or a page (HTML)
-    if not isinstance(body, str): return ""
+
+def _first_words(body):  # of an error that is no JSON: a plain text, or a page (HTML)
+    if not isinstance(body, str):
+        return ""
     text = hide_secrets(hide_known(body)[:20000])
     words = " ".join(re.sub(r"<[^<>]*>", " ", text).split()) or " ".join(text.split())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words[:200])[:200]
     return f" - {shown}" if shown else ""
 
-def _line(error, url, model): # what an error of the client means
+
+def _line(error, url, model):  # what an error of the client means
     said = _said(getattr(error, "message", "") or error) + _first_words(getattr(error, "body", None))
-    if isinstance(error, openai.AuthenticationError): return f"{url} refuses the key: set OPENAI_API_KEY, or a line OPENAI_API_KEY=… in .env"
-    if isinstance(error, openai.NotFoundError): return f"{url} does not know the model {model!r}, or not this way of asking it: {said}"
-    if isinstance(error, openai.APITimeoutError): return f"{url} does not answer in time: a larger timeout, or a lower concurrency (backend options) may help"
-    if isinstance(error.__cause__, _TooLarge): return f"{url} sends more than {_LARGEST/2**20:.0f} MB as one answer, which can be none: the rest is not read"
-    if isinstance(error.__cause__, (httpx.RemoteProtocolError, httpx.ReadError)): return f"{url} breaks off before its answer is complete: is the server overloaded? (a lower concurrency, backend option, may help)"
-    if isinstance(error, openai.APIConnectionError): return f"{url} cannot be reached: is the server there? (backend option base_url)"
-    if 300 <= getattr(error, "status_code", 0) < 400: return f"{url} redirects to {_host(error.response.headers.get('location'))}: this is not followed, for the key would go along; name the right address with the backend option base_url"
+    if isinstance(error, openai.AuthenticationError):
+        return f"{url} refuses the key: set OPENAI_API_KEY, or a line OPENAI_API_KEY=… in .env"
+    if isinstance(error, openai.NotFoundError):
+        return f"{url} does not know the model {model!r}, or not this way of asking it: {said}"
+    if isinstance(error, openai.APITimeoutError):
+        return (
+            f"{url} does not answer in time: a larger timeout, or a lower concurrency (backend options) may "
+            "help"
+        )
+    if isinstance(error.__cause__, _TooLarge):
+        return (
+            f"{url} sends more than {_LARGEST / 2**20:.0f} MB as one answer, which can be none: the rest is "
+            "not read"
+        )
+    if isinstance(error.__cause__, (httpx.RemoteProtocolError, httpx.ReadError)):
+        return (
+            f"{url} breaks off before its answer is complete: is the server overloaded? (a lower "
+            "concurrency, backend option, may help)"
+        )
+    if isinstance(error, openai.APIConnectionError):
+        return f"{url} cannot be reached: is the server there? (backend option base_url)"
+    if 300 <= getattr(error, "status_code", 0) < 400:
+        return (
+            f"{url} redirects to {_host(error.response.headers.get('location'))}: this is not followed, for "
+            "the key would go along; name the right address with the backend option base_url"
+        )
     status = getattr(error, "status_code", 0)
-    remedy = _REMEDIES.get(status) or (f"the server itself fails (status {status}): see its log, or try again later" if status >= 500 else None)
-    if remedy: return f"{url}: {remedy} ({said})"
-    foreign = "; is the tokenizer the model's own? (backend option tokenizer)" if getattr(error, "status_code", 0)==400 and re.search(r"(?i)vocab|token.?id", said) else ""
+    remedy = _REMEDIES.get(status) or (
+        f"the server itself fails (status {status}): see its log, or try again later"
+        if status >= 500
+        else None
+    )
+    if remedy:
+        return f"{url}: {remedy} ({said})"
+    foreign = (
+        "; is the tokenizer the model's own? (backend option tokenizer)"
+        if getattr(error, "status_code", 0) == 400 and re.search(r"(?i)vocab|token.?id", said)
+        else ""
+    )
     return f"{url}: {said.rstrip('.') if foreign else said}{foreign}"
 
-def _host(location): # of a redirect, and nothing that may be secret
-    try: parts = urlsplit(location or "")
-    except ValueError: return "another address"
-    return f"{parts.scheme}://{parts.netloc.rsplit('@')[-1]}" if parts.netloc else "another address of its own"
+
+def _host(location):  # of a redirect, and nothing that may be secret
+    try:
+        parts = urlsplit(location or "")
+    except ValueError:
+        return "another address"
+    return (
+        f"{parts.scheme}://{parts.netloc.rsplit('@')[-1]}" if parts.netloc else "another address of its own"
+    )
+
 
 class _HidingFilter(logging.Filter):
     "Lines that a library logs, without secrets"
+
     def filter(self, record):
         record.msg, record.args = hide_secrets(record.getMessage()), ()
         return True
 
+
 _HIDING = _HidingFilter()
-for _name in ("openai._base_client", *(f"{p}{n}" for n in ("", "2") for p in ("httpx", "httpcore"))): logging.getLogger(_name).addFilter(_HIDING)
-for _name in ("connection", "http11", "http2", "proxy"): [logging.getLogger(f"httpcore{n}.{_name}").addFilter(_HIDING) for n in ("", "2")]
+for _name in ("openai._base_client", *(f"{p}{n}" for n in ("", "2") for p in ("httpx", "httpcore"))):
+    logging.getLogger(_name).addFilter(_HIDING)
+for _name in ("connection", "http11", "http2", "proxy"):
+    [logging.getLogger(f"httpcore{n}.{_name}").addFilter(_HIDING) for n in ("", "2")]
 
 # %% ../nbs/00e_openai.ipynb #9b12dc68
 class _BoundedHTTP(openai.DefaultHttpxClient):
     "A client whose requests have an end, and whose answers have a size"
-    seconds = 60.
+
+    seconds = 60.0
 
     def send(self, request, **how):
         done, until = Future(), time.monotonic() + self._allowed(request)
         threading.Thread(target=self._send, args=(done, request, how, until), daemon=True).start()
-        try: return done.result(max(until - time.monotonic(), 0))
-        except NotInTime: raise httpx.ReadTimeout("the whole answer takes too long", request=request) from None
+        try:
+            return done.result(max(until - time.monotonic(), 0))
+        except NotInTime:
+            raise httpx.ReadTimeout("the whole answer takes too long", request=request) from None
 
-    def _allowed(self, request): # seconds
+    def _allowed(self, request):  # seconds
         told = (request.extensions.get("timeout") or {}).get("read")
         return min(self.seconds, told) if told else self.seconds
 
     def _send(self, done, request, how, until):
-        try: done.set_result(self._whole(request, how, until))
-        except httpx.RequestError as error: done.set_exception(error)
-        except BaseException as error: done.set_exception(httpx.RemoteProtocolError(f"{type(error).__name__}: {error}"))
+        try:
+            done.set_result(self._whole(request, how, until))
+        except httpx.RequestError as error:
+            done.set_exception(error)
+        except BaseException as error:
+            done.set_exception(httpx.RemoteProtocolError(f"{type(error).__name__}: {error}"))
 
-    def _whole(self, request, how, until): # an answer that has been read
+    def _whole(self, request, how, until):  # an answer that has been read
         answer = super().send(request, **how | dict(stream=True))
-        try: content = self._content(answer, until)
-        finally: answer.close()
-        outer = ("content-encoding", "content-length", "transfer-encoding") # of what has been decoded
-        headers = [(k, v) for k,v in answer.headers.multi_items() if k.lower() not in outer]
-        return httpx.Response(answer.status_code, headers=headers, content=content, request=answer.request, extensions=answer.extensions)
+        try:
+            content = self._content(answer, until)
+        finally:
+            answer.close()
+        outer = ("content-encoding", "content-length", "transfer-encoding")  # of what has been decoded
+        headers = [(k, v) for k, v in answer.headers.multi_items() if k.lower() not in outer]
+        return httpx.Response(
+            answer.status_code,
+            headers=headers,
+            content=content,
+            request=answer.request,
+            extensions=answer.extensions,
+        )
 
     def _content(self, answer, until):
         parts, size = [], 0
         try:
             for part in answer.iter_bytes():
                 size += len(part)
-                if size > _LARGEST: raise _TooLarge("too large")
-                if time.monotonic() > until: raise httpx.ReadTimeout("the whole answer takes too long")
+                if size > _LARGEST:
+                    raise _TooLarge("too large")
+                if time.monotonic() > until:
+                    raise httpx.ReadTimeout("the whole answer takes too long")
                 parts.append(part)
-        except (_TooLarge, httpx.TimeoutException): raise
-        except httpx.RequestError as error: raise _HalfAnswer(str(error)) from None
+        except (_TooLarge, httpx.TimeoutException):
+            raise
+        except httpx.RequestError as error:
+            raise _HalfAnswer(str(error)) from None
         return b"".join(parts)
 
-def _seconds(retry_after): # a number of seconds, or a date
-    if not retry_after: return 0.
-    try: return _if_positive(float(retry_after))
-    except ValueError: pass
-    try: return _if_positive(parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError): return 0.
 
-def _if_positive(seconds): return seconds if 0 < seconds < math.inf else 0.
+def _seconds(retry_after):  # a number of seconds, or a date
+    if not retry_after:
+        return 0.0
+    try:
+        return _if_positive(float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return _if_positive(parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _if_positive(seconds):
+    return seconds if 0 < seconds < math.inf else 0.0
 
 # %% ../nbs/00e_openai.ipynb #0c2c7eec
-class BadAnswer(ValueError): "What a server answers, however often it is asked, is not what was asked for"
-class _Refused(ValueError): "An answer that would be the same if it were asked for again"
+class BadAnswer(ValueError):
+    "What a server answers, however often it is asked, is not what was asked for"
 
-def _object(content): # an answer, read, without secrets that are known; ValueError, in one line, where it is none
-    try: answer = _without_known(json.loads(content, object_pairs_hook=_table))
-    except RecursionError: raise _Refused("its answer is nested too deep") from None
+
+class _Refused(ValueError):
+    "An answer that would be the same if it were asked for again"
+
+
+# an answer, read, without secrets that are known; ValueError, in one line, where it is none
+def _object(content):
+    try:
+        answer = _without_known(json.loads(content, object_pairs_hook=_table))
+    except RecursionError:
+        raise _Refused("its answer is nested too deep") from None
     except ValueError:
-        if content.lstrip()[:1]==b"<": raise _Refused("it sends a page (HTML) and no answer: is this the address of an OpenAI-compatible server, with /v1? (backend option base_url)") from None
+        if content.lstrip()[:1] == b"<":
+            raise _Refused(
+                "it sends a page (HTML) and no answer: is this the address of an OpenAI-compatible "
+                "server, with /v1? (backend option base_url)"
+            ) from None
         raise ValueError("its answer is no JSON, or is cut off") from None
-    if not isinstance(answer, dict): raise ValueError(f"its answer is {'null' if answer is None else f'a {type(answer).__name__}'} and no object")
+    if not isinstance(answer, dict):
+        raise ValueError(
+            f"its answer is {'null' if answer is None else f'a {type(answer).__name__}'} and no object"
+        )
     _check_error(answer)
     return answer
 
-def _check_error(answer): # some servers send one with status 200, for the whole answer or in the place of a choice
+
+# some servers send one with status 200, for the whole answer or in the place of a choice
+def _check_error(answer):
     choices = answer.get("choices")
     parts = [answer, *(c for c in (choices if isinstance(choices, list) else ()) if isinstance(c, dict))]
     error = next((e for part in parts if (e := part.get("error"))), None)
-    if error is None: return
+    if error is None:
+        return
     said = _said(error.get("message") or error if isinstance(error, dict) else error)
     code = str(error.get("code") or error.get("status")) if isinstance(error, dict) else ""
     passes = re.fullmatch("408|409|429|5[0-9][0-9]", code)
     raise (ValueError if passes else _Refused)(f"it says: {said}")
 
-def _table(pairs): # an object of JSON; in a table of log-probabilities a token that is named twice adds up
+
+def _table(pairs):  # an object of JSON; in a table of log-probabilities a token that is named twice adds up
     found = dict(pairs)
-    if len(found)==len(pairs): return found
-    values = [v for _,v in pairs]
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and v <= 0 for v in values): return found
+    if len(found) == len(pairs):
+        return found
+    values = [v for _, v in pairs]
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and v <= 0 for v in values):
+        return found
     return _added_up(pairs)
 
-def _added_up(pairs): # name -> log-probability; the same value again says the same thing again
+
+def _added_up(pairs):  # name -> log-probability; the same value again says the same thing again
     told = {}
     for name, value in pairs:
-        if all(abs(value - v) > _NOISE for v in told.setdefault(name, [])): told[name].append(value)
+        if all(abs(value - v) > _NOISE for v in told.setdefault(name, [])):
+            told[name].append(value)
     return {name: float(np.logaddexp.reduce(values)) for name, values in told.items()}
 
-_NOISE = 1e-3 # nats
 
-def _without_known(answer): # an answer in which the server repeats the key, in whatever field
+_NOISE = 1e-3  # nats
+
+
+def _without_known(answer):  # an answer in which the server repeats the key, in whatever field
     said = json.dumps(answer, ensure_ascii=False)
-    return _cleared(answer) if hide_known(said)!=said else answer
+    return _cleared(answer) if hide_known(said) != said else answer
+
 
 def _cleared(value):
-    if isinstance(value, dict): return {hide_known(k): _cleared(v) for k,v in value.items()}
-    if isinstance(value, list): return None if hide_known(str(value))!=str(value) and _are_bytes(value) else [_cleared(v) for v in value]
+    if isinstance(value, dict):
+        return {hide_known(k): _cleared(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return (
+            None
+            if hide_known(str(value)) != str(value) and _are_bytes(value)
+            else [_cleared(v) for v in value]
+        )
     return hide_known(value)
 
-def _are_bytes(values): return all(isinstance(v, int) for v in values)
+
+def _are_bytes(values):
+    return all(isinstance(v, int) for v in values)
 
 # %% ../nbs/00e_openai.ipynb #b4398ddf
 class _Client:
     "Requests to one server: kept, counted, within a budget"
+
     def __init__(self, model, options, stats):
-        self.model, self.o, self.stats, self.lock, self.reserved, self.space = model, options, stats, threading.Lock(), (0, 0), ""
-        self.fingerprint, self.changed = None, lambda fingerprint: None # of the server, and who is told that it is another one
+        self.model = model
+        self.o = options
+        self.stats = stats
+        self.lock = threading.Lock()
+        self.reserved = (0, 0)
+        self.space = ""
+        self.fingerprint, self.changed = (
+            None,
+            lambda fingerprint: None,
+        )  # of the server, and who is told that it is another one
         url, user, query = _address(options["base_url"] or os.environ.get("OPENAI_BASE_URL") or None)
         http = _BoundedHTTP(follow_redirects=False, auth=user)
         http.seconds = options["timeout"]
-        self.api = openai.OpenAI(api_key=_key(), base_url=url, default_query=query, timeout=options["timeout"], max_retries=0, http_client=http)
+        self.api = openai.OpenAI(
+            api_key=_key(),
+            base_url=url,
+            default_query=query,
+            timeout=options["timeout"],
+            max_retries=0,
+            http_client=http,
+        )
         self.url, self.kept = _shown(str(self.api.base_url).rstrip("/")), _Kept(options["cache"])
 
-    def ask(self, chat, body, sent, new, check=lambda answer: None, fresh=False): # the answer as a dict; sent, new: tokens of the question, and most tokens of the answer; check raises ValueError on an answer that is not what was asked for; fresh: whatever is kept
-        found = None if fresh else self._stored(self._request(self._space_of(self.fingerprint), chat, body), check)
+    def ask(
+        self,
+        chat,
+        body,
+        sent,
+        new,
+        check=lambda answer: None,
+        fresh=False,
+        # the answer as a dict; sent, new: tokens of the question, and most tokens of the answer; check raises
+        # ValueError on an answer that is not what was asked for; fresh: whatever is kept
+    ):
+        found = (
+            None
+            if fresh
+            else self._stored(self._request(self._space_of(self.fingerprint), chat, body), check)
+        )
         if found is not None:
             self._count(cached_answers=1)
             return found
         answer = self._repeated(chat, body, sent, new, check)
-        if fresh: return answer
+        if fresh:
+            return answer
         self._follow(answer.get("system_fingerprint"))
         self.kept.put(self._request(self._space_of(answer.get("system_fingerprint")), chat, body), answer)
         return answer
 
-    def _stored(self, request, check): # an answer that is kept, if it is one
+    def _stored(self, request, check):  # an answer that is kept, if it is one
         answer = self.kept.get(request)
-        if answer is None: return None
-        try: check(answer)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError): return None
+        if answer is None:
+            return None
+        try:
+            check(answer)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            return None
         return _without_known(answer)
 
-    def _request(self, space, chat, body): # its digest
-        return hashlib.sha256(json.dumps([space, self.url, self.model, chat, body], sort_keys=True).encode()).hexdigest()
+    def _request(self, space, chat, body):  # its digest
+        return hashlib.sha256(
+            json.dumps([space, self.url, self.model, chat, body], sort_keys=True).encode()
+        ).hexdigest()
 
-    def known(self, space, fingerprint): # the model's name, and the server's fingerprint when it was found out
+    # the model's name, and the server's fingerprint when it was found out
+    def known(self, space, fingerprint):
         self.space, self.fingerprint, self.first = space, fingerprint, fingerprint
 
     first = None
 
-    def _space_of(self, fingerprint): # under which name an answer is kept
-        return self.space if not fingerprint or fingerprint==self.first else f"{self.space} {fingerprint}"
+    def _space_of(self, fingerprint):  # under which name an answer is kept
+        return self.space if not fingerprint or fingerprint == self.first else f"{self.space} {fingerprint}"
 
-    def _follow(self, fingerprint): # a server that has changed keeps its answers under another name
+    def _follow(self, fingerprint):  # a server that has changed keeps its answers under another name
         with self.lock:
-            if not self.space or not fingerprint or fingerprint==self.fingerprint: return
+            if not self.space or not fingerprint or fingerprint == self.fingerprint:
+                return
             self.fingerprint = fingerprint
         self.changed(fingerprint)
 
     def _repeated(self, chat, body, sent, new, check):
-        waited = 0.
+        waited = 0.0
         for left in range(self.o["retries"], -1, -1):
             tried = self.o["retries"] - left
             self._reserve(sent, new)
-            try: return self._once(chat, body, sent, new, check)
+            try:
+                return self._once(chat, body, sent, new, check)
             except openai.OpenAIError as error:
                 pause = self._pause(error, tried, waited) if left else None
-                if pause is None: raise ValueError(_line(error, self.url, self.model)) from None
-            except _Refused as error: raise ValueError(f"{self.url}: {error}") from None
+                if pause is None:
+                    raise ValueError(_line(error, self.url, self.model)) from None
+            except _Refused as error:
+                raise ValueError(f"{self.url}: {error}") from None
             except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-                if not left: raise BadAnswer(f"{self.url}: the answers are not what was asked for ({_said(error)[:200]})") from None
-                pause = min(.05*2**tried, 8)
+                if not left:
+                    raise BadAnswer(
+                        f"{self.url}: the answers are not what was asked for ({_said(error)[:200]})"
+                    ) from None
+                pause = min(0.05 * 2**tried, 8)
             waited += pause
             time.sleep(pause)
 
-    def _once(self, chat, body, sent, new, check): # one request, which counts whatever comes of it
+    def _once(self, chat, body, sent, new, check):  # one request, which counts whatever comes of it
         create = (self.api.chat if chat else self.api).completions.with_raw_response.create
         cost = (0, 0, 0)
         try:
@@ -382,618 +650,1125 @@ class _Client:
         except openai.OpenAIError as error:
             cost = (0, *_lost(error, sent, new))
             raise
-        finally: self._settle(sent, new, *cost)
+        finally:
+            self._settle(sent, new, *cost)
 
-    def _pause(self, error, tried, waited): # seconds before a request that failed is repeated; None where it is not
+    # seconds before a request that failed is repeated; None where it is not
+    def _pause(self, error, tried, waited):
         response = getattr(error, "response", None)
         if response is None:
-            passes = isinstance(error, openai.APIConnectionError) and not isinstance(error.__cause__, _TooLarge)
-            return min(.25*2**tried, 8) if passes else None
+            passes = isinstance(error, openai.APIConnectionError) and not isinstance(
+                error.__cause__, _TooLarge
+            )
+            return min(0.25 * 2**tried, 8) if passes else None
         told = response.headers.get("x-should-retry")
-        if told=="false" or told!="true" and response.status_code not in (408, 409, 429) and response.status_code < 500: return None
+        if (
+            told == "false"
+            or told != "true"
+            and response.status_code not in (408, 409, 429)
+            and response.status_code < 500
+        ):
+            return None
         seconds = _seconds(response.headers.get("retry-after"))
-        if waited + seconds > self.o["timeout"]: return None
-        if seconds: self._tell_wait(seconds, response.status_code)
-        return seconds or min(.25*2**tried, 8)
+        if waited + seconds > self.o["timeout"]:
+            return None
+        if seconds:
+            self._tell_wait(seconds, response.status_code)
+        return seconds or min(0.25 * 2**tried, 8)
 
-    def _tell_wait(self, seconds, status): # once
+    def _tell_wait(self, seconds, status):  # once
         with self.lock:
             told, self.told = self.told, True
-        if not told: warnings.warn(f"the server asks to wait for {seconds:g} s before a request is repeated (status {status}): this is done, for at most {self.o['timeout']:g} s a request (backend option timeout)", stacklevel=2)
+        if not told:
+            warnings.warn(
+                f"the server asks to wait for {seconds:g} s before a request is repeated (status "
+                f"{status}): this is done, for at most {self.o['timeout']:g} s a request (backend "
+                "option timeout)",
+                stacklevel=2,
+            )
 
     told = False
 
-    def card(self): # what the server says of its model; {} where it says nothing
+    def card(self):  # what the server says of its model; {} where it says nothing
         api = self.api.with_options(timeout=min(self.o["timeout"], 10))
-        for again in (.25, None)[not self.o["retries"]:]:
-            try: return self._mine(hide_known(api.get("/models", cast_to=object)))
-            except openai.AuthenticationError as error: raise ValueError(_line(error, self.url, self.model)) from None
-            except openai.APIStatusError as error: again = again if error.status_code >= 500 or error.status_code==429 else None
-            except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError): pass
-            if again is None: return {}
+        for again in (0.25, None)[not self.o["retries"] :]:
+            try:
+                return self._mine(hide_known(api.get("/models", cast_to=object)))
+            except openai.AuthenticationError as error:
+                raise ValueError(_line(error, self.url, self.model)) from None
+            except openai.APIStatusError as error:
+                again = again if error.status_code >= 500 or error.status_code == 429 else None
+            except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError):
+                pass
+            if again is None:
+                return {}
             time.sleep(again)
 
-    def _mine(self, listed): # of all models that are listed
+    def _mine(self, listed):  # of all models that are listed
         models = listed.get("data") if isinstance(listed, dict) else listed
         models = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
-        mine = [m for m in models if m.get("id")==self.model] or (models if len(models)==1 else [])
-        return {k: v for k,v in mine[0].items() if _lasting(k, v)} if mine else {}
+        mine = [m for m in models if m.get("id") == self.model] or (models if len(models) == 1 else [])
+        return {k: v for k, v in mine[0].items() if _lasting(k, v)} if mine else {}
 
     def _count(self, **more):
         with self.lock:
-            for k, v in more.items(): self.stats[k] += v
+            for k, v in more.items():
+                self.stats[k] += v
 
     @property
-    def cost(self): return self._price(self.stats["tokens_sent"], self.stats["tokens_out"])
+    def cost(self):
+        return self._price(self.stats["tokens_sent"], self.stats["tokens_out"])
 
-    def _price(self, sent, new): return (sent*(self.o["price_in"] or 0) + new*(self.o["price_out"] or 0))/1e6
+    def _price(self, sent, new):
+        return (sent * (self.o["price_in"] or 0) + new * (self.o["price_out"] or 0)) / 1e6
 
-    def _reserve(self, sent, new): # refuses a request that could exceed the budget
+    def _reserve(self, sent, new):  # refuses a request that could exceed the budget
         o, stats = self.o, self.stats
         with self.lock:
             spent = stats["tokens_sent"] + stats["tokens_out"]
             most = spent + self.reserved[0] + self.reserved[1] + sent + new
-            dear = o["max_cost"] is not None and self.cost + self._price(self.reserved[0] + sent, self.reserved[1] + new) > o["max_cost"]
+            dear = (
+                o["max_cost"] is not None
+                and self.cost + self._price(self.reserved[0] + sent, self.reserved[1] + new) > o["max_cost"]
+            )
             if dear or o["max_tokens"] is not None and most > o["max_tokens"]:
                 money = f", {self.cost:.4f} in money" if o["price_in"] or o["price_out"] else ""
-                raise ValueError(f"the budget is used up: {spent:,} tokens{money} were spent in {stats['requests']:,} requests; what was answered is kept, raise {'max_cost' if dear else 'max_tokens'} and run again")
+                raise ValueError(
+                    f"the budget is used up: {spent:,} tokens{money} were spent in "
+                    f"{stats['requests']:,} requests; what was answered is kept, raise "
+                    f"{'max_cost' if dear else 'max_tokens'} and run again"
+                )
             self.reserved = (self.reserved[0] + sent, self.reserved[1] + new)
 
-    def _settle(self, sent, new, requests, told_sent, told_new): # what was reserved becomes what was spent
+    def _settle(self, sent, new, requests, told_sent, told_new):  # what was reserved becomes what was spent
         with self.lock:
             self.reserved = (self.reserved[0] - sent, self.reserved[1] - new)
-            for k, v in dict(requests=requests, tokens_sent=told_sent, tokens_out=told_new).items(): self.stats[k] += v
+            for k, v in dict(requests=requests, tokens_sent=told_sent, tokens_out=told_new).items():
+                self.stats[k] += v
 
-def _lost(error, sent, new): # tokens that a request without an answer may have cost
+
+def _lost(error, sent, new):  # tokens that a request without an answer may have cost
     cause = error.__cause__
-    if isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)) or isinstance(error, openai.APIStatusError): return 0, 0
-    if isinstance(error, openai.APITimeoutError) or isinstance(cause, (_HalfAnswer, _TooLarge)): return sent, new
+    if isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)) or isinstance(
+        error, openai.APIStatusError
+    ):
+        return 0, 0
+    if isinstance(error, openai.APITimeoutError) or isinstance(cause, (_HalfAnswer, _TooLarge)):
+        return sent, new
     return sent, 0
 
-def _usage(answer, sent, new): # tokens sent and received: at least what is there; where the server does not say, the most that they can be
+
+def _usage(
+    answer,
+    sent,
+    new,
+    # tokens sent and received: at least what is there; where the server does not say, the most that they can
+    # be
+):
     usage, written = answer.get("usage"), _n_listed(answer)
     told_sent, told_new = (_positive(usage, k) for k in ("prompt_tokens", "completion_tokens"))
     least = new if written is None or told_new is None else written
     return max(told_sent or 0, sent), max(told_new or 0, least)
 
-def _positive(usage, key): # a number of tokens that a server tells; None where it tells none
+
+def _positive(usage, key):  # a number of tokens that a server tells; None where it tells none
     n = usage.get(key) if isinstance(usage, dict) else None
     return min(n, 10**9) if isinstance(n, int) and not isinstance(n, bool) and n > 0 else None
 
-def _n_listed(answer): # tokens that are listed with their log-probabilities
+
+def _n_listed(answer):  # tokens that are listed with their log-probabilities
     try:
         listed = answer["choices"][0]["logprobs"]
         return len(listed["content"] if listed.get("content") is not None else listed["tokens"])
-    except (KeyError, TypeError, AttributeError, IndexError): return None
+    except (KeyError, TypeError, AttributeError, IndexError):
+        return None
 
-_CARD = ("id", "root", "parent", "owned_by", "created", "max_model_len", "context_length", "context_window", "max_context_length", "meta", "arch", "architecture", "dtype", "type")
 
-def _lasting(key, value): # does this describe the model, whenever it is asked? vLLM gives the time of asking as `created`
-    if key=="created": return isinstance(value, (int, float)) and value < time.time() - 86400
-    return key in _CARD or any(w in key.lower() for w in ("hash", "digest", "sha", "revision", "version", "quant", "size", "adapter"))
+_CARD = (
+    "id",
+    "root",
+    "parent",
+    "owned_by",
+    "created",
+    "max_model_len",
+    "context_length",
+    "context_window",
+    "max_context_length",
+    "meta",
+    "arch",
+    "architecture",
+    "dtype",
+    "type",
+)
+
+
+# does this describe the model, whenever it is asked? vLLM gives the time of asking as `created`
+def _lasting(key, value):
+    if key == "created":
+        return isinstance(value, (int, float)) and value < time.time() - 86400
+    return key in _CARD or any(
+        w in key.lower() for w in ("hash", "digest", "sha", "revision", "version", "quant", "size", "adapter")
+    )
 
 # %% ../nbs/00e_openai.ipynb #e68b73b1
-def _byte_characters(): # how byte-level BPE writes bytes
+def _byte_characters():  # how byte-level BPE writes bytes
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [b for b in range(256) if b not in shown]
-    return {chr(b): b for b in shown} | {chr(256 + k): b for k,b in enumerate(rest)}
+    return {chr(b): b for b in shown} | {chr(256 + k): b for k, b in enumerate(rest)}
+
 
 def token_bytes(
-    tokenizer, # a Hugging Face tokenizer
-)->list: # for each id its bytes, or None where they are not known
+    tokenizer,  # a Hugging Face tokenizer
+) -> list:  # for each id its bytes, or None where they are not known
     "What each token writes"
-    pieces, added = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))), set(tokenizer.added_tokens_decoder)
-    decoder, written = repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)), _byte_characters()
+    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    added = set(tokenizer.added_tokens_decoder)
+    decoder = repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None))
+    written = _byte_characters()
+
     def one(i, piece):
-        if piece is None: return None
-        if i in added: return piece.encode("utf-8", "replace")
-        if "ByteLevel" in decoder and all(c in written for c in piece): return bytes(written[c] for c in piece)
-        if "ByteFallback" in decoder and (m := re.fullmatch(r"<0x([0-9A-F]{2})>", piece)): return bytes([int(m[1], 16)])
+        if piece is None:
+            return None
+        if i in added:
+            return piece.encode("utf-8", "replace")
+        if "ByteLevel" in decoder and all(c in written for c in piece):
+            return bytes(written[c] for c in piece)
+        if "ByteFallback" in decoder and (m := re.fullmatch(r"<0x([0-9A-F]{2})>", piece)):
+            return bytes([int(m[1], 16)])
         return piece.replace("▁", " ").encode() if "▁" in decoder else None
+
     return [one(i, piece) for i, piece in enumerate(pieces)]
 
 # %% ../nbs/00e_openai.ipynb #fade3daf
 class TokenNames:
     "Which ids of a tokenizer a server may mean by a name: a text, with the token's bytes where it gives them"
+
     def __init__(self, tokenizer):
         n = len(tokenizer)
         self.bytes = token_bytes(tokenizer)
         pieces = [p or "" for p in tokenizer.convert_ids_to_tokens(list(range(n)))]
         decoded = tokenizer.batch_decode([[i] for i in range(n)], clean_up_tokenization_spaces=False)
-        true = [d if b is None else b.decode("utf-8", "replace") for b,d in zip(self.bytes, decoded)]
-        said = lambda names: [x.encode("utf-8", "replace") for x in names]
-        self.ways = [self._way(true, self.bytes), self._way(decoded, said(decoded)), self._way(decoded, self.bytes), self._way(pieces, self.bytes), self._way(pieces, said(pieces))]
+        true = [d if b is None else b.decode("utf-8", "replace") for b, d in zip(self.bytes, decoded)]
+
+        def said(names):
+            return [x.encode("utf-8", "replace") for x in names]
+
+        self.ways = [
+            self._way(true, self.bytes),
+            self._way(decoded, said(decoded)),
+            self._way(decoded, self.bytes),
+            self._way(pieces, self.bytes),
+            self._way(pieces, said(pieces)),
+        ]
         bare = [t.removeprefix(" ") for t in true]
-        if bare!=decoded: self.ways += [self._way(bare, self.bytes), self._way(bare, said(bare))] # servers that drop a leading blank, whatever the decoder does
-        if getattr(tokenizer, "clean_up_tokenization_spaces", False): # " ." is "." to servers that tidy up
+        if bare != decoded:
+            self.ways += [
+                self._way(bare, self.bytes),
+                self._way(bare, said(bare)),
+            ]  # servers that drop a leading blank, whatever the decoder does
+        if getattr(tokenizer, "clean_up_tokenization_spaces", False):  # " ." is "." to servers that tidy up
             tidy = tokenizer.batch_decode([[i] for i in range(n)], clean_up_tokenization_spaces=True)
             self.ways.append(self._way(tidy, said(tidy)))
         self.by_bytes = _places(self.bytes)
-        self.silent = tuple(sorted(set(tokenizer.all_special_ids) | {i for i,t in enumerate(true) if not t.strip() or "\ufffd" in t})) # may be named ""
-        for i, p in enumerate(pieces): # a byte token keeps its name in some servers' texts
+        self.silent = tuple(
+            sorted(
+                set(tokenizer.all_special_ids)
+                | {i for i, t in enumerate(true) if not t.strip() or "\ufffd" in t}
+            )
+        )  # may be named ""
+        for i, p in enumerate(pieces):  # a byte token keeps its name in some servers' texts
             if re.fullmatch(r"<0x[0-9A-F]{2}>", p):
-                for names, _ in self.ways: names.setdefault(p, []).append(i)
+                for names, _ in self.ways:
+                    names.setdefault(p, []).append(i)
 
-    def _way(self, names, written): return _places(names), written
+    def _way(self, names, written):
+        return _places(names), written
 
-    def ids(self, way, name): # those with this name in one of the ways
+    def ids(self, way, name):  # those with this name in one of the ways
         text, written = name
-        if not text and not written: return self.silent
+        if not text and not written:
+            return self.silent
         names, theirs = self.ways[way]
         odd = not text or "\ufffd" in text
-        found = self.by_bytes.get(written, ()) if odd and written is not None and theirs is self.bytes else names.get(text, ())
-        return tuple(i for i in found if written is None or theirs[i]==written)
+        found = (
+            self.by_bytes.get(written, ())
+            if odd and written is not None and theirs is self.bytes
+            else names.get(text, ())
+        )
+        return tuple(i for i in found if written is None or theirs[i] == written)
 
-    def fitting(self, names, ways=None): # the ways in which each of the names has a token
+    def fitting(self, names, ways=None):  # the ways in which each of the names has a token
         return [w for w in ways or range(len(self.ways)) if all(self.ids(w, n) for n in names)]
 
-    def resolve(self, names, ways=None)->dict: # name -> ids that it may mean; one where it is certain, none where no token is named so
+    # name -> ids that it may mean; one where it is certain, none where no token is named so
+    def resolve(self, names, ways=None) -> dict:
         "What the names of one answer mean"
         names = list(dict.fromkeys(names))
-        if fits := self.fitting(names, ways) or self.fitting(names): return {n: self._in(fits, n) for n in names}
-        if all(n[1] is not None and n[1] in self.by_bytes for n in names): return {n: tuple(self.by_bytes[n[1]]) for n in names}
+        if fits := self.fitting(names, ways) or self.fitting(names):
+            return {n: self._in(fits, n) for n in names}
+        if all(n[1] is not None and n[1] in self.by_bytes for n in names):
+            return {n: tuple(self.by_bytes[n[1]]) for n in names}
         return {n: self._in(range(len(self.ways)), n) for n in names}
 
-    def twins(self, ways, with_bytes): # how many tokens share what they are called with another one, half characters left aside
+    # how many tokens share what they are called with another one, half characters left aside
+    def twins(self, ways, with_bytes):
         shared = set()
         for names, theirs in (self.ways[w] for w in ways or range(len(self.ways))):
             for text, ids in names.items():
-                alike = _places([theirs[i] if with_bytes else None for i in set(ids)]) if text and "\ufffd" not in text and len(set(ids)) > 1 else {}
-                if any(len(places) > 1 for places in alike.values()): shared |= set(ids)
+                alike = (
+                    _places([theirs[i] if with_bytes else None for i in set(ids)])
+                    if text and "\ufffd" not in text and len(set(ids)) > 1
+                    else {}
+                )
+                if any(len(places) > 1 for places in alike.values()):
+                    shared |= set(ids)
         return len(shared)
 
-    def _in(self, ways, name): return tuple(sorted({i for w in ways for i in self.ids(w, name)}))
+    def _in(self, ways, name):
+        return tuple(sorted({i for w in ways for i in self.ids(w, name)}))
 
-def _places(values): # value -> ids
+
+def _places(values):  # value -> ids
     found = {}
-    for i, v in enumerate(values): found.setdefault(v, []).append(i)
+    for i, v in enumerate(values):
+        found.setdefault(v, []).append(i)
     return found
 
 # %% ../nbs/00e_openai.ipynb #4575f4ed
 @dataclass(frozen=True)
 class _Step:
     "One new token, as a server tells of it"
-    ids: tuple        # that it may be; one where it is certain
-    name: object      # of the server
-    logprob: float    # nats
-    values: dict      # id -> log-probability, where the id is certain
-    unsure: frozenset # ids that share a name with others: nothing is known of them
-    bound: float      # what every other id is at most; nan: not known
-    strange: tuple    # names of the list that no token has
-    greedy: bool = True # is it the best of the list, as at temperature 0?
 
-def _named(text, written=None): # an id, or text and bytes
-    if text is not None and (m := re.fullmatch(r"token(?:_id)?:(\d+)", text)): return int(m[1])
-    if text is not None and re.fullmatch(r"bytes:(?:\\x[0-9a-fA-F]{2})+", text): return None, bytes(int(h, 16) for h in re.findall(r"\\x(..)", text))
-    if text is None and written is None: raise ValueError("a token without a name")
-    if written is not None and not isinstance(written, list): raise ValueError("the bytes of a token are no list")
+    ids: tuple  # that it may be; one where it is certain
+    name: object  # of the server
+    logprob: float  # nats
+    values: dict  # id -> log-probability, where the id is certain
+    unsure: frozenset  # ids that share a name with others: nothing is known of them
+    bound: float  # what every other id is at most; nan: not known
+    strange: tuple  # names of the list that no token has
+    greedy: bool = True  # is it the best of the list, as at temperature 0?
+
+
+def _named(text, written=None):  # an id, or text and bytes
+    if text is not None and (m := re.fullmatch(r"token(?:_id)?:(\d+)", text)):
+        return int(m[1])
+    if text is not None and re.fullmatch(r"bytes:(?:\\x[0-9a-fA-F]{2})+", text):
+        return None, bytes(int(h, 16) for h in re.findall(r"\\x(..)", text))
+    if text is None and written is None:
+        raise ValueError("a token without a name")
+    if written is not None and not isinstance(written, list):
+        raise ValueError("the bytes of a token are no list")
     text = None if text is None else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
     return text, None if written is None else bytes(written)
 
-def _number(p): # a log-probability; a little above 0 is a rounded 0
-    try: value = float(p) if isinstance(p, (int, float)) and not isinstance(p, bool) else math.nan
-    except OverflowError: value = math.nan
-    if not (math.isfinite(value) and value <= _NOISE): raise ValueError(f"{str(p)[:40]!r} is no log-probability")
-    return min(value, 0.)
 
-_NO_VALUE = -9000 # servers write -9999, or a number further down, for what they do not tell
+def _number(p):  # a log-probability; a little above 0 is a rounded 0
+    try:
+        value = float(p) if isinstance(p, (int, float)) and not isinstance(p, bool) else math.nan
+    except OverflowError:
+        value = math.nan
+    if not (math.isfinite(value) and value <= _NOISE):
+        raise ValueError(f"{str(p)[:40]!r} is no log-probability")
+    return min(value, 0.0)
 
-def _steps(answer): # (name, log-probability, [(name, log-probability)]) of each new token; ValueError where that cannot be
-    try: steps = _read_steps(answer)
+
+_NO_VALUE = -9000  # servers write -9999, or a number further down, for what they do not tell
+
+
+# (name, log-probability, [(name, log-probability)]) of each new token; ValueError where that cannot be
+def _steps(answer):
+    try:
+        steps = _read_steps(answer)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"log-probabilities in a form that is not known here ({type(error).__name__}: {str(error)[:80]})") from None
-    for step in steps: _check_sum(*step)
+        raise ValueError(
+            f"log-probabilities in a form that is not known here ({type(error).__name__}: {str(error)[:80]})"
+        ) from None
+    for step in steps:
+        _check_sum(*step)
     return steps
 
-def _check_sum(name, p, top): # probabilities of different tokens are at most 1 together
-    told = {(n, v) for n,v in top if v > _NO_VALUE} or {(name, p)}
-    total = sum(np.exp(min(v, 0.)) for _,v in told)
-    if total > 1.01: raise ValueError(f"the probabilities of {len(told)} tokens add up to {total:.2f}: these are no natural logarithms of probabilities")
 
-def _check_choice(choice): # what is read of it besides its log-probabilities
+def _check_sum(name, p, top):  # probabilities of different tokens are at most 1 together
+    told = {(n, v) for n, v in top if v > _NO_VALUE} or {(name, p)}
+    total = sum(np.exp(min(v, 0.0)) for _, v in told)
+    if total > 1.01:
+        raise ValueError(
+            f"the probabilities of {len(told)} tokens add up to {total:.2f}: these are no natural "
+            "logarithms of probabilities"
+        )
+
+
+def _check_choice(choice):  # what is read of it besides its log-probabilities
     message, reason = choice.get("message") or {}, choice.get("finish_reason")
-    if not isinstance(message, dict): raise ValueError(f"its message is a {type(message).__name__} and no object")
-    if isinstance(reason, (list, dict)): raise ValueError(f"its finish_reason is a {type(reason).__name__} and no text")
+    if not isinstance(message, dict):
+        raise ValueError(f"its message is a {type(message).__name__} and no object")
+    if isinstance(reason, (list, dict)):
+        raise ValueError(f"its finish_reason is a {type(reason).__name__} and no text")
+
 
 def _read_steps(answer):
     choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices: raise ValueError("no choices")
+    if not isinstance(choices, list) or not choices:
+        raise ValueError("no choices")
     _check_choice(choices[0])
     logprobs = choices[0].get("logprobs")
-    if not logprobs: raise ValueError("no log-probabilities")
+    if not logprobs:
+        raise ValueError("no log-probabilities")
     if logprobs.get("content") is not None:
-        one = lambda t: (_named(t["token"], t.get("bytes")), _number(t["logprob"]))
+
+        def one(t):
+            return (_named(t["token"], t.get("bytes")), _number(t["logprob"]))
+
         return [(*one(s), [one(t) for t in s.get("top_logprobs") or ()]) for s in logprobs["content"]]
     tokens, values = logprobs["tokens"], logprobs["token_logprobs"]
-    listed = logprobs.get("top_logprobs") or [None]*len(tokens)
-    if not len(tokens)==len(values)==len(listed):
-        raise ValueError(f"{len(tokens)} tokens, {len(values)} log-probabilities and {len(listed)} lists of the most probable ones, which belong together")
-    return [(_named(t), _number(p), [(_named(k), _number(v)) for k,v in (top or {}).items()]) for t,p,top in zip(tokens, values, listed)]
+    listed = logprobs.get("top_logprobs") or [None] * len(tokens)
+    if not len(tokens) == len(values) == len(listed):
+        raise ValueError(
+            f"{len(tokens)} tokens, {len(values)} log-probabilities and {len(listed)} lists of the most "
+            "probable ones, which belong together"
+        )
+    return [
+        (_named(t), _number(p), [(_named(k), _number(v)) for k, v in (top or {}).items()])
+        for t, p, top in zip(tokens, values, listed)
+    ]
 
-def _meaning(steps, names, ways=None): # steps with ids for names; names(): a TokenNames, which is made when it is needed
-    of_lists = {m for _,_,top in steps for m,_ in top if not isinstance(m, int)}
+
+# steps with ids for names; names(): a TokenNames, which is made when it is needed
+def _meaning(steps, names, ways=None):
+    of_lists = {m for _, _, top in steps for m, _ in top if not isinstance(m, int)}
     meant = names().resolve(of_lists, ways) if of_lists else {}
-    for n in {n for n,_,_ in steps if not isinstance(n, int)} - set(meant): meant |= names().resolve([n], ways)
-    return [_one_step(name, p, top, lambda n: (n,) if isinstance(n, int) else meant[n]) for name, p, top in steps]
+    for n in {n for n, _, _ in steps if not isinstance(n, int)} - set(meant):
+        meant |= names().resolve([n], ways)
+    return [
+        _one_step(name, p, top, lambda n: (n,) if isinstance(n, int) else meant[n]) for name, p, top in steps
+    ]
 
-_GREEDY = 1e-2 # nats that a token may seem worse than the best one
+
+_GREEDY = 1e-2  # nats that a token may seem worse than the best one
+
 
 def _one_step(name, p, top, ids_of):
-    values, unsure = {}, {n for n,v in top if v <= _NO_VALUE and isinstance(n, int)} # asked for, and not told
-    top = [(n, v) for n,v in top if v > _NO_VALUE]
+    values, unsure = (
+        {},
+        {n for n, v in top if v <= _NO_VALUE and isinstance(n, int)},
+    )  # asked for, and not told
+    top = [(n, v) for n, v in top if v > _NO_VALUE]
     for n, v in _added_up(top).items():
         ids = ids_of(n)
-        if len(ids)==1 and ids[0] not in values: values[ids[0]] = v
-        else: unsure |= set(ids)
-    others = [v for n,v in top if n!=name] or [v for _,v in top]
-    strange = tuple(n for n in dict.fromkeys([name, *(n for n,_ in top)]) if not ids_of(n))
-    bound = np.nan if strange else min(others, default=0.)
-    greedy = p >= max((v for _,v in top), default=p) - _GREEDY and (not (own := [v for n,v in top if n==name]) or min(abs(v - p) for v in own) <= _GREEDY)
-    return _Step(ids_of(name), name, p, {i: v for i,v in values.items() if i not in unsure}, frozenset(unsure), bound, strange, greedy)
+        if len(ids) == 1 and ids[0] not in values:
+            values[ids[0]] = v
+        else:
+            unsure |= set(ids)
+    others = [v for n, v in top if n != name] or [v for _, v in top]
+    strange = tuple(n for n in dict.fromkeys([name, *(n for n, _ in top)]) if not ids_of(n))
+    bound = np.nan if strange else min(others, default=0.0)
+    greedy = p >= max((v for _, v in top), default=p) - _GREEDY and (
+        not (own := [v for n, v in top if n == name]) or min(abs(v - p) for v in own) <= _GREEDY
+    )
+    return _Step(
+        ids_of(name),
+        name,
+        p,
+        {i: v for i, v in values.items() if i not in unsure},
+        frozenset(unsure),
+        bound,
+        strange,
+        greedy,
+    )
 
 # %% ../nbs/00e_openai.ipynb #a79cb3ca
-_PROBE = "The colours of the flags are red , green , blue" # the blanks before the commas tell how a server names tokens
-_LIMITS = {"completions": "the server gives the most probable tokens only: labels outside them are set to the most that they can be (see values_cut_off in the counters)",
-           "chat": "the server answers in turns and gives the 20 most probable tokens only: labels outside them are set to the most that they can be (see values_cut_off in the counters); forced beginnings of an answer stand at the end of the question"}
-_STATS = dict(tokens_sent=0, tokens_out=0, requests=0, cached_answers=0, values_cut_off=0, values_unknown=0, prompts_cut_off=0, tokens_not_greedy=0, answers_ended_otherwise=0)
+# the blanks before the commas tell how a server names tokens
+_PROBE = "The colours of the flags are red , green , blue"
+_LIMITS = {
+    "completions": (
+        "the server gives the most probable tokens only: labels outside them are set to the most that they "
+        "can be (see values_cut_off in the counters)"
+    ),
+    "chat": (
+        "the server answers in turns and gives the 20 most probable tokens only: labels outside them are "
+        "set to the most that they can be (see values_cut_off in the counters); forced beginnings of an "
+        "answer stand at the end of the question"
+    ),
+}
+_STATS = dict(
+    tokens_sent=0,
+    tokens_out=0,
+    requests=0,
+    cached_answers=0,
+    values_cut_off=0,
+    values_unknown=0,
+    prompts_cut_off=0,
+    tokens_not_greedy=0,
+    answers_ended_otherwise=0,
+)
+
 
 class OpenAIEngine(Engine):
     "A model behind an OpenAI-compatible server; made by `load_openai`"
+
     def __init__(self, model, tokenizer, options):
         o = _checked(options)
         super().__init__(tokenizer, dtype="server")
-        del self.model_hash # is found out when it is first needed
+        del self.model_hash  # is found out when it is first needed
         self.options, self.stats = o, self.stats | _STATS
         self.model, self.client = model, _Client(model, o, self.stats)
         self.api, self._ways, self._first, self.limits = o["api"], None, None, ()
-        self.client.changed = lambda fingerprint: self._says_once("changed", f"{self.client.url} has changed while it was asked (system_fingerprint {str(fingerprint)[:40]!r} instead of the one at the start): answers of two models may be mixed in this run; the later ones are kept under another name")
+        self.client.changed = lambda fingerprint: self._says_once(
+            "changed",
+            f"{self.client.url} has changed while it was asked (system_fingerprint "
+            f"{str(fingerprint)[:40]!r} instead of the one at the start): answers of two models may be "
+            "mixed in this run; the later ones are kept under another name",
+        )
         self._told = set()
         with without_secrets():
-            if self.api is None: self.api, self._first = self._find_api()
-        self.all_tokens = self.api=="full"
-        if self.api in _LIMITS: self.limits = (_LIMITS[self.api],)
+            if self.api is None:
+                self.api, self._first = self._find_api()
+        self.all_tokens = self.api == "full"
+        if self.api in _LIMITS:
+            self.limits = (_LIMITS[self.api],)
 
-    def __repr__(self): return f"OpenAIEngine({self.model} at {self.client.url}, {self.api}, {self.stats['requests']:,} requests)"
+    def __repr__(self):
+        return (
+            f"OpenAIEngine({self.model} at {self.client.url}, {self.api}, {self.stats['requests']:,} "
+            "requests)"
+        )
 
     @cached_property
-    def names(self): return TokenNames(self.tokenizer)
+    def names(self):
+        return TokenNames(self.tokenizer)
 
     @cached_property
-    def model_hash(self): # asks the server, when it is first needed
-        with without_secrets(): return self._identify()
+    def model_hash(self):  # asks the server, when it is first needed
+        with without_secrets():
+            return self._identify()
 
-    def _known(self): return self.model_hash
+    def _known(self):
+        return self.model_hash
 
-    def _probe(self, api): # the one question that is asked at every start
+    def _probe(self, api):  # the one question that is asked at every start
         prompt = self.encode(_PROBE)
-        return self.client.ask(api=="chat", self._body(prompt, 1, self._watched() if api=="full" else [], api), len(prompt), 1, lambda a: self._steps_of(a, api), fresh=True)
+        return self.client.ask(
+            api == "chat",
+            self._body(prompt, 1, self._watched() if api == "full" else [], api),
+            len(prompt),
+            1,
+            lambda a: self._steps_of(a, api),
+            fresh=True,
+        )
 
-    def _watched(self): # ids all over the vocabulary, most of which nobody would write here
-        return sorted({int(i) for i in np.linspace(3, len(self.tokenizer)-1, 24)})
+    def _watched(self):  # ids all over the vocabulary, most of which nobody would write here
+        return sorted({int(i) for i in np.linspace(3, len(self.tokenizer) - 1, 24)})
 
-    def _steps_of(self, answer, api): # raises ValueError where it is no answer of this kind
+    def _steps_of(self, answer, api):  # raises ValueError where it is no answer of this kind
         steps = _steps(answer)
-        if not steps: raise ValueError("no new token")
-        if api=="full" and any(set(self._watched()) - {n for n,_ in top} for _,_,top in steps): raise ValueError("ids that were asked for are missing")
+        if not steps:
+            raise ValueError("no new token")
+        if api == "full" and any(set(self._watched()) - {n for n, _ in top} for _, _, top in steps):
+            raise ValueError("ids that were asked for are missing")
         return steps
 
-    def _find_api(self): # which one, and the answer that showed it; the one of last time is tried first
+    def _find_api(self):  # which one, and the answer that showed it; the one of last time is tried first
         for api, *_ in self.client.kept.models(self._server)[-1:]:
-            try: return api, self._probe(api)
+            try:
+                return api, self._probe(api)
             except ValueError as error:
-                if _final(error): raise
-        try: return self._find_full()
+                if _final(error):
+                    raise
+        try:
+            return self._find_full()
         except ValueError as error:
-            if "does not know the model" in str(error) and "chat" in str(error).lower(): return "chat", self._probed("chat")
-            if _final(error): raise
+            if "does not know the model" in str(error) and "chat" in str(error).lower():
+                return "chat", self._probed("chat")
+            if _final(error):
+                raise
             found = "completions", self._probed("completions")
-            if not isinstance(error, BadAnswer): return found
-        try: return self._find_full()                     # a bad answer says nothing of what the server is
+            if not isinstance(error, BadAnswer):
+                return found
+        try:
+            return self._find_full()  # a bad answer says nothing of what the server is
         except ValueError as error:
-            if _final(error): raise
+            if _final(error):
+                raise
             return found
 
-    def _find_full(self): # does it give the ids that are asked for?
+    def _find_full(self):  # does it give the ids that are asked for?
         prompt = self.encode(_PROBE)
-        answer = self.client.ask(False, self._body(prompt, 1, self._watched(), "full"), len(prompt), 1, self._check_first, fresh=True)
-        try: self._steps_of(answer, "full")
-        except ValueError: return "completions", self._probed("completions")
+        answer = self.client.ask(
+            False,
+            self._body(prompt, 1, self._watched(), "full"),
+            len(prompt),
+            1,
+            self._check_first,
+            fresh=True,
+        )
+        try:
+            self._steps_of(answer, "full")
+        except ValueError:
+            return "completions", self._probed("completions")
         return "full", answer
 
-    def _check_first(self, answer): # a server that names ids can tell those that are asked for
+    def _check_first(self, answer):  # a server that names ids can tell those that are asked for
         steps = _steps(answer)
-        named = {n for _,_,top in steps for n,_ in top if isinstance(n, int)}
-        if not steps: raise ValueError("no new token")
-        if named and set(self._watched()) - named: raise ValueError("ids that were asked for are missing")
+        named = {n for _, _, top in steps for n, _ in top if isinstance(n, int)}
+        if not steps:
+            raise ValueError("no new token")
+        if named and set(self._watched()) - named:
+            raise ValueError("ids that were asked for are missing")
 
-    def _probed(self, api): return self._readable(lambda: self._probe(api))
+    def _probed(self, api):
+        return self._readable(lambda: self._probe(api))
 
     def _readable(self, read):
-        try: return read()
+        try:
+            return read()
         except ValueError as error:
             if not re.search("no log-probabilities|logprobs", str(error)):
-                raise ValueError(str(error) if self.client.url in str(error) or "budget" in str(error) else f"{self.client.url}: {_said(error)}") from None
-            raise ValueError(f"{self.client.url}: the model {self.model!r} gives no log-probabilities, which is all that is read here; take another model, or a server that gives them") from None
+                raise ValueError(
+                    str(error)
+                    if self.client.url in str(error) or "budget" in str(error)
+                    else f"{self.client.url}: {_said(error)}"
+                ) from None
+            raise ValueError(
+                f"{self.client.url}: the model {self.model!r} gives no log-probabilities, which is all "
+                "that is read here; take another model, or a server that gives them"
+            ) from None
 
-    def _body(self, ids, n, watch, api): # of a request
-        if api=="chat": return dict(messages=[dict(role="user", content=self.tokenizer.decode(ids, skip_special_tokens=True))], max_tokens=n, temperature=0, logprobs=True, top_logprobs=20)
-        if api=="completions": return dict(prompt=self.tokenizer.decode(ids, skip_special_tokens=True), max_tokens=n, temperature=0, logprobs=20)
-        return dict(prompt=list(map(int, ids)), max_tokens=n, temperature=0, logprobs=1, extra_body=dict(logprob_token_ids=list(map(int, watch)), return_tokens_as_token_ids=True))
+    def _body(self, ids, n, watch, api):  # of a request
+        if api == "chat":
+            return dict(
+                messages=[dict(role="user", content=self.tokenizer.decode(ids, skip_special_tokens=True))],
+                max_tokens=n,
+                temperature=0,
+                logprobs=True,
+                top_logprobs=20,
+            )
+        if api == "completions":
+            return dict(
+                prompt=self.tokenizer.decode(ids, skip_special_tokens=True),
+                max_tokens=n,
+                temperature=0,
+                logprobs=20,
+            )
+        return dict(
+            prompt=list(map(int, ids)),
+            max_tokens=n,
+            temperature=0,
+            logprobs=1,
+            extra_body=dict(logprob_token_ids=list(map(int, watch)), return_tokens_as_token_ids=True),
+        )
 
-def _final(error): # would another way of asking meet the same error?
-    return any(w in str(error) for w in ("refuses the key", "does not know the model", "cannot be reached", "does not answer", "redirects to", "the budget is used up"))
+
+def _final(error):  # would another way of asking meet the same error?
+    return any(
+        w in str(error)
+        for w in (
+            "refuses the key",
+            "does not know the model",
+            "cannot be reached",
+            "does not answer",
+            "redirects to",
+            "the budget is used up",
+        )
+    )
 
 # %% ../nbs/00e_openai.ipynb #c51ecb88
-def _told(answer): # what an answer to the question says, to be stored: the token, and the most probable ones
+def _told(answer):  # what an answer to the question says, to be stored: the token, and the most probable ones
     (name, p, top), *_ = _steps(answer)
-    return dict(written=repr(name), values={repr(n): v for n,v in [(name, p), *sorted(top, key=lambda t: -t[1])] if v > _NO_VALUE})
+    return dict(
+        written=repr(name),
+        values={repr(n): v for n, v in [(name, p), *sorted(top, key=lambda t: -t[1])] if v > _NO_VALUE},
+    )
 
-def _same_answer(a, b): # of one model?
+
+def _same_answer(a, b):  # of one model?
     both = [k for k in a["values"] if k in b["values"]]
-    enough = len(both) >= .8*min(len(a["values"]), len(b["values"]))
-    return a["written"]==b["written"] and enough and all(abs(a["values"][k] - b["values"][k]) <= _NOISE for k in both)
+    enough = len(both) >= 0.8 * min(len(a["values"]), len(b["values"]))
+    return (
+        a["written"] == b["written"]
+        and enough
+        and all(abs(a["values"][k] - b["values"][k]) <= _NOISE for k in both)
+    )
 
-def _space(card, told, exact=False): # a name for a model
-    values = list(told["values"].items()) if exact else [(k, round(v, 2) + 0.) for k,v in list(told["values"].items())[:12]]
-    return hashlib.sha256(json.dumps([card, told["written"], sorted(values)], sort_keys=True).encode()).hexdigest()[:16]
+
+def _space(card, told, exact=False):  # a name for a model
+    values = (
+        list(told["values"].items())
+        if exact
+        else [(k, round(v, 2) + 0.0) for k, v in list(told["values"].items())[:12]]
+    )
+    return hashlib.sha256(
+        json.dumps([card, told["written"], sorted(values)], sort_keys=True).encode()
+    ).hexdigest()[:16]
+
 
 @patch(as_prop=True)
-def _server(self:OpenAIEngine): return f"{self.client.url} {self.model}"
+def _server(self: OpenAIEngine):
+    return f"{self.client.url} {self.model}"
+
 
 @patch
-def _identify(self:OpenAIEngine): # asks, compares with what is stored, and gives the model's name
+def _identify(self: OpenAIEngine):  # asks, compares with what is stored, and gives the model's name
     answer = self._first or self._readable(lambda: self._probe(self.api))
-    card, told = self.client.card() | {k: v for k,v in dict(system_fingerprint=answer.get("system_fingerprint")).items() if v}, _told(answer)
-    listed = {n for _,_,top in _steps(answer) for n,_ in top if not isinstance(n, int)}
+    card = self.client.card() | {
+        k: v for k, v in dict(system_fingerprint=answer.get("system_fingerprint")).items() if v
+    }
+    told = _told(answer)
+    listed = {n for _, _, top in _steps(answer) for n, _ in top if not isinstance(n, int)}
     self._ways = (listed and self.names.fitting(listed)) or None
-    if listed and (twins := self.names.twins(self._ways, all(n[1] is not None for n in listed))): self.limits += (f"the server names tokens by their texts, and {twins:,} of the tokenizer's {len(self.tokenizer):,} tokens share theirs with another one (such as a word with and without a blank before it): of these nothing is known (see values_unknown in the counters)",)
-    before = [(c, t, space) for api, c, t, space in self.client.kept.models(self._server) if api==self.api]
-    space = next((space for c, t, space in before if c==card and _same_answer(t, told)), None)
+    if listed and (twins := self.names.twins(self._ways, all(n[1] is not None for n in listed))):
+        self.limits += (
+            f"the server names tokens by their texts, and {twins:,} of the tokenizer's "
+            f"{len(self.tokenizer):,} tokens share theirs with another one (such as a word with and "
+            "without a blank before it): of these nothing is known (see values_unknown in the counters)",
+        )
+    before = [(c, t, space) for api, c, t, space in self.client.kept.models(self._server) if api == self.api]
+    space = next((space for c, t, space in before if c == card and _same_answer(t, told)), None)
     if space is None:
         space = _space(card, told)
-        if space in {s for _,_,s in before}: space = _space(card, told, exact=True)
-        if before: self._says_otherwise(before[-1], card, told)
+        if space in {s for _, _, s in before}:
+            space = _space(card, told, exact=True)
+        if before:
+            self._says_otherwise(before[-1], card, told)
         self.client.kept.add_model(self._server, self.api, card, told, space)
     self.client.known(space, answer.get("system_fingerprint"))
     return f"{self.model} {self.api} {space}"
 
+
 @patch
-def _says_otherwise(self:OpenAIEngine, last, card, told): # than when answers were stored
-    changed = sorted(k for k in {*card, *last[0]} if card.get(k)!=last[0].get(k))
-    what = f"answers a question otherwise" if not _same_answer(last[1], told) else f"says otherwise of its model ({', '.join(changed)})"
-    said = f"{self.client.url} {what} than when the stored answers of {self.model!r} came, so it is another model: the stored answers are not used"
+def _says_otherwise(self: OpenAIEngine, last, card, told):  # than when answers were stored
+    changed = sorted(k for k in {*card, *last[0]} if card.get(k) != last[0].get(k))
+    what = (
+        "answers a question otherwise"
+        if not _same_answer(last[1], told)
+        else f"says otherwise of its model ({', '.join(changed)})"
+    )
+    said = (
+        f"{self.client.url} {what} than when the stored answers of {self.model!r} came, so it is another "
+        "model: the stored answers are not used"
+    )
     warnings.warn(said, stacklevel=2)
     self.limits += (said,)
 
 # %% ../nbs/00e_openai.ipynb #59cebe3f
 _MOST_IDS = 128
 
+
 @patch
-def _many(self:OpenAIEngine, one, jobs): # one(job) for all jobs, some at a time; the first error ends it, and what was answered is kept
+# one(job) for all jobs, some at a time; the first error ends it, and what was answered is kept
+def _many(self: OpenAIEngine, one, jobs):
     with without_secrets(), ThreadPoolExecutor(self.options["concurrency"]) as pool:
         waiting = [pool.submit(one, *job) for job in jobs]
-        try: return [w.result() for w in waiting]
-        except BaseException: pool.shutdown(wait=False, cancel_futures=True); raise
+        try:
+            return [w.result() for w in waiting]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 # %% ../nbs/00e_openai.ipynb #e8eb3574
 @patch
-def _new_tokens(self:OpenAIEngine, ids, n, watch): # for each part of what is asked for the steps of an answer of at most n tokens; and the first answer
-    if len(ids) + n > self.max_length: raise ValueError(f"a prompt has {len(ids)} tokens and {n} are to be written, the model's context holds {self.max_length}: use fewer shots or a shorter document")
-    parts = [watch[k:k+_MOST_IDS] for k in range(0, max(len(watch), 1), _MOST_IDS)] if self.api=="full" else [watch]
+# for each part of what is asked for the steps of an answer of at most n tokens; and the first answer
+def _new_tokens(self: OpenAIEngine, ids, n, watch):
+    if len(ids) + n > self.max_length:
+        raise ValueError(
+            f"a prompt has {len(ids)} tokens and {n} are to be written, the model's context holds "
+            f"{self.max_length}: use fewer shots or a shorter document"
+        )
+    parts = (
+        [watch[k : k + _MOST_IDS] for k in range(0, max(len(watch), 1), _MOST_IDS)]
+        if self.api == "full"
+        else [watch]
+    )
     answers = [self._part(ids, n, part) for part in parts]
     return [_meaning(_steps(a), lambda: self.names, self._ways) for a in answers], answers[0]
 
-@patch
-def _joined(self:OpenAIEngine, parts, n): # the first n steps, with what was asked for in parts
-    first, *others = [steps[:n] for steps in parts]
-    if any([s.ids for s in more]!=[s.ids for s in first] for more in others): raise ValueError(f"{self.client.url} gives other answers when it is asked the same again, so that its values cannot be read in parts: ask for fewer labels")
-    for s in first: self._check_names(s)
-    self._check_greedy([s for more in (first, *others) for s in more])
-    return [replace(s, values={k: v for more in alike for k,v in more.values.items()}) for s, *alike in zip(first, first, *others)]
 
 @patch
-def _part(self:OpenAIEngine, ids, n, watch): # the answer to one request
+def _joined(self: OpenAIEngine, parts, n):  # the first n steps, with what was asked for in parts
+    first, *others = [steps[:n] for steps in parts]
+    if any([s.ids for s in more] != [s.ids for s in first] for more in others):
+        raise ValueError(
+            f"{self.client.url} gives other answers when it is asked the same again, so that its values "
+            "cannot be read in parts: ask for fewer labels"
+        )
+    for s in first:
+        self._check_names(s)
+    self._check_greedy([s for more in (first, *others) for s in more])
+    return [
+        replace(s, values={k: v for more in alike for k, v in more.values.items()})
+        for s, *alike in zip(first, first, *others)
+    ]
+
+
+@patch
+def _part(self: OpenAIEngine, ids, n, watch):  # the answer to one request
     def check(answer):
         steps = _steps(answer)
-        if not steps or self.api=="full" and any(set(watch) - {name for name,_ in top} for _,_,top in steps): raise ValueError("ids that were asked for are missing")
-    return self.client.ask(self.api=="chat", self._body(ids, n, watch, self.api), len(ids), n, check)
+        if (
+            not steps
+            or self.api == "full"
+            and any(set(watch) - {name for name, _ in top} for _, _, top in steps)
+        ):
+            raise ValueError("ids that were asked for are missing")
+
+    return self.client.ask(self.api == "chat", self._body(ids, n, watch, self.api), len(ids), n, check)
+
 
 @patch
-def _says_once(self:OpenAIEngine, what, said): # a limit that shows only while the server is asked
+def _says_once(self: OpenAIEngine, what, said):  # a limit that shows only while the server is asked
     with self.client.lock:
-        if what in self._told: return
+        if what in self._told:
+            return
         self._told.add(what)
         self.limits += (said,)
     warnings.warn(said, stacklevel=2)
 
+
 @patch
-def _check_greedy(self:OpenAIEngine, steps): # temperature=0 was asked for
+def _check_greedy(self: OpenAIEngine, steps):  # temperature=0 was asked for
     odd = sum(not s.greedy for s in steps)
-    if not odd: return
-    self.client._count(tokens_not_greedy=odd)
-    self._says_once("greedy", f"{self.client.url} writes tokens that are not the most probable of its own lists, so it does not follow temperature=0: answers are draws, and labels that it writes may be others at another time (see tokens_not_greedy in the counters)")
-
-@patch
-def _check_names(self:OpenAIEngine, step): # a plain name without a token says that tokenizers differ
-    if isinstance(step.name, int):
-        if step.name >= len(self.tokenizer): raise ValueError(self._foreign(f"token id {step.name}"))
+    if not odd:
         return
-    plain = [t for t,_ in step.strange if t and t.isascii() and not re.fullmatch(r"\s*[<\[].*[>\]]\s*", t)]
-    if plain: raise ValueError(self._foreign(repr(plain[0])))
+    self.client._count(tokens_not_greedy=odd)
+    self._says_once(
+        "greedy",
+        f"{self.client.url} writes tokens that are not the most probable of its own lists, so it does "
+        "not follow temperature=0: answers are draws, and labels that it writes may be others at "
+        "another time (see tokens_not_greedy in the counters)",
+    )
+
 
 @patch
-def _foreign(self:OpenAIEngine, what): # a message that holds whichever of the two is at fault
+def _check_names(self: OpenAIEngine, step):  # a plain name without a token says that tokenizers differ
+    if isinstance(step.name, int):
+        if step.name >= len(self.tokenizer):
+            raise ValueError(self._foreign(f"token id {step.name}"))
+        return
+    plain = [t for t, _ in step.strange if t and t.isascii() and not re.fullmatch(r"\s*[<\[].*[>\]]\s*", t)]
+    if plain:
+        raise ValueError(self._foreign(repr(plain[0])))
+
+
+@patch
+def _foreign(self: OpenAIEngine, what):  # a message that holds whichever of the two is at fault
     name = self.options["tokenizer"] or self.model
-    return f"{self.client.url} names {what}, which is no token of the tokenizer {str(name)!r} ({len(self.tokenizer):,} tokens): either it is not the model's own (backend option tokenizer), or the server names tokens in a way that is not known here (one that gives their bytes or ids can be read)"
+    return (
+        f"{self.client.url} names {what}, which is no token of the tokenizer {str(name)!r} "
+        f"({len(self.tokenizer):,} tokens): either it is not the model's own (backend option tokenizer), or "
+        "the server names tokens in a way that is not known here (one that gives their bytes or ids can be "
+        "read)"
+    )
+
 
 @patch
-def _values(self:OpenAIEngine, steps, watch): # (n_steps, n_watched) log-probabilities, nan where cut off or unknown, and what those are at most; nan: not known
-    z = np.array([[s.values.get(i, np.nan) for i in watch] for s in steps], np.float32).reshape(len(steps), len(watch))
+def _values(
+    self: OpenAIEngine,
+    steps,
+    watch,
+    # (n_steps, n_watched) log-probabilities, nan where cut off or unknown, and what those are at most; nan:
+    # not known
+):
+    z = np.array([[s.values.get(i, np.nan) for i in watch] for s in steps], np.float32).reshape(
+        len(steps), len(watch)
+    )
     bound = np.array([np.nan if s.unsure & set(watch) else s.bound for s in steps], np.float32)
     cut = np.isnan(z)
-    self.client._count(values_cut_off=int(cut.sum()), values_unknown=int(cut[np.isnan(bound)].sum()), prompts_cut_off=int(cut.any()))
+    self.client._count(
+        values_cut_off=int(cut.sum()),
+        values_unknown=int(cut[np.isnan(bound)].sum()),
+        prompts_cut_off=int(cut.any()),
+    )
     return z, bound if cut.any() else None
 
 # %% ../nbs/00e_openai.ipynb #66f13eb2
 @patch
 def score(
-    self:OpenAIEngine,
-    prompts:list, # lists of token ids
-    token_ids:list, # the tokens asked about
-)->Scored: # rows in the order of the prompts; log-probabilities, so log-sum-exps are 0
+    self: OpenAIEngine,
+    prompts: list,  # lists of token ids
+    token_ids: list,  # the tokens asked about
+) -> Scored:  # rows in the order of the prompts; log-probabilities, so log-sum-exps are 0
     "Log-probabilities of `token_ids` right after each prompt"
-    watch = list(dict.fromkeys(map(int, token_ids))); columns = [watch.index(int(i)) for i in token_ids]
+    watch = list(dict.fromkeys(map(int, token_ids)))
+    columns = [watch.index(int(i)) for i in token_ids]
     self._asked(prompts, watch)
-    unique = list(dict.fromkeys(map(tuple, prompts))); back = {p: k for k,p in enumerate(unique)}
+    unique = list(dict.fromkeys(map(tuple, prompts)))
+    back = {p: k for k, p in enumerate(unique)}
     read = [self._values(steps, watch) for steps in self._many(self._next, [(p, watch) for p in unique])]
     rows = [back[tuple(p)] for p in prompts]
-    logits = np.concatenate([z for z,_ in read])[rows][:, columns] if prompts else np.zeros((0, len(columns)), np.float32)
-    bound = np.array([np.nan if b is None else b[0] for _,b in read], np.float32)[rows] if any(b is not None for _,b in read) else None
+    logits = (
+        np.concatenate([z for z, _ in read])[rows][:, columns]
+        if prompts
+        else np.zeros((0, len(columns)), np.float32)
+    )
+    bound = (
+        np.array([np.nan if b is None else b[0] for _, b in read], np.float32)[rows]
+        if any(b is not None for _, b in read)
+        else None
+    )
     return Scored(logits, np.zeros(len(prompts), np.float32), bound)
 
-@patch
-def _next(self:OpenAIEngine, prompt, watch): # the one step behind a prompt
-    parts, answer = self._new_tokens(prompt, 1, watch)
-    if len(parts[0][0].ids)==1: self._check_text(parts[0][0].ids, answer)
-    return self._joined(parts, 1)
 
 @patch
-def _asked(self:OpenAIEngine, prompts, ids): # counts, and refuses what no server can answer
-    if len(prompts) and not self.client.space: self._known() # whose stored answers may be taken
+def _next(self: OpenAIEngine, prompt, watch):  # the one step behind a prompt
+    parts, answer = self._new_tokens(prompt, 1, watch)
+    if len(parts[0][0].ids) == 1:
+        self._check_text(parts[0][0].ids, answer)
+    return self._joined(parts, 1)
+
+
+@patch
+def _asked(self: OpenAIEngine, prompts, ids):  # counts, and refuses what no server can answer
+    if len(prompts) and not self.client.space:
+        self._known()  # whose stored answers may be taken
     for k, p in enumerate(prompts):
-        if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
+        if not len(p):
+            raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
     odd = next((i for i in ids if not 0 <= i < len(self.tokenizer)), None)
-    if odd is not None: raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
-    with self.client.lock: self.stats["prompts"] += len(prompts); self.stats["tokens_in"] += sum(map(len, prompts)); self.stats["tokens_forwarded"] += sum(map(len, prompts))
+    if odd is not None:
+        raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
+    with self.client.lock:
+        self.stats["prompts"] += len(prompts)
+        self.stats["tokens_in"] += sum(map(len, prompts))
+        self.stats["tokens_forwarded"] += sum(map(len, prompts))
+
 
 @patch
 def generate(
-    self:OpenAIEngine,
-    prompts:list, # lists of token ids
-    max_new_tokens:int, # longest continuation
-    stop:list=(), # strings that end it
-    watch_ids:list=(), # tokens whose log-probabilities are kept at each step
-    allowed=None, # called with the tokens written so far, gives those that may come next; servers of kind full only
-)->list: # a Generation for each prompt
+    self: OpenAIEngine,
+    prompts: list,  # lists of token ids
+    max_new_tokens: int,  # longest continuation
+    stop: list = (),  # strings that end it
+    watch_ids: list = (),  # tokens whose log-probabilities are kept at each step
+    # called with the tokens written so far, gives those that may come next; servers of kind full only
+    allowed=None,
+) -> list:  # a Generation for each prompt
     "Greedy continuation of each prompt, cut where it ends"
-    check_number("max_new_tokens", max_new_tokens, 1); watch, stop = list(dict.fromkeys(map(int, watch_ids))), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-    if allowed is not None and self.api!="full": raise ValueError(f"{self.client.url} gives the most probable tokens only, so that an answer cannot be held to a list: use decoding='free'")
-    self._asked(prompts, watch); columns = [watch.index(int(i)) for i in watch_ids]
-    one = (lambda p: self._constrained(p, max_new_tokens, stop, watch, allowed)) if allowed is not None else (lambda p: self._free(p, max_new_tokens, stop, watch))
-    done = dict(zip(unique := list(dict.fromkeys(map(tuple, prompts))), self._many(one, [(p,) for p in unique])))
+    check_number("max_new_tokens", max_new_tokens, 1)
+    watch = list(dict.fromkeys(map(int, watch_ids)))
+    stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+    if allowed is not None and self.api != "full":
+        raise ValueError(
+            f"{self.client.url} gives the most probable tokens only, so that an answer cannot be held "
+            "to a list: use decoding='free'"
+        )
+    self._asked(prompts, watch)
+    columns = [watch.index(int(i)) for i in watch_ids]
+    one = (
+        (lambda p: self._constrained(p, max_new_tokens, stop, watch, allowed))
+        if allowed is not None
+        else (lambda p: self._free(p, max_new_tokens, stop, watch))
+    )
+    done = dict(
+        zip(unique := list(dict.fromkeys(map(tuple, prompts))), self._many(one, [(p,) for p in unique]))
+    )
     return [replace(done[tuple(p)], logits=done[tuple(p)].logits[:, columns]) for p in prompts]
 
 # %% ../nbs/00e_openai.ipynb #f7d35d19
 @patch
-def _written(self:OpenAIEngine, steps, answer, stop): # token ids of an answer, at least as far as it counts
+def _written(self: OpenAIEngine, steps, answer, stop):  # token ids of an answer, at least as far as it counts
     ids = [list(s.ids) for s in steps]
-    known = [i[0] for i in takewhile(lambda i: len(i)==1 and i[0] < len(self.tokenizer), ids)]
-    if len(known)==len(ids) or self._ends(known, stop): return known
+    known = [i[0] for i in takewhile(lambda i: len(i) == 1 and i[0] < len(self.tokenizer), ids)]
+    if len(known) == len(ids) or self._ends(known, stop):
+        return known
     choice, text = answer["choices"][0], self._text(answer)
-    if len(ids[-1]) > 1 and choice.get("finish_reason")=="stop" and (ends := [i for i in ids[-1] if i in self.eos]): ids[-1] = ends[:1] # which end it is makes no difference
+    if (
+        len(ids[-1]) > 1
+        and choice.get("finish_reason") == "stop"
+        and (ends := [i for i in ids[-1] if i in self.eos])
+    ):
+        ids[-1] = ends[:1]  # which end it is makes no difference
     ways = []
     for ways in _spellings(ids, text, self._said_bytes) if text is not None else ():
-        if len(ways)==1 and self._ends(ways[0], stop): return ways[0]
-    if len(ways)==1 and len(ways[0])==len(ids): return ways[0]
+        if len(ways) == 1 and self._ends(ways[0], stop):
+            return ways[0]
+    if len(ways) == 1 and len(ways[0]) == len(ids):
+        return ways[0]
     self._not_understood(steps)
 
+
 @patch
-def _ends(self:OpenAIEngine, ids, stop): # is an answer finished with these tokens?
-    if any(i in self.eos for i in ids): return True
+def _ends(self: OpenAIEngine, ids, stop):  # is an answer finished with these tokens?
+    if any(i in self.eos for i in ids):
+        return True
     text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return any(s in text for s in stop)
 
+
 @patch
-def _text(self:OpenAIEngine, answer): # of an answer; None where it has none
+def _text(self: OpenAIEngine, answer):  # of an answer; None where it has none
     choice = answer["choices"][0]
-    text = (choice.get("message") or {}).get("content") if self.api=="chat" else choice.get("text")
+    text = (choice.get("message") or {}).get("content") if self.api == "chat" else choice.get("text")
     return re.sub(r"[\ud800-\udfff]", "\ufffd", text) if isinstance(text, str) else None
 
+
 @patch
-def _not_understood(self:OpenAIEngine, steps):
-    odd = next((s for s in steps if len(s.ids)!=1 or s.ids[0] >= len(self.tokenizer)), steps[0])
+def _not_understood(self: OpenAIEngine, steps):
+    odd = next((s for s in steps if len(s.ids) != 1 or s.ids[0] >= len(self.tokenizer)), steps[0])
     name = odd.name if isinstance(odd.name, int) else odd.name[0] if odd.name[0] is not None else odd.name[1]
-    if isinstance(name, int): raise ValueError(self._foreign(f"token id {name}"))
-    if not odd.ids: raise ValueError(self._foreign(repr(name)))
-    raise ValueError(f"{self.client.url} names a token {name!r}, and {len(odd.ids)} tokens of the tokenizer can be meant (ids {', '.join(map(str, odd.ids[:5]))}{' …' if len(odd.ids) > 5 else ''}): which one was written cannot be told; use a server that gives the bytes or ids of tokens")
+    if isinstance(name, int):
+        raise ValueError(self._foreign(f"token id {name}"))
+    if not odd.ids:
+        raise ValueError(self._foreign(repr(name)))
+    raise ValueError(
+        f"{self.client.url} names a token {name!r}, and {len(odd.ids)} tokens of the tokenizer can be "
+        f"meant (ids {', '.join(map(str, odd.ids[:5]))}{' …' if len(odd.ids) > 5 else ''}): which one "
+        "was written cannot be told; use a server that gives the bytes or ids of tokens"
+    )
+
 
 @patch(as_prop=True)
-def _said_bytes(self:OpenAIEngine): # what each token adds to a text
+def _said_bytes(self: OpenAIEngine):  # what each token adds to a text
     special = set(self.tokenizer.all_special_ids) | self.eos
     known = self.names.bytes
     return lambda i: b"" if i in special else known[i] if i < len(known) else None
 
-def _spellings(choices, text, written): # after each step, the ways to write the text so far with one of the ids of each step; the last ones write it to its end
+
+def _spellings(
+    choices,
+    text,
+    written,
+    # after each step, the ways to write the text so far with one of the ids of each step; the last ones write
+    # it to its end
+):
     ways, last = [((), b"")], len(choices)
     for k, ids in enumerate(choices, 1):
-        longer = [((*path, i), said + written(i)) for path, said in ways for i in ids if written(i) is not None]
-        fits = _is_text if k==last else _begins_text
+        longer = [
+            ((*path, i), said + written(i)) for path, said in ways for i in ids if written(i) is not None
+        ]
+        fits = _is_text if k == last else _begins_text
         ways = [(path, said) for path, said in longer if fits(text, said)]
-        if not 0 < len(ways) <= 256: return
+        if not 0 < len(ways) <= 256:
+            return
         yield [list(path) for path, _ in ways]
 
-def _read_bytes(said): # as text; a leading blank may have been dropped
+
+def _read_bytes(said):  # as text; a leading blank may have been dropped
     return [s.decode("utf-8", "replace") for s in (said, said.removeprefix(b" "))]
 
-def _begins_text(text, said): return any(text.startswith(s.rstrip("\ufffd")) for s in _read_bytes(said))
-def _is_text(text, said): return text in _read_bytes(said)
+
+def _begins_text(text, said):
+    return any(text.startswith(s.rstrip("\ufffd")) for s in _read_bytes(said))
+
+
+def _is_text(text, said):
+    return text in _read_bytes(said)
 
 # %% ../nbs/00e_openai.ipynb #f8bd8550
 @patch
-def _free(self:OpenAIEngine, prompt, max_new_tokens, stop, watch):
+def _free(self: OpenAIEngine, prompt, max_new_tokens, stop, watch):
     parts, answer = self._new_tokens(prompt, max_new_tokens, watch)
     ids = self._written(parts[0], answer, stop)
     n, text, reason = end_of_text(self.tokenizer, ids, stop, self.eos, max_new_tokens)
     steps = self._joined(parts, n)
-    if all(len(s.ids)==1 for s in steps): self._check_text(ids, answer, len(ids)==len(parts[0]))
-    if holds_secret(text): raise ValueError(f"{self.client.url} writes a secret, such as the key, into its answer: the answer is not used")
+    if all(len(s.ids) == 1 for s in steps):
+        self._check_text(ids, answer, len(ids) == len(parts[0]))
+    if holds_secret(text):
+        raise ValueError(
+            f"{self.client.url} writes a secret, such as the key, into its answer: the answer is not used"
+        )
     z, bound = self._values(steps, watch)
     logprobs = np.array([s.logprob for s in steps], np.float32)
-    return Generation(tuple(ids[:n]), text, z, np.zeros(n, np.float32), self._ended(answer) if reason is None else reason, logprobs, bound)
+    return Generation(
+        tuple(ids[:n]),
+        text,
+        z,
+        np.zeros(n, np.float32),
+        self._ended(answer) if reason is None else reason,
+        logprobs,
+        bound,
+    )
+
 
 @patch
-def _ended(self:OpenAIEngine, answer): # why an answer is no longer: at its end, or cut off (by a limit, a filter or a call)
+# why an answer is no longer: at its end, or cut off (by a limit, a filter or a call)
+def _ended(self: OpenAIEngine, answer):
     reason = answer["choices"][0].get("finish_reason")
-    if reason in (None, "", "stop", "eos", "length"): return "length" if reason=="length" else "eos"
+    if reason in (None, "", "stop", "eos", "length"):
+        return "length" if reason == "length" else "eos"
     self.client._count(answers_ended_otherwise=1)
-    self._says_once(reason, f"{self.client.url} ends answers with {_said(reason)[:40]!r}: they are read as cut off (see answers_ended_otherwise in the counters)")
+    self._says_once(
+        reason,
+        f"{self.client.url} ends answers with {_said(reason)[:40]!r}: they are read as cut off (see "
+        "answers_ended_otherwise in the counters)",
+    )
     return "length"
 
-@patch
-def _check_text(self:OpenAIEngine, ids, answer, whole=True): # do the ids say what the server wrote, or how it begins? A tokenizer of another model says something else
-    text = self._text(answer)
-    letters = lambda t: re.sub(r"[\s\ufffd\ud800-\udfff▁Ġ]+", "", t)
-    if text is None: return
-    ours, theirs = (letters(t) for t in (self.tokenizer.decode(ids, skip_special_tokens=True), text))
-    if theirs in ours or theirs in letters(self.tokenizer.decode(ids)): return # servers cut off what they take for a stop or for thoughts
-    if ours in theirs and not whole: return
-    if ours in theirs: raise ValueError(f"{self.client.url} wrote {text[:40]!r}, and tells of {len(ids)} tokens only, which read {self.tokenizer.decode(ids)[:40]!r}: log-probabilities of a part of the answer are missing")
-    raise ValueError(f"{self.client.url} wrote {text[:40]!r}, and its tokens read {self.tokenizer.decode(ids)[:40]!r} with the tokenizer {str(self.options['tokenizer'] or self.model)!r}: it is not the model's own (name that with the backend option tokenizer)")
 
 @patch
-def _constrained(self:OpenAIEngine, prompt, max_new_tokens, stop, watch, allowed): # a request a token: the best of those that may come
+def _check_text(
+    self: OpenAIEngine,
+    ids,
+    answer,
+    whole=True,
+    # do the ids say what the server wrote, or how it begins? A tokenizer of another model says something else
+):
+    text = self._text(answer)
+
+    def letters(t):
+        return re.sub(r"[\s\ufffd\ud800-\udfff▁Ġ]+", "", t)
+
+    if text is None:
+        return
+    ours, theirs = (letters(t) for t in (self.tokenizer.decode(ids, skip_special_tokens=True), text))
+    if theirs in ours or theirs in letters(self.tokenizer.decode(ids)):
+        return  # servers cut off what they take for a stop or for thoughts
+    if ours in theirs and not whole:
+        return
+    if ours in theirs:
+        raise ValueError(
+            f"{self.client.url} wrote {text[:40]!r}, and tells of {len(ids)} tokens only, which read "
+            f"{self.tokenizer.decode(ids)[:40]!r}: log-probabilities of a part of the answer are missing"
+        )
+    raise ValueError(
+        f"{self.client.url} wrote {text[:40]!r}, and its tokens read "
+        f"{self.tokenizer.decode(ids)[:40]!r} with the tokenizer "
+        f"{str(self.options['tokenizer'] or self.model)!r}: it is not the model's own (name that with "
+        "the backend option tokenizer)"
+    )
+
+
+@patch
+# a request a token: the best of those that may come
+def _constrained(self: OpenAIEngine, prompt, max_new_tokens, stop, watch, allowed):
     written, kept, logprobs, reason, text = (), [], [], None, ""
     while reason is None:
         options = allowed(written)
-        if not options: reason = "stop"; break
+        if not options:
+            reason = "stop"
+            break
         (step,) = self._next((*prompt, *written), list(dict.fromkeys([*watch, *options])))
         top = step.values
         p = np.array([top.get(i, np.nan) for i in options])
-        if np.isnan(p).all(): raise ValueError(f"{self.client.url} gives no value for any token that may come next: constrained decoding needs them (decoding='free' does not)")
+        if np.isnan(p).all():
+            raise ValueError(
+                f"{self.client.url} gives no value for any token that may come next: constrained "
+                "decoding needs them (decoding='free' does not)"
+            )
         written += (options[int(np.nanargmax(p))],)
         kept.append([top.get(i, np.nan) for i in watch])
         logprobs.append(np.nanmax(p) - np.logaddexp.reduce(p[~np.isnan(p)]))
         _, text, reason = end_of_text(self.tokenizer, written, stop, self.eos, max_new_tokens)
     n = len(written)
-    return Generation(written, text, np.array(kept, np.float32).reshape(n, len(watch)), np.zeros(n, np.float32), reason, np.array(logprobs, np.float32))
+    return Generation(
+        written,
+        text,
+        np.array(kept, np.float32).reshape(n, len(watch)),
+        np.zeros(n, np.float32),
+        reason,
+        np.array(logprobs, np.float32),
+    )
 
 # %% ../nbs/00e_openai.ipynb #a9ab090e
 def load_openai(
-    model:str, # the model's name at the server
-    backend_options:dict=None, # some of `OPTIONS`
-)->OpenAIEngine: # ready to score and generate
+    model: str,  # the model's name at the server
+    backend_options: dict = None,  # some of `OPTIONS`
+) -> OpenAIEngine:  # ready to score and generate
     "A model behind an OpenAI-compatible server"
     o = _checked(backend_options)
-    try: tokenizer = load_tokenizer(o["tokenizer"] or model)
-    except ValueError as error: raise ValueError(f"backend 'openai' needs the tokenizer of {model!r} to find label tokens: name it with the backend option tokenizer, a folder or a Hub id ({str(error)[:160]})") from None
+    try:
+        tokenizer = load_tokenizer(o["tokenizer"] or model)
+    except ValueError as error:
+        raise ValueError(
+            f"backend 'openai' needs the tokenizer of {model!r} to find label tokens: name it with the "
+            f"backend option tokenizer, a folder or a Hub id ({str(error)[:160]})"
+        ) from None
     return OpenAIEngine(model, tokenizer, o)

@@ -11,7 +11,13 @@ __all__ = ['RECIPES', 'TARGETS', 'probe_pipeline', 'Probe', 'fit_probe', 'save_p
            'usable_information', 'plot_probes', 'plot_layers', 'plot_information', 'plot_lens', 'plot_attention']
 
 # %% ../nbs/03_probing.ipynb #858179b1
-import hashlib, json, os, re, shutil, struct, warnings
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,505 +42,846 @@ from .data import AnnotatedDocs, LabelDist, check_choice, same_document
 from .internals import attention_masses, hidden_states, lens_logits
 from .metrics import bootstrap_weights, score
 from .runs import atomic_write, remove_folder, tell_full_disk
-from .stepwise_logits import (Asking, answer_room, count_readings, encode_prompts, kept_warnings, label_logits, label_probs, step_contexts,
-                                    step_leads, tfidf_answers, trace_docs, warn_of_parts)
+from mlcllm.stepwise_logits import (
+    Asking,
+    answer_room,
+    count_readings,
+    encode_prompts,
+    kept_warnings,
+    label_logits,
+    label_probs,
+    step_contexts,
+    step_leads,
+    tfidf_answers,
+    trace_docs,
+    warn_of_parts,
+)
 
 # %% ../nbs/03_probing.ipynb #ddefaa29
 RECIPES = ("cv", "paper")
 _GRID, _CHOICE_DOCS, _FEWEST = (1e-4, 1e-3, 1e-2, 1e-1), 4000, 20
 
+
 def probe_pipeline(
-    width:int, # of the states
-    recipe:str="cv", # or paper
-    seed:int=0, # of the SVD
-)->Pipeline: # scikit-learn's; what comes before the logistic regressions
+    width: int,  # of the states
+    recipe: str = "cv",  # or paper
+    seed: int = 0,  # of the SVD
+) -> Pipeline:  # scikit-learn's; what comes before the logistic regressions
     "Standardise states and project them onto their main directions"
-    if check_choice("recipe", recipe, RECIPES)=="paper": return make_pipeline(StandardScaler(with_mean=False), TruncatedSVD(min(max(width//4, 512), width-1), random_state=42))
-    return make_pipeline(StandardScaler(), TruncatedSVD(max(width//4, 1), random_state=seed))
+    if check_choice("recipe", recipe, RECIPES) == "paper":
+        return make_pipeline(
+            StandardScaler(with_mean=False),
+            TruncatedSVD(min(max(width // 4, 512), width - 1), random_state=42),
+        )
+    return make_pipeline(StandardScaler(), TruncatedSVD(max(width // 4, 1), random_state=seed))
+
 
 @dataclass(frozen=True)
 class Probe:
     "One direction per label in the space of hidden states"
-    weights: np.ndarray  # (n_labels, width)
-    bias: np.ndarray     # (n_labels,)
-    labels: tuple        # names
-    multi: bool = True   # a yes or no for each label? else one label of all
-    about: dict = field(default_factory=dict) # where its states come from: model, layer, position, …
 
-    def logits(self, states): # (n, width) -> (n, n_labels); raises where the states are of another width
+    weights: np.ndarray  # (n_labels, width)
+    bias: np.ndarray  # (n_labels,)
+    labels: tuple  # names
+    multi: bool = True  # a yes or no for each label? else one label of all
+    about: dict = field(default_factory=dict)  # where its states come from: model, layer, position, …
+
+    def logits(self, states):  # (n, width) -> (n, n_labels); raises where the states are of another width
         x = np.asarray(states, dtype=np.float64)
-        if x.ndim!=2 or x.shape[1]!=self.weights.shape[1]: raise ValueError(f"states have shape {x.shape}, the probe takes (n, {self.weights.shape[1]}): they are of another model or layer")
+        if x.ndim != 2 or x.shape[1] != self.weights.shape[1]:
+            raise ValueError(
+                f"states have shape {x.shape}, the probe takes (n, {self.weights.shape[1]}): they are "
+                "of another model or layer"
+            )
         return x @ self.weights.T + self.bias
 
-    def predict_proba(self, states): # (n, n_labels)
+    def predict_proba(self, states):  # (n, n_labels)
         z = self.logits(states)
         return expit(z) if self.multi else softmax(z, axis=1)
 
 # %% ../nbs/03_probing.ipynb #4e92f9d8
-def _choose_penalty(x, y, seed): # C of the smallest held-out loss
+def _choose_penalty(x, y, seed):  # C of the smallest held-out loss
     rows = np.random.default_rng(seed).permutation(len(y))[:_CHOICE_DOCS]
     classes, n = np.unique(y[rows], return_counts=True)
-    rows = rows[np.isin(y[rows], classes[n > 2])]                                  # a class of one or two has none to hold out
+    rows = rows[np.isin(y[rows], classes[n > 2])]  # a class of one or two has none to hold out
     x, y = x[rows], y[rows]
-    if len(np.unique(y)) < 2: return 1e-2
+    if len(np.unique(y)) < 2:
+        return 1e-2
     loss, folds = np.zeros(len(_GRID)), list(StratifiedKFold(3, shuffle=True, random_state=seed).split(x, y))
     for fit, held in folds:
         for j, c in enumerate(_GRID):
-            model = LogisticRegression(C=c, solver="newton-cholesky").fit(x[fit], y[fit]); p = model.predict_proba(x[held])
-            loss[j] -= np.log(np.clip(p[np.arange(len(held)), np.searchsorted(model.classes_, y[held])], 1e-12, 1)).sum()
+            model = LogisticRegression(C=c, solver="newton-cholesky").fit(x[fit], y[fit])
+            p = model.predict_proba(x[held])
+            loss[j] -= np.log(
+                np.clip(p[np.arange(len(held)), np.searchsorted(model.classes_, y[held])], 1e-12, 1)
+            ).sum()
     return _GRID[int(loss.argmin())]
 
-def _regress(x, y, recipe, seed): # classes, coefficients (n_classes or 1, n), intercepts
+
+def _regress(x, y, recipe, seed):  # classes, coefficients (n_classes or 1, n), intercepts
     with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
-        warnings.simplefilter("ignore", category=UserWarning)                     # saga's 1,000 rounds do not always converge, as in the released code
-        m = LogisticRegression(**(dict(C=np.inf, solver="saga", max_iter=1000) if recipe=="paper" else dict(C=_choose_penalty(x, y, seed), solver="newton-cholesky"))).fit(x, y)
+        warnings.simplefilter(
+            "ignore", category=UserWarning
+        )  # saga's 1,000 rounds do not always converge, as in the released code
+        m = LogisticRegression(
+            **(
+                dict(C=np.inf, solver="saga", max_iter=1000)
+                if recipe == "paper"
+                else dict(C=_choose_penalty(x, y, seed), solver="newton-cholesky")
+            )
+        ).fit(x, y)
     return m.classes_, m.coef_, m.intercept_
 
+
 def fit_probe(
-    states:np.ndarray, # (n_docs, width)
-    targets:np.ndarray, # (n_docs, n_labels) 0/1
-    labels, # a LabelSet, or names
-    recipe:str="cv", # or paper
-    seed:int=0, # of the SVD and of what is held out
-    multi:bool=None, # a yes or no for each label? None: as the LabelSet says
-    about:dict=None, # kept with the probe
-)->Probe: # a label that all training documents have, or none, gets its frequency
+    states: np.ndarray,  # (n_docs, width)
+    targets: np.ndarray,  # (n_docs, n_labels) 0/1
+    labels,  # a LabelSet, or names
+    recipe: str = "cv",  # or paper
+    seed: int = 0,  # of the SVD and of what is held out
+    multi: bool = None,  # a yes or no for each label? None: as the LabelSet says
+    about: dict = None,  # kept with the probe
+) -> Probe:  # a label that all training documents have, or none, gets its frequency
     "Train a linear probe"
-    names, multi = tuple(getattr(labels, "names", labels)), getattr(labels, "multi", True) if multi is None else multi
+    names = tuple(getattr(labels, "names", labels))
+    multi = getattr(labels, "multi", True) if multi is None else multi
     x, y = np.asarray(states, np.float32), np.asarray(targets) > 0
-    if y.shape!=(len(x), len(names)): raise ValueError(f"targets have shape {y.shape}, expected {(len(x), len(names))} (documents, labels)")
-    if len(x) < 2: raise ValueError(f"{len(x)} training documents: no probe can be trained on so few")
-    if recipe=="paper": rows = train_test_split(np.arange(len(x)), test_size=.2, random_state=42)[0]; x, y = x[rows], y[rows]
+    if y.shape != (len(x), len(names)):
+        raise ValueError(f"targets have shape {y.shape}, expected {(len(x), len(names))} (documents, labels)")
+    if len(x) < 2:
+        raise ValueError(f"{len(x)} training documents: no probe can be trained on so few")
+    if recipe == "paper":
+        rows = train_test_split(np.arange(len(x)), test_size=0.2, random_state=42)[0]
+        x, y = x[rows], y[rows]
     pipeline = probe_pipeline(x.shape[1], recipe, seed)
-    with np.errstate(all="ignore"): z = pipeline.fit_transform(x)                  # states that are all alike have no variance to explain
+    with np.errstate(all="ignore"):
+        z = pipeline.fit_transform(x)  # states that are all alike have no variance to explain
     scaler, svd = pipeline[0], pipeline[1]
     coef, bias = _per_label(z, y, recipe, seed) if multi else _one_of_all(z, y, recipe, seed)
     weights = coef @ svd.components_ / scaler.scale_
-    return Probe(weights, bias - (weights @ scaler.mean_ if scaler.with_mean else 0), names, multi, dict(about or {}, recipe=recipe, n_train=len(x)))
+    return Probe(
+        weights,
+        bias - (weights @ scaler.mean_ if scaler.with_mean else 0),
+        names,
+        multi,
+        dict(about or {}, recipe=recipe, n_train=len(x)),
+    )
+
 
 def _per_label(z, y, recipe, seed):
     coef, bias = np.zeros((y.shape[1], z.shape[1])), np.zeros(y.shape[1])
     for k, col in enumerate(y.T):
-        if col.any() and not col.all(): _, c, b = _regress(z, col.astype(int), recipe, seed); coef[k], bias[k] = c[0], b[0]
-        else: bias[k] = logit((col.sum() + .5) / (len(col) + 1))
+        if col.any() and not col.all():
+            _, c, b = _regress(z, col.astype(int), recipe, seed)
+            coef[k], bias[k] = c[0], b[0]
+        else:
+            bias[k] = logit((col.sum() + 0.5) / (len(col) + 1))
     return coef, bias
 
+
 def _one_of_all(z, y, recipe, seed):
-    rows = y.any(1); coef, bias = np.zeros((y.shape[1], z.shape[1])), np.full(y.shape[1], np.nan)
-    if not rows.any(): raise ValueError("no training document has any of the labels")
+    rows = y.any(1)
+    coef, bias = np.zeros((y.shape[1], z.shape[1])), np.full(y.shape[1], np.nan)
+    if not rows.any():
+        raise ValueError("no training document has any of the labels")
     of = y[rows].argmax(1)
     if len(set(of)) > 1:
         classes, c, b = _regress(z[rows], of, recipe, seed)
-        coef[classes], bias[classes] = (c, b) if len(classes) > 2 else (np.vstack([-c, c])/2, np.array([-b[0], b[0]])/2)
-    else: bias[of[0]] = 0.
-    seen = ~np.isnan(bias); level = logsumexp((z @ coef[seen].T + bias[seen]), axis=1).mean()
-    bias[~seen] = level + np.log(.5/len(of))                                       # never seen: about half a document in all
+        coef[classes], bias[classes] = (
+            (c, b) if len(classes) > 2 else (np.vstack([-c, c]) / 2, np.array([-b[0], b[0]]) / 2)
+        )
+    else:
+        bias[of[0]] = 0.0
+    seen = ~np.isnan(bias)
+    level = logsumexp((z @ coef[seen].T + bias[seen]), axis=1).mean()
+    bias[~seen] = level + np.log(0.5 / len(of))  # never seen: about half a document in all
     return coef, bias
 
 # %% ../nbs/03_probing.ipynb #2ab80088
 def save_probes(
-    path, # .safetensors
-    probes:dict, # name -> Probe
-)->Path: # the path
+    path,  # .safetensors
+    probes: dict,  # name -> Probe
+) -> Path:  # the path
     "Store probes as plain arrays"
-    arrays = {f"{n}.{k}": np.ascontiguousarray(getattr(p, k)) for n,p in probes.items() for k in ("weights", "bias")}
-    about = {n: json.dumps(dict(labels=p.labels, multi=p.multi, about=p.about), ensure_ascii=False) for n,p in probes.items()}
+    arrays = {
+        f"{n}.{k}": np.ascontiguousarray(getattr(p, k))
+        for n, p in probes.items()
+        for k in ("weights", "bias")
+    }
+    about = {
+        n: json.dumps(dict(labels=p.labels, multi=p.multi, about=p.about), ensure_ascii=False)
+        for n, p in probes.items()
+    }
     return atomic_write(path, lambda part: save_file(arrays, part, metadata=about))
 
+
 def load_probes(
-    path, # from `save_probes`
-    model_hash:str=None, # of the model whose states they shall read; None: not checked
-)->dict: # name -> Probe; raises ValueError where they were trained on another model
+    path,  # from `save_probes`
+    model_hash: str = None,  # of the model whose states they shall read; None: not checked
+) -> dict:  # name -> Probe; raises ValueError where they were trained on another model
     "Read stored probes"
     try:
         with safe_open(path, "numpy") as f:
-            what = {n: json.loads(t) for n,t in (f.metadata() or {}).items()}
-            probes = {n: Probe(f.get_tensor(f"{n}.weights"), f.get_tensor(f"{n}.bias"), tuple(d["labels"]), d["multi"], d["about"]) for n,d in what.items()}
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error: raise ValueError(f"{path}: no stored probes ({str(error).splitlines()[0]})") from None
+            what = {n: json.loads(t) for n, t in (f.metadata() or {}).items()}
+            probes = {
+                n: Probe(
+                    f.get_tensor(f"{n}.weights"),
+                    f.get_tensor(f"{n}.bias"),
+                    tuple(d["labels"]),
+                    d["multi"],
+                    d["about"],
+                )
+                for n, d in what.items()
+            }
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no stored probes ({str(error).splitlines()[0]})") from None
     for n, p in probes.items():
-        if model_hash and p.about.get("model_hash") not in (None, model_hash): raise ValueError(f"{path}: probe {n!r} was trained on the states of another model ({p.about.get('model')})")
+        if model_hash and p.about.get("model_hash") not in (None, model_hash):
+            raise ValueError(
+                f"{path}: probe {n!r} was trained on the states of another model ({p.about.get('model')})"
+            )
     return probes
 
 # %% ../nbs/03_probing.ipynb #e73e42c2
 class StateFile:
     "Hidden states of many documents in a safetensors file: a tensor `layer_k` (n_rows, width) for each layer"
-    def __init__(self, path, n_rows:int, layers:tuple, width:int, half:bool=True):
-        self.path, self.shape, self.layers, self.dtype = Path(path), (n_rows, width), tuple(layers), np.dtype(np.float16 if half else np.float32)
-        self.size = n_rows*width*self.dtype.itemsize; self.opening = self._opening()
 
-    def _opening(self): # the format's first bytes: the length of a JSON text, and the text
-        entries = {f"layer_{k}": dict(dtype=f"F{8*self.dtype.itemsize}", shape=list(self.shape), data_offsets=[j*self.size, (j+1)*self.size]) for j,k in enumerate(self.layers)}
-        text = json.dumps(entries).encode(); text += b" "*(-len(text) % 8)
+    def __init__(self, path, n_rows: int, layers: tuple, width: int, half: bool = True):
+        self.path = Path(path)
+        self.shape = (n_rows, width)
+        self.layers = tuple(layers)
+        self.dtype = np.dtype(np.float16 if half else np.float32)
+        self.size = n_rows * width * self.dtype.itemsize
+        self.opening = self._opening()
+
+    def _opening(self):  # the format's first bytes: the length of a JSON text, and the text
+        entries = {
+            f"layer_{k}": dict(
+                dtype=f"F{8 * self.dtype.itemsize}",
+                shape=list(self.shape),
+                data_offsets=[j * self.size, (j + 1) * self.size],
+            )
+            for j, k in enumerate(self.layers)
+        }
+        text = json.dumps(entries).encode()
+        text += b" " * (-len(text) % 8)
         return struct.pack("<Q", len(text)) + text
 
     @property
-    def exists(self): # is it there, whole and of this shape? A pipe is not: it is never waited for
-        if not self.path.is_file(): return False
+    def exists(self):  # is it there, whole and of this shape? A pipe is not: it is never waited for
+        if not self.path.is_file():
+            return False
         try:
-            with open(self.path, "rb") as f: return f.read(len(self.opening))==self.opening and os.fstat(f.fileno()).st_size==len(self.opening) + self.size*len(self.layers)
-        except OSError: return False
+            with open(self.path, "rb") as f:
+                return f.read(len(self.opening)) == self.opening and os.fstat(f.fileno()).st_size == len(
+                    self.opening
+                ) + self.size * len(self.layers)
+        except OSError:
+            return False
 
-    def create(self): # takes all room at once, so that a disk cannot fill up later
-        need = len(self.opening) + self.size*len(self.layers); self.path.parent.mkdir(parents=True, exist_ok=True); free = shutil.disk_usage(self.path.parent).free
-        if need > free: raise OSError(f"the hidden states need {need/1e9:,.1f} GB, {free/1e9:,.1f} are free at {self.path.parent}: keep fewer layers (layers), steps (n_steps) or documents (n_train), or half precision (half)")
-        if not self.path.is_file() and os.path.lexists(self.path): remove_folder(self.path)     # a folder, a pipe or a link to nothing
+    def create(self):  # takes all room at once, so that a disk cannot fill up later
+        need = len(self.opening) + self.size * len(self.layers)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.path.parent).free
+        if need > free:
+            raise OSError(
+                f"the hidden states need {need / 1e9:,.1f} GB, {free / 1e9:,.1f} are free at "
+                f"{self.path.parent}: keep fewer layers (layers), steps (n_steps) or documents "
+                "(n_train), or half precision (half)"
+            )
+        if not self.path.is_file() and os.path.lexists(self.path):
+            remove_folder(self.path)  # a folder, a pipe or a link to nothing
         with tell_full_disk(self.path), open(self.path, "wb") as f:
             f.write(self.opening)
-            if hasattr(os, "posix_fallocate"): os.posix_fallocate(f.fileno(), 0, need)
-            else: f.truncate(need)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(f.fileno(), 0, need)
+            else:
+                f.truncate(need)
 
-    def layer(self, k, mode="r"): # (n_rows, width), on disk
-        return np.memmap(self.path, self.dtype, mode, len(self.opening) + self.layers.index(k)*self.size, self.shape)
+    def layer(self, k, mode="r"):  # (n_rows, width), on disk
+        return np.memmap(
+            self.path, self.dtype, mode, len(self.opening) + self.layers.index(k) * self.size, self.shape
+        )
 
-    def write(self, rows, states): # states (len(rows), n_layers, width)
+    def write(self, rows, states):  # states (len(rows), n_layers, width)
         for j, k in enumerate(self.layers):
-            out = self.layer(k, "r+"); out[rows] = states[:, j]; out.flush()
+            out = self.layer(k, "r+")
+            out[rows] = states[:, j]
+            out.flush()
 
-    def digest(self, rows): # of what stands in these rows
+    def digest(self, rows):  # of what stands in these rows
         h = hashlib.sha256()
-        for k in self.layers: h.update(np.ascontiguousarray(self.layer(k)[rows]).tobytes())
+        for k in self.layers:
+            h.update(np.ascontiguousarray(self.layer(k)[rows]).tobytes())
         return h.hexdigest()
 
 # %% ../nbs/03_probing.ipynb #c6ea2419
 def states_table(
-    file:StateFile, # of the run
-    rows, # that a chunk has written
-)->pa.Table: # one row
+    file: StateFile,  # of the run
+    rows,  # that a chunk has written
+) -> pa.Table:  # one row
     "What is stored of a chunk's states, to know them again"
     return pa.table(dict(sha256=[file.digest(rows)]))
 
+
 def forget_changed(
-    folder, # of a run's chunks
-    name:str, # of the work
-    file:StateFile, # of the run
-)->list: # names of the chunks that are to be computed again
+    folder,  # of a run's chunks
+    name: str,  # of the work
+    file: StateFile,  # of the run
+) -> list:  # names of the chunks that are to be computed again
     "Drop the chunks whose states are no longer those that were written"
     changed = [p for p in sorted(Path(folder).glob(f"{name}-*.json")) if not _are_theirs(p, file)]
-    for p in changed: p.unlink()
+    for p in changed:
+        p.unlink()
     return [p.stem for p in changed]
 
-def _are_theirs(manifest, file): # does the file hold the states of this chunk?
-    try: rows, noted = (pq.read_table(manifest.with_suffix(f".{k}.parquet")) for k in ("index", "states"))
-    except (OSError, pa.ArrowException): return False
-    try: return file.digest(rows["row"].to_numpy())==noted["sha256"][0].as_py()
-    except (KeyError, IndexError, ValueError): return False
+
+def _are_theirs(manifest, file):  # does the file hold the states of this chunk?
+    try:
+        rows, noted = (pq.read_table(manifest.with_suffix(f".{k}.parquet")) for k in ("index", "states"))
+    except (OSError, pa.ArrowException):
+        return False
+    try:
+        return file.digest(rows["row"].to_numpy()) == noted["sha256"][0].as_py()
+    except (KeyError, IndexError, ValueError):
+        return False
 
 # %% ../nbs/03_probing.ipynb #cfdd495f
 def document_ends(
-    engine, # any engine
-    prompts:list, # of `Prompt`
-    docs:AnnotatedDocs, # their documents
-    ids:list, # the prompts' token ids, for chats, which end with the turn
-)->list: # token-id lists
+    engine,  # any engine
+    prompts: list,  # of `Prompt`
+    docs: AnnotatedDocs,  # their documents
+    ids: list,  # the prompts' token ids, for chats, which end with the turn
+) -> list:  # token-id lists
     "Prompts up to the last character of the document"
-    if prompts and prompts[0].turns: return ids
+    if prompts and prompts[0].turns:
+        return ids
+
     def cut(p, text):
-        at = p.text.rfind(text.strip()); return p.text[:at+len(text.strip())] if at >= 0 else p.text
-    return engine.encode([cut(p, t) for p,t in zip(prompts, docs.texts)])
+        at = p.text.rfind(text.strip())
+        return p.text[: at + len(text.strip())] if at >= 0 else p.text
+
+    return engine.encode([cut(p, t) for p, t in zip(prompts, docs.texts)])
+
 
 @dataclass(frozen=True)
 class Insides:
     "What is kept of some documents besides their traces"
-    traces: list            # of StepTrace
-    states: np.ndarray      # (n, n_layers, width)
-    doc: np.ndarray         # (n,) which document each state belongs to
-    position: np.ndarray    # (n,) 0: end of the document; 1, 2, …: label step
-    attention: pd.DataFrame # a row a later label step, see `attention_rows`
-    lens: pd.DataFrame      # a row a label step and layer, see `lens_rows`
+
+    traces: list  # of StepTrace
+    states: np.ndarray  # (n, n_layers, width)
+    doc: np.ndarray  # (n,) which document each state belongs to
+    position: np.ndarray  # (n,) 0: end of the document; 1, 2, …: label step
+    attention: pd.DataFrame  # a row a later label step, see `attention_rows`
+    lens: pd.DataFrame  # a row a label step and layer, see `lens_rows`
+
 
 def look_inside(
-    engine, # of the backend hf
-    reader, # a `LabelReader`
-    docs:AnnotatedDocs, # documents
-    prompts:list, # of `Prompt`
-    asking:Asking, # how the model is asked
-    layers:tuple, # from `layer_numbers`
-    n_steps:int=2, # label steps kept
-    attention:bool=True, # also where later labels look
-    lens:bool=True, # also what each layer would say
-    scoring:str="first_token", # from `choose_scoring`
-)->Insides: # of these documents
+    engine,  # of the backend hf
+    reader,  # a `LabelReader`
+    docs: AnnotatedDocs,  # documents
+    prompts: list,  # of `Prompt`
+    asking: Asking,  # how the model is asked
+    layers: tuple,  # from `layer_numbers`
+    n_steps: int = 2,  # label steps kept
+    attention: bool = True,  # also where later labels look
+    lens: bool = True,  # also what each layer would say
+    scoring: str = "first_token",  # from `choose_scoring`
+) -> Insides:  # of these documents
     "Let the model answer, then read its states at the label steps"
     traces = trace_docs(engine, reader, prompts, asking.max_new_tokens, scoring, asking.decoding)
     ids = encode_prompts(engine, prompts, answer_room(reader, asking.max_new_tokens, scoring))
-    contexts = step_contexts(reader, ids, traces); kept = [c for c in contexts if c[1] < n_steps]
-    states = hidden_states(engine, document_ends(engine, prompts, docs, ids) + [c for _,_,c in kept], layers)
-    doc, position = np.r_[np.arange(len(docs)), [k for k,_,_ in kept]].astype(int), np.r_[np.zeros(len(docs)), [s+1 for _,s,_ in kept]].astype(int)
+    contexts = step_contexts(reader, ids, traces)
+    kept = [c for c in contexts if c[1] < n_steps]
+    states = hidden_states(
+        engine, document_ends(engine, prompts, docs, ids) + [c for _, _, c in kept], layers
+    )
+    doc = np.r_[np.arange(len(docs)), [k for k, _, _ in kept]].astype(int)
+    position = np.r_[np.zeros(len(docs)), [s + 1 for _, s, _ in kept]].astype(int)
     later = [c for c in contexts if c[1] > 0] if attention else []
-    return Insides(traces, states, doc, position, attention_rows(engine, reader, ids, traces, later), lens_rows(engine, reader, traces, states[len(docs):], kept, layers) if lens else pd.DataFrame())
+    return Insides(
+        traces,
+        states,
+        doc,
+        position,
+        attention_rows(engine, reader, ids, traces, later),
+        lens_rows(engine, reader, traces, states[len(docs) :], kept, layers) if lens else pd.DataFrame(),
+    )
 
 # %% ../nbs/03_probing.ipynb #a41f77eb
 _PARTS = ("first", "input", "answer", "labels")
 
+
 def attention_rows(
-    engine, # of the backend hf
-    reader, # a `LabelReader`
-    ids:list, # token ids of the prompts
-    traces:list, # their traces
-    contexts:list, # from `step_contexts`, second steps and later
-)->pd.DataFrame: # doc_id, step; n_first, n_input, n_answer, n_labels tokens; first, input, answer, labels: (n_layers,) shares of attention
-    "How the attention of each later label step is spread; `answer` leaves out the labels' first tokens, which `labels` counts"
+    engine,  # of the backend hf
+    reader,  # a `LabelReader`
+    ids: list,  # token ids of the prompts
+    traces: list,  # their traces
+    contexts: list,  # from `step_contexts`, second steps and later
+    # doc_id, step; n_first, n_input, n_answer, n_labels tokens; first, input, answer, labels: (n_layers,)
+    # shares of attention
+) -> pd.DataFrame:
+    """How the attention of each later label step is spread; `answer` leaves out the labels' first tokens,
+    which `labels` counts
+    """
+
     def parts(k, step, tokens):
-        part = np.full(len(tokens), 1); part[0] = 0; part[len(ids[k]):] = 2
+        part = np.full(len(tokens), 1)
+        part[0] = 0
+        part[len(ids[k]) :] = 2
         part[len(ids[k]) + traces[k].token_index[:step]] = 3
         return part
+
     each = [parts(*c) for c in contexts]
-    masses = attention_masses(engine, [c for _,_,c in contexts], each, 4) if contexts else np.zeros((0, 1, 4))
+    masses = (
+        attention_masses(engine, [c for _, _, c in contexts], each, 4) if contexts else np.zeros((0, 1, 4))
+    )
     counts = np.array([np.bincount(p, minlength=4) for p in each]).reshape(len(each), 4)
-    return pd.DataFrame(dict(doc_id=[traces[k].doc_id for k,_,_ in contexts], step=[s for _,s,_ in contexts]) | {f"n_{p}": counts[:, j] for j,p in enumerate(_PARTS)} | {p: list(masses[:, :, j]) for j,p in enumerate(_PARTS)})
+    return pd.DataFrame(
+        dict(doc_id=[traces[k].doc_id for k, _, _ in contexts], step=[s for _, s, _ in contexts])
+        | {f"n_{p}": counts[:, j] for j, p in enumerate(_PARTS)}
+        | {p: list(masses[:, :, j]) for j, p in enumerate(_PARTS)}
+    )
+
 
 def attention_arrow(
-    rows:pd.DataFrame, # from `attention_rows`
-)->pa.Table: # the same, with types also where there is no row
+    rows: pd.DataFrame,  # from `attention_rows`
+) -> pa.Table:  # the same, with types also where there is no row
     "What is stored of attention"
-    types = dict(doc_id=pa.string(), step=pa.int32()) | {f"n_{p}": pa.int32() for p in _PARTS} | {p: pa.list_(pa.float32()) for p in _PARTS}
-    return pa.table({k: pa.array(rows[k].to_list(), t) for k,t in types.items()})
+    types = (
+        dict(doc_id=pa.string(), step=pa.int32())
+        | {f"n_{p}": pa.int32() for p in _PARTS}
+        | {p: pa.list_(pa.float32()) for p in _PARTS}
+    )
+    return pa.table({k: pa.array(rows[k].to_list(), t) for k, t in types.items()})
+
 
 def attention_table(
-    rows:pd.DataFrame, # from `attention_rows`
-    n_boot:int=1000, # draws of documents for the intervals
-    seed:int=0, # of the draws
-)->pd.DataFrame: # part, per_token (%), lo, hi, share (%), tokens: means over label steps
-    "Mean attention per token on the input, the answer and the first tokens of labels, averaged over heads and layers (paper, Table 6)"
-    if not len(rows): return pd.DataFrame(columns=["part", "per_token", "lo", "hi", "share", "tokens"])
-    mass = {p: np.stack(rows[p].to_list()).mean(1) for p in _PARTS}; n = {p: rows[f"n_{p}"].to_numpy() for p in _PARTS}
-    groups = dict(input=("first", "input"), input_without_first=("input",), answer=("answer", "labels"), labels=("labels",))
-    doc = rows.doc_id.astype("category").cat.codes.to_numpy(); draws = np.random.default_rng(seed).multinomial(doc.max()+1, np.full(doc.max()+1, 1/(doc.max()+1)), n_boot)[:, doc]
+    rows: pd.DataFrame,  # from `attention_rows`
+    n_boot: int = 1000,  # draws of documents for the intervals
+    seed: int = 0,  # of the draws
+) -> pd.DataFrame:  # part, per_token (%), lo, hi, share (%), tokens: means over label steps
+    """Mean attention per token on the input, the answer and the first tokens of labels, averaged over heads
+    and layers (paper, Table 6)
+    """
+    if not len(rows):
+        return pd.DataFrame(columns=["part", "per_token", "lo", "hi", "share", "tokens"])
+    mass = {p: np.stack(rows[p].to_list()).mean(1) for p in _PARTS}
+    n = {p: rows[f"n_{p}"].to_numpy() for p in _PARTS}
+    groups = dict(
+        input=("first", "input"),
+        input_without_first=("input",),
+        answer=("answer", "labels"),
+        labels=("labels",),
+    )
+    doc = rows.doc_id.astype("category").cat.codes.to_numpy()
+    draws = np.random.default_rng(seed).multinomial(
+        doc.max() + 1, np.full(doc.max() + 1, 1 / (doc.max() + 1)), n_boot
+    )[:, doc]
+
     def one(part, of):
-        m, k = sum(mass[p] for p in of), sum(n[p] for p in of); there = k > 0; each = 100*m[there]/k[there]; w = draws[:, there]
-        lo, hi = np.quantile((w@each)/np.maximum(w.sum(1), 1), [.025, .975]) if n_boot else (np.nan, np.nan)
-        return dict(part=part, per_token=each.mean(), lo=lo, hi=hi, share=100*m.mean(), tokens=k.mean())
+        m, k = sum(mass[p] for p in of), sum(n[p] for p in of)
+        there = k > 0
+        each = 100 * m[there] / k[there]
+        w = draws[:, there]
+        lo, hi = (
+            np.quantile((w @ each) / np.maximum(w.sum(1), 1), [0.025, 0.975]) if n_boot else (np.nan, np.nan)
+        )
+        return dict(part=part, per_token=each.mean(), lo=lo, hi=hi, share=100 * m.mean(), tokens=k.mean())
+
     return pd.DataFrame([one(*g) for g in groups.items()])
 
 # %% ../nbs/03_probing.ipynb #e6815ab2
 def lens_rows(
-    engine, # of the backend hf
-    reader, # a `LabelReader`
-    traces:list, # of StepTrace
-    states:np.ndarray, # (n_steps, n_layers, width)
-    contexts:list, # their step contexts
-    layers:tuple, # from `layer_numbers`
-)->pd.DataFrame: # doc_id, step, layer, chosen, p_chosen, rank of the label written (1: the most probable), p_top
+    engine,  # of the backend hf
+    reader,  # a `LabelReader`
+    traces: list,  # of StepTrace
+    states: np.ndarray,  # (n_steps, n_layers, width)
+    contexts: list,  # their step contexts
+    layers: tuple,  # from `layer_numbers`
+    # doc_id, step, layer, chosen, p_chosen, rank of the label written (1: the most probable), p_top
+) -> pd.DataFrame:
     "Label probabilities of each layer at each label step"
-    leads = {k: step_leads(reader, traces[k]) for k in {k for k,_,_ in contexts}}
-    z = lens_logits(engine, states, layers, reader.watch_ids); out = []
+    leads = {k: step_leads(reader, traces[k]) for k in {k for k, _, _ in contexts}}
+    z = lens_logits(engine, states, layers, reader.watch_ids)
+    out = []
     for j, layer in enumerate(layers):
-        probs = label_probs(label_logits(reader, z[:, j], [leads[k][s] for k,s,_ in contexts])) if contexts else np.zeros((0, 1))
-        chosen = np.array([traces[k].names.index(traces[k].chosen[s]) for k,s,_ in contexts], dtype=int); p = probs[np.arange(len(chosen)), chosen]
-        out.append(pd.DataFrame(dict(doc_id=[traces[k].doc_id for k,_,_ in contexts], step=[s+1 for _,s,_ in contexts], layer=layer, chosen=[traces[k].chosen[s] for k,s,_ in contexts], p_chosen=p, rank=(probs > p[:, None]).sum(1)+1, p_top=probs.max(1, initial=0))))
+        probs = (
+            label_probs(label_logits(reader, z[:, j], [leads[k][s] for k, s, _ in contexts]))
+            if contexts
+            else np.zeros((0, 1))
+        )
+        chosen = np.array([traces[k].names.index(traces[k].chosen[s]) for k, s, _ in contexts], dtype=int)
+        p = probs[np.arange(len(chosen)), chosen]
+        out.append(
+            pd.DataFrame(
+                dict(
+                    doc_id=[traces[k].doc_id for k, _, _ in contexts],
+                    step=[s + 1 for _, s, _ in contexts],
+                    layer=layer,
+                    chosen=[traces[k].chosen[s] for k, s, _ in contexts],
+                    p_chosen=p,
+                    rank=(probs > p[:, None]).sum(1) + 1,
+                    p_top=probs.max(1, initial=0),
+                )
+            )
+        )
     return pd.concat(out, ignore_index=True)
 
 # %% ../nbs/03_probing.ipynb #cfab69aa
 TARGETS = ("gold", "pred", "pred_2plus", "first")
 
+
 def probe_targets(
-    docs:AnnotatedDocs, # documents
-    traces:list, # their traces
-)->dict: # target -> (n_docs, n_labels) 0/1
+    docs: AnnotatedDocs,  # documents
+    traces: list,  # their traces
+) -> dict:  # target -> (n_docs, n_labels) 0/1
     "What probes are trained to tell"
-    written = [t.predicted for t in traces]; rows = lambda names: np.stack([docs.labels.encode(n) for n in names])
-    return dict(gold=docs.gold.astype(float), pred=rows(written), pred_2plus=rows([w[1:] for w in written]), first=rows([w[:1] for w in written]))
+    written = [t.predicted for t in traces]
+
+    def rows(names):
+        return np.stack([docs.labels.encode(n) for n in names])
+
+    return dict(
+        gold=docs.gold.astype(float),
+        pred=rows(written),
+        pred_2plus=rows([w[1:] for w in written]),
+        first=rows([w[:1] for w in written]),
+    )
+
 
 def target_scores(
-    docs:AnnotatedDocs, # documents
-    target:np.ndarray, # (n_docs, n_labels) 0/1
-    methods:dict, # name -> (n_docs, n_labels) probabilities or labels
-    n_boot:int=1000, # draws for the intervals
-    seed:int=0, # of the draws
-)->pd.DataFrame: # method, metric, value, lo, hi, n_docs
+    docs: AnnotatedDocs,  # documents
+    target: np.ndarray,  # (n_docs, n_labels) 0/1
+    methods: dict,  # name -> (n_docs, n_labels) probabilities or labels
+    n_boot: int = 1000,  # draws for the intervals
+    seed: int = 0,  # of the draws
+) -> pd.DataFrame:  # method, metric, value, lo, hi, n_docs
     "Micro-, macro- and example-F1 and Jaccard of some methods against a target"
-    held = replace(docs, gold=target, votes=docs.votes[:0], vote_doc=docs.vote_doc[:0], vote_annotator=docs.vote_annotator[:0])
-    dists = [LabelDist(np.clip(p, 0, 1), docs.labels, docs.ids, m, False) for m,p in methods.items()]
-    return score(dists, held, ["micro_f1", "macro_f1", "example_f1", "jaccard"], n_boot, seed)[["method", "metric", "value", "lo", "hi", "n_docs"]]
+    held = replace(
+        docs,
+        gold=target,
+        votes=docs.votes[:0],
+        vote_doc=docs.vote_doc[:0],
+        vote_annotator=docs.vote_annotator[:0],
+    )
+    dists = [LabelDist(np.clip(p, 0, 1), docs.labels, docs.ids, m, False) for m, p in methods.items()]
+    return score(dists, held, ["micro_f1", "macro_f1", "example_f1", "jaccard"], n_boot, seed)[
+        ["method", "metric", "value", "lo", "hi", "n_docs"]
+    ]
 
 # %% ../nbs/03_probing.ipynb #12aab5a1
-def last_word(text:str)->str: # lower case; "" where there is no word
+def last_word(text: str) -> str:  # lower case; "" where there is no word
     "A document's type in the control task"
     return (re.findall(r"\w+", text.lower()) or [""])[-1]
 
+
 def control_targets(
-    train:AnnotatedDocs, # training documents
-    docs:AnnotatedDocs, # scored documents
-    target:np.ndarray, # (n_train, n_labels), the true one
-    seed:int=0, # of the draw
-)->tuple: # the control target of both
+    train: AnnotatedDocs,  # training documents
+    docs: AnnotatedDocs,  # scored documents
+    target: np.ndarray,  # (n_train, n_labels), the true one
+    seed: int = 0,  # of the draw
+) -> tuple:  # the control target of both
     "Label sets that depend on nothing but a document's last word"
     types = sorted({last_word(t) for d in (train, docs) for t in d.texts})
     rows = np.random.default_rng(seed).integers(len(target), size=len(types))
     at = dict(zip(types, target[rows]))
     return tuple(np.stack([at[last_word(t)] for t in d.texts]) for d in (train, docs))
 
+
 def seen_types(
-    train:AnnotatedDocs, # training documents
-    docs:AnnotatedDocs, # scored documents
-)->np.ndarray: # (n_docs,) bool
+    train: AnnotatedDocs,  # training documents
+    docs: AnnotatedDocs,  # scored documents
+) -> np.ndarray:  # (n_docs,) bool
     "Is the document's last word the last word of a training document?"
     known = {last_word(t) for t in train.texts}
     return np.array([last_word(t) in known for t in docs.texts], dtype=bool)
 
 # %% ../nbs/03_probing.ipynb #5457ba51
 def whole_sets(
-    probs:np.ndarray, # (n_docs, n_labels) of a probe
-    target:np.ndarray, # (n_docs, n_labels) 0/1
-)->np.ndarray: # (n_docs,) bool
+    probs: np.ndarray,  # (n_docs, n_labels) of a probe
+    target: np.ndarray,  # (n_docs, n_labels) 0/1
+) -> np.ndarray:  # (n_docs,) bool
     "Documents whose label set is right as a whole, at one half"
-    return ((probs >= .5)==(target > 0)).all(1)
+    return ((probs >= 0.5) == (target > 0)).all(1)
+
 
 def selectivity(
-    probs:np.ndarray, target:np.ndarray, # of the probe, (n_docs, n_labels)
-    control_probs:np.ndarray, control_target:np.ndarray, # of its control, for the same documents
-    n_boot:int=1000, seed:int=0,
-    of:np.ndarray=None, # (n_docs,) from `same_document`; None: every row is a document
-)->pd.DataFrame: # method (probe, control, selectivity), value, lo, hi: accuracies and their difference
+    probs: np.ndarray,
+    target: np.ndarray,  # of the probe, (n_docs, n_labels)
+    control_probs: np.ndarray,
+    control_target: np.ndarray,  # of its control, for the same documents
+    n_boot: int = 1000,
+    seed: int = 0,
+    of: np.ndarray = None,  # (n_docs,) from `same_document`; None: every row is a document
+) -> pd.DataFrame:  # method (probe, control, selectivity), value, lo, hi: accuracies and their difference
     "Accuracy of a probe, of its control, and how much better the first is (Hewitt and Liang 2019)"
     weights = bootstrap_weights(len(target), n_boot, seed, of)
-    own, control = (weights @ whole_sets(*pair)/len(target) for pair in ((probs, target), (control_probs, control_target)))
-    draws = dict(probe=own, control=control, selectivity=own-control)
-    rows = [(name, d[0], *np.quantile(d[1:], [.025, .975])) for name, d in draws.items()]
+    own, control = (
+        weights @ whole_sets(*pair) / len(target)
+        for pair in ((probs, target), (control_probs, control_target))
+    )
+    draws = dict(probe=own, control=control, selectivity=own - control)
+    rows = [(name, d[0], *np.quantile(d[1:], [0.025, 0.975])) for name, d in draws.items()]
     return pd.DataFrame(rows, columns=["method", "value", "lo", "hi"])
 
 # %% ../nbs/03_probing.ipynb #532436b9
 @dataclass(frozen=True)
 class Split:
     "Documents, their traces and their states"
-    docs: AnnotatedDocs
-    traces: list           # of StepTrace
-    file: StateFile        # where the states are
-    index: pd.DataFrame    # doc (number), position, row
 
-    def states(self, layer, position): # (n, width) float32, and the numbers of the documents that have this position
-        at = self.index[self.index.position==position]
-        if not len(at): raise ValueError(f"{self.docs.name} {self.docs.split}: no document has a label step {position}")
+    docs: AnnotatedDocs
+    traces: list  # of StepTrace
+    file: StateFile  # where the states are
+    index: pd.DataFrame  # doc (number), position, row
+
+    # (n, width) float32, and the numbers of the documents that have this position
+    def states(self, layer, position):
+        at = self.index[self.index.position == position]
+        if not len(at):
+            raise ValueError(f"{self.docs.name} {self.docs.split}: no document has a label step {position}")
         return np.asarray(self.file.layer(layer)[at.row.to_numpy()], dtype=np.float32), at.doc.to_numpy()
 
 # %% ../nbs/03_probing.ipynb #3326ae04
 @dataclass(frozen=True)
 class Probed:
     "Probes of several targets, layers and positions; names are like gold.layer_4.position_1"
-    scores: pd.DataFrame # target, method, layer, position, metric, value, lo, hi, n_docs
-    probes: dict         # name -> Probe
-    probs: dict          # name -> (n, n_labels) probabilities of the scored documents that have the position
-    doc: dict            # name -> (n,) which documents those are
 
-def probe_name(target, layer, position): return f"{target}.layer_{layer}.position_{position}"
+    scores: pd.DataFrame  # target, method, layer, position, metric, value, lo, hi, n_docs
+    probes: dict  # name -> Probe
+    probs: dict  # name -> (n, n_labels) probabilities of the scored documents that have the position
+    doc: dict  # name -> (n,) which documents those are
+
+
+def probe_name(target, layer, position):
+    return f"{target}.layer_{layer}.position_{position}"
+
 
 def probe_layers(
-    train:Split, test:Split, # what probes are trained and scored on
-    layers:tuple, # from `layer_numbers`
-    recipe:str="cv", # or paper
-    targets:tuple=TARGETS, # some of `TARGETS`
-    seed:int=0, # of probes and intervals
-    about:dict=None, # kept with the probes
-    progress=lambda items, **how: items, # such as tqdm
-)->Probed: # raises ValueError where no position is in both
+    train: Split,
+    test: Split,  # what probes are trained and scored on
+    layers: tuple,  # from `layer_numbers`
+    recipe: str = "cv",  # or paper
+    targets: tuple = TARGETS,  # some of `TARGETS`
+    seed: int = 0,  # of probes and intervals
+    about: dict = None,  # kept with the probes
+    progress=lambda items, **how: items,  # such as tqdm
+) -> Probed:  # raises ValueError where no position is in both
     "A probe for each target, layer and position: end of the document, first label step, second, …"
-    positions = sorted(set(train.index.position) & set(test.index.position)); want, have = probe_targets(train.docs, train.traces), probe_targets(test.docs, test.traces)
+    positions = sorted(set(train.index.position) & set(test.index.position))
+    want, have = probe_targets(train.docs, train.traces), probe_targets(test.docs, test.traces)
     rows, probes, probs, doc = [], {}, {}, {}
     for layer, position in progress([(l, p) for l in layers for p in positions], desc="probes", unit="layer"):
         (x, at), (x_test, at_test) = train.states(layer, position), test.states(layer, position)
         for target in targets if len(x) >= _FEWEST else ():
             name = probe_name(target, layer, position)
-            try: probes[name] = fit_probe(x, want[target][at], train.docs.labels, recipe, seed, about=dict(about or {}, target=target, layer=int(layer), position=int(position)))
-            except ValueError: continue                                       # a single-label task: none of these documents has a label
+            try:
+                probes[name] = fit_probe(
+                    x,
+                    want[target][at],
+                    train.docs.labels,
+                    recipe,
+                    seed,
+                    about=dict(about or {}, target=target, layer=int(layer), position=int(position)),
+                )
+            except ValueError:
+                continue  # a single-label task: none of these documents has a label
             probs[name], doc[name] = probes[name].predict_proba(x_test), at_test
-            rows.append(target_scores(test.docs.take(at_test), have[target][at_test], dict(probe=_as_labels(probs[name], probes[name].multi)), 200 if len(layers) > 1 and layer!=layers[-1] else 1000, seed).assign(target=target, layer=layer, position=position))
-    if not rows: raise ValueError(f"fewer than {_FEWEST} training documents ({len(train.docs)}) have a label step in common with those of {test.docs.split}: no probe can be trained")
+            rows.append(
+                target_scores(
+                    test.docs.take(at_test),
+                    have[target][at_test],
+                    dict(probe=_as_labels(probs[name], probes[name].multi)),
+                    200 if len(layers) > 1 and layer != layers[-1] else 1000,
+                    seed,
+                ).assign(target=target, layer=layer, position=position)
+            )
+    if not rows:
+        raise ValueError(
+            f"fewer than {_FEWEST} training documents ({len(train.docs)}) have a label step in common "
+            f"with those of {test.docs.split}: no probe can be trained"
+        )
     return Probed(pd.concat(rows, ignore_index=True), probes, probs, doc)
 
-def _as_labels(probs, multi): # probabilities that stand for labels at one half; of one label among all, the most probable
+
+# probabilities that stand for labels at one half; of one label among all, the most probable
+def _as_labels(probs, multi):
     return probs if multi else np.eye(probs.shape[1])[probs.argmax(1)]
 
 # %% ../nbs/03_probing.ipynb #71561cad
 def probe_baselines(
-    train:Split, test:Split, # the same documents
-    targets:tuple=TARGETS, # some of `TARGETS`
-    seed:int=0, # of the intervals
-)->pd.DataFrame: # target, method (most_frequent, bag_of_words, model), metric, value, lo, hi, n_docs
-    "What probes must beat: the most frequent label, the document's words; and for gold, how good the model's answers are"
+    train: Split,
+    test: Split,  # the same documents
+    targets: tuple = TARGETS,  # some of `TARGETS`
+    seed: int = 0,  # of the intervals
+) -> pd.DataFrame:  # target, method (most_frequent, bag_of_words, model), metric, value, lo, hi, n_docs
+    """What probes must beat: the most frequent label, the document's words; and for gold, how good the
+    model's answers are
+    """
     want, have = probe_targets(train.docs, train.traces), probe_targets(test.docs, test.traces)
+
     def one(target):
-        y = want[target]; methods = dict(most_frequent=np.eye(y.shape[1])[[int(y.sum(0).argmax())]*len(test.docs)])
-        if y.any(): methods["bag_of_words"] = tfidf_answers(replace(train.docs, gold=y), test.docs)
-        if target=="gold": methods["model"] = have["pred"]
+        y = want[target]
+        methods = dict(most_frequent=np.eye(y.shape[1])[[int(y.sum(0).argmax())] * len(test.docs)])
+        if y.any():
+            methods["bag_of_words"] = tfidf_answers(replace(train.docs, gold=y), test.docs)
+        if target == "gold":
+            methods["model"] = have["pred"]
         return target_scores(test.docs, have[target], methods, 1000, seed).assign(target=target)
+
     return pd.concat([one(t) for t in targets], ignore_index=True)
 
 # %% ../nbs/03_probing.ipynb #d041b5df
 def probe_control(
-    train:Split, test:Split, # the same documents
-    layer:int, position:int, # where
-    gold:np.ndarray, # (n, n_labels) probabilities of the probe for gold there
-    recipe:str="cv", # or paper
-    seed:int=0, # of the control and the intervals
-)->pd.DataFrame: # target, method (probe_seen_types, control, selectivity), layer, position, metric (accuracy, micro_f1), value, lo, hi, n_docs
-    "The same probe on labels that only the last word tells, and how much better it is on people's; raises ValueError where no type was seen"
+    train: Split,
+    test: Split,  # the same documents
+    layer: int,
+    position: int,  # where
+    gold: np.ndarray,  # (n, n_labels) probabilities of the probe for gold there
+    recipe: str = "cv",  # or paper
+    seed: int = 0,  # of the control and the intervals
+    # target, method (probe_seen_types, control, selectivity), layer, position, metric (accuracy, micro_f1),
+    # value, lo, hi, n_docs
+) -> pd.DataFrame:
+    """The same probe on labels that only the last word tells, and how much better it is on people's; raises
+    ValueError where no type was seen
+    """
     (x, at), (x_test, at_test) = train.states(layer, position), test.states(layer, position)
     known, asked = train.docs.take(at), test.docs.take(at_test)
     seen = seen_types(known, asked)
-    if not seen.any(): raise ValueError("no scored document ends with a word that a training document ends with: there is no control")
+    if not seen.any():
+        raise ValueError(
+            "no scored document ends with a word that a training document ends with: there is no control"
+        )
     y, y_test = control_targets(known, asked, known.gold, seed)
     probe = fit_probe(x, y, known.labels, recipe, seed)
     control, own = (_as_labels(p[seen], probe.multi) for p in (probe.predict_proba(x_test), gold))
     drawn = pd.factorize(same_document(asked)[seen])[0]
-    table = selectivity(own, asked.gold[seen], control, y_test[seen], seed=seed, of=drawn).assign(metric="accuracy", n_docs=int(seen.sum()))
+    table = selectivity(own, asked.gold[seen], control, y_test[seen], seed=seed, of=drawn).assign(
+        metric="accuracy", n_docs=int(seen.sum())
+    )
     kept = asked.take(np.flatnonzero(seen))
-    f1 = pd.concat([target_scores(kept, y_test[seen], dict(control=control), 1000, seed),
-                    target_scores(kept, kept.gold, dict(probe=own), 1000, seed)])
-    table = pd.concat([table, f1[f1.metric=="micro_f1"]], ignore_index=True).replace(dict(method=dict(probe="probe_seen_types")))
+    f1 = pd.concat(
+        [
+            target_scores(kept, y_test[seen], dict(control=control), 1000, seed),
+            target_scores(kept, kept.gold, dict(probe=own), 1000, seed),
+        ]
+    )
+    table = pd.concat([table, f1[f1.metric == "micro_f1"]], ignore_index=True).replace(
+        dict(method=dict(probe="probe_seen_types"))
+    )
     return table.assign(target="gold", layer=layer, position=position)
 
 # %% ../nbs/03_probing.ipynb #4f3085cc
 def across_steps(
-    train:Split, test:Split, # the same documents
-    layer:int, # where
-    recipe:str="cv", # or paper
-    seed:int=0, # of probes and intervals
-)->pd.DataFrame: # trained_at, used_at, method, metric, value, lo, hi, n_docs
+    train: Split,
+    test: Split,  # the same documents
+    layer: int,  # where
+    recipe: str = "cv",  # or paper
+    seed: int = 0,  # of probes and intervals
+) -> pd.DataFrame:  # trained_at, used_at, method, metric, value, lo, hi, n_docs
     "Probes for the label written at a step, trained at one step and used at another"
     steps = [p for p in sorted(set(train.index.position) & set(test.index.position)) if p > 0]
+
     def at(split, step):
-        x, doc = split.states(layer, step); real = np.array([split.traces[k].chosen[step-1]!="none" for k in doc], dtype=bool)
-        return x[real], doc[real], np.stack([split.docs.labels.encode([split.traces[k].chosen[step-1]]) for k in doc[real]]) if real.any() else np.zeros((0, len(split.docs.labels)))
-    known = {s: at(train, s) for s in steps}; asked = {s: at(test, s) for s in steps}; rows = []
+        x, doc = split.states(layer, step)
+        real = np.array([split.traces[k].chosen[step - 1] != "none" for k in doc], dtype=bool)
+        return (
+            x[real],
+            doc[real],
+            np.stack([split.docs.labels.encode([split.traces[k].chosen[step - 1]]) for k in doc[real]])
+            if real.any()
+            else np.zeros((0, len(split.docs.labels))),
+        )
+
+    known = {s: at(train, s) for s in steps}
+    asked = {s: at(test, s) for s in steps}
+    rows = []
     for a in steps:
-        if len(known[a][0]) < _FEWEST: continue
+        if len(known[a][0]) < _FEWEST:
+            continue
         probe = fit_probe(known[a][0], known[a][2], train.docs.labels, recipe, seed, multi=False)
         for b in steps:
-            if len(asked[b][0]): rows.append(target_scores(test.docs.take(asked[b][1]), asked[b][2], dict(probe=_as_labels(probe.predict_proba(asked[b][0]), False)), 1000, seed).assign(trained_at=a, used_at=b))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["method", "metric", "value", "lo", "hi", "n_docs", "trained_at", "used_at"]) # hardly an answer holds a label
+            if len(asked[b][0]):
+                rows.append(
+                    target_scores(
+                        test.docs.take(asked[b][1]),
+                        asked[b][2],
+                        dict(probe=_as_labels(probe.predict_proba(asked[b][0]), False)),
+                        1000,
+                        seed,
+                    ).assign(trained_at=a, used_at=b)
+                )
+    return (
+        pd.concat(rows, ignore_index=True)
+        if rows
+        else pd.DataFrame(
+            columns=["method", "metric", "value", "lo", "hi", "n_docs", "trained_at", "used_at"]
+        )
+    )  # hardly an answer holds a label
 
 # %% ../nbs/03_probing.ipynb #24f8c607
 _COUNTS = ("none", "one", "two", "three or more")
 
+
 def count_probes(
-    train:Split, test:Split, # the same documents
-    layer:int, # where
-    recipe:str="cv", # or paper
-    seed:int=0, # of probes and intervals
-)->pd.DataFrame: # method, metric (accuracy, auc_several), value, lo, hi, n_docs
+    train: Split,
+    test: Split,  # the same documents
+    layer: int,  # where
+    recipe: str = "cv",  # or paper
+    seed: int = 0,  # of probes and intervals
+) -> pd.DataFrame:  # method, metric (accuracy, auc_several), value, lo, hi, n_docs
     "What the states say about the number of labels to come"
-    number = lambda split, doc: np.minimum([len(split.traces[k].predicted) for k in doc], 3)
+
+    def number(split, doc):
+        return np.minimum([len(split.traces[k].predicted) for k in doc], 3)
+
     rows, draws = [], None
     for method, position in (("document", 0), ("first_step", 1)):
-        (x, doc), (x_test, doc_test) = train.states(layer, position), test.states(layer, position); n = number(test, doc_test)
-        p = fit_probe(x, np.eye(4)[number(train, doc)], _COUNTS, recipe, seed, multi=False).predict_proba(x_test)
-        if draws is None: draws = bootstrap_weights(len(n), 300, seed, pd.factorize(same_document(test.docs)[doc_test])[0])
-        rows.append((method, "accuracy", draws@(p.argmax(1)==n)/draws.sum(1), len(n))); rows.append((method, "auc_several", np.array([_auc(p[:, 2:].sum(1), n > 1, w) for w in draws]), len(n)))
+        (x, doc), (x_test, doc_test) = train.states(layer, position), test.states(layer, position)
+        n = number(test, doc_test)
+        p = fit_probe(x, np.eye(4)[number(train, doc)], _COUNTS, recipe, seed, multi=False).predict_proba(
+            x_test
+        )
+        if draws is None:
+            draws = bootstrap_weights(len(n), 300, seed, pd.factorize(same_document(test.docs)[doc_test])[0])
+        rows.append((method, "accuracy", draws @ (p.argmax(1) == n) / draws.sum(1), len(n)))
+        rows.append(
+            (method, "auc_several", np.array([_auc(p[:, 2:].sum(1), n > 1, w) for w in draws]), len(n))
+        )
     common = np.bincount(number(train, range(len(train.docs))), minlength=4).argmax()
-    rows += [("most_frequent", "accuracy", draws@(n==common)/draws.sum(1), len(n)), ("most_frequent", "auc_several", np.full(len(draws), .5), len(n))]
-    return pd.DataFrame([(m, k, v[0], *np.nanquantile(v[1:], [.025, .975]), n) for m,k,v,n in rows if not np.isnan(v).all()], columns=["method", "metric", "value", "lo", "hi", "n_docs"])
+    rows += [
+        ("most_frequent", "accuracy", draws @ (n == common) / draws.sum(1), len(n)),
+        ("most_frequent", "auc_several", np.full(len(draws), 0.5), len(n)),
+    ]
+    return pd.DataFrame(
+        [
+            (m, k, v[0], *np.nanquantile(v[1:], [0.025, 0.975]), n)
+            for m, k, v, n in rows
+            if not np.isnan(v).all()
+        ],
+        columns=["method", "metric", "value", "lo", "hi", "n_docs"],
+    )
 
-def _auc(p, several, w): # weighted, nan where there is only one kind
+
+def _auc(p, several, w):  # weighted, nan where there is only one kind
     from sklearn.metrics import roc_auc_score
-    return roc_auc_score(several, p, sample_weight=w) if (w[several].sum() > 0 and w[~several].sum() > 0) else np.nan
+
+    return (
+        roc_auc_score(several, p, sample_weight=w)
+        if (w[several].sum() > 0 and w[~several].sum() > 0)
+        else np.nan
+    )
 
 # %% ../nbs/03_probing.ipynb #822a7fea
-_WORDS_C = (.3, 1., 3., 10., 30.)
+_WORDS_C = (0.3, 1.0, 3.0, 10.0, 30.0)
 
-def _smoothed(p, n): # (n_docs, n_labels) as if half a document more had had each label: never 0
-    return (n*p + .5)/(n + .5*p.shape[1])
 
-def _fit_words(c, x, y, x_new, n_labels): # (n_new, n_labels)
+def _smoothed(p, n):  # (n_docs, n_labels) as if half a document more had had each label: never 0
+    return (n * p + 0.5) / (n + 0.5 * p.shape[1])
+
+
+def _fit_words(c, x, y, x_new, n_labels):  # (n_new, n_labels)
     p = np.zeros((x_new.shape[0], n_labels))
     if len(np.unique(y)) < 2:
         p[:, y[0]] = 1
@@ -543,17 +890,21 @@ def _fit_words(c, x, y, x_new, n_labels): # (n_new, n_labels)
     p[:, model.classes_] = model.predict_proba(x_new)
     return p
 
-def _nats(p, y): # (n_docs,) surprise at what is true
+
+def _nats(p, y):  # (n_docs,) surprise at what is true
     return -np.log(p[np.arange(len(y)), y])
 
+
 def words_probs(
-    train:list, # texts
-    y:np.ndarray, # (n_train,) number of the label of each
-    texts:list, # texts to estimate
-    n_labels:int,
-    seed:int=0, # of what is held out
-)->np.ndarray: # (n_texts, n_labels), sums to 1 over labels
-    "TF-IDF and one logistic regression of all labels, its penalty chosen by three folds of at most 4,000 texts"
+    train: list,  # texts
+    y: np.ndarray,  # (n_train,) number of the label of each
+    texts: list,  # texts to estimate
+    n_labels: int,
+    seed: int = 0,  # of what is held out
+) -> np.ndarray:  # (n_texts, n_labels), sums to 1 over labels
+    """TF-IDF and one logistic regression of all labels, its penalty chosen by three folds of at most 4,000
+    texts
+    """
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
     x = words.fit_transform(train)
     rows = np.random.default_rng(seed).permutation(len(y))[:_CHOICE_DOCS]
@@ -565,145 +916,304 @@ def words_probs(
     return _fit_words(_WORDS_C[int(loss.argmin())], x, y, words.transform(texts), n_labels)
 
 # %% ../nbs/03_probing.ipynb #05c2b3bf
-_WRITTEN = dict(first=0, second=1) # which label of the answer is to be told
+_WRITTEN = dict(first=0, second=1)  # which label of the answer is to be told
 
-def _with_two(split, layer, position): # states, documents, (n, 2) numbers of the first two labels, of answers with at least two
+
+# states, documents, (n, 2) numbers of the first two labels, of answers with at least two
+def _with_two(split, layer, position):
     x, doc = split.states(layer, position)
     written = [split.traces[k].predicted for k in doc]
     two = np.array([len(w) > 1 for w in written], dtype=bool)
     number = {name: k for k, name in enumerate(split.docs.labels.names)}
-    labels = np.array([[number[name] for name in w[:2]] for w in written if len(w) > 1], dtype=int).reshape(-1, 2)
+    labels = np.array([[number[name] for name in w[:2]] for w in written if len(w) > 1], dtype=int).reshape(
+        -1, 2
+    )
     return x[two], doc[two], labels
 
+
 def usable_information(
-    train:Split, test:Split, # the same documents
-    layer:int, # where
-    position:int=1, # 0: end of the document, 1: first label step
-    n_boot:int=1000, # draws of documents for the intervals
-    seed:int=0, # of probes and intervals
-)->pd.DataFrame: # target (first, second), method (entropy, words, state, gain), value, lo, hi (bits a document), share (of the entropy), n_docs, n_train; no rows with fewer than 20 answers of two labels on a side
-    "What the state, and the words, tell of the first and of the second label of answers that hold at least two"
+    train: Split,
+    test: Split,  # the same documents
+    layer: int,  # where
+    position: int = 1,  # 0: end of the document, 1: first label step
+    n_boot: int = 1000,  # draws of documents for the intervals
+    seed: int = 0,  # of probes and intervals
+    # target (first, second), method (entropy, words, state, gain), value, lo, hi (bits a document), share (of
+    # the entropy), n_docs, n_train; no rows with fewer than 20 answers of two labels on a side
+) -> pd.DataFrame:
+    """What the state, and the words, tell of the first and of the second label of answers that hold at least
+    two
+    """
     (x, doc, y), (x_test, doc_test, y_test) = (_with_two(s, layer, position) for s in (train, test))
     names, rows = train.docs.labels.names, []
     columns = ["target", "method", "value", "lo", "hi", "share", "n_docs", "n_train"]
-    if min(len(y), len(y_test)) < _FEWEST: return pd.DataFrame(columns=columns)
+    if min(len(y), len(y_test)) < _FEWEST:
+        return pd.DataFrame(columns=columns)
     drawn = pd.factorize(same_document(test.docs)[doc_test])[0]
-    weights = bootstrap_weights(len(y_test), n_boot, seed, drawn)/len(y_test)
+    weights = bootstrap_weights(len(y_test), n_boot, seed, drawn) / len(y_test)
     for target, k in _WRITTEN.items():
         told, asked = y[:, k], y_test[:, k]
         probe = fit_probe(x, np.eye(len(names))[told], names, "cv", seed, multi=False)
         texts, texts_test = ([s.docs.texts[i] for i in d] for s, d in ((train, doc), (test, doc_test)))
-        p = dict(entropy=np.tile(np.bincount(told, minlength=len(names))/len(told), (len(asked), 1)),
-                 words=words_probs(texts, told, texts_test, len(names), seed), state=probe.predict_proba(x_test))
-        bits = {m: _nats(_smoothed(q, len(told)), asked)/np.log(2) for m, q in p.items()}
-        known = dict(entropy=bits["entropy"], words=bits["entropy"]-bits["words"], state=bits["entropy"]-bits["state"],
-                     gain=bits["words"]-bits["state"])
+        p = dict(
+            entropy=np.tile(np.bincount(told, minlength=len(names)) / len(told), (len(asked), 1)),
+            words=words_probs(texts, told, texts_test, len(names), seed),
+            state=probe.predict_proba(x_test),
+        )
+        bits = {m: _nats(_smoothed(q, len(told)), asked) / np.log(2) for m, q in p.items()}
+        known = dict(
+            entropy=bits["entropy"],
+            words=bits["entropy"] - bits["words"],
+            state=bits["entropy"] - bits["state"],
+            gain=bits["words"] - bits["state"],
+        )
         for method, each in known.items():
             draws = weights @ each
-            rows.append((target, method, draws[0], *np.quantile(draws[1:], [.025, .975]),
-                         draws[0]/bits["entropy"].mean(), len(asked), len(told)))
+            rows.append(
+                (
+                    target,
+                    method,
+                    draws[0],
+                    *np.quantile(draws[1:], [0.025, 0.975]),
+                    draws[0] / bits["entropy"].mean(),
+                    len(asked),
+                    len(told),
+                )
+            )
     return pd.DataFrame(rows, columns=columns)
 
 # %% ../nbs/03_probing.ipynb #bf5c4f4f
-_NAMES = dict(gold="Gold", pred="Pred", pred_2plus="Pred 2+", first="first only", model="model", bag_of_words="bag of words", most_frequent="most frequent", control="control task", document="end of document")
+_NAMES = dict(
+    gold="Gold",
+    pred="Pred",
+    pred_2plus="Pred 2+",
+    first="first only",
+    model="model",
+    bag_of_words="bag of words",
+    most_frequent="most frequent",
+    control="control task",
+    document="end of document",
+)
+
 
 def plot_probes(
-    scores:pd.DataFrame, # from a run: rows of `probe_layers` and `probe_baselines`
-    layer:int, # which layer
-    metric:str="micro_f1", # which score
-    ax:Axes=None,
-)->Axes:
-    "Probes at the first label step, and the model itself, with baselines as marks and 95 % intervals (paper, Figures 7 and 15)"
-    ax = ax or plt.subplots(figsize=(5.4, 3.2), layout="constrained")[1]; t = scores[scores.metric==metric]
-    at = lambda target, method, position=None: t[(t.target==target) & (t.method==method) & (True if position is None else (t.layer==layer) & (t.position==position))]
+    scores: pd.DataFrame,  # from a run: rows of `probe_layers` and `probe_baselines`
+    layer: int,  # which layer
+    metric: str = "micro_f1",  # which score
+    ax: Axes = None,
+) -> Axes:
+    """Probes at the first label step, and the model itself, with baselines as marks and 95 % intervals
+    (paper, Figures 7 and 15)
+    """
+    ax = ax or plt.subplots(figsize=(5.4, 3.2), layout="constrained")[1]
+    t = scores[scores.metric == metric]
+
+    def at(target, method, position=None):
+        return t[
+            (t.target == target)
+            & (t.method == method)
+            & (True if position is None else (t.layer == layer) & (t.position == position))
+        ]
+
     bars = [(_NAMES[k], at(k, "probe", 1)) for k in TARGETS] + [("model", at("gold", "model"))]
-    tops = np.zeros(len(bars))                                                     # what the number above a bar must clear
-    marks = dict(bag_of_words=("_", "black"), most_frequent=("_", "tab:blue"), document=("o", ".6"), control=("x", "tab:red"))
+    tops = np.zeros(len(bars))  # what the number above a bar must clear
+    marks = dict(
+        bag_of_words=("_", "black"),
+        most_frequent=("_", "tab:blue"),
+        document=("o", ".6"),
+        control=("x", "tab:red"),
+    )
     for method, (mark, colour) in marks.items():
         position = dict(document=0, control=1).get(method)
-        found = [(x, at(k, "probe" if method=="document" else method, position)) for x, k in enumerate(TARGETS)]
+        found = [
+            (x, at(k, "probe" if method == "document" else method, position)) for x, k in enumerate(TARGETS)
+        ]
         found = [(x, r.iloc[0].value) for x, r in found if len(r)]
-        if not found: continue
-        ax.scatter(*zip(*found), marker=mark, s=120 if mark=="_" else 28, color=colour, zorder=3, label=_NAMES[method], lw=2)
-        for x, value in found: tops[x] = max(tops[x], value)
+        if not found:
+            continue
+        ax.scatter(
+            *zip(*found),
+            marker=mark,
+            s=120 if mark == "_" else 28,
+            color=colour,
+            zorder=3,
+            label=_NAMES[method],
+            lw=2,
+        )
+        for x, value in found:
+            tops[x] = max(tops[x], value)
     for x, (_, r) in enumerate(bars):
-        if not len(r): continue
+        if not len(r):
+            continue
         r = r.iloc[0]
-        ax.bar(x, r.value, color=".35" if x==len(TARGETS) else "tab:orange", alpha=.8, width=.62)
+        ax.bar(x, r.value, color=".35" if x == len(TARGETS) else "tab:orange", alpha=0.8, width=0.62)
         ax.plot([x, x], [r.lo, r.hi], color="black", lw=1.5)
-        ax.text(x, min(max(r.hi, tops[x]) + .02, 1.02), f"{r.value:.2f}", ha="center", size=8)
-    ax.set(xticks=range(len(bars)), xticklabels=[n for n, _ in bars], ylabel=metric.replace("_", "-"), ylim=(0, 1.08))
-    ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.12))
+        ax.text(x, min(max(r.hi, tops[x]) + 0.02, 1.02), f"{r.value:.2f}", ha="center", size=8)
+    ax.set(
+        xticks=range(len(bars)),
+        xticklabels=[n for n, _ in bars],
+        ylabel=metric.replace("_", "-"),
+        ylim=(0, 1.08),
+    )
+    ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/03_probing.ipynb #d2b20934
 def plot_layers(
-    scores:pd.DataFrame, # from `probe_layers`
-    metric:str="micro_f1", # which score
-    axes=None, # one per target
-): # the axes
+    scores: pd.DataFrame,  # from `probe_layers`
+    metric: str = "micro_f1",  # which score
+    axes=None,  # one per target
+):  # the axes
     "Heat maps of layer × position, one per target"
-    t = scores[(scores.metric==metric) & (scores.method=="probe")]; targets = [k for k in TARGETS if k in set(t.target)]
-    axes = axes if axes is not None else plt.subplots(1, len(targets), figsize=(2.6*len(targets)+.6, .7 + .34*t.layer.nunique()), sharey=True, layout="constrained", squeeze=False)[1][0]
+    t = scores[(scores.metric == metric) & (scores.method == "probe")]
+    targets = [k for k in TARGETS if k in set(t.target)]
+    axes = (
+        axes
+        if axes is not None
+        else plt.subplots(
+            1,
+            len(targets),
+            figsize=(2.6 * len(targets) + 0.6, 0.7 + 0.34 * t.layer.nunique()),
+            sharey=True,
+            layout="constrained",
+            squeeze=False,
+        )[1][0]
+    )
     for ax, target in zip(axes, targets):
-        rows = t[t.target==target].astype(dict(layer=int, position=int)); n = rows.groupby("position").n_docs.max()
+        rows = t[t.target == target].astype(dict(layer=int, position=int))
+        n = rows.groupby("position").n_docs.max()
         grid = rows.pivot(index="layer", columns="position", values="value").sort_index(ascending=False)
-        ax.imshow(grid, vmin=0, vmax=1, cmap="Greys", aspect="auto"); ax.set(xticks=range(grid.shape[1]), xticklabels=[f"{'document' if p==0 else f'step {p}'}\n(n = {n[p]:,})" for p in grid.columns], yticks=range(len(grid)), yticklabels=grid.index); ax.set_title(_NAMES[target], size=9); ax.tick_params(axis="x", labelsize=7)
+        ax.imshow(grid, vmin=0, vmax=1, cmap="Greys", aspect="auto")
+        ax.set(
+            xticks=range(grid.shape[1]),
+            xticklabels=[f"{'document' if p == 0 else f'step {p}'}\n(n = {n[p]:,})" for p in grid.columns],
+            yticks=range(len(grid)),
+            yticklabels=grid.index,
+        )
+        ax.set_title(_NAMES[target], size=9)
+        ax.tick_params(axis="x", labelsize=7)
         for (i, j), v in np.ndenumerate(grid.to_numpy()):
-            if not np.isnan(v): ax.text(j, i, f"{v:.2f}", ha="center", va="center", size=8, color="white" if v > .55 else "black")
+            if not np.isnan(v):
+                ax.text(
+                    j, i, f"{v:.2f}", ha="center", va="center", size=8, color="white" if v > 0.55 else "black"
+                )
     axes[0].set_ylabel("layer")
     return axes
 
 # %% ../nbs/03_probing.ipynb #fba7e788
 def plot_information(
-    information:pd.DataFrame, # from `usable_information`
-    ax:Axes=None,
-)->Axes:
+    information: pd.DataFrame,  # from `usable_information`
+    ax: Axes = None,
+) -> Axes:
     "What words and state tell of the first and of the second label, in bits, below the entropy"
     ax = ax or plt.subplots(figsize=(4.6, 2.9), layout="constrained")[1]
     t = information.set_index(["target", "method"])
     for x, target in enumerate(_WRITTEN):
-        for method, shift, colour in (("words", -.2, ".6"), ("state", .2, "tab:orange")):
+        for method, shift, colour in (("words", -0.2, ".6"), ("state", 0.2, "tab:orange")):
             r = t.loc[(target, method)]
-            ax.bar(x + shift, r.value, width=.36, color=colour, alpha=.85, label=_INFORMED[method] if not x else None)
-            ax.plot([x + shift]*2, [r.lo, r.hi], color="black", lw=1.5)
-            ax.text(x + shift, max(r.hi, 0) + .04, f"{r.value:.2f}", ha="center", size=8)
-        ax.plot([x - .42, x + .42], [t.loc[(target, "entropy"), "value"]]*2, color="black", ls=":", label=None if x else "entropy")
-    ax.axhline(0, color=".3", lw=.8)
-    ax.set(xticks=range(len(_WRITTEN)), xticklabels=[f"the {k} label" for k in _WRITTEN], ylabel="bits a document")
+            ax.bar(
+                x + shift,
+                r.value,
+                width=0.36,
+                color=colour,
+                alpha=0.85,
+                label=_INFORMED[method] if not x else None,
+            )
+            ax.plot([x + shift] * 2, [r.lo, r.hi], color="black", lw=1.5)
+            ax.text(x + shift, max(r.hi, 0) + 0.04, f"{r.value:.2f}", ha="center", size=8)
+        ax.plot(
+            [x - 0.42, x + 0.42],
+            [t.loc[(target, "entropy"), "value"]] * 2,
+            color="black",
+            ls=":",
+            label=None if x else "entropy",
+        )
+    ax.axhline(0, color=".3", lw=0.8)
+    ax.set(
+        xticks=range(len(_WRITTEN)),
+        xticklabels=[f"the {k} label" for k in _WRITTEN],
+        ylabel="bits a document",
+    )
     ax.set_title(f"answers of two labels or more (n = {int(information.n_docs.max()):,})", size=9)
-    ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(.5, -.12))
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
 
 _INFORMED = dict(words="words of the document", state="state at the first step")
 
 # %% ../nbs/03_probing.ipynb #d4662442
 def plot_lens(
-    lens:pd.DataFrame, # from `lens_rows`
-    axes=None, # two
-): # the axes
+    lens: pd.DataFrame,  # from `lens_rows`
+    axes=None,  # two
+):  # the axes
     "Layer by layer: how often the label that is written leads already, and its probability"
     axes = axes if axes is not None else plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")[1]
     for (step, g), colour in zip(lens[lens.step <= 3].groupby("step"), ("tab:orange", ".35", "tab:blue")):
-        means = g.assign(leads=g["rank"]==1).groupby("layer")[["leads", "p_chosen"]].agg(["mean", "sem", "size"])
-        for ax, key in zip(axes, ("leads", "p_chosen")): ax.errorbar(means.index, means[key]["mean"], yerr=1.96*means[key]["sem"], fmt="o-", ms=4, color=colour, capsize=2, label=f"step {step} (n = {means[key]['size'].iloc[0]:,})")
-    for ax, name in zip(axes, ("label written leads (share)", "its probability (mean)")): ax.set(xlabel="layer", ylabel=name, ylim=(0, 1.03)); ax.spines[["top","right"]].set_visible(False)
+        means = (
+            g.assign(leads=g["rank"] == 1)
+            .groupby("layer")[["leads", "p_chosen"]]
+            .agg(["mean", "sem", "size"])
+        )
+        for ax, key in zip(axes, ("leads", "p_chosen")):
+            ax.errorbar(
+                means.index,
+                means[key]["mean"],
+                yerr=1.96 * means[key]["sem"],
+                fmt="o-",
+                ms=4,
+                color=colour,
+                capsize=2,
+                label=f"step {step} (n = {means[key]['size'].iloc[0]:,})",
+            )
+    for ax, name in zip(axes, ("label written leads (share)", "its probability (mean)")):
+        ax.set(xlabel="layer", ylabel=name, ylim=(0, 1.03))
+        ax.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize=8)
     return axes
 
+
 def plot_attention(
-    rows:pd.DataFrame, # from `attention_rows`
-    axes=None, # two
-): # the axes
+    rows: pd.DataFrame,  # from `attention_rows`
+    axes=None,  # two
+):  # the axes
     "Where later labels look: per token, and in all, layer by layer"
     axes = axes if axes is not None else plt.subplots(1, 2, figsize=(8.4, 2.9), layout="constrained")[1]
-    mass = {p: np.stack(rows[p].to_list()) for p in _PARTS}; n = {p: np.maximum(rows[f"n_{p}"].to_numpy(), 1)[:, None] for p in _PARTS}; layers = np.arange(1, mass["first"].shape[1]+1)
-    names, colours = dict(first="first token", input="rest of the prompt", answer="rest of the answer", labels="labels' first tokens"), dict(first=".8", input=".5", answer="tab:blue", labels="tab:orange")
-    for p in _PARTS[1:]: axes[0].plot(layers, 100*(mass[p]/n[p]).mean(0), "o-", ms=4, color=colours[p], label=names[p])
-    axes[1].stackplot(layers, *(100*mass[p].mean(0) for p in _PARTS), colors=[colours[p] for p in _PARTS], labels=[names[p] for p in _PARTS], alpha=.85)
-    axes[0].set(xlabel="layer", ylabel="attention per token (%)", yscale="log", xticks=layers[::max(1, len(layers)//8)]); axes[1].set(xlabel="layer", ylabel="share of attention (%)", ylim=(0, 100), xlim=(1, max(len(layers), 2)), xticks=layers[::max(1, len(layers)//8)])
-    axes[1].legend(frameon=True, fontsize=7, loc="lower left"); axes[0].legend(frameon=False, fontsize=7)
-    for ax in axes: ax.spines[["top","right"]].set_visible(False)
+    mass = {p: np.stack(rows[p].to_list()) for p in _PARTS}
+    n = {p: np.maximum(rows[f"n_{p}"].to_numpy(), 1)[:, None] for p in _PARTS}
+    layers = np.arange(1, mass["first"].shape[1] + 1)
+    names = dict(
+        first="first token",
+        input="rest of the prompt",
+        answer="rest of the answer",
+        labels="labels' first tokens",
+    )
+    colours = dict(first=".8", input=".5", answer="tab:blue", labels="tab:orange")
+    for p in _PARTS[1:]:
+        axes[0].plot(layers, 100 * (mass[p] / n[p]).mean(0), "o-", ms=4, color=colours[p], label=names[p])
+    axes[1].stackplot(
+        layers,
+        *(100 * mass[p].mean(0) for p in _PARTS),
+        colors=[colours[p] for p in _PARTS],
+        labels=[names[p] for p in _PARTS],
+        alpha=0.85,
+    )
+    axes[0].set(
+        xlabel="layer",
+        ylabel="attention per token (%)",
+        yscale="log",
+        xticks=layers[:: max(1, len(layers) // 8)],
+    )
+    axes[1].set(
+        xlabel="layer",
+        ylabel="share of attention (%)",
+        ylim=(0, 100),
+        xlim=(1, max(len(layers), 2)),
+        xticks=layers[:: max(1, len(layers) // 8)],
+    )
+    axes[1].legend(frameon=True, fontsize=7, loc="lower left")
+    axes[0].legend(frameon=False, fontsize=7)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
     return axes

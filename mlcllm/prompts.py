@@ -10,7 +10,10 @@ __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Tem
            'ParsedAnswer', 'check_names', 'format_labels', 'get_format', 'parse_labels']
 
 # %% ../nbs/00b_prompts.ipynb #34c10aab
-import html, json, re, warnings
+import html
+import json
+import re
+import warnings
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache, partial
@@ -25,23 +28,41 @@ import pandas as pd
 import yaml
 from tokenizers import Tokenizer
 
+from mlcllm.answers import (
+    LABEL_FORMATS,  # noqa: F401 (its place in earlier versions)
+    THOUGHT_TAGS,
+    LabelFormat,  # noqa: F401 (its place in earlier versions)
+    ParsedAnswer,  # noqa: F401 (its place in earlier versions)
+    check_names,
+    format_labels,
+    get_format,
+    parse_labels,
+)
 from .checks import shown
 from .columns import existing_path, read_csv, read_text
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
-from .answers import LABEL_FORMATS, THOUGHT_TAGS, LabelFormat, ParsedAnswer, check_names, format_labels, get_format, parse_labels
 from .demos import choose_demos, doc_seed
 
 # %% ../nbs/00b_prompts.ipynb #ba6909eb
-_all_ = ["LABEL_FORMATS", "LabelFormat", "ParsedAnswer", "check_names", "format_labels", "get_format", "parse_labels"] # of answers
+_all_ = [
+    "LABEL_FORMATS",
+    "LabelFormat",
+    "ParsedAnswer",
+    "check_names",
+    "format_labels",
+    "get_format",
+    "parse_labels",
+]  # of answers
 
 # %% ../nbs/00b_prompts.ipynb #5bce7115
 SLOTS = ("labels", "label", "text", "cot", "a", "b", "answer")
 _SLOT = re.compile(r"\{(" + "|".join(SLOTS) + r")\}")
 
+
 def fill(
-    pattern:str, # text with `{slot}` places
-    **slots:str, # what goes into each; a slot without a value stays as it is
-)->str: # the filled text
+    pattern: str,  # text with `{slot}` places
+    **slots: str,  # what goes into each; a slot without a value stays as it is
+) -> str:  # the filled text
     "Replace all slots of `pattern` in one pass; the values are never searched for slots"
     return _SLOT.sub(lambda m: slots.get(m[1], m[0]), pattern)
 
@@ -49,71 +70,157 @@ def fill(
 @dataclass(frozen=True)
 class Template:
     "The fixed words of a prompt (source: the released code's pipelines, where they exist)"
-    instruction: str # opens the prompt; has a `{labels}` slot
-    example: str     # one document and its answer; has `{text}` and the answer's slot, and perhaps `{cot}` between them
-    answer_slot: str = "label" # name of the slot which the model fills
-    system: str = "" # who the model is; a turn of its own in a chat
+
+    instruction: str  # opens the prompt; has a `{labels}` slot
+    # one document and its answer; has `{text}` and the answer's slot, and perhaps `{cot}` between them
+    example: str
+    answer_slot: str = "label"  # name of the slot which the model fills
+    system: str = ""  # who the model is; a turn of its own in a chat
     ask: str = None  # the words around the document asked about, where they differ from an example's
-    user: str = None # the words of a chat's user turn, where the assistant's turn begins with words of its own
+    user: str = (
+        None  # the words of a chat's user turn, where the assistant's turn begins with words of its own
+    )
 
     def __post_init__(self):
-        asked = ("text", "label", "a", "b") if self.answer_slot=="answer" else ("text",)
-        for part, known in dict(system=("labels",), instruction=("labels",), example=(*asked, "cot", self.answer_slot), ask=asked).items():
-            for slot in re.findall(r"\{(\w+)\}", getattr(self, part) or ""): check_choice(f"slot of the template's {part}", slot, known)
+        asked = ("text", "label", "a", "b") if self.answer_slot == "answer" else ("text",)
+        for part, known in dict(
+            system=("labels",), instruction=("labels",), example=(*asked, "cot", self.answer_slot), ask=asked
+        ).items():
+            for slot in re.findall(r"\{(\w+)\}", getattr(self, part) or ""):
+                check_choice(f"slot of the template's {part}", slot, known)
         for slot in ("text", self.answer_slot):
-            if self.example.count(f"{{{slot}}}")!=1: raise ValueError(f"a template's example needs the slot {{{slot}}}{' once' if f'{{{slot}}}' in self.example else ''}: {self.example!r}")
-        places = [self.example.index(f"{{{slot}}}") for slot in ("text", "cot", self.answer_slot) if f"{{{slot}}}" in self.example]
-        if places!=sorted(places): raise ValueError(f"a template's example has its slots in the order {{text}}, {{cot}}, {{{self.answer_slot}}}: {self.example!r}")
-        if "{cot}" in self.example and not self.lead.strip(): raise ValueError(f"behind {{cot}} the example needs words that announce the answer, such as 'Answer:', for the model to end its thoughts with: {self.example!r}")
-        if self.ask is not None and "{text}" not in self.ask: raise ValueError(f"a template's ask needs the slot {{text}}: {self.ask!r}")
+            if self.example.count(f"{{{slot}}}") != 1:
+                raise ValueError(
+                    "a template's example needs the slot "
+                    f"{{{slot}}}{' once' if f'{{{slot}}}' in self.example else ''}: {self.example!r}"
+                )
+        places = [
+            self.example.index(f"{{{slot}}}")
+            for slot in ("text", "cot", self.answer_slot)
+            if f"{{{slot}}}" in self.example
+        ]
+        if places != sorted(places):
+            raise ValueError(
+                f"a template's example has its slots in the order {{text}}, {{cot}}, "
+                f"{{{self.answer_slot}}}: {self.example!r}"
+            )
+        if "{cot}" in self.example and not self.lead.strip():
+            raise ValueError(
+                f"behind {{cot}} the example needs words that announce the answer, such as 'Answer:', "
+                f"for the model to end its thoughts with: {self.example!r}"
+            )
+        if self.ask is not None and "{text}" not in self.ask:
+            raise ValueError(f"a template's ask needs the slot {{text}}: {self.ask!r}")
 
     @property
-    def question(self): return self.example.split("{cot}")[0].split(f"{{{self.answer_slot}}}")[0] # an example's words before its thoughts and its answer
+    def question(self):
+        return self.example.split("{cot}")[0].split(f"{{{self.answer_slot}}}")[
+            0
+        ]  # an example's words before its thoughts and its answer
+
     @property
-    def query(self): return self.question if self.ask is None else self.ask
+    def query(self):
+        return self.question if self.ask is None else self.ask
+
     @property
-    def lead(self): # what stands right before the answer: the query, or the words behind the chain of thought
-        return self.example.split(f"{{{self.answer_slot}}}")[0].split("{cot}")[1] if "{cot}" in self.example else self.query
+    # what stands right before the answer: the query, or the words behind the chain of thought
+    def lead(self):
+        return (
+            self.example.split(f"{{{self.answer_slot}}}")[0].split("{cot}")[1]
+            if "{cot}" in self.example
+            else self.query
+        )
+
     @property
-    def tail(self): return self.example.split(f"{{{self.answer_slot}}}")[1]
+    def tail(self):
+        return self.example.split(f"{{{self.answer_slot}}}")[1]
+
     @property
-    def stop(self): return self.example.split("{text}")[0].strip()
+    def stop(self):
+        return self.example.split("{text}")[0].strip()
+
     @property
-    def marker(self): return self.lead.strip() if "{cot}" in self.example else "" # words that end a chain of thought
+    def marker(self):
+        return self.lead.strip() if "{cot}" in self.example else ""  # words that end a chain of thought
 
 # %% ../nbs/00b_prompts.ipynb #c56a53e1
-def _into(what, one=False): return f"Classify the following inputs into {'one of' if one else 'none, one, or multiple'} the following {what} per input: {{labels}}."
+def _into(what, one=False):
+    return (
+        f"Classify the following inputs into {'one of' if one else 'none, one, or multiple'} the following "
+        f"{what} per input: {{labels}}."
+    )
+
+
 _EMOTIONS, _MORAL = _into("emotions"), _into("moral foundations")
 _ONE_OF = _into("options", one=True) + " Output exactly one label and no others.\n\n"
 _GROUPS = _into("targeted groups")
 _ABUSE = _into("kinds of abuse") + " What counts is the last thing that the user says."
-_DEGREE = _into("degrees of abuse", one=True) + " What counts is the last thing that the user says. Output exactly one label and no others."
-_ROMANIAN = "Classify the following tweets, which are in Romanian, into all of the following emotions that apply to each: {labels}."
-_ANY = "Classify the following inputs into none, one, or multiple of the following labels per input: {labels}."
-_QA, _QUOTED, _ASSESSED = "Question: {text}\nAnswer: {label}\n\n", "Input: `{text}`\n{label}\n\n", "Input: `{text}`\nAssessment: {label}\n\n"
+_DEGREE = (
+    _into("degrees of abuse", one=True)
+    + " What counts is the last thing that the user says. Output exactly one label and no others."
+)
+_ROMANIAN = (
+    "Classify the following tweets, which are in Romanian, into all of the following emotions that apply to "
+    "each: {labels}."
+)
+_ANY = (
+    "Classify the following inputs into none, one, or multiple of the following labels per input: {labels}."
+)
+_QA = "Question: {text}\nAnswer: {label}\n\n"
+_QUOTED = "Input: `{text}`\n{label}\n\n"
+_ASSESSED = "Input: `{text}`\nAssessment: {label}\n\n"
 # the released code's instruction files, word for word; these tasks have no pipeline there
-_BOXES = Template("You will be presented with different settings with the contents of various boxes and the transportation of the items between the boxes. "
-                  "Track the position of the different items within the boxes, and when you are asked about the contents of the box, respond with the contents of the specific box only.\n\n",
-                  "Setting: {text}?\nResponse: {label}.\n\n")
-_CHOICES = Template("Answer the following multiple choice questions. Pick only one answer from the ones presented to you for that particular question "
-                    "by indicating its corresponding letter in the response, and that only.\n\n", _QA)
-_TREC = Template("Identify the type of information a question is seeking by assigning it to one of the categories: {labels}.\n\n", _ASSESSED)
-_HARM = Template("Consider whether the following inputs present harm or not to the mentioned LGBTQ group, and answer with: {labels}.\n\n", _QUOTED)
-_HARMS = Template("Classify the following inputs into none, one, or multiple the following harms towards the mentioned LGBTQ group: {labels}.\n\n", _QUOTED)
+_BOXES = Template(
+    "You will be presented with different settings with the contents of various boxes and the "
+    "transportation of the items between the boxes. "
+    "Track the position of the different items within the boxes, and when you are asked about the "
+    "contents of the box, respond with the contents of the specific box only.\n\n",
+    "Setting: {text}?\nResponse: {label}.\n\n",
+)
+_CHOICES = Template(
+    "Answer the following multiple choice questions. Pick only one answer from the ones presented to "
+    "you for that particular question "
+    "by indicating its corresponding letter in the response, and that only.\n\n",
+    _QA,
+)
+_TREC = Template(
+    "Identify the type of information a question is seeking by assigning it to one of the categories: "
+    "{labels}.\n\n",
+    _ASSESSED,
+)
+_HARM = Template(
+    "Consider whether the following inputs present harm or not to the mentioned LGBTQ group, and answer "
+    "with: {labels}.\n\n",
+    _QUOTED,
+)
+_HARMS = Template(
+    "Classify the following inputs into none, one, or multiple the following harms towards the "
+    "mentioned LGBTQ group: {labels}.\n\n",
+    _QUOTED,
+)
 _SPOKEN = "Classify the following inputs into one the following emotions per input: {labels}.\n\n"
 
-TEMPLATES = { # family -> dataset -> Template
+TEMPLATES = {  # family -> dataset -> Template
     "pipeline": {
-        "GoEmotions": Template(_EMOTIONS + " Output exactly these emotions and no others.\n", "Input: {text}\n{label}\n"),
-        "demo": Template(_EMOTIONS + " Output exactly these emotions and no others.\n", "Input: {text}\n{label}\n"),
+        "GoEmotions": Template(
+            _EMOTIONS + " Output exactly these emotions and no others.\n", "Input: {text}\n{label}\n"
+        ),
+        "demo": Template(
+            _EMOTIONS + " Output exactly these emotions and no others.\n", "Input: {text}\n{label}\n"
+        ),
         "SemEval": Template(_EMOTIONS + "\n", "Input: {text}\n{label}\n"),
         "MFRC": Template(_MORAL + "\n", "Input: {text}\nMoral foundation(s): {label}\n"),
         "HateXplain": Template(_ONE_OF, _QA),
         "HateXplainTargets": Template(_GROUPS + "\n", "Input: {text}\nTargeted group(s): {label}\n"),
-        "MSPPodcast": Template(_ONE_OF, _QA), "MSPPodcast multi": Template(_EMOTIONS + "\n", "Input: {text}\n{label}\n"),
-        "QueerReclaimLex": _HARM, "QueerReclaimLex multi": _HARMS,
-        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": _TREC,
-        "ConvAbuse": Template(_ABUSE + "\n\n", "Input: {text}\nKind(s) of abuse: {label}\n\n"), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
+        "MSPPodcast": Template(_ONE_OF, _QA),
+        "MSPPodcast multi": Template(_EMOTIONS + "\n", "Input: {text}\n{label}\n"),
+        "QueerReclaimLex": _HARM,
+        "QueerReclaimLex multi": _HARMS,
+        "Boxes": _BOXES,
+        "MMLUPro": _CHOICES,
+        "TREC": _TREC,
+        "ConvAbuse": Template(_ABUSE + "\n\n", "Input: {text}\nKind(s) of abuse: {label}\n\n"),
+        "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
         "REDv2": Template(_ROMANIAN + "\n", "Input: {text}\n{label}\n"),
         "multi": Template(_ANY + "\n", "Input: {text}\n{label}\n"),
         "single": Template(_ONE_OF, _QA),
@@ -124,10 +231,15 @@ TEMPLATES = { # family -> dataset -> Template
         "SemEval": Template(_EMOTIONS + "\n\n", _QUOTED),
         "MFRC": Template(_MORAL + "\n\n", _QUOTED),
         "HateXplainTargets": Template(_GROUPS + "\n\n", _QUOTED),
-        "MSPPodcast": Template(_SPOKEN, _QUOTED), "MSPPodcast multi": Template(_EMOTIONS + "\n\n", _QUOTED),
-        "QueerReclaimLex": _HARM, "QueerReclaimLex multi": _HARMS,
-        "Boxes": _BOXES, "MMLUPro": _CHOICES, "TREC": _TREC,
-        "ConvAbuse": Template(_ABUSE + "\n\n", _QUOTED), "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
+        "MSPPodcast": Template(_SPOKEN, _QUOTED),
+        "MSPPodcast multi": Template(_EMOTIONS + "\n\n", _QUOTED),
+        "QueerReclaimLex": _HARM,
+        "QueerReclaimLex multi": _HARMS,
+        "Boxes": _BOXES,
+        "MMLUPro": _CHOICES,
+        "TREC": _TREC,
+        "ConvAbuse": Template(_ABUSE + "\n\n", _QUOTED),
+        "ConvAbuse single": Template(_DEGREE + "\n\n", _ASSESSED),
         "REDv2": Template(_ROMANIAN + "\n\n", _QUOTED),
         "multi": Template(_ANY + "\n\n", _QUOTED),
         "single": Template(_ONE_OF, _QUOTED),
@@ -136,156 +248,268 @@ TEMPLATES = { # family -> dataset -> Template
 
 # %% ../nbs/00b_prompts.ipynb #a672baa2
 def get_template(
-    dataset:str, # a registered dataset's name; None or any other name: the general words
-    multi:bool=True, # multi-label task?
-    template="pipeline", # whose words: pipeline or config; a YAML file; a dict with instruction, example, system, ask, user, assistant
-)->Template: # the dataset's own words, else the family's general ones
+    dataset: str,  # a registered dataset's name; None or any other name: the general words
+    multi: bool = True,  # multi-label task?
+    # whose words: pipeline or config; a YAML file; a dict with instruction, example, system, ask, user,
+    # assistant
+    template="pipeline",
+) -> Template:  # the dataset's own words, else the family's general ones
     "The template of `dataset`; one that is not listed gets the general words of its kind"
-    if isinstance(template, Template): return template
-    if not isinstance(dataset, (str, type(None), Path)): raise ValueError(f"dataset must be a name, got {shown(dataset)}")
-    if isinstance(template, dict) or str(template).endswith((".yaml", ".yml")): return _own_template(template, get_template(dataset, multi))
+    if isinstance(template, Template):
+        return template
+    if not isinstance(dataset, (str, type(None), Path)):
+        raise ValueError(f"dataset must be a name, got {shown(dataset)}")
+    if isinstance(template, dict) or str(template).endswith((".yaml", ".yml")):
+        return _own_template(template, get_template(dataset, multi))
     known = TEMPLATES[check_choice("template", template, TEMPLATES)]
     kind = "multi" if multi else "single"
-    if dataset is None or re.search(r"(?:^| )(?:multi|single)$", str(dataset)): return known[kind] # no dataset is called so
+    if dataset is None or re.search(r"(?:^| )(?:multi|single)$", str(dataset)):
+        return known[kind]  # no dataset is called so
     return known.get(f"{dataset} {kind}") or known.get(dataset) or known[kind]
 
-def _with_turns(words): # user and assistant words as an example: the released code's two prompts
-    if not {"user", "assistant"} & words.keys(): return words
-    if "example" in words or "ask" in words: raise ValueError("template: user and assistant words make the example and the question: leave example and ask out, or them")
+
+def _with_turns(words):  # user and assistant words as an example: the released code's two prompts
+    if not {"user", "assistant"} & words.keys():
+        return words
+    if "example" in words or "ask" in words:
+        raise ValueError(
+            "template: user and assistant words make the example and the question: leave example and "
+            "ask out, or them"
+        )
     user, assistant = words.get("user", "{text}"), words.get("assistant", "{label}")
-    for what, said, slot, other in (("user", user, "{text}", "{label}"), ("assistant", assistant, "{label}", "{text}")):
-        if said.count(slot)!=1 or other in said: raise ValueError(f"template: the {what} words need the slot {slot} once, and not {other}, got {said!r}")
+    for what, said, slot, other in (
+        ("user", user, "{text}", "{label}"),
+        ("assistant", assistant, "{label}", "{text}"),
+    ):
+        if said.count(slot) != 1 or other in said:
+            raise ValueError(
+                f"template: the {what} words need the slot {slot} once, and not {other}, got {said!r}"
+            )
     rest = {k: v for k, v in words.items() if k not in ("user", "assistant")}
     return rest | dict(example=f"{user}\n{assistant}\n", ask=f"{user}\n", user=user)
 
-def _own_template(source, base): # the words of a YAML file or a dict over those of `base`
+
+def _own_template(source, base):  # the words of a YAML file or a dict over those of `base`
     folder, words = Path("."), source
     if not isinstance(source, dict):
-        path = existing_path(source, "template"); folder = path.parent
+        path = existing_path(source, "template")
+        folder = path.parent
         text = read_text(path)
-        try: words = yaml.safe_load(text)
-        except RecursionError: raise ValueError(f"template {path} is nested too deep") from None
-        except (yaml.YAMLError, ValueError) as error: raise ValueError(f"template {path}: not valid YAML ({str(error).splitlines()[0]})") from None
-        if not isinstance(words, dict): raise ValueError(f"template {path}: keys such as instruction and example are expected, found {shown(words)}")
+        try:
+            words = yaml.safe_load(text)
+        except RecursionError:
+            raise ValueError(f"template {path} is nested too deep") from None
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"template {path}: not valid YAML ({str(error).splitlines()[0]})") from None
+        if not isinstance(words, dict):
+            raise ValueError(
+                f"template {path}: keys such as instruction and example are expected, found {shown(words)}"
+            )
     for k, v in words.items():
-        check_choice("key of the template", k, ("instruction", "example", "system", "ask", "user", "assistant"))
-        if not isinstance(v, str): raise ValueError(f"template: {k} must be a text or the name of a text file, got {shown(v)}")
-    new = replace(base, **{k: read_text(folder/v) if "\n" not in v and v.endswith(".txt") and existing_path(folder/v, f"template's {k}") else v for k,v in _with_turns(words).items()})
-    if "{labels}" not in new.instruction + new.system: warnings.warn("the template's instruction has no slot {labels}: the prompt does not say which labels there are", stacklevel=3)
+        check_choice(
+            "key of the template", k, ("instruction", "example", "system", "ask", "user", "assistant")
+        )
+        if not isinstance(v, str):
+            raise ValueError(f"template: {k} must be a text or the name of a text file, got {shown(v)}")
+    new = replace(
+        base,
+        **{
+            k: read_text(folder / v)
+            if "\n" not in v and v.endswith(".txt") and existing_path(folder / v, f"template's {k}")
+            else v
+            for k, v in _with_turns(words).items()
+        },
+    )
+    if "{labels}" not in new.instruction + new.system:
+        warnings.warn(
+            "the template's instruction has no slot {labels}: the prompt does not say which labels there are",
+            stacklevel=3,
+        )
     return new
 
 # %% ../nbs/00b_prompts.ipynb #9b9868a3
-UNARY = Template('Classify the following question-label pairs as either "reasonable" or "unreasonable". Output either "reasonable" or "unreasonable" and nothing else.\n\n',
-                 "Question: {text}\nLabel: {label}\nIs the label reasonable: {answer}\n\n", answer_slot="answer")
-BINARY = Template('Classify the following question into one of the two following labels. Output either "a" or "b" depending on which label is better and nothing else.\n\n',
-                  "Question: {text}\na. {a}\nb. {b}\nCorrect Label: {answer}\n\n", answer_slot="answer")
+UNARY = Template(
+    'Classify the following question-label pairs as either "reasonable" or "unreasonable". Output '
+    'either "reasonable" or "unreasonable" and nothing else.\n\n',
+    "Question: {text}\nLabel: {label}\nIs the label reasonable: {answer}\n\n",
+    answer_slot="answer",
+)
+BINARY = Template(
+    'Classify the following question into one of the two following labels. Output either "a" or "b" '
+    "depending on which label is better and nothing else.\n\n",
+    "Question: {text}\na. {a}\nb. {b}\nCorrect Label: {answer}\n\n",
+    answer_slot="answer",
+)
+
 
 def query_text(
-    template:Template, # whose example is asked
-    **slots:str, # the document's text and, in questions, the labels asked about
-)->str: # ends right before the answer, without trailing white space
+    template: Template,  # whose example is asked
+    **slots: str,  # the document's text and, in questions, the labels asked about
+) -> str:  # ends right before the answer, without trailing white space
     "One example up to the place where the model answers"
     return fill(template.query, **slots).rstrip()
 
 # %% ../nbs/00b_prompts.ipynb #9523d708
 LABEL_ORDERS = ("alphabetical", "file", "reverse", "random", "shuffled")
 
+
 def order_labels(
-    labels:LabelSet, # the task's labels
-    label_order:str="alphabetical", # alphabetical, file, reverse, random, or shuffled: random for each document
-    seed:int=0, # for random and shuffled
-    doc_id:str="", # for shuffled
-)->tuple: # the names in the order that the prompt lists them
+    labels: LabelSet,  # the task's labels
+    # alphabetical, file, reverse, random, or shuffled: random for each document
+    label_order: str = "alphabetical",
+    seed: int = 0,  # for random and shuffled
+    doc_id: str = "",  # for shuffled
+) -> tuple:  # the names in the order that the prompt lists them
     "The order in which a prompt shows the labels"
     check_choice("label_order", label_order, LABEL_ORDERS)
-    if label_order=="file": return tuple(labels.file_order or labels.names)
+    if label_order == "file":
+        return tuple(labels.file_order or labels.names)
     names = sorted(labels.names)
-    if label_order=="shuffled": seed = doc_seed(seed, doc_id)
-    if label_order in ("random", "shuffled"): return tuple(names[i] for i in np.random.default_rng(seed).permutation(len(names)))
-    return tuple(names[::-1] if label_order=="reverse" else names)
+    if label_order == "shuffled":
+        seed = doc_seed(seed, doc_id)
+    if label_order in ("random", "shuffled"):
+        return tuple(names[i] for i in np.random.default_rng(seed).permutation(len(names)))
+    return tuple(names[::-1] if label_order == "reverse" else names)
+
 
 def join_labels(
-    names:tuple, # label names
-)->str: # "a, b and c"
+    names: tuple,  # label names
+) -> str:  # "a, b and c"
     "Name the labels in a sentence, as the released prompts do"
-    return names[0] if len(names)==1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 # %% ../nbs/00b_prompts.ipynb #4d94f465
 @dataclass(frozen=True)
 class Prompt:
     "What one document's model call starts from"
-    doc_id: str     # id of the document asked about
-    text: str       # the whole prompt
-    demo_ids: tuple # ids of its demonstrations, in the order shown
-    answers: tuple = () # (start, end) of each demonstration's answer in `text`
-    turns: tuple = ()   # (role, words) of a chat; none: plain text
+
+    doc_id: str  # id of the document asked about
+    text: str  # the whole prompt
+    demo_ids: tuple  # ids of its demonstrations, in the order shown
+    answers: tuple = ()  # (start, end) of each demonstration's answer in `text`
+    turns: tuple = ()  # (role, words) of a chat; none: plain text
     places: tuple = ()  # (turn, start, end): where `text` holds the words of each turn, in the text's order
 
     @property
-    def sha256(self): return sha256(self.text.encode(errors="surrogatepass")).hexdigest()
-    def __repr__(self): return f"Prompt({self.doc_id!r}, {len(self.text)} characters, {len(self.demo_ids)} demonstrations)"
+    def sha256(self):
+        return sha256(self.text.encode(errors="surrogatepass")).hexdigest()
+
+    def __repr__(self):
+        return f"Prompt({self.doc_id!r}, {len(self.text)} characters, {len(self.demo_ids)} demonstrations)"
 
 # %% ../nbs/00b_prompts.ipynb #7add4354
 @dataclass(frozen=True)
-class _Example: # one demonstration: its text, where its answer is, and its two turns in a chat
+class _Example:  # one demonstration: its text, where its answer is, and its two turns in a chat
     text: str
     start: int
     end: int
     user: str
     assistant: str
-    inside: int # where the answer starts in the assistant's turn
+    inside: int  # where the answer starts in the assistant's turn
 
-def _examples(demos, template, label_format, shown, cots): # a function of a row and a label order
+
+def _examples(demos, template, label_format, shown, cots):  # a function of a row and a label order
     before = template.example.split(f"{{{template.answer_slot}}}")[0]
+
     @cache
     def one(row, names):
-        rank = {n: r for r,n in enumerate(names)}
-        answer = format_labels(sorted(demos.labels.decode(shown[row]), key=rank.get), label_format, demos.labels.multi)
+        rank = {n: r for r, n in enumerate(names)}
+        answer = format_labels(
+            sorted(demos.labels.decode(shown[row]), key=rank.get), label_format, demos.labels.multi
+        )
         slots = dict(text=demos.texts[row], cot=(cots or {}).get(demos.ids[row], ""))
         start, user = fill(before, **slots), fill(template.user or template.question, **slots)
         text = start + answer + fill(template.tail, **slots)
-        rest = text[len(user):]
+        rest = text[len(user) :]
         inside = len(start) - len(text) + len(rest.lstrip())
-        return _Example(text, len(start), len(start)+len(answer), user.strip(), rest.strip(), max(inside, 0))
+        return _Example(
+            text, len(start), len(start) + len(answer), user.strip(), rest.strip(), max(inside, 0)
+        )
+
     return one
 
-def _heads(demos, template, example): # a function of rows and a label order: everything before the query
+
+def _heads(demos, template, example):  # a function of rows and a label order: everything before the query
     @cache
     def head(rows, names):
         shown = [example(r, names) for r in rows]
-        text = template.system.strip() + "\n\n"*bool(template.system.strip()) + fill(template.instruction, labels=join_labels(names))
+        text = (
+            template.system.strip()
+            + "\n\n" * bool(template.system.strip())
+            + fill(template.instruction, labels=join_labels(names))
+        )
         at = np.cumsum([len(text)] + [len(e.text) for e in shown]).tolist()
-        return text + "".join(e.text for e in shown), tuple(demos.ids[r] for r in rows), tuple((a+e.start, a+e.end) for a,e in zip(at, shown))
+        return (
+            text + "".join(e.text for e in shown),
+            tuple(demos.ids[r] for r in rows),
+            tuple((a + e.start, a + e.end) for a, e in zip(at, shown)),
+        )
+
     return head
 
 # %% ../nbs/00b_prompts.ipynb #b633b372
 def build_prompts(
-    docs:AnnotatedDocs, # the documents to ask about
-    demos:AnnotatedDocs, # where the demonstrations come from
-    template:Template=None, # None: the dataset's own
-    shots:int=10, # number of demonstrations
-    sampling:str="multilabel", # multilabel, uniform, random or complete
-    ratio:float=.5, # share of multi-label demonstrations
-    seed:int=0, # of the demonstrations and of a random label order
-    label_format="comma", # as in `get_format`
-    label_order:str="alphabetical", # alphabetical, file, reverse, random, or shuffled: random for each document
-    demos_per:str="run", # run: the same demonstrations for all documents; document: other ones for each
-    rows:list=None, # demonstrations chosen already: rows of `demos` for each document (see `nearest_demos`)
-    shown:np.ndarray=None, # (n_demos, n_labels) labels that demonstrations show; None: gold (see `perturb_labels`)
-    cots:dict=None, # id -> chain of thought, for a template with {cot} (see `read_cots`)
-    chat=None, # tokenizer of an instruct model: ask in turns by its chat template; None: plain text
-    chat_options:dict=None, # what the chat template takes besides, such as {"enable_thinking": False}
-)->list: # a Prompt for each document, in their order
+    docs: AnnotatedDocs,  # the documents to ask about
+    demos: AnnotatedDocs,  # where the demonstrations come from
+    template: Template = None,  # None: the dataset's own
+    shots: int = 10,  # number of demonstrations
+    sampling: str = "multilabel",  # multilabel, uniform, random or complete
+    ratio: float = 0.5,  # share of multi-label demonstrations
+    seed: int = 0,  # of the demonstrations and of a random label order
+    label_format="comma",  # as in `get_format`
+    # alphabetical, file, reverse, random, or shuffled: random for each document
+    label_order: str = "alphabetical",
+    demos_per: str = "run",  # run: the same demonstrations for all documents; document: other ones for each
+    # demonstrations chosen already: rows of `demos` for each document (see `nearest_demos`)
+    rows: list = None,
+    # (n_demos, n_labels) labels that demonstrations show; None: gold (see `perturb_labels`)
+    shown: np.ndarray = None,
+    cots: dict = None,  # id -> chain of thought, for a template with {cot} (see `read_cots`)
+    chat=None,  # tokenizer of an instruct model: ask in turns by its chat template; None: plain text
+    chat_options: dict = None,  # what the chat template takes besides, such as {"enable_thinking": False}
+) -> list:  # a Prompt for each document, in their order
     "Build every document's prompt; all share their demonstrations unless a document is one of them"
-    check_names(docs.labels, label_format); check_choice("label_order", label_order, LABEL_ORDERS); check_number("shots", shots, 0); check_number("seed", seed, 0)
-    if docs.labels.names!=demos.labels.names: raise ValueError(f"documents and demonstrations have different labels ({', '.join(sorted(set(docs.labels.names) ^ set(demos.labels.names))) or 'another order'}): name them all in options, label_names")
-    template, shown = get_template(docs.template, docs.labels.multi, template or "pipeline"), demos.gold if shown is None else np.asarray(shown)
-    if shown.shape!=demos.gold.shape: raise ValueError(f"shown has shape {shown.shape}, expected {demos.gold.shape}: the labels to show for each possible demonstration")
-    if isinstance(chat, bool): raise ValueError(f"chat must be the tokenizer of an instruct model, or None for plain text, got {chat}")
-    if rows is not None and (len(rows)!=len(docs) or any(not 0 <= r < len(demos) for own in rows for r in own)): raise ValueError(f"rows must hold, for each of the {len(docs)} documents, rows of the {len(demos)} possible demonstrations")
-    if shots: rows = _with_thoughts(demos, template, cots, rows) if rows is not None else _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per)
-    else: rows = [()]*len(docs)
-    orders = [order_labels(docs.labels, label_order, seed, i) for i in docs.ids] if label_order=="shuffled" else [order_labels(docs.labels, label_order, seed)]*len(docs)
+    check_names(docs.labels, label_format)
+    check_choice("label_order", label_order, LABEL_ORDERS)
+    check_number("shots", shots, 0)
+    check_number("seed", seed, 0)
+    if docs.labels.names != demos.labels.names:
+        raise ValueError(
+            "documents and demonstrations have different labels "
+            f"({', '.join(sorted(set(docs.labels.names) ^ set(demos.labels.names))) or 'another order'}): "
+            "name them all in options, label_names"
+        )
+    template = get_template(docs.template, docs.labels.multi, template or "pipeline")
+    shown = demos.gold if shown is None else np.asarray(shown)
+    if shown.shape != demos.gold.shape:
+        raise ValueError(
+            f"shown has shape {shown.shape}, expected {demos.gold.shape}: the labels to show for each "
+            "possible demonstration"
+        )
+    if isinstance(chat, bool):
+        raise ValueError(
+            f"chat must be the tokenizer of an instruct model, or None for plain text, got {chat}"
+        )
+    if rows is not None and (
+        len(rows) != len(docs) or any(not 0 <= r < len(demos) for own in rows for r in own)
+    ):
+        raise ValueError(
+            f"rows must hold, for each of the {len(docs)} documents, rows of the {len(demos)} possible "
+            "demonstrations"
+        )
+    if shots:
+        rows = (
+            _with_thoughts(demos, template, cots, rows)
+            if rows is not None
+            else _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per)
+        )
+    else:
+        rows = [()] * len(docs)
+    orders = (
+        [order_labels(docs.labels, label_order, seed, i) for i in docs.ids]
+        if label_order == "shuffled"
+        else [order_labels(docs.labels, label_order, seed)] * len(docs)
+    )
     example = _examples(demos, template, label_format, shown, cots)
     options = check_chat_options(chat_options, chat is not None)
     if chat is not None:
@@ -293,132 +517,235 @@ def build_prompts(
         one = _chats(demos, template, example, chat, *ready)
         return [one(i, x, tuple(r), names) for i, x, r, names in zip(docs.ids, docs.texts, rows, orders)]
     head = _heads(demos, template, example)
-    return [_prompt(i, x, *head(tuple(r), names), template.query) for i,x,r,names in zip(docs.ids, docs.texts, rows, orders)]
+    return [
+        _prompt(i, x, *head(tuple(r), names), template.query)
+        for i, x, r, names in zip(docs.ids, docs.texts, rows, orders)
+    ]
 
 # %% ../nbs/00b_prompts.ipynb #ff650ff9
 def _prompt(doc_id, text, head, demo_ids, answers, query):
     gone = len(head) - len(head.lstrip()) if head.strip() else 0
-    return Prompt(doc_id, (head + fill(query, text=text)).strip(), demo_ids, tuple((a-gone, z-gone) for a,z in answers) if gone else answers)
+    return Prompt(
+        doc_id,
+        (head + fill(query, text=text)).strip(),
+        demo_ids,
+        tuple((a - gone, z - gone) for a, z in answers) if gone else answers,
+    )
+
 
 def _check_cots(template, cots):
-    if ("{cot}" in template.example)!=(cots is not None): raise ValueError("the template has a {cot} slot: give cot, a file with the columns id and cot" if cots is None else "chains of thought need a {cot} slot in the template's example, before its answer")
+    if ("{cot}" in template.example) != (cots is not None):
+        raise ValueError(
+            "the template has a {cot} slot: give cot, a file with the columns id and cot"
+            if cots is None
+            else "chains of thought need a {cot} slot in the template's example, before its answer"
+        )
 
-def _with_thoughts(demos, template, cots, rows): # `rows`, if each has the chain of thought that it needs
+
+def _with_thoughts(demos, template, cots, rows):  # `rows`, if each has the chain of thought that it needs
     _check_cots(template, cots)
-    bare = None if cots is None else next((demos.ids[r] for own in rows for r in own if demos.ids[r] not in cots), None)
-    if bare is not None: raise ValueError(f"demonstration {bare!r} has no chain of thought: add a row for it to the file of cot, or sample in another way than by similarity")
+    bare = (
+        None
+        if cots is None
+        else next((demos.ids[r] for own in rows for r in own if demos.ids[r] not in cots), None)
+    )
+    if bare is not None:
+        raise ValueError(
+            f"demonstration {bare!r} has no chain of thought: add a row for it to the file of cot, or "
+            "sample in another way than by similarity"
+        )
     return rows
 
-def _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per): # rows for each document; with chains of thought only rows that have one
+
+# rows for each document; with chains of thought only rows that have one
+def _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per):
     _check_cots(template, cots)
-    if cots is None: return choose_demos(docs, demos, shots, sampling, ratio, seed, demos_per)
-    have = np.array([k for k,i in enumerate(demos.ids) if i in cots], dtype=int)
-    if len(have) < shots: raise ValueError(f"{shots} demonstrations wanted, {len(have)} of the {len(demos):,} documents of {demos.name} {demos.split} have a chain of thought (missing e.g. {next(i for i in demos.ids if i not in cots)!r}): add rows to the file of cot, or ask for fewer (shots)")
-    return [have[list(r)].tolist() for r in choose_demos(docs, demos.take(have), shots, sampling, ratio, seed, demos_per)]
+    if cots is None:
+        return choose_demos(docs, demos, shots, sampling, ratio, seed, demos_per)
+    have = np.array([k for k, i in enumerate(demos.ids) if i in cots], dtype=int)
+    if len(have) < shots:
+        raise ValueError(
+            f"{shots} demonstrations wanted, {len(have)} of the {len(demos):,} documents of "
+            f"{demos.name} {demos.split} have a chain of thought (missing e.g. "
+            f"{next(i for i in demos.ids if i not in cots)!r}): add rows to the file of cot, or ask for "
+            "fewer (shots)"
+        )
+    return [
+        have[list(r)].tolist()
+        for r in choose_demos(docs, demos.take(have), shots, sampling, ratio, seed, demos_per)
+    ]
 
 # %% ../nbs/00b_prompts.ipynb #52f3d341
 def prompts_hash(
-    prompts:list, # of `Prompt`
-)->str: # hex digest
+    prompts: list,  # of `Prompt`
+) -> str:  # hex digest
     "Digest of all prompts: changes with any word that a model is shown"
     return sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
 
 # %% ../nbs/00b_prompts.ipynb #e45f08f7
 def any_cots(
-    cots:dict, # id -> chain of thought
-    ids:tuple, # of the possible demonstrations
-    seed:int=0, # of the drawing
-)->dict: # id -> any of the chains of thought, for every document
+    cots: dict,  # id -> chain of thought
+    ids: tuple,  # of the possible demonstrations
+    seed: int = 0,  # of the drawing
+) -> dict:  # id -> any of the chains of thought, for every document
     "Chains of thought that are not the documents' own: a control (the released code's --cot-randomize)"
     thoughts = list(cots.values())
     return {i: thoughts[doc_seed(seed, i) % len(thoughts)] for i in ids}
 
+
 def read_cots(
-    path, # a csv file with the columns id and cot
-)->dict: # id -> chain of thought
+    path,  # a csv file with the columns id and cot
+) -> dict:  # id -> chain of thought
     "Read chains of thought; ids may end in __aggregate, as in the released code's files"
     table = read_csv(existing_path(path, "cot"))
-    table = table.rename(columns={table.columns[0]: "id"}) if "id" not in table and str(table.columns[0]).startswith("Unnamed") else table # an index without a name
-    for column in ("id", "cot"): check_choice(f"column of {path}", column, list(table.columns))
-    empty = (table.cot.str.strip()=="") | (table.id.str.strip()=="")
-    if empty.any(): raise ValueError(f"{path}, row {empty.argmax()+1}: {'no chain of thought for ' + repr(table.id[empty.argmax()]) if table.id[empty.argmax()] else 'no id'}")
+    table = (
+        table.rename(columns={table.columns[0]: "id"})
+        if "id" not in table and str(table.columns[0]).startswith("Unnamed")
+        else table
+    )  # an index without a name
+    for column in ("id", "cot"):
+        check_choice(f"column of {path}", column, list(table.columns))
+    empty = (table.cot.str.strip() == "") | (table.id.str.strip() == "")
+    if empty.any():
+        row = empty.argmax()
+        fault = f"no chain of thought for {table.id[row]!r}" if table.id[row] else "no id"
+        raise ValueError(f"{path}, row {row + 1}: {fault}")
     return dict(zip(table.id.str.removesuffix("__aggregate"), table.cot.str.strip()))
 
 # %% ../nbs/00b_prompts.ipynb #0f818032
-_SET_BY_RUNS = ("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt",
-                "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
-                "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now", "raise_exception", "bos_token",
-                "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token", "additional_special_tokens")
+_SET_BY_RUNS = (
+    "conversation",
+    "messages",
+    "tools",
+    "documents",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "return_dict",
+    "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+    "strftime_now",
+    "raise_exception",
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+    "additional_special_tokens",
+)
+
 
 def check_chat_options(
-    options, # what the chat template takes besides: a dict of names and literal values; None: nothing
-    chat:bool=True, # is the model asked in turns at all?
-)->dict: # the options, {} for None
+    options,  # what the chat template takes besides: a dict of names and literal values; None: nothing
+    chat: bool = True,  # is the model asked in turns at all?
+) -> dict:  # the options, {} for None
     "Refuse options that no chat template can take"
-    if options is None: return {}
+    if options is None:
+        return {}
     if not isinstance(options, dict) or not all(isinstance(k, str) for k in options):
-        raise ValueError("chat_options must be a dict of names and values that the chat template takes, "
-                         f"such as {{'enable_thinking': False}}, got {options!r}")
-    if options and not chat: raise ValueError("chat_options are for a chat template: set chat to True, or leave them out")
+        raise ValueError(
+            "chat_options must be a dict of names and values that the chat template takes, "
+            f"such as {{'enable_thinking': False}}, got {options!r}"
+        )
+    if options and not chat:
+        raise ValueError("chat_options are for a chat template: set chat to True, or leave them out")
     for k, v in options.items():
-        if k in _SET_BY_RUNS: raise ValueError(f"chat_options: {k} is set by the run itself, leave it out")
-        if not _is_literal(v): raise ValueError(f"chat_options: {k} must be a text, a number, true or false, or a list "
-                                                f"or dict of those, got {v!r}")
-        if k=="date_string" and not isinstance(v, str):
+        if k in _SET_BY_RUNS:
+            raise ValueError(f"chat_options: {k} is set by the run itself, leave it out")
+        if not _is_literal(v):
+            raise ValueError(
+                f"chat_options: {k} must be a text, a number, true or false, or a list "
+                f"or dict of those, got {v!r}"
+            )
+        if k == "date_string" and not isinstance(v, str):
             raise ValueError(f"chat_options: date_string must be a text, got {v!r}")
     return options
 
+
 def _is_literal(value):
-    if isinstance(value, float): return bool(np.isfinite(value))
-    if isinstance(value, (list, tuple)): return all(map(_is_literal, value))
-    if isinstance(value, dict): return all(isinstance(k, str) and _is_literal(v) for k, v in value.items())
+    if isinstance(value, float):
+        return bool(np.isfinite(value))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_literal, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_literal(v) for k, v in value.items())
     return value is None or isinstance(value, (str, int))
 
 # %% ../nbs/00b_prompts.ipynb #12991908
-class _Generation(jinja2.ext.Extension): # a tag of transformers' own
+class _Generation(jinja2.ext.Extension):  # a tag of transformers' own
     tags = {"generation"}
+
     def parse(self, parser):
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
+
 @lru_cache(maxsize=64)
-def _tree(source): # the template's syntax tree
+def _tree(source):  # the template's syntax tree
     extensions = [_Generation, "jinja2.ext.loopcontrols"]
     return jinja2.Environment(trim_blocks=True, lstrip_blocks=True, extensions=extensions).parse(source)
 
-def _chat_tree(tokenizer): # refuses a template that cannot be read
-    source = _chat_source(tokenizer)
-    try: return _tree(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise ValueError(f"the chat template of {_chat_name(tokenizer)} cannot be read (line {error.lineno}: "
-                         f"{error.message}): set chat to False, or take another template") from None
 
-def _variables(tokenizer): # names that the template looks up
+def _chat_tree(tokenizer):  # refuses a template that cannot be read
+    source = _chat_source(tokenizer)
+    try:
+        return _tree(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(
+            f"the chat template of {_chat_name(tokenizer)} cannot be read (line {error.lineno}: "
+            f"{error.message}): set chat to False, or take another template"
+        ) from None
+
+
+def _variables(tokenizer):  # names that the template looks up
     return frozenset(jinja2.meta.find_undeclared_variables(_chat_tree(tokenizer)))
 
-def _chat_source(tokenizer): # the chat template's text; refuses a tokenizer without one
-    if not getattr(tokenizer, "chat_template", None):
-        raise ValueError(f"the tokenizer of {_chat_name(tokenizer)} has no chat template: set chat to False, or take an instruct model")
-    if isinstance(tokenizer.chat_template, str): return tokenizer.chat_template
-    return tokenizer.get_chat_template()                                 # one of several, by name
 
-def _chat_name(tokenizer): # for messages, without the folders of this machine
+def _chat_source(tokenizer):  # the chat template's text; refuses a tokenizer without one
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            f"the tokenizer of {_chat_name(tokenizer)} has no chat template: set chat to False, or take "
+            "an instruct model"
+        )
+    if isinstance(tokenizer.chat_template, str):
+        return tokenizer.chat_template
+    return tokenizer.get_chat_template()  # one of several, by name
+
+
+def _chat_name(tokenizer):  # for messages, without the folders of this machine
     name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
     return Path(name).name if Path(name).is_absolute() else name
 
-def _check_variables(tokenizer, options): # does the chat template use every option, and are the values of its type?
+
+# does the chat template use every option, and are the values of its type?
+def _check_variables(tokenizer, options):
     name, found = _chat_name(tokenizer), _variables(tokenizer)
-    known = sorted(found - set(_SET_BY_RUNS)) + ["date_string"]*("strftime_now" in found and "date_string" not in found)
+    known = sorted(found - set(_SET_BY_RUNS)) + ["date_string"] * (
+        "strftime_now" in found and "date_string" not in found
+    )
     for k, v in options.items():
-        if not known: raise ValueError(f"chat_options: the chat template of {name} takes no options, got {k}")
+        if not known:
+            raise ValueError(f"chat_options: the chat template of {name} takes no options, got {k}")
         check_choice(f"variable of the chat template of {name} in chat_options", k, known)
         _check_option(k, v, _option_kind(_chat_tree(tokenizer), k))
 
+
 def _check_option(name, value, kind):
-    if kind=="flag" and not isinstance(value, bool):
-        raise ValueError(f"chat_options: {name} must be true or false (True or False, without quotes), got {value!r}")
-    if kind=="text" and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
-        raise ValueError(f"chat_options: {name} must be a text or a number: the template writes it; got {value!r}")
+    if kind == "flag" and not isinstance(value, bool):
+        raise ValueError(
+            f"chat_options: {name} must be true or false (True or False, without quotes), got {value!r}"
+        )
+    if kind == "text" and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
+        raise ValueError(
+            f"chat_options: {name} must be a text or a number: the template writes it; got {value!r}"
+        )
 
 # %% ../nbs/00b_prompts.ipynb #955b8472
 _FLAG_NAMES = re.compile(r"(?:enable|disable|add|use|is)_")
@@ -426,385 +753,584 @@ _TEXT_FILTERS = ("default", "d", "trim", "string", "lower", "upper", "title", "c
 _BOOL_TESTS = ("true", "false", "boolean")
 _ASKED_TESTS = ("defined", "undefined", "none", "sameas", *_BOOL_TESTS)
 
-def _option_kind(tree, name): # flag, text or any: what values the template expects
-    uses = {u for n in _also_called(tree, name) for u in _uses(tree, n, "any")} - {"passed on"}
-    if "bool" in uses: return "flag"
-    if _FLAG_NAMES.match(name): return "any" if "written" in uses else "flag"
-    if "written" in uses: return "text"
-    return "flag" if uses=={"asked"} else "any"
 
-def _also_called(tree, name): # the option and the names that the template sets to it
+def _option_kind(tree, name):  # flag, text or any: what values the template expects
+    uses = {u for n in _also_called(tree, name) for u in _uses(tree, n, "any")} - {"passed on"}
+    if "bool" in uses:
+        return "flag"
+    if _FLAG_NAMES.match(name):
+        return "any" if "written" in uses else "flag"
+    if "written" in uses:
+        return "text"
+    return "flag" if uses == {"asked"} else "any"
+
+
+def _also_called(tree, name):  # the option and the names that the template sets to it
     names = [name]
-    for known in names: # grows
+    for known in names:  # grows
         for made in tree.find_all(jinja2.nodes.Assign):
             target = getattr(made.target, "name", None)
             new = target and target not in names
-            if new and "passed on" in _uses(made.node, known, "passed on"): names.append(target)
+            if new and "passed on" in _uses(made.node, known, "passed on"):
+                names.append(target)
     return names
 
-def _is_option(node, name): return isinstance(node, jinja2.nodes.Name) and node.name==name
-def _is_bool(node): return isinstance(node, jinja2.nodes.Const) and isinstance(node.value, bool)
-def _any_bool(nodes): return any(map(_is_bool, nodes))
 
-def _uses(node, name, how): # of an option: asked, bool (beside true or false), written, passed on (to a name), any
+def _is_option(node, name):
+    return isinstance(node, jinja2.nodes.Name) and node.name == name
+
+
+def _is_bool(node):
+    return isinstance(node, jinja2.nodes.Const) and isinstance(node.value, bool)
+
+
+def _any_bool(nodes):
+    return any(map(_is_bool, nodes))
+
+
+# of an option: asked, bool (beside true or false), written, passed on (to a name), any
+def _uses(node, name, how):
     if _is_option(node, name):
-        if node.ctx=="load": yield how
+        if node.ctx == "load":
+            yield how
         return
-    if _beside_bool(node, name): yield "bool"
-    for child, its in _children(node, name, how): yield from _uses(child, name, its)
+    if _beside_bool(node, name):
+        yield "bool"
+    for child, its in _children(node, name, how):
+        yield from _uses(child, name, its)
 
-def _beside_bool(node, name): # is an option compared with true or false, or set to one where it is not given?
+
+# is an option compared with true or false, or set to one where it is not given?
+def _beside_bool(node, name):
     n = jinja2.nodes
-    if isinstance(node, n.Compare): return _is_option(node.expr, name) and _any_bool(o.expr for o in node.ops)
-    if isinstance(node, n.Assign): return _is_option(node.target, name) and _is_bool(node.node)
-    if not isinstance(node, (n.Test, n.Filter)) or not _is_option(node.node, name): return False
-    if isinstance(node, n.Test): return node.name in _BOOL_TESTS or _any_bool(node.args)
+    if isinstance(node, n.Compare):
+        return _is_option(node.expr, name) and _any_bool(o.expr for o in node.ops)
+    if isinstance(node, n.Assign):
+        return _is_option(node.target, name) and _is_bool(node.node)
+    if not isinstance(node, (n.Test, n.Filter)) or not _is_option(node.node, name):
+        return False
+    if isinstance(node, n.Test):
+        return node.name in _BOOL_TESTS or _any_bool(node.args)
     return node.name in ("default", "d") and _any_bool(node.args[:1])
 
-def _children(node, name, how): # each part of a node with what is done with its value
+
+def _children(node, name, how):  # each part of a node with what is done with its value
     n = jinja2.nodes
     for field, value in node.iter_fields():
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, n.Node): yield child, _done_with(node, field, child, name, how)
+            if isinstance(child, n.Node):
+                yield child, _done_with(node, field, child, name, how)
+
 
 def _done_with(node, field, child, name, how):
     n = jinja2.nodes
-    if isinstance(node, n.Output): return "written"
-    if field=="test" and isinstance(node, (n.If, n.CondExpr)) or isinstance(node, n.Not): return "asked"
-    if isinstance(node, n.Test) and _is_option(child, name) and node.name in _ASKED_TESTS: return "asked"
-    if isinstance(node, (n.And, n.Or, n.CondExpr)): return how
-    if isinstance(node, n.Assign): return "passed on"
-    if isinstance(node, (n.Add, n.Concat)) and how in ("written", "passed on"): return how
-    if isinstance(node, n.Filter) and field=="node" and node.name in _TEXT_FILTERS: return how
+    if isinstance(node, n.Output):
+        return "written"
+    if field == "test" and isinstance(node, (n.If, n.CondExpr)) or isinstance(node, n.Not):
+        return "asked"
+    if isinstance(node, n.Test) and _is_option(child, name) and node.name in _ASKED_TESTS:
+        return "asked"
+    if isinstance(node, (n.And, n.Or, n.CondExpr)):
+        return how
+    if isinstance(node, n.Assign):
+        return "passed on"
+    if isinstance(node, (n.Add, n.Concat)) and how in ("written", "passed on"):
+        return how
+    if isinstance(node, n.Filter) and field == "node" and node.name in _TEXT_FILTERS:
+        return how
     return "any"
 
-
-
-
 # %% ../nbs/00b_prompts.ipynb #fa01051f
-_DAY = datetime(2024, 7, 26) # the day that Llama 3.1's template writes where it knows none
+_DAY = datetime(2024, 7, 26)  # the day that Llama 3.1's template writes where it knows none
 
-def _all_options(tokenizer, options): # with what stands for the template's clock
+
+def _all_options(tokenizer, options):  # with what stands for the template's clock
     found = _variables(tokenizer)
-    if "strftime_now" not in found: return options
+    if "strftime_now" not in found:
+        return options
     given = options.get("date_string") if "date_string" not in found else None
-    def now(form): return given if given is not None else _DAY.strftime(form)
+
+    def now(form):
+        return given if given is not None else _DAY.strftime(form)
+
     return {k: v for k, v in options.items() if k in found} | dict(strftime_now=now)
 
-def _render(tokenizer, turns, options=None): # the turns as one text that ends where the answer begins
+
+def _render(tokenizer, turns, options=None):  # the turns as one text that ends where the answer begins
     _chat_source(tokenizer)
     messages = [dict(role=role, content=words) for role, words in turns]
-    try: return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **(options or {}))
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **(options or {})
+        )
     except Exception as error:
         roles = ", ".join(dict.fromkeys(r for r, _ in turns))
         why = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ValueError(f"the chat template of {_chat_name(tokenizer)} refuses these turns ({roles}): {why}") from None
+        raise ValueError(
+            f"the chat template of {_chat_name(tokenizer)} refuses these turns ({roles}): {why}"
+        ) from None
 
 # %% ../nbs/00b_prompts.ipynb #1b6587f8
 _OPEN_THOUGHT = re.compile("(?i)(" + "|".join(re.escape(opening) for opening, _ in THOUGHT_TAGS) + r")\s*$")
 _CLOSES = {opening.lower(): closing for opening, closing in THOUGHT_TAGS}
 
+
 def opens_thoughts(
-    tokenizer, # of an instruct model
-    chat_options:dict=None, # as in `build_prompts`
-)->str: # the tag that closes them, such as </think>; empty where it opens none
+    tokenizer,  # of an instruct model
+    chat_options: dict = None,  # as in `build_prompts`
+) -> str:  # the tag that closes them, such as </think>; empty where it opens none
     "Which tag of thoughts does the chat template open before the answer?"
     options = _all_options(tokenizer, chat_options or {})
-    try: opened = _OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options))
-    except ValueError: return "" # what it refuses is said of the real turns
+    try:
+        opened = _OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options))
+    except ValueError:
+        return ""  # what it refuses is said of the real turns
     return _CLOSES[opened[1].lower()] if opened else ""
 
-def _mark(turn): return f"Turn{turn}Mark7e3c9a" # stands for the words of a turn
 
-def _roles(n_demos, system=False): # of the turns of a chat
-    return ("system",)*system + ("user", "assistant")*n_demos + ("user",)
+def _mark(turn):
+    return f"Turn{turn}Mark7e3c9a"  # stands for the words of a turn
 
-def _sample(tokenizer, roles, options): # a rendered chat with a mark for each turn; empty where it is refused
-    try: return _render(tokenizer, [(r, _mark(k)) for k, r in enumerate(roles)], options)
-    except ValueError: return ""                                         # what it refuses is said of the real turns
 
-def _takes_system(tokenizer, options, shots): # do system words get into every prompt as a turn of their own?
+def _roles(n_demos, system=False):  # of the turns of a chat
+    return ("system",) * system + ("user", "assistant") * n_demos + ("user",)
+
+
+# a rendered chat with a mark for each turn; empty where it is refused
+def _sample(tokenizer, roles, options):
+    try:
+        return _render(tokenizer, [(r, _mark(k)) for k, r in enumerate(roles)], options)
+    except ValueError:
+        return ""  # what it refuses is said of the real turns
+
+
+def _takes_system(tokenizer, options, shots):  # do system words get into every prompt as a turn of their own?
     return all(_mark(0) in _sample(tokenizer, _roles(n, True), options) for n in shots)
 
-def _repeats_bos(tokenizer, options): # once for each turn is right, and so is once
-    bos = getattr(tokenizer, "bos_token", None)
-    if not bos: return False
-    one, two = (_sample(tokenizer, _roles(n), options) for n in (0, 1))
-    joined = bos!=tokenizer.eos_token and re.search(f"{re.escape(bos)}\\s*{re.escape(bos)}", one)
-    return bool(joined) or 1 < one.count(bos)==two.count(bos)
 
-def _without_effect(tokenizer, options, roles): # options that change nothing
+def _repeats_bos(tokenizer, options):  # once for each turn is right, and so is once
+    bos = getattr(tokenizer, "bos_token", None)
+    if not bos:
+        return False
+    one, two = (_sample(tokenizer, _roles(n), options) for n in (0, 1))
+    joined = bos != tokenizer.eos_token and re.search(f"{re.escape(bos)}\\s*{re.escape(bos)}", one)
+    return bool(joined) or 1 < one.count(bos) == two.count(bos)
+
+
+def _without_effect(tokenizer, options, roles):  # options that change nothing
     whole = _sample(tokenizer, roles, _all_options(tokenizer, options))
     for name, value in options.items():
-        others = [{k: v for k, v in options.items() if k!=name}]
-        if name=="date_string": others.append({**options, name: value + " or another day"})
-        if isinstance(value, bool): others.append({**options, name: not value})
-        if all(_sample(tokenizer, roles, _all_options(tokenizer, o))==whole for o in others): yield name
+        others = [{k: v for k, v in options.items() if k != name}]
+        if name == "date_string":
+            others.append({**options, name: value + " or another day"})
+        if isinstance(value, bool):
+            others.append({**options, name: not value})
+        if all(_sample(tokenizer, roles, _all_options(tokenizer, o)) == whole for o in others):
+            yield name
 
-def _chat_notes(tokenizer, options, system, shots): # what is worth saying of a chat template
+
+def _chat_notes(tokenizer, options, system, shots):  # what is worth saying of a chat template
     name, found = _chat_name(tokenizer), _variables(tokenizer)
     all_options = _all_options(tokenizer, options)
     own_turn = bool(system) and _takes_system(tokenizer, all_options, shots)
     if system and not own_turn:
-        yield f"the chat template of {name} has no system role: the system words stand before the first question"
+        yield (
+            f"the chat template of {name} has no system role: the system words stand before the first "
+            "question"
+        )
     if _repeats_bos(tokenizer, all_options):
-        yield f"the chat template of {name} writes {tokenizer.bos_token}, the token that begins a text, more than once"
+        yield (
+            f"the chat template of {name} writes {tokenizer.bos_token}, the token that begins a text, more "
+            "than once"
+        )
     for option in _without_effect(tokenizer, options, _roles(max(shots, default=0), own_turn)):
-        yield (f"chat_options: with {option}={options[option]!r} the chat template of {name} writes "
-               "the same as without it: it is the template's own value, or none that the template knows")
+        yield (
+            f"chat_options: with {option}={options[option]!r} the chat template of {name} writes "
+            "the same as without it: it is the template's own value, or none that the template knows"
+        )
     if closing := opens_thoughts(tokenizer, options):
-        off = "; chat_options={'enable_thinking': False} may switch thoughts off" if "enable_thinking" in found else ""
-        yield (f"the chat template of {name} opens thoughts: answers are read behind {closing}, and "
-               f"max_new_tokens must hold both{off}")
+        off = (
+            "; chat_options={'enable_thinking': False} may switch thoughts off"
+            if "enable_thinking" in found
+            else ""
+        )
+        yield (
+            f"the chat template of {name} opens thoughts: answers are read behind {closing}, and "
+            f"max_new_tokens must hold both{off}"
+        )
     elif "enable_thinking" in found and "enable_thinking" not in options:
-        yield (f"the chat template of {name} leaves it to the model to think before it answers; "
-               "chat_options={'enable_thinking': False} switches that off")
+        yield (
+            f"the chat template of {name} leaves it to the model to think before it answers; "
+            "chat_options={'enable_thinking': False} switches that off"
+        )
     if "strftime_now" in found and "date_string" not in options:
-        yield (f"the chat template of {name} may write the date: {_DAY:%d %b %Y} stands in every prompt, so that runs of other "
-               "days are the same; chat_options={'date_string': ...} sets another")
+        yield (
+            f"the chat template of {name} may write the date: {_DAY:%d %b %Y} stands in every prompt, "
+            "so that runs of other "
+            "days are the same; chat_options={'date_string': ...} sets another"
+        )
 
-def _check_chat(tokenizer, template, options, shots): # options as rendered, and are system words a turn? says what to say
+
+# options as rendered, and are system words a turn? says what to say
+def _check_chat(tokenizer, template, options, shots):
     _check_variables(tokenizer, options)
     system = template.system.strip()
-    for note in _chat_notes(tokenizer, options, system, shots): warnings.warn(note, stacklevel=3)
+    for note in _chat_notes(tokenizer, options, system, shots):
+        warnings.warn(note, stacklevel=3)
     ready = _all_options(tokenizer, options)
     return ready, bool(system) and _takes_system(tokenizer, ready, shots)
 
 # %% ../nbs/00b_prompts.ipynb #a3558ba6
-def _locator(render): # a function of a rendered chat and its turns: where each turn's words are
+def _locator(render):  # a function of a rendered chat and its turns: where each turn's words are
     @cache
-    def marked(roles): return render([(r, _mark(k)) for k, r in enumerate(roles)])
+    def marked(roles):
+        return render([(r, _mark(k)) for k, r in enumerate(roles)])
+
     def locate(text, turns):
         places = _fit(marked(tuple(r for r, _ in turns)), text, [words for _, words in turns])
-        if places is None: # the template treats some words in a way of their own
+        if places is None:  # the template treats some words in a way of their own
             places = [p for k in range(len(turns)) if (p := _place_of(k, render, text, turns))]
         return tuple(sorted(places, key=lambda p: p[1:]))
+
     return locate
 
-def _fit(marked, text, words): # (turn, start, end) of the words that stand for each mark; None where that is not `text`
+
+# (turn, start, end) of the words that stand for each mark; None where that is not `text`
+def _fit(marked, text, words):
     pieces = re.split(_mark(r"(\d+)"), marked)
     places, filled = [], pieces[0]
     for turn, behind in zip(map(int, pieces[1::2]), pieces[2::2]):
         places.append((turn, len(filled), len(filled) + len(words[turn])))
         filled += words[turn] + behind
-    return places if filled==text else None
+    return places if filled == text else None
 
-def _place_of(turn, render, text, turns): # of one turn, by a mark for it alone; None where it is left out or rewritten
+
+# of one turn, by a mark for it alone; None where it is left out or rewritten
+def _place_of(turn, render, text, turns):
     role, words = turns[turn]
-    before, *behind = render([*turns[:turn], (role, _mark(turn)), *turns[turn+1:]]).split(_mark(turn))
-    if len(behind)!=1: return None
+    before, *behind = render([*turns[:turn], (role, _mark(turn)), *turns[turn + 1 :]]).split(_mark(turn))
+    if len(behind) != 1:
+        return None
     start, end = len(before), len(text) - len(behind[0])
     fits = start <= end and text.startswith(before) and text.endswith(behind[0])
-    return (turn, start, end) if fits and text[start:end].split()==words.split() else None
+    return (turn, start, end) if fits and text[start:end].split() == words.split() else None
 
 # %% ../nbs/00b_prompts.ipynb #eac455b6
-def _chat_turns(users, shown, system): # (role, words) of each turn
+def _chat_turns(users, shown, system):  # (role, words) of each turn
     asked = [turn for u, e in zip(users, shown) for turn in (("user", u), ("assistant", e.assistant))]
-    return tuple([("system", system)]*bool(system) + asked + [("user", users[-1])])
+    return tuple([("system", system)] * bool(system) + asked + [("user", users[-1])])
 
-def _chats(demos, template, example, tokenizer, options, own_turn): # a function of a document, its rows and a label order
+
+# a function of a document, its rows and a label order
+def _chats(demos, template, example, tokenizer, options, own_turn):
     locate = _locator(partial(_render, tokenizer, options=options))
     system = template.system.strip()
+
     def one(doc_id, text, rows, names):
         shown = [example(r, names) for r in rows]
         first = fill(template.instruction, labels=join_labels(names))
         users = [e.user for e in shown] + [fill(template.query, text=text).strip()]
-        if system and not own_turn: first = system + "\n\n" + first
+        if system and not own_turn:
+            first = system + "\n\n" + first
         users[0] = (first + users[0]).strip()
         turns = _chat_turns(users, shown, system if own_turn else "")
         whole, demo_ids = _render(tokenizer, turns, options), tuple(demos.ids[r] for r in rows)
         prompt = Prompt(doc_id, whole, demo_ids, (), turns, locate(whole, turns))
         _check_turns(tokenizer, prompt)
         return replace(prompt, answers=_answer_places(prompt, shown))
+
     return one
 
-def _check_turns(tokenizer, prompt): # the words of every turn must be in the prompt
+
+def _check_turns(tokenizer, prompt):  # the words of every turn must be in the prompt
     found = {turn for turn, _, _ in prompt.places}
     lost = next((k for k in range(len(prompt.turns)) if k not in found), None)
-    if lost is None: return
-    raise ValueError(f"document {prompt.doc_id!r}: the chat template of {_chat_name(tokenizer)} leaves out or rewrites "
-                     f"the words of {_turn_name(prompt, lost)}: set chat to False, or take another template")
+    if lost is None:
+        return
+    raise ValueError(
+        f"document {prompt.doc_id!r}: the chat template of {_chat_name(tokenizer)} leaves out or rewrites "
+        f"the words of {_turn_name(prompt, lost)}: set chat to False, or take another template"
+    )
 
-def _turn_name(prompt, turn): # for messages
+
+def _turn_name(prompt, turn):  # for messages
     role = prompt.turns[turn][0]
-    if role=="system": return "the system turn"
-    if turn==len(prompt.turns) - 1: return "the question"
-    shown = prompt.demo_ids[(turn - (prompt.turns[0][0]=="system"))//2]
-    return f"demonstration {shown!r} ({'its answer' if role=='assistant' else 'its question'})"
+    if role == "system":
+        return "the system turn"
+    if turn == len(prompt.turns) - 1:
+        return "the question"
+    shown = prompt.demo_ids[(turn - (prompt.turns[0][0] == "system")) // 2]
+    return f"demonstration {shown!r} ({'its answer' if role == 'assistant' else 'its question'})"
 
-def _answer_places(prompt, shown): # (start, end) of each demonstration's answer
+
+def _answer_places(prompt, shown):  # (start, end) of each demonstration's answer
     places = {turn: (start, end) for turn, start, end in reversed(prompt.places)}
-    turns = [places[k] for k, (role, _) in enumerate(prompt.turns) if role=="assistant"]
+    turns = [places[k] for k, (role, _) in enumerate(prompt.turns) if role == "assistant"]
     return tuple(_inside(prompt.text[a:z], a, e) for (a, z), e in zip(turns, shown))
 
-def _inside(words, at, example): # the answer's place in an assistant's turn; the template may have changed its white space
-    first, last = example.inside, example.inside + example.end - example.start - 1
-    return at + _same_letter(example.assistant, words, first), at + _same_letter(example.assistant, words, last) + 1
 
-def _same_letter(words, other, k): # where the letter at `k` of `words` is in `other`, which may differ in white space
-    if words==other: return k
+# the answer's place in an assistant's turn; the template may have changed its white space
+def _inside(words, at, example):
+    first, last = example.inside, example.inside + example.end - example.start - 1
+    return at + _same_letter(example.assistant, words, first), at + _same_letter(
+        example.assistant, words, last
+    ) + 1
+
+
+# where the letter at `k` of `words` is in `other`, which may differ in white space
+def _same_letter(words, other, k):
+    if words == other:
+        return k
     letters = [i for i, c in enumerate(other) if not c.isspace()]
     return letters[len("".join(words[:k].split()))]
 
 # %% ../nbs/00b_prompts.ipynb #f20ca7b4
 def encode_chats(
-    tokenizer, # a fast Hugging Face tokenizer
-    prompts:list, # of `Prompt`, with turns
-)->list: # token-id lists
-    "Tokenise rendered chats: the template's control tokens are such, those that a document holds are plain text"
+    tokenizer,  # a fast Hugging Face tokenizer
+    prompts: list,  # of `Prompt`, with turns
+) -> list:  # token-id lists
+    """Tokenise rendered chats: the template's control tokens are such, those that a document holds are plain
+    text
+    """
     ids = tokenizer([p.text for p in prompts], add_special_tokens=False).input_ids if prompts else []
     control = _control_tokens(tokenizer)
-    if not control: return ids
+    if not control:
+        return ids
     pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))))
     mixed = [any(pattern.search(words) for _, words in p.turns) for p in prompts]
     plain = _plain_tokenizer(tokenizer) if any(mixed) else None
     return [_encode_mixed(tokenizer, p, pattern, plain) if m else i for p, m, i in zip(prompts, mixed, ids)]
 
+
 _BRACKETED = re.compile(r"[<\[{(|◁⟨].*[>\]})|▷⟩]", re.DOTALL)
 
-def _control_tokens(tokenizer): # added tokens but for blanks and added words
+
+def _control_tokens(tokenizer):  # added tokens but for blanks and added words
     source = _chat_source(tokenizer) if getattr(tokenizer, "chat_template", None) else ""
     added = [t for t in tokenizer.added_tokens_decoder.values() if t.content.strip(" ▁\t\r\n")]
     written = [t for t in added if t.content in source and not t.content.isalnum()]
     return [t.content for t in added if t.special or t in written or _BRACKETED.fullmatch(t.content)]
 
-def _plain_tokenizer(tokenizer): # one without added tokens
+
+def _plain_tokenizer(tokenizer):  # one without added tokens
     made = json.loads(tokenizer.backend_tokenizer.to_str())
     made.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
     return Tokenizer.from_str(json.dumps(made))
 
-def _turn_places(prompt): # of a prompt that was not built here: words that stand in it once
-    if prompt.places: return prompt.places
-    once = [(k, words) for k, (_, words) in enumerate(prompt.turns) if prompt.text.count(words)==1]
+
+def _turn_places(prompt):  # of a prompt that was not built here: words that stand in it once
+    if prompt.places:
+        return prompt.places
+    once = [(k, words) for k, (_, words) in enumerate(prompt.turns) if prompt.text.count(words) == 1]
     return tuple((k, prompt.text.find(words), prompt.text.find(words) + len(words)) for k, words in once)
 
-def _encode_mixed(tokenizer, prompt, pattern, plain): # a chat in which somebody wrote control tokens
+
+def _encode_mixed(tokenizer, prompt, pattern, plain):  # a chat in which somebody wrote control tokens
     places = _turn_places(prompt)
     found = {turn for turn, _, _ in places}
     for turn, (_, words) in enumerate(prompt.turns):
         if turn not in found and pattern.search(words):
-            raise ValueError(f"document {prompt.doc_id!r}: its prompt holds {pattern.search(words)[0]!r} as plain text, and "
-                             "the place of that turn is not known: leave the document out or set chat to False")
+            raise ValueError(
+                f"document {prompt.doc_id!r}: its prompt holds {pattern.search(words)[0]!r} as plain "
+                "text, and "
+                "the place of that turn is not known: leave the document out or set chat to False"
+            )
     text, ids, at = prompt.text, [], 0
-    written = sorted((a+m.start(), a+m.end()) for _, a, z in places for m in pattern.finditer(text[a:z]))
-    for start, end in written + [(len(text),)*2]:
-        if text[at:start]: ids += tokenizer(text[at:start], add_special_tokens=False).input_ids
-        if text[start:end]: ids += plain.encode(text[start:end], add_special_tokens=False).ids
+    written = sorted((a + m.start(), a + m.end()) for _, a, z in places for m in pattern.finditer(text[a:z]))
+    for start, end in written + [(len(text),) * 2]:
+        if text[at:start]:
+            ids += tokenizer(text[at:start], add_special_tokens=False).input_ids
+        if text[start:end]:
+            ids += plain.encode(text[start:end], add_special_tokens=False).ids
         at = end
     return ids
 
 # %% ../nbs/00b_prompts.ipynb #88c6ae11
 def surface_forms(
-    name:str, # a label's name
-)->tuple: # its spellings, without repeats
+    name: str,  # a label's name
+) -> tuple:  # its spellings, without repeats
     "The ways a model may write a label: as given, lower case, capitalised, upper case"
     return tuple(dict.fromkeys((name, name.lower(), name.capitalize(), name.upper())))
+
 
 @dataclass(frozen=True)
 class LabelTokens:
     "The tokens of a label in its context"
+
     lead: str  # characters before the label that its first token swallows, such as a blank or a quote
-    ids: tuple # from the token that holds the label's first character
-    start: str = "" # what the first of them holds of the label
+    ids: tuple  # from the token that holds the label's first character
+    start: str = ""  # what the first of them holds of the label
+
 
 def label_tokens(
-    tokenizer, # a fast Hugging Face tokenizer
-    form:str, # what is written
-    before:str="", # the text right before it
-)->LabelTokens: # its tokens there
+    tokenizer,  # a fast Hugging Face tokenizer
+    form: str,  # what is written
+    before: str = "",  # the text right before it
+) -> LabelTokens:  # its tokens there
     "Tokenise `form` where it stands: the same letters are other tokens after a quote, a blank or a newline"
     enc = tokenizer(before + form, add_special_tokens=False, return_offsets_mapping=True)
-    first = next((k for k,(_,e) in enumerate(enc["offset_mapping"]) if e > len(before)), None)
+    first = next((k for k, (_, e) in enumerate(enc["offset_mapping"]) if e > len(before)), None)
     if first is None:
         raise ValueError(
             f"label {form!r} cannot be found in its own tokens behind {before[-20:]!r}: the tokenizer loses "
-            f"characters (its files are damaged, or it does not know them)")
+            f"characters (its files are damaged, or it does not know them)"
+        )
     so_far = tokenizer.decode(enc["input_ids"][:first], clean_up_tokenization_spaces=False)
-    lead = before[len(so_far):] if before.startswith(so_far) else ""
-    start = form[:enc["offset_mapping"][first][1] - len(before)]
+    lead = before[len(so_far) :] if before.startswith(so_far) else ""
+    start = form[: enc["offset_mapping"][first][1] - len(before)]
     return LabelTokens(lead, tuple(enc["input_ids"][first:]), start)
 
+
 def stands_for(
-    tokens:LabelTokens, # of a spelling of the label
-    form:str, # that spelling
-    own:LabelTokens, # of the label as given, at the same place
-)->bool: # False: it is a piece that other words begin with
+    tokens: LabelTokens,  # of a spelling of the label
+    form: str,  # that spelling
+    own: LabelTokens,  # of the label as given, at the same place
+) -> bool:  # False: it is a piece that other words begin with
     "May the first token of a spelling stand for the label?"
     start, word = tokens.start.strip(), form.split()[0]
     whole = start.startswith(word)
-    same = len(start) > 1 and start.lower()==own.start.strip().lower()
+    same = len(start) > 1 and start.lower() == own.start.strip().lower()
     return whole or same and not form.isupper()
 
 # %% ../nbs/00b_prompts.ipynb #f67e984f
 def label_places(
-    labels:LabelSet, # the task's labels
-    label_format, # as in `get_format`
-    opening:str="\n", # what the template leaves between prompt and answer
-)->tuple: # texts that end right before a first label and before a later one
+    labels: LabelSet,  # the task's labels
+    label_format,  # as in `get_format`
+    opening: str = "\n",  # what the template leaves between prompt and answer
+) -> tuple:  # texts that end right before a first label and before a later one
     "What stands before a label in an answer"
     fmt = get_format(label_format, labels.multi)
     first = opening + fmt.opening + fmt.before
-    return (first, first + labels.names[0] + fmt.after + fmt.separator + fmt.before) if labels.multi else (first,)
+    return (
+        (first, first + labels.names[0] + fmt.after + fmt.separator + fmt.before)
+        if labels.multi
+        else (first,)
+    )
 
 # %% ../nbs/00b_prompts.ipynb #7f837b41
 def inspect_labels(
-    tokenizer, # a fast Hugging Face tokenizer
-    labels:LabelSet, # or a list of names
-    label_format="comma", # as in `get_format`
-    opening:str="\n", # what the template leaves between prompt and answer; a blank where it leaves none
-)->pd.DataFrame: # a row a label: first token, its id and the number of tokens at a later place of the list, and the labels it shares its first token with at any place
+    tokenizer,  # a fast Hugging Face tokenizer
+    labels: LabelSet,  # or a list of names
+    label_format="comma",  # as in `get_format`
+    opening: str = "\n",  # what the template leaves between prompt and answer; a blank where it leaves none
+    # a row a label: first token, its id and the number of tokens at a later place of the list, and the labels
+    # it shares its first token with at any place
+) -> pd.DataFrame:
     "How a tokenizer splits the labels, where they collide, and how long they are"
-    if isinstance(labels, str): raise ValueError(f"labels must be a list of names or a LabelSet, got {labels!r}")
+    if isinstance(labels, str):
+        raise ValueError(f"labels must be a list of names or a LabelSet, got {labels!r}")
     labels = labels if isinstance(labels, LabelSet) else LabelSet(tuple(labels))
-    places = [{n: label_tokens(tokenizer, n, before).ids for n in labels.with_none} for before in label_places(labels, label_format, opening)]
-    shares = lambda n: ", ".join(m for m in labels.with_none if m!=n and any(p[m][0]==p[n][0] for p in places))
-    rows = [(n, tokenizer.decode(i[:1]), i[0], len(i), shares(n)) for n,i in places[-1].items()]
-    return pd.DataFrame(rows, columns=["label", "first_token", "first_id", "n_tokens", "shares_first_token_with"])
+    places = [
+        {n: label_tokens(tokenizer, n, before).ids for n in labels.with_none}
+        for before in label_places(labels, label_format, opening)
+    ]
+
+    def shares(n):
+        return ", ".join(m for m in labels.with_none if m != n and any(p[m][0] == p[n][0] for p in places))
+
+    rows = [(n, tokenizer.decode(i[:1]), i[0], len(i), shares(n)) for n, i in places[-1].items()]
+    return pd.DataFrame(
+        rows, columns=["label", "first_token", "first_id", "n_tokens", "shares_first_token_with"]
+    )
 
 # %% ../nbs/00b_prompts.ipynb #a8eced9e
 @dataclass(frozen=True)
 class Preview:
     "A prompt cut into tokens"
+
     prompt: Prompt
-    ids: tuple    # token ids
+    ids: tuple  # token ids
     spans: tuple  # (start, end) of each token in the text; a character of several tokens belongs to the first
     labels: dict  # token number -> the label that starts in it
 
-    def __len__(self): return len(self.ids)
-    def __repr__(self): return f"Preview({self.prompt.doc_id!r}: {len(self.prompt.text):,} characters, {len(self):,} tokens, {len(self.labels)} labels in {len(self.prompt.demo_ids)} demonstrations)"
-    def to_frame(self): # a row a token
-        inside = lambda a: any(x <= a < z for x,z in self.prompt.answers)
-        return pd.DataFrame([(k, i, self.prompt.text[a:z], self.labels.get(k), inside(a)) for k,(i,(a,z)) in enumerate(zip(self.ids, self.spans))], columns=["position", "id", "token", "label", "in_answer"])
+    def __len__(self):
+        return len(self.ids)
+
+    def __repr__(self):
+        return (
+            f"Preview({self.prompt.doc_id!r}: {len(self.prompt.text):,} characters, {len(self):,} tokens, "
+            f"{len(self.labels)} labels in {len(self.prompt.demo_ids)} demonstrations)"
+        )
+
+    def to_frame(self):  # a row a token
+        def inside(a):
+            return any(x <= a < z for x, z in self.prompt.answers)
+
+        return pd.DataFrame(
+            [
+                (k, i, self.prompt.text[a:z], self.labels.get(k), inside(a))
+                for k, (i, (a, z)) in enumerate(zip(self.ids, self.spans))
+            ],
+            columns=["position", "id", "token", "label", "in_answer"],
+        )
+
     def _repr_html_(self):
-        style = lambda k, a: "background:#fdae6b" if k in self.labels else "background:#fee6ce" if any(x <= a < z for x,z in self.prompt.answers) else f"background:{('#f7f7f7', '#e4e4e4')[k%2]}"
-        cells = "".join(f"<span style='{style(k, a)}'>{html.escape(self.prompt.text[a:z])}</span>" for k,(a,z) in enumerate(self.spans))
-        return f"<p>{html.escape(repr(self))}</p><pre tabindex='0' aria-label='The prompt, token by token' style='white-space:pre-wrap;max-height:32em;overflow:auto;color:black'>{cells}<b>▮</b></pre>"
+        def style(k, a):
+            return (
+                "background:#fdae6b"
+                if k in self.labels
+                else "background:#fee6ce"
+                if any(x <= a < z for x, z in self.prompt.answers)
+                else f"background:{('#f7f7f7', '#e4e4e4')[k % 2]}"
+            )
+
+        cells = "".join(
+            f"<span style='{style(k, a)}'>{html.escape(self.prompt.text[a:z])}</span>"
+            for k, (a, z) in enumerate(self.spans)
+        )
+        return (
+            f"<p>{html.escape(repr(self))}</p><pre tabindex='0' aria-label='The prompt, token by token' "
+            f"style='white-space:pre-wrap;max-height:32em;overflow:auto;color:black'>{cells}<b>▮</b></pre>"
+        )
 
 # %% ../nbs/00b_prompts.ipynb #c3bcc16d
 def preview(
-    prompt:Prompt, # from `build_prompts`
-    tokenizer, # a fast Hugging Face tokenizer, or an engine
-    labels:LabelSet=None, # the task's labels, to mark where they start
-    label_format="comma", # as in `get_format`
-)->Preview: # draws itself in a notebook
+    prompt: Prompt,  # from `build_prompts`
+    tokenizer,  # a fast Hugging Face tokenizer, or an engine
+    labels: LabelSet = None,  # the task's labels, to mark where they start
+    label_format="comma",  # as in `get_format`
+) -> Preview:  # draws itself in a notebook
     "The exact prompt as text, its tokens with the places of labels, and its length"
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-    if not hasattr(prompt, "demo_ids") or not callable(tokenizer): raise ValueError("preview takes one Prompt and a tokenizer or an engine: preview(prompts[0], engine)")
+    if not hasattr(prompt, "demo_ids") or not callable(tokenizer):
+        raise ValueError("preview takes one Prompt and a tokenizer or an engine: preview(prompts[0], engine)")
     labels = LabelSet(tuple(labels)) if isinstance(labels, (list, tuple)) else labels
-    if not isinstance(prompt, Prompt): prompt = Prompt(prompt.doc_id, prompt.text, prompt.demo_ids) # a question
-    enc = tokenizer(prompt.text, add_special_tokens=not prompt.turns, split_special_tokens=not prompt.turns, return_offsets_mapping=True)
+    if not isinstance(prompt, Prompt):
+        prompt = Prompt(prompt.doc_id, prompt.text, prompt.demo_ids)  # a question
+    enc = tokenizer(
+        prompt.text,
+        add_special_tokens=not prompt.turns,
+        split_special_tokens=not prompt.turns,
+        return_offsets_mapping=True,
+    )
     ids = encode_chats(tokenizer, [prompt])[0] if prompt.turns else enc["input_ids"]
     spans = enc["offset_mapping"]
-    if list(ids)!=list(enc["input_ids"]): # somebody wrote special tokens: place every token by the text decoded up to it
-        lengths = [len(tokenizer.decode(ids[:k])) for k in range(len(ids)+1)]
+    if list(ids) != list(
+        enc["input_ids"]
+    ):  # somebody wrote special tokens: place every token by the text decoded up to it
+        lengths = [len(tokenizer.decode(ids[:k])) for k in range(len(ids) + 1)]
         spans = list(zip(lengths, lengths[1:]))
-    parsed = [] if labels is None else [(a, parse_labels(prompt.text[a:z], labels, label_format)) for a,z in prompt.answers]
-    ends = np.maximum.accumulate([0] + [z for _,z in spans]).tolist()
+    parsed = (
+        []
+        if labels is None
+        else [(a, parse_labels(prompt.text[a:z], labels, label_format)) for a, z in prompt.answers]
+    )
+    ends = np.maximum.accumulate([0] + [z for _, z in spans]).tolist()
     spans = list(zip(ends, ends[1:]))
+
     def first(c):
-        found = next((k for k,(_,e) in enumerate(spans) if e > c), None)
-        if found is not None: return found
+        found = next((k for k, (_, e) in enumerate(spans) if e > c), None)
+        if found is not None:
+            return found
         raise ValueError(
-            f"label at {prompt.text[c:c+20]!r} cannot be found in the prompt's own tokens: the tokenizer loses "
-            f"characters (its files are damaged, or it does not know them)")
-    return Preview(prompt, tuple(ids), tuple(spans), {first(a+c): n for a,got in parsed for n,c in zip(got.labels, got.starts)})
+            f"label at {prompt.text[c : c + 20]!r} cannot be found in the prompt's own tokens: the "
+            "tokenizer loses "
+            f"characters (its files are damaged, or it does not know them)"
+        )
+
+    return Preview(
+        prompt,
+        tuple(ids),
+        tuple(spans),
+        {first(a + c): n for a, got in parsed for n, c in zip(got.labels, got.starts)},
+    )

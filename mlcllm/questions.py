@@ -21,279 +21,514 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from .checks import plain_text
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .demos import same_rows, sample_demos
-from .prompts import BINARY, UNARY, Template, check_names, fill, format_labels, label_tokens, order_labels, query_text, stands_for, surface_forms
+from mlcllm.prompts import (
+    BINARY,
+    UNARY,
+    Template,
+    check_names,
+    fill,
+    format_labels,
+    label_tokens,
+    order_labels,
+    query_text,
+    stands_for,
+    surface_forms,
+)
 
 # %% ../nbs/00b_questions.ipynb #dc6058ae
 @dataclass(frozen=True, slots=True, repr=False)
 class Question:
     "What is asked about one document: a label, a pair of labels or a set of them"
-    doc_id: str     # id of the document asked about
-    kind: str       # unary, binary or set
-    head: str       # instruction and demonstrations: one string, shared by the questions of a run
-    query: str      # the question itself, up to the answer
-    demo_ids: tuple # ids of the demonstrations, in the order shown
-    labels: tuple   # the label, the two labels (side a, side b) or the set asked about
+
+    doc_id: str  # id of the document asked about
+    kind: str  # unary, binary or set
+    head: str  # instruction and demonstrations: one string, shared by the questions of a run
+    query: str  # the question itself, up to the answer
+    demo_ids: tuple  # ids of the demonstrations, in the order shown
+    labels: tuple  # the label, the two labels (side a, side b) or the set asked about
     answers: tuple  # the two answers: P(first answer) is what a model is asked for
 
     @property
-    def text(self): return self.head + self.query
+    def text(self):
+        return self.head + self.query
+
     @property
-    def id(self): return "_".join((self.doc_id, self.kind, *(self.labels or ("none",))))
+    def id(self):
+        return "_".join((self.doc_id, self.kind, *(self.labels or ("none",))))
+
     @property
-    def sha256(self): return sha256(self.text.encode()).hexdigest()
-    def __repr__(self): return f"Question({self.id!r}, {len(self.head) + len(self.query)} characters, {len(self.demo_ids)} demonstrations)"
+    def sha256(self):
+        return sha256(self.text.encode()).hexdigest()
+
+    def __repr__(self):
+        return (
+            f"Question({self.id!r}, {len(self.head) + len(self.query)} characters, {len(self.demo_ids)} "
+            "demonstrations)"
+        )
 
 # %% ../nbs/00b_questions.ipynb #3a2ed372
-def _rng(seed, *names): # a generator that depends on the seed and on names, not on earlier draws
+def _rng(seed, *names):  # a generator that depends on the seed and on names, not on earlier draws
     return np.random.default_rng([seed, int(sha256("\0".join(names).encode()).hexdigest()[:16], 16)])
 
-def _right_wrong(demos, i, seed): # a gold label (or "none") of document i, and a label that is not
+
+def _right_wrong(demos, i, seed):  # a gold label (or "none") of document i, and a label that is not
     gold = demos.labels.decode(demos.gold[i]) or ("none",)
-    right, wrong = [n for n in demos.labels.with_none if n in gold], [n for n in demos.labels.with_none if n not in gold]
-    if not right or not wrong: raise ValueError(f"{demos.name} {demos.split}: document {demos.ids[i]!r} has {'no label' if not right else 'every label'} and the task knows no \"none\": it cannot show a right and a wrong label; leave it out of the demonstrations")
+    right = [n for n in demos.labels.with_none if n in gold]
+    wrong = [n for n in demos.labels.with_none if n not in gold]
+    if not right or not wrong:
+        raise ValueError(
+            f"{demos.name} {demos.split}: document {demos.ids[i]!r} has "
+            f'{"no label" if not right else "every label"} and the task knows no "none": it cannot show '
+            "a right and a wrong label; leave it out of the demonstrations"
+        )
     rng = _rng(seed, "labels", demos.ids[i])
     return right[rng.integers(len(right))], wrong[rng.integers(len(wrong))]
 
-def _halves(n, seed, what): # (n,) bool, half of them True, in random order; the seed decides an odd one
+
+def _halves(n, seed, what):  # (n,) bool, half of them True, in random order; the seed decides an odd one
     rng = _rng(seed, what)
-    return rng.permutation(np.arange(n) < (n + n%2*rng.integers(2))//2)
+    return rng.permutation(np.arange(n) < (n + n % 2 * rng.integers(2)) // 2)
 
 # %% ../nbs/00b_questions.ipynb #bde1b435
-def _checked(docs, demos, shots, seed, template, slots, label_order=None): # raises on what no prompt could be made of
+# raises on what no prompt could be made of
+def _checked(docs, demos, shots, seed, template, slots, label_order=None):
     check_number("shots", shots, 0)
     check_number("seed", seed, 0)
-    if shots > len(demos): raise ValueError(f"{demos.name} {demos.split}: {shots} demonstrations wanted, it has {len(demos)} documents; ask for fewer (papermill: -p shots {len(demos)})")
-    if label_order=="shuffled": raise ValueError("label_order='shuffled' is for answers; questions have one order for all documents: use random and a seed, or both_orders")
+    if shots > len(demos):
+        raise ValueError(
+            f"{demos.name} {demos.split}: {shots} demonstrations wanted, it has {len(demos)} documents; "
+            f"ask for fewer (papermill: -p shots {len(demos)})"
+        )
+    if label_order == "shuffled":
+        raise ValueError(
+            "label_order='shuffled' is for answers; questions have one order for all documents: use "
+            "random and a seed, or both_orders"
+        )
     labels, kind = docs.labels, lambda x: (x.names, x.multi, x.allows_none)
-    odd = ", ".join(sorted(set(labels.names) ^ set(demos.labels.names))) or ("another order" if labels.names!=demos.labels.names else "single- or multi-label, with or without none")
-    if kind(labels)!=kind(demos.labels): raise ValueError(f"documents and demonstrations have different labels ({odd}): name them all in options, label_names")
-    if labels.allows_none and not labels.multi: raise ValueError(f"{docs.name} has one label a document, and yet its label set allows none: make 'none' a label of its own, or the task multi-label")
-    if "none" in (n.lower() for n in labels.names) and labels.allows_none: raise ValueError("the label name 'none' is taken: it stands for documents without labels; rename it")
+    odd = ", ".join(sorted(set(labels.names) ^ set(demos.labels.names))) or (
+        "another order"
+        if labels.names != demos.labels.names
+        else "single- or multi-label, with or without none"
+    )
+    if kind(labels) != kind(demos.labels):
+        raise ValueError(
+            f"documents and demonstrations have different labels ({odd}): name them all in options, "
+            "label_names"
+        )
+    if labels.allows_none and not labels.multi:
+        raise ValueError(
+            f"{docs.name} has one label a document, and yet its label set allows none: make 'none' a "
+            "label of its own, or the task multi-label"
+        )
+    if "none" in (n.lower() for n in labels.names) and labels.allows_none:
+        raise ValueError("the label name 'none' is taken: it stands for documents without labels; rename it")
     for slot in slots:
-        if f"{{{slot}}}" not in template.query: raise ValueError(f"this question's template needs the slot {{{slot}}} before its answer: {template.example!r}")
-    if template.answer_slot!="answer" or template.query.rstrip(" ")!=template.query.rstrip(): raise ValueError(f"a question's template has its {{answer}} in the line of its last words (answer_slot='answer'): {template.example!r}")
+        if f"{{{slot}}}" not in template.query:
+            raise ValueError(
+                f"this question's template needs the slot {{{slot}}} before its answer: {template.example!r}"
+            )
+    if template.answer_slot != "answer" or template.query.rstrip(" ") != template.query.rstrip():
+        raise ValueError(
+            f"a question's template has its {{answer}} in the line of its last words "
+            f"(answer_slot='answer'): {template.example!r}"
+        )
 
 # %% ../nbs/00b_questions.ipynb #6ac3f469
-def _ask(kind, docs, demos, answers, template, draw, firsts, shown, asked): # the questions of a run, document by document
-    # draw: arguments of `sample_demos`; firsts[k]: is the first answer right for demonstration k?; shown(i, first): slots of document i of `demos`; asked(k): (labels, slots) of each question about document k
+# the questions of a run, document by document
+def _ask(kind, docs, demos, answers, template, draw, firsts, shown, asked):
+    # draw: arguments of `sample_demos`; firsts[k]: is the first answer right for demonstration k?; shown(i,
+    # first): slots of document i of `demos`; asked(k): (labels, slots) of each question about document k
     def head(exclude=frozenset()):
         rows = sample_demos(demos, **draw, exclude=exclude) if draw["shots"] else []
-        examples = [fill(template.example, text=demos.texts[i], answer=answers[0 if first else 1], **shown(i, first)) for i,first in zip(rows, firsts)]
+        examples = [
+            fill(template.example, text=demos.texts[i], answer=answers[0 if first else 1], **shown(i, first))
+            for i, first in zip(rows, firsts)
+        ]
         start = fill(template.instruction, labels=" or ".join(f'"{a}"' for a in answers)) + "".join(examples)
         return start.lstrip(), tuple(demos.ids[i] for i in rows), {demos.texts[i] for i in rows}
+
     shared, questions, itself = head(), [], same_rows(demos)
     for k, (doc_id, text) in enumerate(zip(docs.ids, docs.texts)):
-        start, demo_ids, _ = head(itself(doc_id, text)) if doc_id in shared[1] or text in shared[2] else shared
-        questions += [Question(doc_id, kind, start, query_text(template, text=text, **slots), demo_ids, labels, answers) for labels, slots in asked(k)]
+        start, demo_ids, _ = (
+            head(itself(doc_id, text)) if doc_id in shared[1] or text in shared[2] else shared
+        )
+        questions += [
+            Question(doc_id, kind, start, query_text(template, text=text, **slots), demo_ids, labels, answers)
+            for labels, slots in asked(k)
+        ]
     return questions
 
-def _draw(docs, shots, sampling, ratio, seed): # arguments of `sample_demos`; the paper's sampling where none is named
-    return dict(shots=shots, sampling=sampling or ("multilabel" if docs.labels.multi else "uniform"), ratio=ratio, seed=seed)
+
+# arguments of `sample_demos`; the paper's sampling where none is named
+def _draw(docs, shots, sampling, ratio, seed):
+    return dict(
+        shots=shots,
+        sampling=sampling or ("multilabel" if docs.labels.multi else "uniform"),
+        ratio=ratio,
+        seed=seed,
+    )
 
 # %% ../nbs/00b_questions.ipynb #21a2ac98
 ANSWERS = {"reasonable": ("reasonable", "unreasonable"), "yes": ("yes", "no")}
-UNARY_TEMPLATES = {"reasonable": UNARY, "yes": Template('Say for each of the following question-label pairs whether the label is reasonable. Output either "yes" or "no" and nothing else.\n\n', UNARY.example, "answer")}
+UNARY_TEMPLATES = {
+    "reasonable": UNARY,
+    "yes": Template(
+        "Say for each of the following question-label pairs whether the label is reasonable. Output "
+        'either "yes" or "no" and nothing else.\n\n',
+        UNARY.example,
+        "answer",
+    ),
+}
 
-def _words(answers, template, known): # the two answers and the template
-    if isinstance(answers, str): return ANSWERS[check_choice("answers", answers, ANSWERS)], template or known[answers]
+
+def _words(answers, template, known):  # the two answers and the template
+    if isinstance(answers, str):
+        return ANSWERS[check_choice("answers", answers, ANSWERS)], template or known[answers]
     pair = tuple(answers) if isinstance(answers, (tuple, list)) else ()
-    if len(pair)!=2 or not all(isinstance(a, str) and a.strip() for a in pair) or pair[0].lower()==pair[1].lower(): raise ValueError(f"answers must be one of {', '.join(ANSWERS)}, or two different words, got {answers!r}")
-    if template is None: raise ValueError(f"answers {pair!r} need a template that explains them: template=Template(instruction, example, 'answer')")
+    if (
+        len(pair) != 2
+        or not all(isinstance(a, str) and a.strip() for a in pair)
+        or pair[0].lower() == pair[1].lower()
+    ):
+        raise ValueError(
+            f"answers must be one of {', '.join(ANSWERS)}, or two different words, got {answers!r}"
+        )
+    if template is None:
+        raise ValueError(
+            f"answers {pair!r} need a template that explains them: template=Template(instruction, "
+            "example, 'answer')"
+        )
     return pair, template
 
 # %% ../nbs/00b_questions.ipynb #7ba970e7
 def unary_prompts(
-    docs:AnnotatedDocs, # the documents to ask about
-    demos:AnnotatedDocs, # where the demonstrations come from
-    shots:int=10, # number of demonstrations: half of them show a right label
-    seed:int=0, # of the demonstrations and of what they show
-    sampling:str=None, # as in `sample_demos`; None: multilabel, or uniform in a single-label task
-    ratio:float=.5, # share of multi-label demonstrations
-    answers="reasonable", # reasonable, yes, or two words for a template of one's own
-    template:Template=None, # with {text}, {label} and {answer}; None: the released code's
-)->list: # of `Question`, document by document, labels in `LabelSet` order, "none" last
+    docs: AnnotatedDocs,  # the documents to ask about
+    demos: AnnotatedDocs,  # where the demonstrations come from
+    shots: int = 10,  # number of demonstrations: half of them show a right label
+    seed: int = 0,  # of the demonstrations and of what they show
+    sampling: str = None,  # as in `sample_demos`; None: multilabel, or uniform in a single-label task
+    ratio: float = 0.5,  # share of multi-label demonstrations
+    answers="reasonable",  # reasonable, yes, or two words for a template of one's own
+    template: Template = None,  # with {text}, {label} and {answer}; None: the released code's
+) -> list:  # of `Question`, document by document, labels in `LabelSet` order, "none" last
     "Ask about every label of every document whether it is reasonable (paper, section 4: unary breakdown)"
     words, template = _words(answers, template, UNARY_TEMPLATES)
     _checked(docs, demos, shots, seed, template, ("text", "label"))
     each = [((n,), dict(label=n)) for n in docs.labels.with_none]
-    def shown(i, first): return dict(label=_right_wrong(demos, i, seed)[0 if first else 1])
-    return _ask("unary", docs, demos, words, template, _draw(docs, shots, sampling, ratio, seed), _halves(shots, seed, "unary"), shown, lambda k: each)
+
+    def shown(i, first):
+        return dict(label=_right_wrong(demos, i, seed)[0 if first else 1])
+
+    return _ask(
+        "unary",
+        docs,
+        demos,
+        words,
+        template,
+        _draw(docs, shots, sampling, ratio, seed),
+        _halves(shots, seed, "unary"),
+        shown,
+        lambda k: each,
+    )
 
 # %% ../nbs/00b_questions.ipynb #bdbdb70e
 def binary_prompts(
-    docs:AnnotatedDocs, # the documents to ask about
-    demos:AnnotatedDocs, # where the demonstrations come from
-    shots:int=10, # number of demonstrations: half of them have the right label on side a
-    seed:int=0, # of the demonstrations and of what they show
-    both_orders:bool=False, # ask each pair with sides exchanged, too?
-    sampling:str=None, # as in `sample_demos`; None: multilabel, or uniform in a single-label task
-    ratio:float=.5, # share of multi-label demonstrations
-    label_order:str="alphabetical", # as in `order_labels`: the earlier label of a pair is on side a; "none" is the last
-    template:Template=None, # with {text}, {a}, {b} and {answer}; None: the released code's
-)->list: # of `Question`, document by document
+    docs: AnnotatedDocs,  # the documents to ask about
+    demos: AnnotatedDocs,  # where the demonstrations come from
+    shots: int = 10,  # number of demonstrations: half of them have the right label on side a
+    seed: int = 0,  # of the demonstrations and of what they show
+    both_orders: bool = False,  # ask each pair with sides exchanged, too?
+    sampling: str = None,  # as in `sample_demos`; None: multilabel, or uniform in a single-label task
+    ratio: float = 0.5,  # share of multi-label demonstrations
+    # as in `order_labels`: the earlier label of a pair is on side a; "none" is the last
+    label_order: str = "alphabetical",
+    template: Template = None,  # with {text}, {a}, {b} and {answer}; None: the released code's
+) -> list:  # of `Question`, document by document
     "Ask about every pair of labels which is better (paper, section 4: binary breakdown)"
     template = template or BINARY
     _checked(docs, demos, shots, seed, template, ("text", "a", "b"), label_order)
-    names = order_labels(docs.labels, label_order, seed) + docs.labels.with_none[len(docs.labels):]
-    each = [(ab, dict(a=ab[0], b=ab[1])) for i,a in enumerate(names) for b in names[i+1:] for ab in ((a, b), (b, a))[:2 if both_orders else 1]]
+    names = order_labels(docs.labels, label_order, seed) + docs.labels.with_none[len(docs.labels) :]
+    each = [
+        (ab, dict(a=ab[0], b=ab[1]))
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+        for ab in ((a, b), (b, a))[: 2 if both_orders else 1]
+    ]
+
     def shown(i, first):
         right, wrong = _right_wrong(demos, i, seed)
         return dict(a=right, b=wrong) if first else dict(a=wrong, b=right)
-    return _ask("binary", docs, demos, ("a", "b"), template, _draw(docs, shots, sampling, ratio, seed), _halves(shots, seed, "binary"), shown, lambda k: each)
+
+    return _ask(
+        "binary",
+        docs,
+        demos,
+        ("a", "b"),
+        template,
+        _draw(docs, shots, sampling, ratio, seed),
+        _halves(shots, seed, "binary"),
+        shown,
+        lambda k: each,
+    )
 
 # %% ../nbs/00b_questions.ipynb #7f63bfb6
-_ASSESS = ("Assess the reasonableness of the provided label for each input. Namely, evaluate whether the label makes sense for its corresponding input, "
-           "under some reasonable interpretation. Reply only with {labels}.\n\n") # the released code's words, but for the noun before "label", which differs by task there
-SET_TEMPLATES = {"reasonable": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nAssessment: {answer}\n\n", "answer"),
-                 "yes": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nReasonable? {answer}\n\n", "answer")}
+_ASSESS = (
+    "Assess the reasonableness of the provided label for each input. Namely, evaluate whether the label "
+    "makes sense for its corresponding input, "
+    "under some reasonable interpretation. Reply only with {labels}.\n\n"
+)  # the released code's words, but for the noun before "label", which differs by task there
+SET_TEMPLATES = {
+    "reasonable": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nAssessment: {answer}\n\n", "answer"),
+    "yes": Template(_ASSESS, "Input: `{text}`\nLabel: {label}\nReasonable? {answer}\n\n", "answer"),
+}
 SET_MODES = ("random", "distribution")
 
-def _other_set(gold, mode, demos, common, rng): # (n_labels,) bool, different from the gold row; common: the sets that occur in `demos` and how often
+
+# (n_labels,) bool, different from the gold row; common: the sets that occur in `demos` and how often
+def _other_set(gold, mode, demos, common, rng):
     least, most = int(not demos.labels.allows_none), len(demos.labels) if demos.labels.multi else 1
-    often = common[1]*(common[0]!=gold).any(1)
-    if not often.any() if mode=="distribution" else least==len(demos.labels): raise ValueError(f"{demos.name} {demos.split}: there is no label set other than {', '.join(demos.labels.decode(gold)) or 'none'} to show{'; use mode random' if mode=='distribution' else ''}")
-    if mode=="distribution": return common[0][rng.choice(len(often), p=often/often.sum())]
+    often = common[1] * (common[0] != gold).any(1)
+    if not often.any() if mode == "distribution" else least == len(demos.labels):
+        raise ValueError(
+            f"{demos.name} {demos.split}: there is no label set other than "
+            f"{', '.join(demos.labels.decode(gold)) or 'none'} to "
+            f"show{'; use mode random' if mode == 'distribution' else ''}"
+        )
+    if mode == "distribution":
+        return common[0][rng.choice(len(often), p=often / often.sum())]
     while True:
-        chosen = rng.choice(len(gold), rng.integers(least, most+1), replace=False)
+        chosen = rng.choice(len(gold), rng.integers(least, most + 1), replace=False)
         other = np.isin(np.arange(len(gold)), chosen)
-        if (other!=gold).any(): return other
+        if (other != gold).any():
+            return other
 
 # %% ../nbs/00b_questions.ipynb #92c00e36
-def _given_sets(label_sets, docs): # (n_docs, n_labels) bool
-    if not isinstance(label_sets, (list, tuple)): raise ValueError(f"label_sets must be gold, random, distribution or a list with the label names for each document, got {type(label_sets).__name__}")
-    if len(label_sets)!=len(docs): raise ValueError(f"{len(label_sets)} label sets for {len(docs)} documents of {docs.name} {docs.split}: give one for each document, in their order")
+def _given_sets(label_sets, docs):  # (n_docs, n_labels) bool
+    if not isinstance(label_sets, (list, tuple)):
+        raise ValueError(
+            "label_sets must be gold, random, distribution or a list with the label names for each "
+            f"document, got {type(label_sets).__name__}"
+        )
+    if len(label_sets) != len(docs):
+        raise ValueError(
+            f"{len(label_sets)} label sets for {len(docs)} documents of {docs.name} {docs.split}: give "
+            "one for each document, in their order"
+        )
     out = np.zeros((len(docs), len(docs.labels)), bool)
     for row, doc_id, given in zip(out, docs.ids, label_sets):
-        if not isinstance(given, (str, list, tuple, set, frozenset)): raise ValueError(f"the set for document {doc_id!r} must be a list of label names, got {given!r}")
+        if not isinstance(given, (str, list, tuple, set, frozenset)):
+            raise ValueError(f"the set for document {doc_id!r} must be a list of label names, got {given!r}")
         names = (given,) if isinstance(given, str) else tuple(given)
-        if names==("none",) and docs.labels.allows_none: names = ()
-        for n in names: row[docs.labels.names.index(check_choice(f"label in the set for document {doc_id!r}", n, docs.labels.names))] = True
-        if not row.any() and not docs.labels.allows_none: raise ValueError(f"the set for document {doc_id!r} is empty, and {docs.name} knows no \"none\": name a label ({', '.join(docs.labels.names)})")
-        if row.sum() > 1 and not docs.labels.multi: raise ValueError(f"the set for document {doc_id!r} holds {int(row.sum())} labels, and {docs.name} has one label a document: name one")
+        if names == ("none",) and docs.labels.allows_none:
+            names = ()
+        for n in names:
+            row[
+                docs.labels.names.index(
+                    check_choice(f"label in the set for document {doc_id!r}", n, docs.labels.names)
+                )
+            ] = True
+        if not row.any() and not docs.labels.allows_none:
+            raise ValueError(
+                f'the set for document {doc_id!r} is empty, and {docs.name} knows no "none": name a '
+                f"label ({', '.join(docs.labels.names)})"
+            )
+        if row.sum() > 1 and not docs.labels.multi:
+            raise ValueError(
+                f"the set for document {doc_id!r} holds {int(row.sum())} labels, and {docs.name} has "
+                "one label a document: name one"
+            )
     return out
 
-def _asked_sets(label_sets, docs, demos, common, seed): # (n_docs, n_labels) bool: gold, drawn or given
+
+def _asked_sets(label_sets, docs, demos, common, seed):  # (n_docs, n_labels) bool: gold, drawn or given
     gold = docs.gold > 0
-    if not isinstance(label_sets, str): return _given_sets(label_sets, docs)
-    if check_choice("label_sets", label_sets, ("gold", *SET_MODES))=="gold": return gold
-    return np.array([_other_set(g, label_sets, demos, common, _rng(seed, "asked", i)) for g,i in zip(gold, docs.ids)]).reshape(gold.shape)
+    if not isinstance(label_sets, str):
+        return _given_sets(label_sets, docs)
+    if check_choice("label_sets", label_sets, ("gold", *SET_MODES)) == "gold":
+        return gold
+    return np.array(
+        [_other_set(g, label_sets, demos, common, _rng(seed, "asked", i)) for g, i in zip(gold, docs.ids)]
+    ).reshape(gold.shape)
 
 # %% ../nbs/00b_questions.ipynb #ca550583
 def set_prompts(
-    docs:AnnotatedDocs, # the documents to ask about
-    demos:AnnotatedDocs, # where the demonstrations come from
-    label_sets="gold", # the sets asked about: gold, random, distribution, or a list with the label names for each document
-    shots:int=10, # number of demonstrations
-    unreasonable:float=.5, # share of demonstrations with a set that is not their own
-    seed:int=0, # of the demonstrations and of all sets drawn
-    mode:str="random", # how a demonstration's wrong set is drawn: random or distribution
-    answers="reasonable", # reasonable, yes, or two words for a template of one's own
-    label_format="comma", # how sets are written, as in `get_format`
-    label_order:str="alphabetical", # in which order: as in `order_labels`
-    sampling:str=None, # as in `sample_demos`; None: multilabel, or uniform in a single-label task
-    ratio:float=.5, # share of multi-label demonstrations
-    template:Template=None, # with {text}, {label} and {answer}
-)->list: # of `Question`, one a document
+    docs: AnnotatedDocs,  # the documents to ask about
+    demos: AnnotatedDocs,  # where the demonstrations come from
+    # the sets asked about: gold, random, distribution, or a list with the label names for each document
+    label_sets="gold",
+    shots: int = 10,  # number of demonstrations
+    unreasonable: float = 0.5,  # share of demonstrations with a set that is not their own
+    seed: int = 0,  # of the demonstrations and of all sets drawn
+    mode: str = "random",  # how a demonstration's wrong set is drawn: random or distribution
+    answers="reasonable",  # reasonable, yes, or two words for a template of one's own
+    label_format="comma",  # how sets are written, as in `get_format`
+    label_order: str = "alphabetical",  # in which order: as in `order_labels`
+    sampling: str = None,  # as in `sample_demos`; None: multilabel, or uniform in a single-label task
+    ratio: float = 0.5,  # share of multi-label demonstrations
+    template: Template = None,  # with {text}, {label} and {answer}
+) -> list:  # of `Question`, one a document
     "Ask about a label set of every document whether it is reasonable (the released code's pair prompting)"
     words, template = _words(answers, template, SET_TEMPLATES)
     _checked(docs, demos, shots, seed, template, ("text", "label"), label_order)
-    check_number("unreasonable", unreasonable, 0, 1, whole=False); check_choice("mode", mode, SET_MODES); check_names(docs.labels, label_format)
-    common, rank = np.unique(demos.gold > 0, axis=0, return_counts=True), order_labels(docs.labels, label_order, seed).index
-    def names(row): return tuple(sorted(docs.labels.decode(row), key=rank))
-    def written(row): return dict(label=format_labels(names(row), label_format, docs.labels.multi))
-    def shown(i, first): return written(demos.gold[i] if first else _other_set(demos.gold[i] > 0, mode, demos, common, _rng(seed, "shown", demos.ids[i])))
-    sets, firsts = _asked_sets(label_sets, docs, demos, common, seed), np.arange(shots) >= int(unreasonable*shots + 1e-9)
-    return _ask("set", docs, demos, words, template, _draw(docs, shots, sampling, ratio, seed), _rng(seed, "set").permutation(firsts), shown, lambda k: [(names(sets[k]), written(sets[k]))])
+    check_number("unreasonable", unreasonable, 0, 1, whole=False)
+    check_choice("mode", mode, SET_MODES)
+    check_names(docs.labels, label_format)
+    common = np.unique(demos.gold > 0, axis=0, return_counts=True)
+    rank = order_labels(docs.labels, label_order, seed).index
+
+    def names(row):
+        return tuple(sorted(docs.labels.decode(row), key=rank))
+
+    def written(row):
+        return dict(label=format_labels(names(row), label_format, docs.labels.multi))
+
+    def shown(i, first):
+        return written(
+            demos.gold[i]
+            if first
+            else _other_set(demos.gold[i] > 0, mode, demos, common, _rng(seed, "shown", demos.ids[i]))
+        )
+
+    sets = _asked_sets(label_sets, docs, demos, common, seed)
+    firsts = np.arange(shots) >= int(unreasonable * shots + 1e-9)
+    return _ask(
+        "set",
+        docs,
+        demos,
+        words,
+        template,
+        _draw(docs, shots, sampling, ratio, seed),
+        _rng(seed, "set").permutation(firsts),
+        shown,
+        lambda k: [(names(sets[k]), written(sets[k]))],
+    )
 
 # %% ../nbs/00b_questions.ipynb #bb5a057b
 def set_targets(
-    questions:list, # of `Question` about sets
-    docs:AnnotatedDocs, # the documents that they ask about
-)->np.ndarray: # (n_questions,) bool: is the set asked about the gold one?
+    questions: list,  # of `Question` about sets
+    docs: AnnotatedDocs,  # the documents that they ask about
+) -> np.ndarray:  # (n_questions,) bool: is the set asked about the gold one?
     "What the answers should be"
-    gold = {i: set(docs.labels.decode(g)) for i,g in zip(docs.ids, docs.gold)}
+    gold = {i: set(docs.labels.decode(g)) for i, g in zip(docs.ids, docs.gold)}
     for q in questions:
-        if q.kind!="set": raise ValueError(f"questions about sets are expected, {q.id!r} is {q.kind}")
+        if q.kind != "set":
+            raise ValueError(f"questions about sets are expected, {q.id!r} is {q.kind}")
         check_choice("document", q.doc_id, gold)
-    return np.array([set(q.labels)==gold[q.doc_id] for q in questions], dtype=bool)
+    return np.array([set(q.labels) == gold[q.doc_id] for q in questions], dtype=bool)
 
 # %% ../nbs/00b_questions.ipynb #4dd5c867
 def answer_tokens(
-    tokenizer, # a fast Hugging Face tokenizer
-    answers:tuple, # the two answers
-    before:str="Answer:", # the word right before the answer
-)->tuple: # two tuples of ids: tokens that may begin the first answer, and the second
+    tokenizer,  # a fast Hugging Face tokenizer
+    answers: tuple,  # the two answers
+    before: str = "Answer:",  # the word right before the answer
+) -> tuple:  # two tuples of ids: tokens that may begin the first answer, and the second
     "The first tokens of both answers' surface forms, behind a blank or not"
-    def tokens(form): # where `form` would melt into the token before it, its tokens without anything before it
+
+    # where `form` would melt into the token before it, its tokens without anything before it
+    def tokens(form):
         t = label_tokens(tokenizer, form, before)
         return label_tokens(tokenizer, form) if t.lead else t
-    def first_tokens(answer, blank): # its own, and those of other spellings that stand for it
+
+    def first_tokens(answer, blank):  # its own, and those of other spellings that stand for it
         own = tokens(blank + answer)
         forms = [(blank + f, tokens(blank + f)) for f in surface_forms(answer)]
         return {own.ids[0]} | {t.ids[0] for f, t in forms if stands_for(t, f, own)}
+
     for blank in (" ", ""):
         own = [tokens(blank + a).ids[0] for a in answers]
-        if own[0]==own[1]: raise ValueError(f"the answers {answers[0]!r} and {answers[1]!r} begin with the same token {tokenizer.decode(own[:1])!r} (id {own[0]}) under this tokenizer: choose other answers")
+        if own[0] == own[1]:
+            raise ValueError(
+                f"the answers {answers[0]!r} and {answers[1]!r} begin with the same token "
+                f"{tokenizer.decode(own[:1])!r} (id {own[0]}) under this tokenizer: choose other answers"
+            )
     forms = [first_tokens(a, " ") | first_tokens(a, "") for a in answers]
-    return tuple(tuple(sorted(forms[k] - forms[1-k])) for k in (0, 1))
+    return tuple(tuple(sorted(forms[k] - forms[1 - k])) for k in (0, 1))
 
 # %% ../nbs/00b_questions.ipynb #74b844d8
-def _scored(engine, questions, watch): # (n_questions, n_watched) float64 logits, and what those are at most that are nan
+# (n_questions, n_watched) float64 logits, and what those are at most that are nan
+def _scored(engine, questions, watch):
     prompts = engine.encode([q.text for q in questions])
-    longest, room = max(range(len(prompts)), key=lambda k: len(prompts[k])), getattr(engine, "max_length", None)
-    if room and len(prompts[longest]) > room: raise ValueError(f"question {questions[longest].id!r} has {len(prompts[longest])} tokens, the model's context holds {room}: use fewer shots or leave the document out (test_ids)")
+    longest = max(range(len(prompts)), key=lambda k: len(prompts[k]))
+    room = getattr(engine, "max_length", None)
+    if room and len(prompts[longest]) > room:
+        raise ValueError(
+            f"question {questions[longest].id!r} has {len(prompts[longest])} tokens, the model's "
+            f"context holds {room}: use fewer shots or leave the document out (test_ids)"
+        )
     read = engine.score(prompts, watch)
-    return np.asarray(read.logits, dtype=np.float64), np.full(len(prompts), np.nan) if getattr(read, "bound", None) is None else read.bound
+    return np.asarray(read.logits, dtype=np.float64), np.full(len(prompts), np.nan) if getattr(
+        read, "bound", None
+    ) is None else read.bound
+
 
 def answer_probs(
-    engine, # anything with tokenizer, encode and score
-    questions:list, # of `Question`
-    batch:int=4096, # how many are tokenised and scored at a time
-)->np.ndarray: # (n_questions,) P(first answer), the other one's being 1 - P; nan = unknown
+    engine,  # anything with tokenizer, encode and score
+    questions: list,  # of `Question`
+    batch: int = 4096,  # how many are tokenised and scored at a time
+) -> np.ndarray:  # (n_questions,) P(first answer), the other one's being 1 - P; nan = unknown
     "Ask a model: the two-way softmax over the answers' first tokens"
     check_number("batch", batch, 1)
     places = [(q.answers, q.query.split()[-1]) for q in questions]
     tokens = {p: answer_tokens(engine.tokenizer, *p) for p in dict.fromkeys(places)}
     watch = sorted({i for pair in tokens.values() for ids in pair for i in ids})
-    columns = {p: [np.searchsorted(watch, ids) for ids in pair] for p,pair in tokens.items()}
+    columns = {p: [np.searchsorted(watch, ids) for ids in pair] for p, pair in tokens.items()}
     out = np.empty(len(questions))
     for start in range(0, len(questions), batch):
-        for k, (row, bound) in enumerate(zip(*_scored(engine, questions[start:start+batch], watch)), start):
+        for k, (row, bound) in enumerate(
+            zip(*_scored(engine, questions[start : start + batch], watch)), start
+        ):
             two = np.array([np.fmax.reduce(row[c]) for c in columns[places[k]]])
-            out[k] = np.subtract(*(np.where(np.isnan(two), bound, two) if np.isnan(two).sum()==1 else two)) # of two answers that a server cut off nothing is known
+            out[k] = np.subtract(
+                *(np.where(np.isnan(two), bound, two) if np.isnan(two).sum() == 1 else two)
+            )  # of two answers that a server cut off nothing is known
     return expit(out)
 
 # %% ../nbs/00b_questions.ipynb #2fb4e353
-def _mean_at(shape, where, values): # array with the mean of the values at each place; nan where there are none
+# array with the mean of the values at each place; nan where there are none
+def _mean_at(shape, where, values):
     total, count = np.zeros(shape), np.zeros(shape)
-    np.add.at(total, where, values); np.add.at(count, where, 1)
+    np.add.at(total, where, values)
+    np.add.at(count, where, 1)
     return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
 
-def _places(kind, questions, probs, labels): # row of each question's document, (n_questions, 1 or 2) columns of its labels, number of documents, names
-    if len(questions)!=len(probs): raise ValueError(f"{len(probs)} probabilities for {len(questions)} questions: one each is expected")
-    odd = next((q for q in questions if q.kind!=kind), None)
-    if odd is not None: raise ValueError(f"{kind} questions are expected, {odd.id!r} is {odd.kind}")
-    names, number = labels.with_none, {i: k for k,i in enumerate(dict.fromkeys(q.doc_id for q in questions))}
-    for n in {n for q in questions for n in q.labels}: check_choice("label", n, names)
-    at, width = {n: k for k,n in enumerate(names)}, 1 if kind=="unary" else 2
+
+def _places(
+    kind,
+    questions,
+    probs,
+    labels,
+    # row of each question's document, (n_questions, 1 or 2) columns of its labels, number of documents, names
+):
+    if len(questions) != len(probs):
+        raise ValueError(f"{len(probs)} probabilities for {len(questions)} questions: one each is expected")
+    odd = next((q for q in questions if q.kind != kind), None)
+    if odd is not None:
+        raise ValueError(f"{kind} questions are expected, {odd.id!r} is {odd.kind}")
+    names, number = labels.with_none, {i: k for k, i in enumerate(dict.fromkeys(q.doc_id for q in questions))}
+    for n in {n for q in questions for n in q.labels}:
+        check_choice("label", n, names)
+    at, width = {n: k for k, n in enumerate(names)}, 1 if kind == "unary" else 2
     columns = np.array([[at[n] for n in q.labels] for q in questions], int).reshape(-1, width)
     return np.array([number[q.doc_id] for q in questions], int), columns, len(number), len(names)
 
+
 def unary_matrix(
-    questions:list, # from `unary_prompts`
-    probs:np.ndarray, # (n_questions,) from `answer_probs`
-    labels:LabelSet, # the task's labels
-)->np.ndarray: # (n_docs, n_labels), "none" last where allowed; documents in the order asked about
+    questions: list,  # from `unary_prompts`
+    probs: np.ndarray,  # (n_questions,) from `answer_probs`
+    labels: LabelSet,  # the task's labels
+) -> np.ndarray:  # (n_docs, n_labels), "none" last where allowed; documents in the order asked about
     "P(reasonable) of every label of every document"
     rows, columns, n_docs, n = _places("unary", questions, probs, labels)
-    return _mean_at((n_docs, n), (rows, columns[:,0]), probs)
+    return _mean_at((n_docs, n), (rows, columns[:, 0]), probs)
 
 # %% ../nbs/00b_questions.ipynb #20fd438e
 def binary_matrix(
-    questions:list, # from `binary_prompts`
-    probs:np.ndarray, # (n_questions,) from `answer_probs`: P(a)
-    labels:LabelSet, # the task's labels
-)->np.ndarray: # (n_docs, n_labels, n_labels) P(row preferred over column), "none" last where allowed; nan on the diagonal
+    questions: list,  # from `binary_prompts`
+    probs: np.ndarray,  # (n_questions,) from `answer_probs`: P(a)
+    labels: LabelSet,  # the task's labels
+    # (n_docs, n_labels, n_labels) P(row preferred over column), "none" last where allowed; nan on the
+    # diagonal
+) -> np.ndarray:
     "Who wins each comparison: one square matrix per document"
     rows, columns, n_docs, n = _places("binary", questions, probs, labels)
     (a, b), p = columns.T, np.asarray(probs, dtype=np.float64)
@@ -301,41 +536,91 @@ def binary_matrix(
 
 # %% ../nbs/00b_questions.ipynb #86591c35
 def plot_pairs(
-    matrix:np.ndarray, # (n_labels, n_labels) P(row preferred over column) of one document, from `binary_matrix`
-    names:tuple, # the labels in the matrix' order
-    ax:Axes=None,
-)->Axes:
+    # (n_labels, n_labels) P(row preferred over column) of one document, from `binary_matrix`
+    matrix: np.ndarray,
+    names: tuple,  # the labels in the matrix' order
+    ax: Axes = None,
+) -> Axes:
     "Each comparison of one document: dark where the row's label wins"
-    if np.shape(matrix)!=(len(names), len(names)): raise ValueError(f"a matrix of {len(names)} rows and columns is expected for {', '.join(names)}, got shape {np.shape(matrix)}")
-    ax = ax or plt.subplots(figsize=(1.5 + .5*len(names), .8 + .45*len(names)), layout="constrained")[1]
+    if np.shape(matrix) != (len(names), len(names)):
+        raise ValueError(
+            f"a matrix of {len(names)} rows and columns is expected for {', '.join(names)}, got shape "
+            f"{np.shape(matrix)}"
+        )
+    ax = (
+        ax or plt.subplots(figsize=(1.5 + 0.5 * len(names), 0.8 + 0.45 * len(names)), layout="constrained")[1]
+    )
     image = ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1)
     names = [plain_text(name) for name in names]
-    for k in np.flatnonzero(np.isnan(np.diag(matrix))): ax.add_patch(plt.Rectangle((k-.5, k-.5), 1, 1, fill=False, hatch="////", ec=".7", lw=0))
+    for k in np.flatnonzero(np.isnan(np.diag(matrix))):
+        ax.add_patch(plt.Rectangle((k - 0.5, k - 0.5), 1, 1, fill=False, hatch="////", ec=".7", lw=0))
     for (i, j), p in np.ndenumerate(matrix):
-        if not np.isnan(p): ax.text(j, i, f"{p:.2f}".lstrip("0"), ha="center", va="center", fontsize=8, color="white" if p > .6 else "black")
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor"); ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="over this label", ylabel="this label is preferred"); ax.spines[:].set_visible(False)
-    ax.figure.colorbar(image, ax=ax, label="probability", shrink=.8)
+        if not np.isnan(p):
+            ax.text(
+                j,
+                i,
+                f"{p:.2f}".lstrip("0"),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if p > 0.6 else "black",
+            )
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="over this label", ylabel="this label is preferred")
+    ax.spines[:].set_visible(False)
+    ax.figure.colorbar(image, ax=ax, label="probability", shrink=0.8)
     return ax
 
 # %% ../nbs/00b_questions.ipynb #368024de
-def _set_metrics(p, wanted): # accuracy, F1 of the first answer, area under the ROC curve (nan where only one kind is wanted)
-    return accuracy_score(wanted, p >= .5), f1_score(wanted, p >= .5, zero_division=0), roc_auc_score(wanted, p) if 0 < wanted.sum() < len(wanted) else np.nan
+# accuracy, F1 of the first answer, area under the ROC curve (nan where only one kind is wanted)
+def _set_metrics(p, wanted):
+    return (
+        accuracy_score(wanted, p >= 0.5),
+        f1_score(wanted, p >= 0.5, zero_division=0),
+        roc_auc_score(wanted, p) if 0 < wanted.sum() < len(wanted) else np.nan,
+    )
+
 
 def set_scores(
-    p:np.ndarray, # (n_questions,) P(reasonable)
-    wanted:np.ndarray, # (n_questions,) bool, from `set_targets`
-    groups:list=None, # (n_questions,) what is drawn together, such as the documents' ids; None: each question for itself
-    n_boot:int=1000, # bootstrap samples
-    seed:int=0, # of the bootstrap
-)->pd.DataFrame: # metric, value, lo, hi (95 %), n_questions; nan where only one kind of set was asked about
+    p: np.ndarray,  # (n_questions,) P(reasonable)
+    wanted: np.ndarray,  # (n_questions,) bool, from `set_targets`
+    # (n_questions,) what is drawn together, such as the documents' ids; None: each question for itself
+    groups: list = None,
+    n_boot: int = 1000,  # bootstrap samples
+    seed: int = 0,  # of the bootstrap
+    # metric, value, lo, hi (95 %), n_questions; nan where only one kind of set was asked about
+) -> pd.DataFrame:
     "Accuracy, F1 and ROC-AUC with percentile bootstrap intervals"
     p, wanted = np.asarray(p, dtype=np.float64), np.asarray(wanted, dtype=bool)
-    if not p.shape==wanted.shape==(len(p),) or (groups is not None and len(groups)!=len(p)): raise ValueError(f"{len(p)} probabilities, {len(wanted)} targets{f', {len(groups)} groups' if groups is not None else ''}: one each a question is expected")
+    if not p.shape == wanted.shape == (len(p),) or (groups is not None and len(groups) != len(p)):
+        raise ValueError(
+            f"{len(p)} probabilities, {len(wanted)} "
+            f"targets{f', {len(groups)} groups' if groups is not None else ''}: one each a question is "
+            "expected"
+        )
     bad = ~((p >= 0) & (p <= 1))
-    if bad.any() or not len(p): raise ValueError(f"question {bad.argmax()}: P = {p[bad.argmax()]} is no probability; leave questions without an answer out" if len(p) else "there are no questions to score")
+    if bad.any() or not len(p):
+        raise ValueError(
+            f"question {bad.argmax()}: P = {p[bad.argmax()]} is no probability; leave questions without "
+            "an answer out"
+            if len(p)
+            else "there are no questions to score"
+        )
     _, of = np.unique(np.arange(len(p)) if groups is None else np.asarray(groups), return_inverse=True)
-    members, rng = np.split(np.argsort(of, kind="stable"), np.cumsum(np.bincount(of))[:-1]), _rng(seed, "bootstrap")
-    draws = [np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))]) for _ in range(check_number("n_boot", n_boot, 1))]
-    boot = pd.DataFrame([_set_metrics(p[d], wanted[d]) for d in draws]).quantile([.025, .975]).to_numpy()
-    return pd.DataFrame(dict(metric=["accuracy", "f1", "roc_auc"], value=_set_metrics(p, wanted), lo=boot[0], hi=boot[1], n_questions=len(p)))
+    members = np.split(np.argsort(of, kind="stable"), np.cumsum(np.bincount(of))[:-1])
+    rng = _rng(seed, "bootstrap")
+    draws = [
+        np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
+        for _ in range(check_number("n_boot", n_boot, 1))
+    ]
+    boot = pd.DataFrame([_set_metrics(p[d], wanted[d]) for d in draws]).quantile([0.025, 0.975]).to_numpy()
+    return pd.DataFrame(
+        dict(
+            metric=["accuracy", "f1", "roc_auc"],
+            value=_set_metrics(p, wanted),
+            lo=boot[0],
+            hi=boot[1],
+            n_questions=len(p),
+        )
+    )

@@ -17,45 +17,62 @@ from .questions import SET_MODES, answer_probs, set_prompts, set_scores, set_tar
 # %% ../nbs/02a_reasonableness.ipynb #df11533e
 KINDS = ("gold", *SET_MODES)
 
+
 def set_kinds(
-    names:str, # joined by commas, such as gold,random
-)->list: # of KINDS, each once
+    names: str,  # joined by commas, such as gold,random
+) -> list:  # of KINDS, each once
     "The kinds of label sets that are asked about"
     return list(dict.fromkeys(check_choice("label_sets", n.strip(), KINDS) for n in names.split(",")))
 
 # %% ../nbs/02a_reasonableness.ipynb #88518e91
 def answer_table(
-    engine, # any engine
-    questions:dict, # kind -> a `Question` from `set_prompts` for each document
-    docs:AnnotatedDocs, # their documents
-)->pd.DataFrame: # doc_id, kind, labels, p (of reasonable), wanted
+    engine,  # any engine
+    questions: dict,  # kind -> a `Question` from `set_prompts` for each document
+    docs: AnnotatedDocs,  # their documents
+) -> pd.DataFrame:  # doc_id, kind, labels, p (of reasonable), wanted
     "Ask a model, and put its answers beside what they should be"
-    parts = [pd.DataFrame(dict(doc_id=[q.doc_id for q in asked], kind=kind, labels=[list(q.labels) for q in asked],
-                               p=answer_probs(engine, asked), wanted=set_targets(asked, docs))) for kind, asked in questions.items()]
+    parts = [
+        pd.DataFrame(
+            dict(
+                doc_id=[q.doc_id for q in asked],
+                kind=kind,
+                labels=[list(q.labels) for q in asked],
+                p=answer_probs(engine, asked),
+                wanted=set_targets(asked, docs),
+            )
+        )
+        for kind, asked in questions.items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
+
 def reasonableness_scores(
-    table:pd.DataFrame, # from `answer_table`
-    seed:int=0, # of the intervals
-)->pd.DataFrame: # method, metric, label, value, lo, hi, n_docs
-    "How well a model tells gold sets from others, beside always saying reasonable; answers that are not known are left out"
+    table: pd.DataFrame,  # from `answer_table`
+    seed: int = 0,  # of the intervals
+) -> pd.DataFrame:  # method, metric, label, value, lo, hi, n_docs
+    """How well a model tells gold sets from others, beside always saying reasonable; answers that are not
+    known are left out
+    """
     known = table[table.p.notna()]
     groups = known.doc_id.tolist()
     methods = {"asked": known.p.to_numpy(), "always_reasonable": np.ones(len(known))}
-    parts = [set_scores(p, known.wanted.to_numpy(), groups, seed=seed).assign(method=m) for m, p in methods.items()]
+    parts = [
+        set_scores(p, known.wanted.to_numpy(), groups, seed=seed).assign(method=m) for m, p in methods.items()
+    ]
     scores = pd.concat(parts, ignore_index=True).assign(label=None, n_docs=known.doc_id.nunique())
     return scores[["method", "metric", "label", "value", "lo", "hi", "n_docs"]]
 
 # %% ../nbs/02a_reasonableness.ipynb #93de6219
 def plot_reasonableness(
-    table:pd.DataFrame, # from `answer_table`
-    ax:Axes=None,
-)->Axes:
+    table: pd.DataFrame,  # from `answer_table`
+    ax: Axes = None,
+) -> Axes:
     "P(reasonable), by whether the set is the gold one"
     ax = ax or plt.subplots(figsize=(4.6, 3), layout="constrained")[1]
     for wanted, colour, name in ((True, "tab:orange", "gold set"), (False, ".45", "another set")):
-        p = table.p[(table.wanted==wanted) & table.p.notna()]
-        if len(p): ax.hist(p, bins=np.linspace(0, 1, 21), color=colour, alpha=.6, label=f"{name} (n = {len(p):,})")
+        p = table.p[(table.wanted == wanted) & table.p.notna()]
+        if len(p):
+            ax.hist(p, bins=np.linspace(0, 1, 21), color=colour, alpha=0.6, label=f"{name} (n = {len(p):,})")
     ax.set(xlabel="P(reasonable)", ylabel="questions", xlim=(0, 1))
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)

@@ -11,11 +11,26 @@ __all__ = ['NAMED_FILES', 'PLACES', 'ROOT', 'SCHEMA', 'pick_device', 'tell_full_
            'notebooks_dir', 'read_cells', 'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
-import ast, errno, fcntl, hashlib, html, json, logging, os, platform, re, shutil, stat, subprocess, sys, time, warnings
+import ast
+import errno
+import fcntl
+import hashlib
+import html
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+import warnings
 from base64 import b64encode
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -35,45 +50,69 @@ from .data import DATASETS, AnnotatedDocs, check_choice
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
 def pick_device(
-    gpu=None, # None: the first GPU if there is one, else the CPU; a number; "cpu" or -1; "auto": the first of all GPUs, over which an engine spreads a model
-): # a torch.device
+    # None: the first GPU if there is one, else the CPU; a number; "cpu" or -1; "auto": the first of all GPUs,
+    # over which an engine spreads a model
+    gpu=None,
+):  # a torch.device
     "Choose where to compute; never touches CUDA_VISIBLE_DEVICES, which a scheduler may have set"
     import torch
-    if gpu is None or str(gpu).lower()=="auto": return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if str(gpu).lower() in ("cpu", "-1"): return torch.device("cpu")
-    if not str(gpu).isdigit(): raise ValueError(f"gpu={gpu!r} is neither a GPU's number nor 'cpu' or 'auto' (all GPUs); leave it out to take the first GPU or else the CPU")
+
+    if gpu is None or str(gpu).lower() == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if str(gpu).lower() in ("cpu", "-1"):
+        return torch.device("cpu")
+    if not str(gpu).isdigit():
+        raise ValueError(
+            f"gpu={gpu!r} is neither a GPU's number nor 'cpu' or 'auto' (all GPUs); leave it out to "
+            "take the first GPU or else the CPU"
+        )
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(gpu) >= n: raise ValueError(f"gpu={gpu}: torch sees {n or 'no'} GPU{'s' if n!=1 else ''} here; for the CPU use gpu='cpu' (papermill: -p gpu cpu), or leave gpu out")
+    if int(gpu) >= n:
+        raise ValueError(
+            f"gpu={gpu}: torch sees {n or 'no'} GPU{'s' if n != 1 else ''} here; for the CPU use "
+            "gpu='cpu' (papermill: -p gpu cpu), or leave gpu out"
+        )
     return torch.device(f"cuda:{int(gpu)}")
 
 # %% ../nbs/00a_runs.ipynb #a5d305df
 _FULL = re.compile("no space left on device|disk quota exceeded|PytorchStreamWriter failed writing", re.I)
 
-def _is_full(error): # libraries that are not written in Python have errors of their own kinds for it
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT): return True
+
+def _is_full(error):  # libraries that are not written in Python have errors of their own kinds for it
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
     return isinstance(error, Exception) and _FULL.search(str(error)) is not None
+
 
 @contextmanager
 def tell_full_disk(
-    path, # what is written inside
+    path,  # what is written inside
 ):
     "One clear line where a disk is full"
-    try: yield
+    try:
+        yield
     except Exception as error:
-        if not _is_full(error): raise
+        if not _is_full(error):
+            raise
         raise OSError(
-            errno.ENOSPC, f"the disk is full: {path} was not written; everything finished before is kept, "
-            "make room and run again") from None
+            errno.ENOSPC,
+            f"the disk is full: {path} was not written; everything finished before is kept, "
+            "make room and run again",
+        ) from None
 
-def _out_of_place(path): # a folder where a file belongs, or the reverse; None where neither is
+
+def _out_of_place(path):  # a folder where a file belongs, or the reverse; None where neither is
     above = next((p for p in path.parents if os.path.lexists(p)), path.parent)
-    if os.path.isdir(path): return f"{path} is a folder, but a file belongs there: remove it and run again"
-    if not os.path.isdir(above): return f"{above} is no folder, but one belongs there: remove it and run again"
+    if os.path.isdir(path):
+        return f"{path} is a folder, but a file belongs there: remove it and run again"
+    if not os.path.isdir(above):
+        return f"{above} is no folder, but one belongs there: remove it and run again"
+
 
 def atomic_write(
-    path, # where the file goes
-    write, # called with a path to write to
-)->Path: # the path
+    path,  # where the file goes
+    write,  # called with a path to write to
+) -> Path:  # the path
     "Write a file completely or not at all"
     path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -81,252 +120,384 @@ def atomic_write(
         with tell_full_disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(part)
-            with open(part, "rb") as f: os.fsync(f.fileno())
+            with open(part, "rb") as f:
+                os.fsync(f.fileno())
             os.replace(part, path)
     except BaseException as error:
-        with suppress(OSError): part.unlink()
-        if isinstance(error, OSError) and (odd := _out_of_place(path)): raise type(error)(error.errno, odd) from None
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS): raise type(error)(error.errno, f"cannot write {path} ({error.strerror}); everything finished before is kept, make the folder writable or choose another place with -p output_dir <folder>") from None
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError) and (odd := _out_of_place(path)):
+            raise type(error)(error.errno, odd) from None
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise type(error)(
+                error.errno,
+                f"cannot write {path} ({error.strerror}); everything finished before is kept, make the "
+                "folder writable or choose another place with -p output_dir <folder>",
+            ) from None
         raise
     return path
 
-def file_hash(
-    path, # a file
-)->str: # hex digest
-    "sha256 of a file"
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
-def _remove(path): # whatever it is
+def file_hash(
+    path,  # a file
+) -> str:  # hex digest
+    "sha256 of a file"
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _remove(path):  # whatever it is
     path = Path(path)
-    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
-    else: path.unlink(missing_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 # %% ../nbs/00a_runs.ipynb #909db84e
 def files_hash(
-    files:dict, # what each is called -> path
-)->str: # hex digest
+    files: dict,  # what each is called -> path
+) -> str:  # hex digest
     "sha256 of the names and the contents of several files"
     lines = [f"{name} {file_hash(path)}" for name, path in files.items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-def _in_order(paths): return {str(k): p for k, p in enumerate(paths)} # files whose names do not matter
 
-def _files_below(folder): # all but hidden files and what is only read by people
-    found = [p for p in sorted(folder.rglob("*")) if os.path.isfile(p) and p.suffix.lower() not in (".md", ".log")]
+def _in_order(paths):
+    return {str(k): p for k, p in enumerate(paths)}  # files whose names do not matter
+
+
+def _files_below(folder):  # all but hidden files and what is only read by people
+    found = [
+        p for p in sorted(folder.rglob("*")) if os.path.isfile(p) and p.suffix.lower() not in (".md", ".log")
+    ]
     names = {p.relative_to(folder).as_posix(): p for p in found}
     return {name: p for name, p in names.items() if not re.search(r"(^|/)\.", name)}
 
-def _tables_of_run(folder, *tables): # those that are there, of a run that another one reads
-    paths = {name: Path(folder)/f"{name}.parquet" for name in tables}
+
+def _tables_of_run(folder, *tables):  # those that are there, of a run that another one reads
+    paths = {name: Path(folder) / f"{name}.parquet" for name in tables}
     return {name: p for name, p in paths.items() if os.path.isfile(p)}
 
 # %% ../nbs/00a_runs.ipynb #9db95f27
-def _plain_file(value, params, fingerprint): # a path; of a folder the documents' digest holds what matters
-    if not isinstance(value, (str, os.PathLike)): return None
+def _plain_file(value, params, fingerprint):  # a path; of a folder the documents' digest holds what matters
+    if not isinstance(value, (str, os.PathLike)):
+        return None
     path = Path(value)
-    if os.path.isfile(path): return _in_order([path])
+    if os.path.isfile(path):
+        return _in_order([path])
     return {} if os.path.isdir(path) else None
 
-def _dataset_file(value, params, fingerprint): # a file may lie in data_dir
-    if str(value) in DATASETS: return None
-    path = Path(params.get("data_dir") or ".")/str(value)
+
+def _dataset_file(value, params, fingerprint):  # a file may lie in data_dir
+    if str(value) in DATASETS:
+        return None
+    path = Path(params.get("data_dir") or ".") / str(value)
     return _in_order([path]) if os.path.isfile(path) else _plain_file(value, params, fingerprint)
 
-def _is_trained(params, fingerprint): return params.get("trained") is not None and "model" in fingerprint # its encoder is only a name
 
-def _model_files(value, params, fingerprint): # a digest of the weights stands in the fingerprint, unless a server has them
-    if _is_trained(params, fingerprint): return {}
-    folder, bundled = Path(str(value)), Path(mlcllm.__file__).parent/"models"
-    if not os.path.isdir(folder) or str(value)==folder.name and os.path.isdir(bundled/folder.name): return None
-    if params.get("backend")!="openai" and {"model", "encoder"} & set(fingerprint): return {}
+def _is_trained(params, fingerprint):
+    return params.get("trained") is not None and "model" in fingerprint  # its encoder is only a name
+
+
+# a digest of the weights stands in the fingerprint, unless a server has them
+def _model_files(value, params, fingerprint):
+    if _is_trained(params, fingerprint):
+        return {}
+    folder, bundled = Path(str(value)), Path(mlcllm.__file__).parent / "models"
+    if not os.path.isdir(folder) or str(value) == folder.name and os.path.isdir(bundled / folder.name):
+        return None
+    if params.get("backend") != "openai" and {"model", "encoder"} & set(fingerprint):
+        return {}
     return _files_below(folder)
 
+
 def _encoder_files(value, params, fingerprint):
-    if _is_trained(params, fingerprint): return {}
+    if _is_trained(params, fingerprint):
+        return {}
     folder = Path(str(value))
-    if not os.path.isdir(folder): return None
+    if not os.path.isdir(folder):
+        return None
     return {} if "encoder" in fingerprint else _files_below(folder)
+
 
 def _folder_files(value, params, fingerprint):
     folder = Path(str(value))
     return _files_below(folder) if os.path.isdir(folder) else None
 
 # %% ../nbs/00a_runs.ipynb #029851e1
-def _template_words(path): # of a YAML file, as `get_template` reads it
-    try: return yaml.safe_load(read_text(path))
-    except RecursionError: raise ValueError(f"template {path} is nested too deep") from None
+def _template_words(path):  # of a YAML file, as `get_template` reads it
+    try:
+        return yaml.safe_load(read_text(path))
+    except RecursionError:
+        raise ValueError(f"template {path} is nested too deep") from None
     except yaml.YAMLError as error:
         raise ValueError(f"template {path}: not valid YAML ({_first_line(error)})") from None
     except ValueError as error:
         said = _first_line(error)
-        raise (error if str(path) in said else ValueError(f"template {path}: not valid YAML ({said})")) from None
+        raise (
+            error if str(path) in said else ValueError(f"template {path}: not valid YAML ({said})")
+        ) from None
 
-def _template_files(value, params, fingerprint): # a YAML file and the texts that it names, or those that a table names
+
+# a YAML file and the texts that it names, or those that a table names
+def _template_files(value, params, fingerprint):
     words, folder, first = value, Path("."), {}
     if not isinstance(value, dict):
         path = Path(str(value))
-        if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path): return None
+        if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):
+            return None
         words, folder, first = _template_words(path), path.parent, {"": path}
-    if not isinstance(words, dict): return first or None
-    named = {str(k): folder/v for k, v in words.items() if isinstance(v, str) and v.endswith(".txt") and "\n" not in v}
+    if not isinstance(words, dict):
+        return first or None
+    named = {
+        str(k): folder / v
+        for k, v in words.items()
+        if isinstance(v, str) and v.endswith(".txt") and "\n" not in v
+    }
     return first | {k: path for k, path in named.items() if os.path.isfile(path)} or None
 
-def _joined_files(value, params, fingerprint): # several, joined by commas: tables, or folders of runs
+
+def _joined_files(value, params, fingerprint):  # several, joined by commas: tables, or folders of runs
     places = [Path(part.strip()) for part in str(value).split(",")]
-    paths = [place/"dists.parquet" if os.path.isdir(place) else place for place in places]
+    paths = [place / "dists.parquet" if os.path.isdir(place) else place for place in places]
     return _in_order(paths) if all(os.path.isfile(p) for p in paths) else None
 
-def _answers(value, params, fingerprint): # of a run of 01
+
+def _answers(value, params, fingerprint):  # of a run of 01
     return _tables_of_run(value, "docs", "steps") if os.path.isdir(Path(str(value))) else None
 
-def _predictions(value, params, fingerprint): # of a run of 01
+
+def _predictions(value, params, fingerprint):  # of a run of 01
     return _tables_of_run(value, "docs") if os.path.isdir(Path(str(value))) else None
 
-NAMED_FILES = dict( # parameter -> a function of its value, all parameters and the fingerprint: the files by name
-    dataset=_dataset_file, test_ids=_plain_file, model=_model_files, trained=_model_files, start=_model_files,
-    encoder=_encoder_files, match_unknown=_folder_files, demo_labels=_predictions, template=_template_files, cot=_plain_file,
-    traces=_answers, join=_joined_files)
+
+NAMED_FILES = (
+    dict(  # parameter -> a function of its value, all parameters and the fingerprint: the files by name
+        dataset=_dataset_file,
+        test_ids=_plain_file,
+        model=_model_files,
+        trained=_model_files,
+        start=_model_files,
+        encoder=_encoder_files,
+        match_unknown=_folder_files,
+        demo_labels=_predictions,
+        template=_template_files,
+        cot=_plain_file,
+        traces=_answers,
+        join=_joined_files,
+    )
+)
 
 # %% ../nbs/00a_runs.ipynb #61aac25f
-PLACES = ("gpu", "data_dir", "output_dir", "backend_options") # where, not what: the server's address is part of the model's digest
-_IN_OPTIONS = ("splits", "clustering") # options of data sets that may name files
-_IN_BACKEND = ("tokenizer", "quantization") # what changes answers
+PLACES = (
+    "gpu",
+    "data_dir",
+    "output_dir",
+    "backend_options",
+)  # where, not what: the server's address is part of the model's digest
+_IN_OPTIONS = ("splits", "clustering")  # options of data sets that may name files
+_IN_BACKEND = ("tokenizer", "quantization")  # what changes answers
 
-def _files_in(options, backend): # name of a setting -> the files that it names, or None
-    def is_word(value): return not isinstance(value, str) or value in ("none", "clusters")
-    found = {k: None if is_word(options[k]) else _plain_file(options[k], {}, {}) for k in _IN_OPTIONS if k in options}
+
+def _files_in(options, backend):  # name of a setting -> the files that it names, or None
+    def is_word(value):
+        return not isinstance(value, str) or value in ("none", "clusters")
+
+    found = {
+        k: None if is_word(options[k]) else _plain_file(options[k], {}, {})
+        for k in _IN_OPTIONS
+        if k in options
+    }
     place = backend.get("tokenizer")
-    if place is not None: found["tokenizer"] = _files_below(Path(place)) if os.path.isdir(place) else None
+    if place is not None:
+        found["tokenizer"] = _files_below(Path(place)) if os.path.isdir(place) else None
     return found
 
-def _without(table, keys): return {k: v for k, v in table.items() if k not in keys}
 
-def _settings(params): # options of the data set, and those of the backend that change answers
-    own, backend = (params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options"))
+def _without(table, keys):
+    return {k: v for k, v in table.items() if k not in keys}
+
+
+def _settings(params):  # options of the data set, and those of the backend that change answers
+    own, backend = (
+        params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options")
+    )
     return own, {k: backend[k] for k in _IN_BACKEND if backend.get(k) is not None}
 
+
 def named_files(
-    params:dict, # the notebook's parameters
-    fingerprint:dict=None, # digests of documents and model; what they cover is left out
-)->dict: # parameter or setting -> name of each file -> path
+    params: dict,  # the notebook's parameters
+    fingerprint: dict = None,  # digests of documents and model; what they cover is left out
+) -> dict:  # parameter or setting -> name of each file -> path
     "The files that parameters name"
-    found = {k: NAMED_FILES[k](v, params, fingerprint or {}) for k, v in params.items() if k in NAMED_FILES and v is not None}
+    found = {
+        k: NAMED_FILES[k](v, params, fingerprint or {})
+        for k, v in params.items()
+        if k in NAMED_FILES and v is not None
+    }
     return {k: files for k, files in (found | _files_in(*_settings(params))).items() if files is not None}
 
+
 def identity(
-    params:dict, # the notebook's parameters
-    fingerprint:dict, # digests of documents and model
-)->dict: # parameters without paths; fingerprint with the digests of the files that they name
+    params: dict,  # the notebook's parameters
+    fingerprint: dict,  # digests of documents and model
+) -> dict:  # parameters without paths; fingerprint with the digests of the files that they name
     "All that makes a run this run"
     found, (own, backend) = named_files(params, fingerprint), _settings(params)
     kept = _without(params, {*PLACES, *found})
-    if isinstance(params.get("template"), dict): kept["template"] = _without(params["template"], found.get("template", ()))
-    if own: kept["options"] = _without(own, set(_IN_OPTIONS) & set(found))
-    if backend: kept["backend_options"] = _without(backend, found)
+    if isinstance(params.get("template"), dict):
+        kept["template"] = _without(params["template"], found.get("template", ()))
+    if own:
+        kept["options"] = _without(own, set(_IN_OPTIONS) & set(found))
+    if backend:
+        kept["backend_options"] = _without(backend, found)
     files = {k: files_hash(f) for k, f in found.items() if f}
     return dict(parameters=kept, fingerprint=fingerprint | (dict(files=files) if files else {}))
 
 # %% ../nbs/00a_runs.ipynb #430780ad
-ROOT = Path(mlcllm.__file__).resolve().parent.parent # of the checkout
+ROOT = Path(mlcllm.__file__).resolve().parent.parent  # of the checkout
+
 
 def run_id(
-    params:dict, # the notebook's parameters
-    fingerprint:dict, # digests of documents and model
-)->str: # 12 hex digits
+    params: dict,  # the notebook's parameters
+    fingerprint: dict,  # digests of documents and model
+) -> str:  # 12 hex digits
     "Digest of what makes a run this run"
     what = json.dumps(identity(params, fingerprint), sort_keys=True, default=str)
     return hashlib.sha256(what.encode()).hexdigest()[:12]
 
-def default_output_dir()->Path: # outputs/ of the checkout this package is installed from, else of the current folder
+
+def default_output_dir() -> (
+    Path
+):  # outputs/ of the checkout this package is installed from, else of the current folder
     "Where runs go unless told otherwise"
-    return (ROOT if (ROOT/"settings.ini").exists() else Path.cwd())/"outputs"
+    return (ROOT if (ROOT / "settings.ini").exists() else Path.cwd()) / "outputs"
+
 
 def run_folder(
-    notebook:str, # name of the notebook
-    params:dict, # its parameters
-    fingerprint:dict, # digests of documents and model
-    output_dir=None, # None: `default_output_dir`
-)->Path: # outputs/<notebook>/<dataset>/<model>/<run>
+    notebook: str,  # name of the notebook
+    params: dict,  # its parameters
+    fingerprint: dict,  # digests of documents and model
+    output_dir=None,  # None: `default_output_dir`
+) -> Path:  # outputs/<notebook>/<dataset>/<model>/<run>
     "Where a run lives"
     dataset, model = str(params.get("dataset", "none")), str(params.get("model", "none")).rstrip("/")
     model = _part(Path(model).name if Path(model).is_dir() else model)
-    return Path(output_dir or default_output_dir())/notebook/_dataset_part(dataset)/model/run_id(params, fingerprint)
+    return (
+        Path(output_dir or default_output_dir())
+        / notebook
+        / _dataset_part(dataset)
+        / model
+        / run_id(params, fingerprint)
+    )
 
-def _part(name): # a name as one part of a path
+
+def _part(name):  # a name as one part of a path
     return re.sub(r"[^\w.+-]+", "-", str(name).replace("/", "--")).strip("-.") or "x"
 
+
 def is_table_file(
-    name, # a dataset parameter
-)->bool:
+    name,  # a dataset parameter
+) -> bool:
     "Does this name a file of one's own, and no registered data set or Hub id?"
     return Path(str(name)).suffix.lower() in (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx", ".xls")
 
-def _dataset_part(dataset): # an own file keeps its suffix, so that demo.csv never stands among runs of the registered demo
-    if dataset in DATASETS: return dataset
+
+# an own file keeps its suffix, so that demo.csv never stands among runs of the registered demo
+def _dataset_part(dataset):
+    if dataset in DATASETS:
+        return dataset
     part = _part(Path(dataset).name if is_table_file(dataset) else dataset)
     return f"own-{part}" if part in DATASETS else part
 
 # %% ../nbs/00a_runs.ipynb #ad2553b8
 SCHEMA = 1
-_KEPT_BACK = set() # secrets that are not in the environment, such as a key of a file .env
-_PLACEHOLDERS = ("none", "null", "empty", "dummy", "test", "local", "ollama") # keys of servers that need none
+_KEPT_BACK = set()  # secrets that are not in the environment, such as a key of a file .env
+_PLACEHOLDERS = (
+    "none",
+    "null",
+    "empty",
+    "dummy",
+    "test",
+    "local",
+    "ollama",
+)  # keys of servers that need none
+
 
 def keep_secret(
-    value:str, # such as a key
-): # nothing
+    value: str,  # such as a key
+):  # nothing
     "From now on `hide_secrets` blanks this out"
-    if value and len(value) > 3 and value.lower() not in _PLACEHOLDERS: _KEPT_BACK.add(value)
+    if value and len(value) > 3 and value.lower() not in _PLACEHOLDERS:
+        _KEPT_BACK.add(value)
+
 
 _SECRET = "KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|CREDENTIAL"
 _SECRET_NAME = re.compile(rf"({_SECRET})S?(_[A-Z]+)*_?\d*$", re.I)
-_PASSWORD = re.compile(r"\w+://[^\s/?#@]*:([^\s/?#]+)@") # in an address
+_PASSWORD = re.compile(r"\w+://[^\s/?#@]*:([^\s/?#]+)@")  # in an address
+
 
 def is_secret_name(
-    name:str, # of a variable, or of a part of an address
-)->bool:
+    name: str,  # of a variable, or of a part of an address
+) -> bool:
     "Is what stands under this name to be kept back?"
     return bool(_SECRET_NAME.search(name))
 
-def _of_environment(): # secret -> what is shown instead
+
+def _of_environment():  # secret -> what is shown instead
     found = {}
     for name, value in os.environ.items():
-        if len(value) > 7 and is_secret_name(name) and not _is_place(value): found[value] = f"<{name}>"
-        for password in _PASSWORD.findall(value) if "://" in value else (): found[unquote(password)] = f"<{name}>"
+        if len(value) > 7 and is_secret_name(name) and not _is_place(value):
+            found[value] = f"<{name}>"
+        for password in _PASSWORD.findall(value) if "://" in value else ():
+            found[unquote(password)] = f"<{name}>"
     return {value: shown for value, shown in found.items() if len(value) > 3}
 
-def _is_place(value): return value.startswith("/") and os.path.exists(value) # such as PWD, the current folder
+
+def _is_place(value):
+    return value.startswith("/") and os.path.exists(value)  # such as PWD, the current folder
 
 # %% ../nbs/00a_runs.ipynb #5252dcd1
-def _forms(secret): # in which a secret may turn up
+def _forms(secret):  # in which a secret may turn up
     said = secret.encode("utf-8", "surrogatepass")
     percent = {quote(said, safe=""), quote(said), quote_plus(said)}
-    escaped = {html.escape(secret), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    escaped = {
+        html.escape(secret),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+    }
     forms = {secret} | percent | escaped
-    if len(said) < 8: return forms
+    if len(said) < 8:
+        return forms
     every = "".join(f"%{b:02X}" for b in said)
     numbers = (", ".join(map(str, said)), ",".join(map(str, said)))
     return forms | {every, said.hex(), *numbers} | _base64_forms(said)
 
-def _base64_forms(said): # the characters that depend on these bytes only, wherever they begin
+
+def _base64_forms(said):  # the characters that depend on these bytes only, wherever they begin
     forms = set()
     for before in range(3):
-        encoded = b64encode(b"\0"*before + said).decode()
-        core = encoded[-(-before*8//6):(before + len(said))*8//6]
+        encoded = b64encode(b"\0" * before + said).decode()
+        core = encoded[-(-before * 8 // 6) : (before + len(said)) * 8 // 6]
         forms |= {core, core.replace("+", "-").replace("/", "_")}
     return {f for f in forms if len(f) >= 8}
 
+
 @lru_cache(maxsize=16)
-def _known_pattern(secrets): # (form -> what is shown instead, a pattern of all forms)
+def _known_pattern(secrets):  # (form -> what is shown instead, a pattern of all forms)
     shown = {form.lower(): label for secret, label in secrets for form in _forms(secret)}
     longest_first = sorted(shown, key=len, reverse=True)
     return shown, re.compile("|".join(map(re.escape, longest_first)) or r"(?!)", re.I)
 
-def _known(): # the pattern of the secrets that are known now
+
+def _known():  # the pattern of the secrets that are known now
     return _known_pattern(tuple(sorted((dict.fromkeys(_KEPT_BACK, "<hidden>") | _of_environment()).items())))
 
+
 def holds_secret(
-    text:str, # such as an answer
-)->bool: # a secret of fewer than 8 characters may be a word, and does not count
+    text: str,  # such as an answer
+) -> bool:  # a secret of fewer than 8 characters may be a word, and does not count
     "Does a known secret stand in a text, in one of its forms?"
     return any(len(form) > 7 and form in text.lower() for form in _known()[0])
 
@@ -334,48 +505,65 @@ def holds_secret(
 _IN_ADDRESS = rf"(?i)([?&](?:[\w.%-]*(?:{_SECRET}|signature|jwt)s?[_-]?\d*|sig|auth|code)=)[^\s&#'\"]+"
 _SECRET_SHAPES = (
     (re.compile(r"\b(hf_|sk-)[A-Za-z0-9_-]{16,}"), r"\1<hidden>"),
-    (re.compile(r"(\w+://)[^\s/?#'\"]*@"), r"\1<hidden>@"), # user and password of an address
+    (re.compile(r"(\w+://)[^\s/?#'\"]*@"), r"\1<hidden>@"),  # user and password of an address
     (re.compile(_IN_ADDRESS), r"\1<hidden>"),
-    (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)[^\s'\",}]+"), r"\1<hidden>"), # headers
+    (
+        re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)[^\s'\",}]+"),
+        r"\1<hidden>",
+    ),  # headers
     (re.compile(r"(?i)(api-key['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+"), r"\1<hidden>"),
     (re.compile(r"(?i)\b(bearer\s+)(?=\S*\d)[\w.~+/=-]{12,}"), r"\1<hidden>"),
 )
 
+
 def hide_known(
-    value, # a text, or lists and dicts of texts
-): # the same with known secrets replaced
+    value,  # a text, or lists and dicts of texts
+):  # the same with known secrets replaced
     "Blank out the secrets that are known, and nothing that merely looks like one"
-    if isinstance(value, dict): return {hide_known(k): hide_known(v) for k,v in value.items()}
-    if isinstance(value, (list, tuple)): return [hide_known(v) for v in value]
-    if not isinstance(value, str): return value
+    if isinstance(value, dict):
+        return {hide_known(k): hide_known(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hide_known(v) for v in value]
+    if not isinstance(value, str):
+        return value
     shown, pattern = _known()
     lower = value.lower()
-    if not any(form in lower for form in shown): return value # much faster than the pattern
+    if not any(form in lower for form in shown):
+        return value  # much faster than the pattern
     return pattern.sub(lambda found: shown.get(found[0].lower(), "<hidden>"), value)
 
+
 def hide_secrets(
-    text, # what is about to be written: a text, or lists and dicts of texts
-): # the same with secret values replaced
-    "Blank out known secrets (environment variables that are named like one, keys that were read) and what looks like a key"
-    if isinstance(text, dict): return {hide_secrets(k): hide_secrets(v) for k,v in text.items()}
-    if isinstance(text, (list, tuple)): return [hide_secrets(v) for v in text]
-    if not isinstance(text, str): return text
+    text,  # what is about to be written: a text, or lists and dicts of texts
+):  # the same with secret values replaced
+    """Blank out known secrets (environment variables that are named like one, keys that were read) and what
+    looks like a key
+    """
+    if isinstance(text, dict):
+        return {hide_secrets(k): hide_secrets(v) for k, v in text.items()}
+    if isinstance(text, (list, tuple)):
+        return [hide_secrets(v) for v in text]
+    if not isinstance(text, str):
+        return text
     text = hide_known(text)
-    for shape, shown in _SECRET_SHAPES: text = shape.sub(shown, text)
+    for shape, instead in _SECRET_SHAPES:
+        text = shape.sub(instead, text)
     return show_surrogates(text)
 
 # %% ../nbs/00a_runs.ipynb #c2b6373a
 @contextmanager
 def without_secrets():
     "Errors raised inside, and those that led to them, say no secret"
-    try: yield
+    try:
+        yield
     except BaseException as error:
         hide_in_error(error)
         raise
 
+
 def hide_in_error(
-    error:BaseException, # its message may hold a secret
-): # nothing
+    error: BaseException,  # its message may hold a secret
+):  # nothing
     "Blank out secrets in an error's message, and in those of the errors that led to it"
     seen = set()
     while error is not None and id(error) not in seen:
@@ -383,135 +571,236 @@ def hide_in_error(
         error.args = tuple(hide_secrets(a) if isinstance(a, str) else a for a in error.args)
         error = error.__cause__ or error.__context__
 
+
 def is_secret_part(
-    name:str, # of a value behind "?" in an address
-    value:str,
-)->bool: # long values may be keys, whatever they are called
+    name: str,  # of a value behind "?" in an address
+    value: str,
+) -> bool:  # long values may be keys, whatever they are called
     "Is this part of an address to be kept back?"
-    words = [re.sub(r"[^\w.%-]", "", part) for part in (name, *re.split(r"[\[\]]", name))] # apikey[], pass phrase
+    words = [
+        re.sub(r"[^\w.%-]", "", part) for part in (name, *re.split(r"[\[\]]", name))
+    ]  # apikey[], pass phrase
     return len(value) >= 16 or any(re.search(_IN_ADDRESS, f"?{word}=x") for word in words)
 
-_ADDRESS = re.compile(r"\s*([a-z][\w+.-]*://)(.+)", re.I | re.S)
-_OPEN = re.compile(r"([^/?#;]+)([^?#]*)(\?[^#]*)?", re.S) # host, path and query of what is left without the user
 
-def _without_user(rest): # of an address; user and password may hold "/", "@", "?" and "#" that are not escaped
+_ADDRESS = re.compile(r"\s*([a-z][\w+.-]*://)(.+)", re.I | re.S)
+_OPEN = re.compile(
+    r"([^/?#;]+)([^?#]*)(\?[^#]*)?", re.S
+)  # host, path and query of what is left without the user
+
+
+# of an address; user and password may hold "/", "@", "?" and "#" that are not escaped
+def _without_user(rest):
     host = re.match(r"[^/?#]*", rest)[0]
     no_port = "@" not in host and re.search(r":(?!\d*$)[^\]]*$", host)
-    if no_port or rest[len(host):len(host)+1] in ("?", "#"): return rest.rpartition("@")[-1]
+    if no_port or rest[len(host) : len(host) + 1] in ("?", "#"):
+        return rest.rpartition("@")[-1]
     path = re.match(r"[^?#]*", rest)[0]
     ends = [found.end() for found in re.finditer("@" if "@" in host else r"(?<!/)@", path)]
-    return rest[ends[-1]:] if ends else rest
+    return rest[ends[-1] :] if ends else rest
 
-def _may_be_stored(part, nameless=False): # name=value of a query or of a path
+
+def _may_be_stored(part, nameless=False):  # name=value of a query or of a path
     name, _, value = part.partition("=")
-    if not name or not value.strip("="): return nameless and len(part) < 16
+    if not name or not value.strip("="):
+        return nameless and len(part) < 16
     return not is_secret_part(unquote_plus(name), unquote_plus(value))
 
-def _public_path(path): # without parameters that are named like keys
+
+def _public_path(path):  # without parameters that are named like keys
     folders = [folder.split(";") for folder in path.split("/")]
     kept = [[name, *(p for p in more if _may_be_stored(p, nameless=True))] for name, *more in folders]
     return "/".join(map(";".join, kept))
 
+
 def public_address(
-    address:str, # perhaps with user, password and keys
-)->str: # without them; any other text as it is
+    address: str,  # perhaps with user, password and keys
+) -> str:  # without them; any other text as it is
     "What may be stored of an address"
     whole = _ADDRESS.match(address)
     found = whole and _OPEN.match(_without_user(whole[2]))
-    if not found: return address
+    if not found:
+        return address
     host, path, query = found.groups()
     kept = "&".join(part for part in re.split("[&;]", (query or "")[1:]) if _may_be_stored(part))
     return f"{whole[1]}{host}{_public_path(path)}{'?' if kept else ''}{kept}"
 
-def _public(value): # parameters as they are stored
-    if isinstance(value, dict): return {k: _public(v) for k,v in value.items()}
-    if isinstance(value, (list, tuple)): return [_public(v) for v in value]
+
+def _public(value):  # parameters as they are stored
+    if isinstance(value, dict):
+        return {k: _public(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_public(v) for v in value]
     return public_address(value) if isinstance(value, str) and "://" in value[:20] else value
 
+
 def show_surrogates(
-    text:str, # perhaps with half a surrogate pair, as JSON can hold
-)->str: # can be written as UTF-8
+    text: str,  # perhaps with half a surrogate pair, as JSON can hold
+) -> str:  # can be written as UTF-8
     "Half surrogates as backslash and number"
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
-def _now(): return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+def _now():
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
 
 def _versions():
     names = ("mlcllm", "torch", "transformers", "numpy", "pandas", "pyarrow", "datasets", "papermill")
     found = {}
     for n in names:
-        try: found[n] = metadata.version(n)
-        except metadata.PackageNotFoundError: pass
+        try:
+            found[n] = metadata.version(n)
+        except metadata.PackageNotFoundError:
+            pass
     return dict(python=platform.python_version()) | found
 
+
 def _commit():
-    try: return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(mlcllm.__file__).parent, capture_output=True, text=True, timeout=5).stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired): return None
+    try:
+        return (
+            subprocess.run(
+                ["git", "rev-parse", "HEAD"],
+                cwd=Path(mlcllm.__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=5,
+            ).stdout.strip()
+            or None
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
 
 # %% ../nbs/00a_runs.ipynb #4c188025
-_RECORD = dict(notebook=str, status=str, run=str, parameters=dict, fingerprint=dict, labels=list) # what every record holds
+_RECORD = dict(
+    notebook=str, status=str, run=str, parameters=dict, fingerprint=dict, labels=list
+)  # what every record holds
 
-def _file_of_run(folder, name): # a regular file in a run's folder: a pipe would be waited for
-    path = Path(folder)/name
-    try: kind = path.stat().st_mode
-    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(kind): raise ValueError(f"{path} is no file{' but a folder' if stat.S_ISDIR(kind) else ''}: move it away and run again")
+
+def _file_of_run(folder, name):  # a regular file in a run's folder: a pipe would be waited for
+    path = Path(folder) / name
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(kind):
+        raise ValueError(
+            f"{path} is no file{' but a folder' if stat.S_ISDIR(kind) else ''}: move it away and run again"
+        )
     return path
 
+
 def read_record(
-    folder, # a run's folder
-)->dict: # what run.json holds
-    "The record of a run; raises FileNotFoundError where there is none, ValueError in one line where it cannot be read"
-    path, again = Path(check_path("the folder of a run", folder))/"run.json", "delete the folder and run it again"
-    if not os.path.lexists(path): raise FileNotFoundError(f"no run in {folder}: it has no run.json; name the folder of a run, such as outputs/01_stepwise_logits/<dataset>/<model>/<run>")
-    try: text = _file_of_run(folder, "run.json").read_bytes()
-    except OSError as error: raise ValueError(f"{path} cannot be read ({error.strerror}): ask for the right to read it") from None
-    try: decoded(path, text)
-    except ValueError as error: raise ValueError(f"{error}; {again}") from None
-    try: record = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError): raise ValueError(f"{path} cannot be read: it is {'damaged or cut off' if text.strip() else 'empty'}; {again}") from None
-    if not isinstance(record, dict): raise ValueError(f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}")
-    if record.get("schema_version")!=SCHEMA: raise ValueError(f"{path} was made by another version: its record has schema {str(record.get('schema_version'))[:20]}, this one reads {SCHEMA}; run it again")
-    if wrong := next((k for k,kind in _RECORD.items() if not isinstance(record.get(k), kind)), None): raise ValueError(f"{path} cannot be read: {wrong} is {'missing' if wrong not in record else 'no ' + _RECORD[wrong].__name__}; {again}")
+    folder,  # a run's folder
+) -> dict:  # what run.json holds
+    """The record of a run; raises FileNotFoundError where there is none, ValueError in one line where it
+    cannot be read
+    """
+    path = Path(check_path("the folder of a run", folder)) / "run.json"
+    again = "delete the folder and run it again"
+    if not os.path.lexists(path):
+        raise FileNotFoundError(
+            f"no run in {folder}: it has no run.json; name the folder of a run, such as "
+            "outputs/01_stepwise_logits/<dataset>/<model>/<run>"
+        )
+    try:
+        text = _file_of_run(folder, "run.json").read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): ask for the right to read it") from None
+    try:
+        decoded(path, text)
+    except ValueError as error:
+        raise ValueError(f"{error}; {again}") from None
+    try:
+        record = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(
+            f"{path} cannot be read: it is {'damaged or cut off' if text.strip() else 'empty'}; {again}"
+        ) from None
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}"
+        )
+    if record.get("schema_version") != SCHEMA:
+        raise ValueError(
+            f"{path} was made by another version: its record has schema "
+            f"{str(record.get('schema_version'))[:20]}, this one reads {SCHEMA}; run it again"
+        )
+    if wrong := next((k for k, kind in _RECORD.items() if not isinstance(record.get(k), kind)), None):
+        raise ValueError(
+            f"{path} cannot be read: {wrong} is "
+            f"{'missing' if wrong not in record else 'no ' + _RECORD[wrong].__name__}; {again}"
+        )
     n_docs, seed = record.get("n_docs"), record["parameters"].get("seed")
-    if n_docs is not None and not (_is_amount(n_docs) and n_docs==int(n_docs)):
-        raise ValueError(f"{path} cannot be read: n_docs is no number of documents but {shown(n_docs)}; {again}")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, float)) or not abs(seed) < 1e18):
+    if n_docs is not None and not (_is_amount(n_docs) and n_docs == int(n_docs)):
+        raise ValueError(
+            f"{path} cannot be read: n_docs is no number of documents but {shown(n_docs)}; {again}"
+        )
+    if seed is not None and (
+        isinstance(seed, bool) or not isinstance(seed, (int, float)) or not abs(seed) < 1e18
+    ):
         raise ValueError(f"{path} cannot be read: parameters.seed is no number but {shown(seed)}; {again}")
     return _whole(record)
 
-def _whole(record): # with all that a record of this version holds
-    usual = dict(n_docs=None, started=None, finished=None, timings={}, versions={}, counters={}, warnings=[], device=None, error=None)
-    def is_wrong(k, v): return k not in record or v is not None and not isinstance(record[k], type(v))
-    whole = record | {k: v for k,v in usual.items() if is_wrong(k, v)}
-    sums = {table: {k: v for k,v in whole[table].items() if _is_amount(v)} for table in ("timings", "counters")}
+
+def _whole(record):  # with all that a record of this version holds
+    usual = dict(
+        n_docs=None,
+        started=None,
+        finished=None,
+        timings={},
+        versions={},
+        counters={},
+        warnings=[],
+        device=None,
+        error=None,
+    )
+
+    def is_wrong(k, v):
+        return k not in record or v is not None and not isinstance(record[k], type(v))
+
+    whole = record | {k: v for k, v in usual.items() if is_wrong(k, v)}
+    sums = {
+        table: {k: v for k, v in whole[table].items() if _is_amount(v)} for table in ("timings", "counters")
+    }
     return whole | sums | dict(warnings=[w for w in whole["warnings"] if isinstance(w, str)])
 
-def _is_amount(value): # such as a counter or seconds; of what is stored, all else is damaged
+
+def _is_amount(value):  # such as a counter or seconds; of what is stored, all else is damaged
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e18
 
 # %% ../nbs/00a_runs.ipynb #c2fd3d8f
-def _to_arrow(frame): # a DataFrame as a table; what no file can hold is written visibly
-    try: return pa.Table.from_pandas(frame, preserve_index=False)
-    except UnicodeEncodeError: return pa.Table.from_pandas(frame.map(_writable).rename(columns=_writable), preserve_index=False)
+def _to_arrow(frame):  # a DataFrame as a table; what no file can hold is written visibly
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except UnicodeEncodeError:
+        return pa.Table.from_pandas(frame.map(_writable).rename(columns=_writable), preserve_index=False)
 
-def _writable(value): # also within lists
-    if isinstance(value, str): return show_surrogates(value)
+
+def _writable(value):  # also within lists
+    if isinstance(value, str):
+        return show_surrogates(value)
     return [_writable(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _as_text(value): return hide_secrets(str(value)) # what JSON has no form for
+def _as_text(value):
+    return hide_secrets(str(value))  # what JSON has no form for
 
 # %% ../nbs/00a_runs.ipynb #dd714f40
 class _LogFile(logging.FileHandler):
     "A log that does not end a run when the disk is full"
-    def handleError(self, record): pass
 
-def _refuse_no_file(path, what): # a pipe would be waited for
+    def handleError(self, record):
+        pass
+
+
+def _refuse_no_file(path, what):  # a pipe would be waited for
     if path.exists() and not path.is_file():
         raise ValueError(
             f"{path} is no file: a run keeps its {what} there; move it away, or choose another place with "
-            "-p output_dir <folder>")
+            "-p output_dir <folder>"
+        )
+
 
 def _open_log(path):
     _refuse_no_file(path, "log")
@@ -519,8 +808,10 @@ def _open_log(path):
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     return handler
 
+
 class Run:
     "One run's folder and record; made by `start_run`"
+
     def __init__(self, folder, record):
         self.folder, self.record = Path(folder), record
         self._began = time.time()
@@ -528,30 +819,36 @@ class Run:
         self._log = logging.getLogger(f"mlcllm.{self.folder.name}.{id(self)}")
         self._log.setLevel(logging.INFO)
         self._log.propagate = False
-        self._log.addHandler(_open_log(self.folder/"run.log"))
+        self._log.addHandler(_open_log(self.folder / "run.log"))
 
     params = property(lambda self: self.record["parameters"])
     status = property(lambda self: self.record["status"])
-    def __repr__(self): return f"Run({self.folder}, {self.status})"
+
+    def __repr__(self):
+        return f"Run({self.folder}, {self.status})"
 
     def _save(self):
         text = json.dumps(hide_secrets(self.record), indent=1, default=_as_text, ensure_ascii=False)
-        atomic_write(self.folder/"run.json", lambda p: p.write_text(text, encoding="utf-8"))
+        atomic_write(self.folder / "run.json", lambda p: p.write_text(text, encoding="utf-8"))
 
-    def _spent(self, name, seconds): # added to what earlier sessions of this run took
+    def _spent(self, name, seconds):  # added to what earlier sessions of this run took
         self.record["timings"][name] = round(self.record["timings"].get(name, 0) + seconds, 3)
 
-    def log(self, message): self._log.info(hide_secrets(str(message)))
+    def log(self, message):
+        self._log.info(hide_secrets(str(message)))
 
     def warn(self, message):
         "Show a warning, log it and keep it in the record"
         print(f"warning: {hide_secrets(str(message))}", file=sys.stderr)
-        if message not in self.record["warnings"]: self.record["warnings"].append(message)
-        self._log.warning(hide_secrets(str(message))); self._save()
+        if message not in self.record["warnings"]:
+            self.record["warnings"].append(message)
+        self._log.warning(hide_secrets(str(message)))
+        self._save()
 
     def count(self, **counters):
         "Add to the record's counters"
-        for k, v in counters.items(): self.record["counters"][k] = self.record["counters"].get(k, 0) + v
+        for k, v in counters.items():
+            self.record["counters"][k] = self.record["counters"].get(k, 0) + v
         self._save()
 
     def counted(self, name):
@@ -559,191 +856,250 @@ class Run:
         n = self.record["counters"].get(name)
         return "an unknown number of" if n is None else f"{n:,}"
 
-    def _computes(self): # something is computed anew: the run is no longer done
-        if self.record["status"]=="started": return
+    def _computes(self):  # something is computed anew: the run is no longer done
+        if self.record["status"] == "started":
+            return
         self.record["status"] = "started"
         self._save()
 
     def save_table(self, name, table):
         "Store a table as parquet"
         table = table if isinstance(table, pa.Table) else _to_arrow(table)
-        return atomic_write(self.folder/f"{name}.parquet", lambda p: pq.write_table(table, p))
+        return atomic_write(self.folder / f"{name}.parquet", lambda p: pq.write_table(table, p))
 
     def save_figure(self, name, fig):
         "Store a figure as PNG and SVG"
-        with matplotlib.rc_context({"svg.hashsalt": "mlcllm"}):       # the same picture is the same file
-            for kind in ("png", "svg"): atomic_write(self.folder/"figures"/f"{name}.{kind}", lambda p: fig.savefig(p, format=kind, dpi=150, bbox_inches="tight", metadata={"Date": None} if kind=="svg" else None))
+        with matplotlib.rc_context({"svg.hashsalt": "mlcllm"}):  # the same picture is the same file
+            for kind in ("png", "svg"):
+                atomic_write(
+                    self.folder / "figures" / f"{name}.{kind}",
+                    lambda p: fig.savefig(
+                        p,
+                        format=kind,
+                        dpi=150,
+                        bbox_inches="tight",
+                        metadata={"Date": None} if kind == "svg" else None,
+                    ),
+                )
 
     def done(self):
         "Mark the run as done"
         self.record.update(status="done", finished=_now(), error=None)
-        self._spent("total", time.time()-self._began)
-        self._save(); self.log("done")
+        self._spent("total", time.time() - self._began)
+        self._save()
+        self.log("done")
 
 # %% ../nbs/00a_runs.ipynb #f025d5c3
 @patch
 @contextmanager
-def timed(self:Run, name:str):
+def timed(self: Run, name: str):
     "Time a phase; an error inside it is recorded"
-    began = time.time(); self.log(f"{name}: begins")
-    try: yield
-    except BaseException as error: # Ctrl-C too, which is no failure: the run has only been stopped
-        hide_in_error(error)                                           # it goes on into the notebook
+    began = time.time()
+    self.log(f"{name}: begins")
+    try:
+        yield
+    except BaseException as error:  # Ctrl-C too, which is no failure: the run has only been stopped
+        hide_in_error(error)  # it goes on into the notebook
         status = "started" if isinstance(error, KeyboardInterrupt) else "failed"
         self.record.update(status=status, error=hide_secrets(f"{type(error).__name__}: {error}"))
         self._log.error(f"{name}: {self.record['error']}")
-        try: self._save()
-        except OSError: pass
+        try:
+            self._save()
+        except OSError:
+            pass
         raise
-    self._spent(name, time.time()-began); self._save(); self.log(f"{name}: {time.time()-began:.3f} s")
+    self._spent(name, time.time() - began)
+    self._save()
+    self.log(f"{name}: {time.time() - began:.3f} s")
 
 # %% ../nbs/00a_runs.ipynb #7e2406e9
 @dataclass(frozen=True)
 class _Chunk:
     "What is stored of some documents"
-    tables: dict          # name -> pyarrow table
-    counters: dict = None # what it cost; None: stored by an earlier version, which did not say
 
-def _load_chunk(folder, stem, run, source, wanted): # None if it is absent, damaged, or another run's
+    tables: dict  # name -> pyarrow table
+    counters: dict = None  # what it cost; None: stored by an earlier version, which did not say
+
+
+def _load_chunk(folder, stem, run, source, wanted):  # None if it is absent, damaged, or another run's
     try:
         manifest = json.loads(_file_of_run(folder, f"{stem}.json").read_text())
-        if manifest["run"]!=run or manifest.get("source", source)!=source: return None
+        if manifest["run"] != run or manifest.get("source", source) != source:
+            return None
         paths = {k: _file_of_run(folder, f"{stem}.{k}.parquet") for k in manifest["tables"]}
-        if any(file_hash(paths[k])!=digest for k,digest in manifest["tables"].items()): return None
-        if not paths.keys() >= wanted: return None      # the manifest was cut
-        tables = {k: pq.read_table(path) for k,path in paths.items()}
+        if any(file_hash(paths[k]) != digest for k, digest in manifest["tables"].items()):
+            return None
+        if not paths.keys() >= wanted:
+            return None  # the manifest was cut
+        tables = {k: pq.read_table(path) for k, path in paths.items()}
         return _Chunk(tables, _numbers(manifest.get("counters"))) if tables else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
         return None
 
-def _chunks_folder(run): # a file that stands in its place is removed
-    folder = run/"chunks"
-    if os.path.lexists(folder) and not os.path.isdir(folder): _remove(folder)
+
+def _chunks_folder(run):  # a file that stands in its place is removed
+    folder = run / "chunks"
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        _remove(folder)
     return folder
 
-def _tables_of(folder, work): # names of the tables that its chunks have
+
+def _tables_of(folder, work):  # names of the tables that its chunks have
     names = os.listdir(folder) if os.path.isdir(folder) else ()
     found = (re.fullmatch(rf"{re.escape(work)}-\d+-\d+\.(.+)\.parquet", name) for name in names)
     return {m[1] for m in found if m}
 
-def _numbers(counters): # as they were stored; None where there are none
-    if counters is None: return None
-    if any(not isinstance(v, (int, float)) for v in counters.values()): raise ValueError("no counters")
+
+def _numbers(counters):  # as they were stored; None where there are none
+    if counters is None:
+        return None
+    if any(not isinstance(v, (int, float)) for v in counters.values()):
+        raise ValueError("no counters")
     return counters if all(map(_is_amount, counters.values())) else None
+
 
 def _store_chunk(folder, stem, run, source, chunk, wanted):
     digests = {}
-    names = {name: folder/f"{stem}.{name}.parquet" for name in (*wanted, *chunk.tables)}
-    for place in (folder/f"{stem}.json", *names.values()):
-        if os.path.isdir(place): _remove(place)
-    for name in wanted - chunk.tables.keys(): _remove(names[name])       # the work gives it no longer
+    names = {name: folder / f"{stem}.{name}.parquet" for name in (*wanted, *chunk.tables)}
+    for place in (folder / f"{stem}.json", *names.values()):
+        if os.path.isdir(place):
+            _remove(place)
+    for name in wanted - chunk.tables.keys():
+        _remove(names[name])  # the work gives it no longer
     for k, t in chunk.tables.items():
         place = atomic_write(names[k], lambda p: pq.write_table(t, p))
         digests[k] = file_hash(place)
     manifest = dict(run=run, source=source, tables=digests, counters=chunk.counters)
-    text = json.dumps(manifest, default=lambda v: v.item())      # counters may be numbers of NumPy
-    atomic_write(folder/f"{stem}.json", lambda p: p.write_text(text))
+    text = json.dumps(manifest, default=lambda v: v.item())  # counters may be numbers of NumPy
+    atomic_write(folder / f"{stem}.json", lambda p: p.write_text(text))
+
 
 class _ChunkCounters:
     "Sums over the chunks that a session reads or computes"
-    def __init__(self, earlier): # of the record that an earlier session left
+
+    def __init__(self, earlier):  # of the record that an earlier session left
         self.earlier, self.total, self.grown, self.known = dict(earlier), {}, {}, True
 
     def add(self, chunk, computed):
-        if chunk.counters is None: self.known = False
+        if chunk.counters is None:
+            self.known = False
         for sums in (self.total, self.grown) if computed else (self.total,):
-            for k, v in (chunk.counters or {}).items(): sums[k] = sums.get(k, 0) + v
+            for k, v in (chunk.counters or {}).items():
+                sums[k] = sums.get(k, 0) + v
 
-    def put(self, counters): # where a chunk does not say its cost, the earlier record must; else nobody knows
+    # where a chunk does not say its cost, the earlier record must; else nobody knows
+    def put(self, counters):
         for k in self.total:
-            if self.known: counters[k] = self.total[k]
-            elif k in self.earlier: counters[k] = self.earlier[k] + self.grown.get(k, 0)
-            else: counters.pop(k, None)
+            if self.known:
+                counters[k] = self.total[k]
+            elif k in self.earlier:
+                counters[k] = self.earlier[k] + self.grown.get(k, 0)
+            else:
+                counters.pop(k, None)
 
 # %% ../nbs/00a_runs.ipynb #8d5edda7
 @patch
 def chunks(
-    self:Run,
-    name:str, # of the work
-    n_items:int, # how many items there are
-    chunk_size:int, # how many make a chunk
-    compute, # called with (start, stop); returns a dict of pyarrow tables
-    desc:str="", # what the progress bar says
-    stats:dict=None, # counters that grow with the work, such as an engine's; their growth is stored with each chunk
-    source:str="", # what the chunks depend on besides the run's identity, such as the digest of a model that it trained
-)->dict: # name -> pyarrow table over all chunks
+    self: Run,
+    name: str,  # of the work
+    n_items: int,  # how many items there are
+    chunk_size: int,  # how many make a chunk
+    compute,  # called with (start, stop); returns a dict of pyarrow tables
+    desc: str = "",  # what the progress bar says
+    # counters that grow with the work, such as an engine's; their growth is stored with each chunk
+    stats: dict = None,
+    # what the chunks depend on besides the run's identity, such as the digest of a model that it trained
+    source: str = "",
+) -> dict:  # name -> pyarrow table over all chunks
     "Compute chunk by chunk, storing each; chunks of an earlier, interrupted run are not computed again"
     parts, reused, stats = [], 0, {} if stats is None else stats
     folder = _chunks_folder(self.folder)
     wanted = _tables_of(folder, name)
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules            # a log file gets a line every half minute, not ten a second
-    with tqdm(total=n_items, desc=desc or name, unit="doc", mininterval=.5 if watched else 30) as bar:
+    watched = (
+        sys.stderr.isatty() or "ipykernel" in sys.modules
+    )  # a log file gets a line every half minute, not ten a second
+    with tqdm(total=n_items, desc=desc or name, unit="doc", mininterval=0.5 if watched else 30) as bar:
         for start in range(0, n_items, chunk_size):
-            stop = min(start+chunk_size, n_items)
+            stop = min(start + chunk_size, n_items)
             stem = f"{name}-{start:07d}-{stop:07d}"
             chunk = _load_chunk(folder, stem, self.folder.name, source, wanted)
-            fits = chunk is not None and (not parts or chunk.tables.keys()==parts[0].keys())
-            if not fits: chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source, wanted)
+            fits = chunk is not None and (not parts or chunk.tables.keys() == parts[0].keys())
+            if not fits:
+                chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source, wanted)
             reused += fits
             self._counts.add(chunk, not fits)
             self._counts.put(self.record["counters"])
-            if not fits: self._save()
+            if not fits:
+                self._save()
             parts.append(chunk.tables)
-            bar.update(stop-start)
+            bar.update(stop - start)
             self.log(f"{name}: {stop:,} of {n_items:,} after {bar.format_dict['elapsed']:.1f} s")
     self.log(f"{name}: {len(parts)} chunks, {reused} of them from before")
     return {k: pa.concat_tables([p[k] for p in parts]) for k in (parts[0] if parts else {})}
 
+
 @patch
-def _new_chunk(self:Run, stem, compute, stats, source, wanted): # computed and stored
-    folder, before = self.folder/"chunks", dict(stats)
-    if (folder/f"{stem}.json").exists(): self.warn(f"chunk {stem} was damaged, or is not of this run, and is computed again")
+def _new_chunk(self: Run, stem, compute, stats, source, wanted):  # computed and stored
+    folder, before = self.folder / "chunks", dict(stats)
+    if (folder / f"{stem}.json").exists():
+        self.warn(f"chunk {stem} was damaged, or is not of this run, and is computed again")
     self._computes()
     tables = compute()
-    chunk = _Chunk(tables, {k: v - before.get(k, 0) for k,v in stats.items()})
+    chunk = _Chunk(tables, {k: v - before.get(k, 0) for k, v in stats.items()})
     _store_chunk(folder, stem, self.folder.name, source, chunk, wanted)
     return chunk
 
 # %% ../nbs/00a_runs.ipynb #4b0b44d8
-def _manifest(folder): return Path(folder).with_name(f"{Path(folder).name}.files.json")
+def _manifest(folder):
+    return Path(folder).with_name(f"{Path(folder).name}.files.json")
+
 
 def write_manifest(
-    folder, # all its files are written
-    more:tuple=(), # further files beside it
-    source:str="", # what it was made from
-)->Path: # of the manifest, beside the folder
+    folder,  # all its files are written
+    more: tuple = (),  # further files beside it
+    source: str = "",  # what it was made from
+) -> Path:  # of the manifest, beside the folder
     "Note what a folder holds, so that damage is noticed; its README.md may change"
     folder = Path(folder)
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name!="README.md"]
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "README.md"]
     files += [Path(p) for p in more]
     digests = {p.relative_to(folder.parent).as_posix(): file_hash(p) for p in files}
     text = json.dumps(dict(source=source, files=digests))
     return atomic_write(_manifest(folder), lambda p: p.write_text(text, encoding="utf-8"))
 
+
 def manifest_fault(
-    folder, # of a trained model or a checkpoint
-    source:str="", # what it must have been made from
-)->str: # "": it is as it was; else what is wrong. None: it has no manifest that can be read
+    folder,  # of a trained model or a checkpoint
+    source: str = "",  # what it must have been made from
+) -> str:  # "": it is as it was; else what is wrong. None: it has no manifest that can be read
     "Are a folder's files as they were when it was finished?"
     place = _manifest(folder)
     try:
         noted = json.loads(_file_of_run(place.parent, place.name).read_text(encoding="utf-8"))
         files = dict(noted["files"])
         made_from = noted["source"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError): return None
-    if made_from!=source: return f"{folder} was made from something else"
-    if not files: return f"{place} lists no file"
-    if not os.path.isdir(folder): return f"{folder} is gone"
-    odd = next((k for k,digest in files.items() if not _is_file_with(place.parent/k, digest)), None)
-    return "" if odd is None else f"{place.parent/odd} is damaged or gone"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if made_from != source:
+        return f"{folder} was made from something else"
+    if not files:
+        return f"{place} lists no file"
+    if not os.path.isdir(folder):
+        return f"{folder} is gone"
+    odd = next((k for k, digest in files.items() if not _is_file_with(place.parent / k, digest)), None)
+    return "" if odd is None else f"{place.parent / odd} is damaged or gone"
+
 
 def _is_file_with(path, digest):
-    try: return file_hash(_file_of_run(path.parent, path.name))==digest
-    except (OSError, ValueError): return False
+    try:
+        return file_hash(_file_of_run(path.parent, path.name)) == digest
+    except (OSError, ValueError):
+        return False
+
 
 def remove_folder(
-    folder, # with or without a manifest
-)->None:
+    folder,  # with or without a manifest
+) -> None:
     "Remove what cannot be used"
     _remove(_manifest(folder))
     _remove(folder)
@@ -751,154 +1107,272 @@ def remove_folder(
 # %% ../nbs/00a_runs.ipynb #b1df8d65
 @patch
 def train_once(
-    self:Run,
-    model:str, # name of the trained model's folder
-    table:str, # name of the table that tells of its training
-    train, # called with the folder; stores the model there and returns the table
-    load, # called with the folder; raises ValueError where it cannot be read
-    source:str="", # what it is trained from, where this run made that, too
-    columns:tuple=(), # that the table has
-)->pd.DataFrame: # the table
+    self: Run,
+    model: str,  # name of the trained model's folder
+    table: str,  # name of the table that tells of its training
+    train,  # called with the folder; stores the model there and returns the table
+    load,  # called with the folder; raises ValueError where it cannot be read
+    source: str = "",  # what it is trained from, where this run made that, too
+    columns: tuple = (),  # that the table has
+) -> pd.DataFrame:  # the table
     "Train, unless an earlier session did; what is damaged is trained again"
-    folder, place = self.folder/model, self.folder/f"{table}.parquet"
+    folder, place = self.folder / model, self.folder / f"{table}.parquet"
     fault = self._training_fault(folder, table, load, source, columns)
     if fault is not None:
-        if fault: self.warn(f"{fault}: it is trained again")
+        if fault:
+            self.warn(f"{fault}: it is trained again")
         self._computes()
-        for old in (_manifest(folder), place, folder): _remove(old)
+        for old in (_manifest(folder), place, folder):
+            _remove(old)
         self.save_table(table, train(folder))
-    if manifest_fault(folder, source) is None: write_manifest(folder, (place,), source)
+    if manifest_fault(folder, source) is None:
+        write_manifest(folder, (place,), source)
     return read_table(self.folder, table)
 
+
 @patch
-def _training_fault(self:Run, folder, table, load, source, columns): # None: there; "": never finished; else what is wrong
+# None: there; "": never finished; else what is wrong
+def _training_fault(self: Run, folder, table, load, source, columns):
     said = manifest_fault(folder, source)
-    if said is not None: return said or None
-    if not os.path.lexists(self.folder/f"{table}.parquet"): return ""
-    if not os.path.isdir(folder): return f"{folder} is gone"
-    try:                                              # of an earlier version, or killed before its manifest
+    if said is not None:
+        return said or None
+    if not os.path.lexists(self.folder / f"{table}.parquet"):
+        return ""
+    if not os.path.isdir(folder):
+        return f"{folder} is gone"
+    try:  # of an earlier version, or killed before its manifest
         told = read_table(self.folder, table, columns)
-    except ValueError as error: return f"the training of {folder} is not known ({_first_line(error)})"
-    if not len(told): return f"the training of {folder} is not known ({table}.parquet has no rows)"
-    try: load(folder)
-    except ValueError as error: return f"{folder} cannot be read ({_first_line(error)})"
+    except ValueError as error:
+        return f"the training of {folder} is not known ({_first_line(error)})"
+    if not len(told):
+        return f"the training of {folder} is not known ({table}.parquet has no rows)"
+    try:
+        load(folder)
+    except ValueError as error:
+        return f"{folder} cannot be read ({_first_line(error)})"
 
 # %% ../nbs/00a_runs.ipynb #5f39328d
 _locks = {}
 
-def _lock(folder): # held until the process ends
-    path, held = folder/".lock", _locks.get(str(folder))
-    if held and path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat()): return
+
+def _lock(folder):  # held until the process ends
+    path, held = folder / ".lock", _locks.get(str(folder))
+    if held and path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat()):
+        return
     _refuse_no_file(path, "lock")
     f = open(path, "a")
-    if not _take(f): f.close(); raise RuntimeError(f"another process is working on this very run: {folder}; wait for it, or change a parameter")
+    if not _take(f):
+        f.close()
+        raise RuntimeError(
+            f"another process is working on this very run: {folder}; wait for it, or change a parameter"
+        )
     _locks[str(folder)] = f
 
-def _take(f, tries=5): # false where another process holds it; tried again for a moment, since `is_held` holds it while it looks
+
+def _take(
+    f,
+    tries=5,
+    # false where another process holds it; tried again for a moment, since `is_held` holds it while it looks
+):
     for k in range(tries):
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB); return True
-        except BlockingIOError: time.sleep(.02 if k+1 < tries else 0)
-        except OSError as error: warnings.warn(f"{f.name} cannot be locked ({error.strerror}): do not start this run twice at once"); return True
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.02 if k + 1 < tries else 0)
+        except OSError as error:
+            warnings.warn(
+                f"{f.name} cannot be locked ({error.strerror}): do not start this run twice at once",
+                stacklevel=2,
+            )
+            return True
     return False
 
+
 def is_held(
-    lock, # a file
-)->bool:
+    lock,  # a file
+) -> bool:
     "Does a living process hold this lock?"
     try:
-        with open(lock) as f: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB); return False
-    except BlockingIOError: return True
-    except OSError: return False
+        with open(lock) as f:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
 
 def start_run(
-    notebook:str, # name of the notebook
-    params:dict, # its parameters, from `read_parameters`
-    docs:AnnotatedDocs=None, # the run's documents; counted in the record
-    labels:list=(), # label columns in their order
-    fingerprint:dict=None, # digests of documents and model
-    output_dir=None, # None: outputs/ of the checkout
-    others:tuple=(), # further documents that the run uses, such as demonstrations: what loading left out of them is recorded too
-)->Run: # started; an interrupted run of the same identity goes on
-    "Make or reopen the folder of a run; one that was finished stays finished until something is computed anew"
-    if not isinstance(notebook, str): raise ValueError(f"notebook must be a name, got {shown(notebook)}")
-    if output_dir is not None: check_path("output_dir", output_dir)
+    notebook: str,  # name of the notebook
+    params: dict,  # its parameters, from `read_parameters`
+    docs: AnnotatedDocs = None,  # the run's documents; counted in the record
+    labels: list = (),  # label columns in their order
+    fingerprint: dict = None,  # digests of documents and model
+    output_dir=None,  # None: outputs/ of the checkout
+    # further documents that the run uses, such as demonstrations: what loading left out of them is recorded
+    # too
+    others: tuple = (),
+) -> Run:  # started; an interrupted run of the same identity goes on
+    """Make or reopen the folder of a run; one that was finished stays finished until something is computed
+    anew
+    """
+    if not isinstance(notebook, str):
+        raise ValueError(f"notebook must be a name, got {shown(notebook)}")
+    if output_dir is not None:
+        check_path("output_dir", output_dir)
     fingerprint = identity(params, fingerprint or {})["fingerprint"]
     folder = run_folder(notebook, params, fingerprint, output_dir).resolve()
     device = str(pick_device(params.get("gpu"))) if "gpu" in params else "cpu"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _lock(folder)
-        _open_log(folder/"run.log").close()
-    except OSError as error: raise type(error)(f"cannot write to {folder} ({error.strerror or error}): choose another place with -p output_dir <folder>") from None
-    for p in folder.rglob(".*.part*"): # half-written by a process that was killed: the lock says that no other one is writing
-        if (m := re.fullmatch(r"\..*\.(\d+)\.part(\.\w+)?", p.name)) and int(m[1])!=os.getpid() and p.is_file(): p.unlink(missing_ok=True)
+        _open_log(folder / "run.log").close()
+    except OSError as error:
+        raise type(error)(
+            f"cannot write to {folder} ({error.strerror or error}): choose another place with -p "
+            "output_dir <folder>"
+        ) from None
+    for p in folder.rglob(
+        ".*.part*"
+    ):  # half-written by a process that was killed: the lock says that no other one is writing
+        if (
+            (m := re.fullmatch(r"\..*\.(\d+)\.part(\.\w+)?", p.name))
+            and int(m[1]) != os.getpid()
+            and p.is_file()
+        ):
+            p.unlink(missing_ok=True)
     old = _old_record(folder)
-    record = dict(schema_version=SCHEMA, status="done" if old.get("status")=="done" else "started", notebook=notebook, run=folder.name, parameters=_public(params), fingerprint=fingerprint, labels=list(labels), n_docs=None if docs is None else len(docs),
-                  started=old.get("started") or _now(), finished=old.get("finished"), timings=old.get("timings", {}), versions=_versions(), git_commit=_commit(), device=device, counters=old.get("counters", {}), warnings=old.get("warnings", []), error=None)
-    run = Run(folder, record); run._save(); run.log(f"{notebook} on {device}: {json.dumps(run.params, default=str)}")
-    for note in dict.fromkeys(n for d in (docs, *others) for n in getattr(d, "notes", ())): run.warn(note)
-    if (to := os.environ.get("MLCLLM_RUNS_TO")):      # whoever started the notebook wants to know (06_sweeps)
-        with open(to, "a", encoding="utf-8") as f: f.write(f"{folder}\n")
+    record = dict(
+        schema_version=SCHEMA,
+        status="done" if old.get("status") == "done" else "started",
+        notebook=notebook,
+        run=folder.name,
+        parameters=_public(params),
+        fingerprint=fingerprint,
+        labels=list(labels),
+        n_docs=None if docs is None else len(docs),
+        started=old.get("started") or _now(),
+        finished=old.get("finished"),
+        timings=old.get("timings", {}),
+        versions=_versions(),
+        git_commit=_commit(),
+        device=device,
+        counters=old.get("counters", {}),
+        warnings=old.get("warnings", []),
+        error=None,
+    )
+    run = Run(folder, record)
+    run._save()
+    run.log(f"{notebook} on {device}: {json.dumps(run.params, default=str)}")
+    for note in dict.fromkeys(n for d in (docs, *others) for n in getattr(d, "notes", ())):
+        run.warn(note)
+    if to := os.environ.get("MLCLLM_RUNS_TO"):  # whoever started the notebook wants to know (06_sweeps)
+        with open(to, "a", encoding="utf-8") as f:
+            f.write(f"{folder}\n")
     return run
 
-def _old_record(folder): # the record of an earlier session of this run; empty if there is none that can be read
-    path = folder/"run.json"
+
+# the record of an earlier session of this run; empty if there is none that can be read
+def _old_record(folder):
+    path = folder / "run.json"
     _refuse_no_file(path, "record")
-    try: return read_record(folder)
-    except (OSError, ValueError): return {}
+    try:
+        return read_record(folder)
+    except (OSError, ValueError):
+        return {}
 
 # %% ../nbs/00a_runs.ipynb #12279161
 def read_table(
-    folder, # of a run
-    table:str, # e.g. scores
-    columns:tuple=(), # columns that it must have
-)->pd.DataFrame: # its rows; raises ValueError where it is absent or damaged
+    folder,  # of a run
+    table: str,  # e.g. scores
+    columns: tuple = (),  # columns that it must have
+) -> pd.DataFrame:  # its rows; raises ValueError where it is absent or damaged
     "One table of one run"
-    path = Path(check_path("the folder of a run", folder))/f"{table}.parquet"
-    if not os.path.lexists(path): raise ValueError(f"{path}: the run has no such table; run it again")
-    try: found = pd.read_parquet(_file_of_run(folder, path.name))
-    except (OSError, KeyError, TypeError, pa.ArrowException) as error: raise ValueError(f"{path} cannot be read ({_first_line(error)}); delete the run's folder and run it again") from None
-    except ValueError as error: raise (error if str(path) in str(error) else ValueError(f"{path} cannot be read ({_first_line(error)}); delete the run's folder and run it again")) from None
-    if absent := [c for c in columns if c not in found]: raise ValueError(f"{path} has no column {absent[0]!r}: it is no table {table} of this version; run it again")
+    path = Path(check_path("the folder of a run", folder)) / f"{table}.parquet"
+    if not os.path.lexists(path):
+        raise ValueError(f"{path}: the run has no such table; run it again")
+    try:
+        found = pd.read_parquet(_file_of_run(folder, path.name))
+    except (OSError, KeyError, TypeError, pa.ArrowException) as error:
+        raise ValueError(
+            f"{path} cannot be read ({_first_line(error)}); delete the run's folder and run it again"
+        ) from None
+    except ValueError as error:
+        raise (
+            error
+            if str(path) in str(error)
+            else ValueError(
+                f"{path} cannot be read ({_first_line(error)}); delete the run's folder and run it again"
+            )
+        ) from None
+    if absent := [c for c in columns if c not in found]:
+        raise ValueError(
+            f"{path} has no column {absent[0]!r}: it is no table {table} of this version; run it again"
+        )
     return found
 
-def _first_line(error): return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
 
 def read_run(
-    folder, # a run's folder
-)->dict: # record, and a DataFrame for each parquet file by its name
+    folder,  # a run's folder
+) -> dict:  # record, and a DataFrame for each parquet file by its name
     "The record and the tables of a run"
     folder = Path(check_path("the folder of a run", folder))
-    return dict(record=read_record(folder)) | {p.stem: read_table(folder, p.stem) for p in sorted(folder.glob("*.parquet"))}
+    return dict(record=read_record(folder)) | {
+        p.stem: read_table(folder, p.stem) for p in sorted(folder.glob("*.parquet"))
+    }
+
 
 def find_runs(
-    output_dir, # where runs went
-    notebook:str=None, # only of this notebook
-    status:str="done", # None: any
-)->list: # folders, the latest finished last
+    output_dir,  # where runs went
+    notebook: str = None,  # only of this notebook
+    status: str = "done",  # None: any
+) -> list:  # folders, the latest finished last
     "Folders of stored runs"
     found = []
     for p in Path(check_path("output_dir", output_dir)).glob(f"{notebook or '*'}/*/*/*/run.json"):
-        try: record = read_record(p.parent)
-        except (OSError, ValueError) as error: warnings.warn(f"{error}; it is passed over"); continue
-        if status is None or record["status"]==status: found.append((str(record["finished"] or ""), p.parent))
-    return [f for _,f in sorted(found)]
+        try:
+            record = read_record(p.parent)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{error}; it is passed over", stacklevel=2)
+            continue
+        if status is None or record["status"] == status:
+            found.append((str(record["finished"] or ""), p.parent))
+    return [f for _, f in sorted(found)]
 
 # %% ../nbs/00a_runs.ipynb #4854b95a
-def notebooks_dir()->Path: # nbs/ of the checkout
+def notebooks_dir() -> Path:  # nbs/ of the checkout
     "Where the notebooks are"
-    if not (ROOT/"nbs"/"01_stepwise_logits.ipynb").exists(): raise ValueError("sweeps run the notebooks of a checkout: install with pip install -e in a clone of the repository")
-    return ROOT/"nbs"
+    if not (ROOT / "nbs" / "01_stepwise_logits.ipynb").exists():
+        raise ValueError(
+            "sweeps run the notebooks of a checkout: install with pip install -e in a clone of the repository"
+        )
+    return ROOT / "nbs"
 
-def read_cells(path): return json.loads(Path(path).read_text(encoding="utf-8"))["cells"] # nbformat would do, but takes seconds to import
+
+def read_cells(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))[
+        "cells"
+    ]  # nbformat would do, but takes seconds to import
+
 
 @lru_cache
 def notebook_parameters(
-    notebook:str, # its name, such as 01_stepwise_logits
-)->dict: # name -> default
+    notebook: str,  # its name, such as 01_stepwise_logits
+) -> dict:  # name -> default
     "The parameters of a notebook"
-    path = notebooks_dir()/f"{notebook}.ipynb"
-    if not path.exists(): check_choice("notebook", notebook, sorted(p.stem for p in path.parent.glob("0*.ipynb")))
+    path = notebooks_dir() / f"{notebook}.ipynb"
+    if not path.exists():
+        check_choice("notebook", notebook, sorted(p.stem for p in path.parent.glob("0*.ipynb")))
     cells = ["".join(c["source"]) for c in read_cells(path) if "parameters" in c["metadata"].get("tags", [])]
-    if not cells: raise ValueError(f"{notebook} has no parameters: it is no notebook to run in a sweep")
-    return {s.targets[0].id: ast.literal_eval(s.value) for s in ast.parse(cells[0]).body if isinstance(s, ast.Assign) and s.targets[0].id!="noted"}
+    if not cells:
+        raise ValueError(f"{notebook} has no parameters: it is no notebook to run in a sweep")
+    return {
+        s.targets[0].id: ast.literal_eval(s.value)
+        for s in ast.parse(cells[0]).body
+        if isinstance(s, ast.Assign) and s.targets[0].id != "noted"
+    }

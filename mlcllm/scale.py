@@ -19,164 +19,379 @@ from .alignment import choose_methods
 from .data import check_choice, check_number, load_docs
 from .engines import common_lengths, encode_texts, load_tokenizer
 from .estimators import STEP_METHODS
-from .prompts import get_template
 from .questions import binary_prompts, unary_prompts
-from .stepwise_logits import Asking, ask_prompts
 from .runs import notebook_parameters, read_record
+from .stepwise_logits import Asking, ask_prompts
 from .stored_runs import index_runs, model_size
 
 # %% ../nbs/05b_scale.ipynb #c72aaa42
 @dataclass(frozen=True)
 class Tokens:
     "What documents cost"
-    asked: float    # tokens of all prompts
-    computed: float # tokens of the tree that they make
-    answered: float # tokens that are written, at most
-    source: str     # where the numbers come from
+
+    asked: float  # tokens of all prompts
+    computed: float  # tokens of the tree that they make
+    answered: float  # tokens that are written, at most
+    source: str  # where the numbers come from
+
 
 def tree_size(
-    prompts:list, # of token sequences
-)->int: # tokens that are left when every beginning is computed once
+    prompts: list,  # of token sequences
+) -> int:  # tokens that are left when every beginning is computed once
     "How many tokens prompts have together, shared beginnings once"
     arrays = [np.asarray(p) for p in sorted(map(list, prompts))]
     return int(sum(map(len, arrays)) - common_lengths(arrays).sum())
 
-def _of_a_sample(sets, n_docs): # of several kinds of prompts, each a list over documents of lists of token sequences
+
+# of several kinds of prompts, each a list over documents of lists of token sequences
+def _of_a_sample(sets, n_docs):
     asked = computed = 0
     for per_doc in sets:
-        all_prompts = [p for d in per_doc for p in d]; root = min(map(len, all_prompts)) if len(all_prompts)==1 else int(common_lengths([np.asarray(p) for p in sorted(all_prompts)])[1:].min()); n = len(per_doc)
-        asked += sum(map(len, all_prompts))*n_docs/n; computed += root + (tree_size(all_prompts) - root)*n_docs/n
+        all_prompts = [p for d in per_doc for p in d]
+        root = (
+            min(map(len, all_prompts))
+            if len(all_prompts) == 1
+            else int(common_lengths([np.asarray(p) for p in sorted(all_prompts)])[1:].min())
+        )
+        n = len(per_doc)
+        asked += sum(map(len, all_prompts)) * n_docs / n
+        computed += root + (tree_size(all_prompts) - root) * n_docs / n
     return asked, computed
 
 # %% ../nbs/05b_scale.ipynb #34f9ee07
 def count_tokens(
-    notebook:str, # 01_stepwise_logits, 02_alignment or 03_probing
-    parameters:dict, # of the job
-    sample:int=12, # documents that are counted
-    tokenizer=None, # None: the model's, or that of the bundled models where it is not here
-)->Tokens: # of all the documents; raises ValueError where the dataset cannot be read
+    notebook: str,  # 01_stepwise_logits, 02_alignment or 03_probing
+    parameters: dict,  # of the job
+    sample: int = 12,  # documents that are counted
+    tokenizer=None,  # None: the model's, or that of the bundled models where it is not here
+) -> Tokens:  # of all the documents; raises ValueError where the dataset cannot be read
     "Count the tokens of a job on a few of its documents"
-    p = notebook_parameters(check_choice("notebook whose prompts can be counted", notebook, ("01_stepwise_logits", "02_alignment", "03_probing"))) | parameters
-    load = lambda split, **few: load_docs(p["dataset"], split, data_dir=p["data_dir"], options=p["options"], **few)
-    docs, demos = load(p["split"], test_ids=p["test_ids"], n_docs=p["n_docs"]), load(p["demo_split"]); few = docs.take(np.linspace(0, len(docs)-1, min(sample, len(docs))).astype(int)); n = len(docs)
+    p = (
+        notebook_parameters(
+            check_choice(
+                "notebook whose prompts can be counted",
+                notebook,
+                ("01_stepwise_logits", "02_alignment", "03_probing"),
+            )
+        )
+        | parameters
+    )
+
+    def load(split, **few):
+        return load_docs(p["dataset"], split, data_dir=p["data_dir"], options=p["options"], **few)
+
+    docs, demos = load(p["split"], test_ids=p["test_ids"], n_docs=p["n_docs"]), load(p["demo_split"])
+    few = docs.take(np.linspace(0, len(docs) - 1, min(sample, len(docs))).astype(int))
+    n = len(docs)
     if tokenizer is None:
-        try: tokenizer, whose = load_tokenizer(p["model"]), p["model"]
-        except (ValueError, OSError): tokenizer, whose = load_tokenizer("tiny"), "tiny, for that of the model is not here"
-    else: whose = "the one given"
-    encode = lambda prompts: [list(i) for i in encode_texts(tokenizer, [q.text for q in prompts])]
-    ask = lambda ratio: Asking(p["shots"], p["sampling"], float(ratio), int(p["seed"]), p["template"], label_format=p["label_format"], label_order=p["label_order"], max_new_tokens=p["max_new_tokens"])
-    ratios = p["ratio"] if isinstance(p["ratio"], (list, tuple)) else [p["ratio"]]; sets = [[[i] for i in encode(ask_prompts(few, demos, ask(r)))] for r in ratios]; answers = len(ratios)
-    if notebook=="02_alignment":
-        chosen = choose_methods(p["methods"], docs.labels, ask(ratios[0])); answers = _rounds(chosen, STEP_METHODS); left_out = {m.base for m in chosen} & {"set_marginals", "choice_funnel"}
-        sets = sets*answers + _question_sets(p, few, demos, encode, chosen); n += min(p["n_dev"], len(load(p["dev_split"]))); whose += "".join(f", without {b}" for b in sorted(left_out))
-    asked, computed = _of_a_sample(sets, n); trained = len(load(p["train_split"])) if notebook=="03_probing" and not p["n_train"] else p.get("n_train") or 0; times = 1 + trained/n
-    return Tokens(asked*times, computed*times, n*answers*p["max_new_tokens"]*times, f"{len(few)} documents, tokenizer {whose}")
+        try:
+            tokenizer, whose = load_tokenizer(p["model"]), p["model"]
+        except (ValueError, OSError):
+            tokenizer, whose = load_tokenizer("tiny"), "tiny, for that of the model is not here"
+    else:
+        whose = "the one given"
+
+    def encode(prompts):
+        return [list(i) for i in encode_texts(tokenizer, [q.text for q in prompts])]
+
+    def ask(ratio):
+        return Asking(
+            p["shots"],
+            p["sampling"],
+            float(ratio),
+            int(p["seed"]),
+            p["template"],
+            label_format=p["label_format"],
+            label_order=p["label_order"],
+            max_new_tokens=p["max_new_tokens"],
+        )
+
+    ratios = p["ratio"] if isinstance(p["ratio"], (list, tuple)) else [p["ratio"]]
+    sets = [[[i] for i in encode(ask_prompts(few, demos, ask(r)))] for r in ratios]
+    answers = len(ratios)
+    if notebook == "02_alignment":
+        chosen = choose_methods(p["methods"], docs.labels, ask(ratios[0]))
+        answers = _rounds(chosen, STEP_METHODS)
+        left_out = {m.base for m in chosen} & {"set_marginals", "choice_funnel"}
+        sets = sets * answers + _question_sets(p, few, demos, encode, chosen)
+        n += min(p["n_dev"], len(load(p["dev_split"])))
+        whose += "".join(f", without {b}" for b in sorted(left_out))
+    asked, computed = _of_a_sample(sets, n)
+    trained = (
+        len(load(p["train_split"]))
+        if notebook == "03_probing" and not p["n_train"]
+        else p.get("n_train") or 0
+    )
+    times = 1 + trained / n
+    return Tokens(
+        asked * times,
+        computed * times,
+        n * answers * p["max_new_tokens"] * times,
+        f"{len(few)} documents, tokenizer {whose}",
+    )
 
 # %% ../nbs/05b_scale.ipynb #2ffbad8d
-def _rounds(chosen, bases): # how often methods ask the same: once for each label order
+def _rounds(chosen, bases):  # how often methods ask the same: once for each label order
     return sum(n or 1 for n in {m.orders for m in chosen if m.base in bases})
 
-_MOST_QUESTIONS = 2000 # that are counted, as far as two documents have no more
 
-def _question_sets(p, few, demos, encode, chosen): # prompts of unary and binary questions, document by document
-    bases, n = {m.base for m in chosen}, len(few.labels.with_none); sets = []
-    for ask, each, rounds in ((unary_prompts, n, int("unary" in bases)), (partial(binary_prompts, both_orders="binary_both_orders" in bases), n*(n-1)//2, _rounds(chosen, ("binary", "binary_outcome", "binary_both_orders")))):
-        if not rounds: continue
-        some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS//each)))); q = encode(ask(some, demos, p["shots"], int(p["seed"]))); per = len(q)//len(some)
-        sets += [[q[k*per:(k+1)*per] for k in range(len(some))]]*rounds
+_MOST_QUESTIONS = 2000  # that are counted, as far as two documents have no more
+
+
+# prompts of unary and binary questions, document by document
+def _question_sets(p, few, demos, encode, chosen):
+    bases, n = {m.base for m in chosen}, len(few.labels.with_none)
+    sets = []
+    for ask, each, rounds in (
+        (unary_prompts, n, int("unary" in bases)),
+        (
+            partial(binary_prompts, both_orders="binary_both_orders" in bases),
+            n * (n - 1) // 2,
+            _rounds(chosen, ("binary", "binary_outcome", "binary_both_orders")),
+        ),
+    ):
+        if not rounds:
+            continue
+        some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS // each))))
+        q = encode(ask(some, demos, p["shots"], int(p["seed"])))
+        per = len(q) // len(some)
+        sets += [[q[k * per : (k + 1) * per] for k in range(len(some))]] * rounds
     return sets
 
 # %% ../nbs/05b_scale.ipynb #909c4ef4
-GPUS = {"H100": (989e12, 3.35e12, 80e9), "H200": (989e12, 4.8e12, 141e9), "A100": (312e12, 2.0e12, 80e9), "L40S": (362e12, .864e12, 48e9), "RTX4090": (165e12, 1.01e12, 24e9)}   # peak of dense 16-bit operations a second, bytes a second, bytes: the makers' data sheets
-SHARE = 1/3 # of the peak
+GPUS = {
+    "H100": (989e12, 3.35e12, 80e9),
+    "H200": (989e12, 4.8e12, 141e9),
+    "A100": (312e12, 2.0e12, 80e9),
+    "L40S": (362e12, 0.864e12, 48e9),
+    "RTX4090": (165e12, 1.01e12, 24e9),
+}  # peak of dense 16-bit operations a second, bytes a second, bytes: the makers' data sheets
+SHARE = 1 / 3  # of the peak
+
 
 def gpu_seconds(
-    tokens:Tokens, # what is asked
-    n_params:float, # of the model
-    gpu:str="H100", # a name in `GPUS`
-    bytes_per_weight:float=2, # 2 for 16 bits, .5 for four
-    batch:int=64, # answers that are written at once
-)->float: # GPU seconds
+    tokens: Tokens,  # what is asked
+    n_params: float,  # of the model
+    gpu: str = "H100",  # a name in `GPUS`
+    bytes_per_weight: float = 2,  # 2 for 16 bits, .5 for four
+    batch: int = 64,  # answers that are written at once
+) -> float:  # GPU seconds
     "How long a model would take at a third of the hardware's peak"
     flops, bandwidth, _ = GPUS[check_choice("GPU", gpu, tuple(GPUS))]
-    return (2*n_params*tokens.computed/flops + tokens.answered/batch*n_params*bytes_per_weight/bandwidth)/SHARE
+    return (
+        2 * n_params * tokens.computed / flops
+        + tokens.answered / batch * n_params * bytes_per_weight / bandwidth
+    ) / SHARE
+
 
 def measured_speeds(
-    folders, # of runs
-)->pd.DataFrame: # notebook, dataset, model, device, n_docs, asked and computed (tokens a document), per_second (tokens computed a second), bytes (on disk, a document), parameters
+    folders,  # of runs
+    # notebook, dataset, model, device, n_docs, asked and computed (tokens a document), per_second (tokens
+    # computed a second), bytes (on disk, a document), parameters
+) -> pd.DataFrame:
     "What finished runs took"
     rows = []
     for r in (i := index_runs(folders))[i.problem.isna()].itertuples():
-        try: record = read_record(r.folder)
-        except (OSError, ValueError): continue # it has just been damaged: `index_runs` could read it
+        try:
+            record = read_record(r.folder)
+        except (OSError, ValueError):
+            continue  # it has just been damaged: `index_runs` could read it
         c, n = record["counters"], record["n_docs"]
-        if not n or not c.get("tokens_forwarded") or "tokens_in" not in c: continue
-        spent = sum(v for k,v in record["timings"].items() if k not in ("total", "score", "figures"))
-        size = sum(p.stat().st_size for p in Path(r.folder).glob("*.parquet")); rows.append((r.notebook, r.dataset, r.model, record.get("device"), n, c["tokens_in"]/n, c["tokens_forwarded"]/n, c["tokens_forwarded"]/spent if spent else np.nan, size/n, record["parameters"]))
-    return pd.DataFrame(rows, columns=["notebook", "dataset", "model", "device", "n_docs", "asked", "computed", "per_second", "bytes", "parameters"])
+        if not n or not c.get("tokens_forwarded") or "tokens_in" not in c:
+            continue
+        spent = sum(v for k, v in record["timings"].items() if k not in ("total", "score", "figures"))
+        size = sum(p.stat().st_size for p in Path(r.folder).glob("*.parquet"))
+        rows.append(
+            (
+                r.notebook,
+                r.dataset,
+                r.model,
+                record.get("device"),
+                n,
+                c["tokens_in"] / n,
+                c["tokens_forwarded"] / n,
+                c["tokens_forwarded"] / spent if spent else np.nan,
+                size / n,
+                record["parameters"],
+            )
+        )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "notebook",
+            "dataset",
+            "model",
+            "device",
+            "n_docs",
+            "asked",
+            "computed",
+            "per_second",
+            "bytes",
+            "parameters",
+        ],
+    )
 
 # %% ../nbs/05b_scale.ipynb #97eea39e
 @dataclass(frozen=True)
 class Setting:
     "How a model can be loaded"
+
     fits: bool
-    gpus: int       # how many it takes
-    bits: int       # of a weight
-    needed: float   # bytes on each GPU
-    say: str        # what to ask for
+    gpus: int  # how many it takes
+    bits: int  # of a weight
+    needed: float  # bytes on each GPU
+    say: str  # what to ask for
+
 
 def kv_bytes(
-    config:dict, # config.json of a model
-)->float: # bytes a token at 16 bits
+    config: dict,  # config.json of a model
+) -> float:  # bytes a token at 16 bits
     "Keys and values of one token"
-    heads = config["num_attention_heads"]; width = config.get("head_dim") or config["hidden_size"]//heads
-    return 2*config["num_hidden_layers"]*(config.get("num_key_value_heads") or heads)*width*2
+    heads = config["num_attention_heads"]
+    width = config.get("head_dim") or config["hidden_size"] // heads
+    return 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * width * 2
+
 
 def fitting_setting(
-    n_params:float, # of the model
-    gpu:str="H100", # a name in `GPUS`, or
-    memory:float=None, # bytes of one GPU
-    n_gpus:int=1, # of one machine
-    tokens:int=16384, # in flight
-    config:dict=None, # config.json of the model, where it is at hand
-)->Setting:
+    n_params: float,  # of the model
+    gpu: str = "H100",  # a name in `GPUS`, or
+    memory: float = None,  # bytes of one GPU
+    n_gpus: int = 1,  # of one machine
+    tokens: int = 16384,  # in flight
+    config: dict = None,  # config.json of the model, where it is at hand
+) -> Setting:
     "Which setting fits a model into memory"
-    check_number("n_gpus", n_gpus, 1); room = memory or GPUS[check_choice("GPU", gpu, tuple(GPUS))][2]; kv = tokens*(kv_bytes(config) if config else n_params*2/100/1000)
-    needs = lambda bits, k: (n_params*bits/8*1.2 + kv)/k; tries = [(16, 1), (16, n_gpus), (8, 1), (8, n_gpus), (4, 1), (4, n_gpus)]
+    check_number("n_gpus", n_gpus, 1)
+    room = memory or GPUS[check_choice("GPU", gpu, tuple(GPUS))][2]
+    kv = tokens * (kv_bytes(config) if config else n_params * 2 / 100 / 1000)
+
+    def needs(bits, k):
+        return (n_params * bits / 8 * 1.2 + kv) / k
+
+    tries = [(16, 1), (16, n_gpus), (8, 1), (8, n_gpus), (4, 1), (4, n_gpus)]
     for bits, k in tries:
         if needs(bits, k) <= room:
-            many = "" if k==1 else f" -p gpu auto, or -p backend vllm -y 'backend_options: {{tensor_parallel_size: {k}}}'"; few = "" if bits==16 else f" -p quantization {bits}bit"
-            return Setting(True, k, bits, needs(bits, k), f"{bits}-bit weights on {k} GPU{'s' if k > 1 else ''}:{few}{many or (' -p gpu 0' if not few else '')}")
-    machines = int(np.ceil(needs(16, n_gpus)/room))
-    return Setting(False, machines*n_gpus, 16, needs(16, n_gpus), f"more than this machine has: about {machines} machines of {n_gpus} GPUs, through Ray: -p backend vllm -y 'backend_options: {{tensor_parallel_size: {n_gpus}, pipeline_parallel_size: {machines}, distributed_executor_backend: ray}}'")
+            many = (
+                ""
+                if k == 1
+                else f" -p gpu auto, or -p backend vllm -y 'backend_options: {{tensor_parallel_size: {k}}}'"
+            )
+            few = "" if bits == 16 else f" -p quantization {bits}bit"
+            return Setting(
+                True,
+                k,
+                bits,
+                needs(bits, k),
+                f"{bits}-bit weights on {k} "
+                f"GPU{'s' if k > 1 else ''}:{few}{many or (' -p gpu 0' if not few else '')}",
+            )
+    machines = int(np.ceil(needs(16, n_gpus) / room))
+    return Setting(
+        False,
+        machines * n_gpus,
+        16,
+        needs(16, n_gpus),
+        f"more than this machine has: about {machines} machines of {n_gpus} GPUs, through Ray: -p "
+        f"backend vllm -y 'backend_options: {{tensor_parallel_size: {n_gpus}, pipeline_parallel_size: "
+        f"{machines}, distributed_executor_backend: ray}}'",
+    )
 
 # %% ../nbs/05b_scale.ipynb #946265d4
 def estimate(
-    jobs:list, # of `Job` (06_sweeps): name, id, notebook, dataset, model, parameters, takes
-    folders=(), # of finished runs
-    gpu:str="H100", # a name in `GPUS`
-)->pd.DataFrame: # id, job, dataset, model, asked, computed, answered (tokens), gpu_hours, source
+    jobs: list,  # of `Job` (06_sweeps): name, id, notebook, dataset, model, parameters, takes
+    folders=(),  # of finished runs
+    gpu: str = "H100",  # a name in `GPUS`
+) -> pd.DataFrame:  # id, job, dataset, model, asked, computed, answered (tokens), gpu_hours, source
     "What jobs would cost"
-    known = measured_speeds(folders) if len(folders) else measured_speeds([]); rows, seen = [], {}
+    known = measured_speeds(folders) if len(folders) else measured_speeds([])
+    rows, seen = [], {}
     for j in jobs:
-        key = (j.notebook, bool(j.takes.get("traces")), json.dumps({k: v for k,v in j.parameters.items() if k not in ("model", "seed", "quantization", "gpu")}, sort_keys=True, default=str))
-        if key not in seen: seen[key] = _tokens_of(j, known)
-        t, whole = seen[key], j.parameters.get("model", j.model); n = model_size(j.model) if j.model else np.nan; hours = np.nan
-        if isinstance(t, Tokens) and n==n:
-            fast = known[known.model.isin((j.model, whole)) & known.device.str.startswith("cuda")].per_second.median() if len(known) else np.nan
-            hours = t.computed/fast/3600 if fast==fast else gpu_seconds(t, n, gpu)/3600
-        rows.append((j.id, j.name, j.dataset, j.model, *((t.asked, t.computed, t.answered, hours, t.source) if isinstance(t, Tokens) else (np.nan,)*4 + (t,))))
-    return pd.DataFrame(rows, columns=["id", "job", "dataset", "model", "asked", "computed", "answered", "gpu_hours", "source"])
+        key = (
+            j.notebook,
+            bool(j.takes.get("traces")),
+            json.dumps(
+                {k: v for k, v in j.parameters.items() if k not in ("model", "seed", "quantization", "gpu")},
+                sort_keys=True,
+                default=str,
+            ),
+        )
+        if key not in seen:
+            seen[key] = _tokens_of(j, known)
+        t, whole = seen[key], j.parameters.get("model", j.model)
+        n = model_size(j.model) if j.model else np.nan
+        hours = np.nan
+        if isinstance(t, Tokens) and n == n:
+            fast = (
+                known[
+                    known.model.isin((j.model, whole)) & known.device.str.startswith("cuda")
+                ].per_second.median()
+                if len(known)
+                else np.nan
+            )
+            hours = t.computed / fast / 3600 if fast == fast else gpu_seconds(t, n, gpu) / 3600
+        rows.append(
+            (
+                j.id,
+                j.name,
+                j.dataset,
+                j.model,
+                *(
+                    (t.asked, t.computed, t.answered, hours, t.source)
+                    if isinstance(t, Tokens)
+                    else (np.nan,) * 4 + (t,)
+                ),
+            )
+        )
+    return pd.DataFrame(
+        rows,
+        columns=["id", "job", "dataset", "model", "asked", "computed", "answered", "gpu_hours", "source"],
+    )
 
-_ALIKE = ("split", "test_ids", "n_docs", "options", "shots", "ratio", "template", "label_format", "methods", "train_split", "n_train", "layers")   # what decides on a job's prompts
 
-def _tokens_of(job, known): # Tokens, or why they are not known
-    if job.notebook not in ("01_stepwise_logits", "02_alignment", "03_probing"): return "not estimated"
-    asked = notebook_parameters(job.notebook) | job.parameters; like = known[(known.notebook==job.notebook) & (known.dataset==asked["dataset"]) & np.array([all(a.get(k)==asked.get(k) for k in _ALIKE) for a in known.parameters], bool)]
+_ALIKE = (
+    "split",
+    "test_ids",
+    "n_docs",
+    "options",
+    "shots",
+    "ratio",
+    "template",
+    "label_format",
+    "methods",
+    "train_split",
+    "n_train",
+    "layers",
+)  # what decides on a job's prompts
+
+
+def _tokens_of(job, known):  # Tokens, or why they are not known
+    if job.notebook not in ("01_stepwise_logits", "02_alignment", "03_probing"):
+        return "not estimated"
+    asked = notebook_parameters(job.notebook) | job.parameters
+    like = known[
+        (known.notebook == job.notebook)
+        & (known.dataset == asked["dataset"])
+        & np.array([all(a.get(k) == asked.get(k) for k in _ALIKE) for a in known.parameters], bool)
+    ]
     if len(like):
-        r = like.iloc[-1]; n = r.n_docs; return Tokens(r.asked*n, r.computed*n, n*job.parameters.get("max_new_tokens", 24), f"a finished run with {r.model}")
+        r = like.iloc[-1]
+        n = r.n_docs
+        return Tokens(
+            r.asked * n,
+            r.computed * n,
+            n * job.parameters.get("max_new_tokens", 24),
+            f"a finished run with {r.model}",
+        )
     try:
         t = count_tokens(job.notebook, job.parameters)
-        if not job.takes.get("traces"): return t
-        told = count_tokens("01_stepwise_logits", {k: v for k,v in job.parameters.items() if k in notebook_parameters("01_stepwise_logits")}); return Tokens(t.asked-told.asked, t.computed-told.computed, t.answered-told.answered, t.source)     # what 01 has asked is not asked again
-    except (ValueError, OSError, ImportError) as error: return f"not known: {' '.join(str(error).split())[:90]}"
+        if not job.takes.get("traces"):
+            return t
+        told = count_tokens(
+            "01_stepwise_logits",
+            {k: v for k, v in job.parameters.items() if k in notebook_parameters("01_stepwise_logits")},
+        )
+        return Tokens(
+            t.asked - told.asked, t.computed - told.computed, t.answered - told.answered, t.source
+        )  # what 01 has asked is not asked again
+    except (ValueError, OSError, ImportError) as error:
+        return f"not known: {' '.join(str(error).split())[:90]}"

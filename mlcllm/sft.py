@@ -7,7 +7,9 @@ __all__ = ['TUNINGS', 'LOSSES', 'TRAINED_IN', 'sft_examples', 'examples_hash', '
            'load_trainable', 'train_sft', 'answer_reward', 'train_grpo', 'spikiness', 'finetuned_dists']
 
 # %% ../nbs/04a_sft.ipynb #6653ffdc
-import hashlib, json, shutil
+import hashlib
+import json
+import shutil
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,99 +21,148 @@ import torch
 from .checks import check_choice, check_number
 from .data import AnnotatedDocs
 from .demux import CheckpointManifests, last_checkpoint
-from .engines import QUANTIZATIONS, base_model, check_rank, load_tokenizer, load_weights
-from .engines import model_error, quantized, rank_limit
+from mlcllm.engines import (
+    QUANTIZATIONS,
+    base_model,
+    check_rank,
+    load_tokenizer,
+    load_weights,
+    model_error,
+    quantized,
+    rank_limit,
+)
 from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .runs import tell_full_disk
 from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
-from .weights import check_adapter_files, check_trained, check_training, check_values, first_line, hub_version
+from mlcllm.weights import (
+    check_adapter_files,
+    check_trained,
+    check_training,
+    check_values,
+    first_line,
+    hub_version,
+)
 
 # %% ../nbs/04a_sft.ipynb #78496582
 def sft_examples(
-    docs:AnnotatedDocs, # labelled documents
-    reader, # a `LabelReader`
-    asking:Asking, # how the model is asked
-)->list: # dicts with prompt and completion
+    docs: AnnotatedDocs,  # labelled documents
+    reader,  # a `LabelReader`
+    asking: Asking,  # how the model is asked
+) -> list:  # dicts with prompt and completion
     "What a model is finetuned on"
-    prompts = ask_prompts(docs, docs, replace(asking, shots=0)); tail = reader.template.tail.rstrip()
-    answers = [format_labels(list(docs.labels.decode(g)), asking.label_format, docs.labels.multi) for g in docs.gold]
-    return [dict(prompt=p.text, completion=reader.opening + a + tail) for p,a in zip(prompts, answers)]
+    prompts = ask_prompts(docs, docs, replace(asking, shots=0))
+    tail = reader.template.tail.rstrip()
+    answers = [
+        format_labels(list(docs.labels.decode(g)), asking.label_format, docs.labels.multi) for g in docs.gold
+    ]
+    return [dict(prompt=p.text, completion=reader.opening + a + tail) for p, a in zip(prompts, answers)]
+
 
 def examples_hash(
-    examples:list, # from `sft_examples`
-)->str: # hex digest
+    examples: list,  # from `sft_examples`
+) -> str:  # hex digest
     "Digest of all that a model is finetuned on"
     return hashlib.sha256(json.dumps(examples).encode()).hexdigest()
 
+
 def check_lengths(
-    examples:list, # from `sft_examples`
-    docs:AnnotatedDocs, # their documents
-    tokenizer, # of the model
-    max_length:int, # tokens of an example
-)->int: # tokens of the longest; raises ValueError where one is longer than allowed
+    examples: list,  # from `sft_examples`
+    docs: AnnotatedDocs,  # their documents
+    tokenizer,  # of the model
+    max_length: int,  # tokens of an example
+) -> int:  # tokens of the longest; raises ValueError where one is longer than allowed
     "Nothing is cut: an answer that falls off the end would never be learnt"
-    n = np.array([len(i) + 1 for i in tokenizer([e["prompt"] + e["completion"] for e in examples]).input_ids]); long = int(n.argmax())
-    if n[long] > max_length: raise ValueError(f"document {docs.ids[long]!r}: its training example has {n[long]} tokens, max_length is {max_length} ({(n > max_length).sum()} of {len(n)} are longer): raise max_length")
+    n = np.array([len(i) + 1 for i in tokenizer([e["prompt"] + e["completion"] for e in examples]).input_ids])
+    long = int(n.argmax())
+    if n[long] > max_length:
+        raise ValueError(
+            f"document {docs.ids[long]!r}: its training example has {n[long]} tokens, max_length is "
+            f"{max_length} ({(n > max_length).sum()} of {len(n)} are longer): raise max_length"
+        )
     return int(n[long])
 
 # %% ../nbs/04a_sft.ipynb #0b43d3df
 TUNINGS, LOSSES = ("lora", "full"), ("answer", "all")
-TRAINED_IN = ("auto", "float32", "bfloat16") # gradients in float16 overflow
+TRAINED_IN = ("auto", "float32", "bfloat16")  # gradients in float16 overflow
+
 
 @dataclass(frozen=True)
 class Lora:
     "Low-rank adapters"
-    r: int = 64           # rank
-    alpha: float = 16     # their scale is alpha / r
-    dropout: float = .1   # on what goes into them
+
+    r: int = 64  # rank
+    alpha: float = 16  # their scale is alpha / r
+    dropout: float = 0.1  # on what goes into them
 
     def __post_init__(self):
         check_number("lora_r", self.r, 1)
         check_number("lora_alpha", self.alpha, 1e-9, whole=False)
-        check_number("lora_dropout", self.dropout, 0, .999, whole=False)
+        check_number("lora_dropout", self.dropout, 0, 0.999, whole=False)
 
     def config(self):
         from peft import LoraConfig
-        return LoraConfig(r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias="none", task_type="CAUSAL_LM")
+
+        return LoraConfig(
+            r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias="none", task_type="CAUSAL_LM"
+        )
+
 
 def _needs_trl():
     for package in ("trl", "peft"):
-        if find_spec(package) is None: raise ValueError(f"finetuning needs {package}: pip install 'mlcllm[sft]'")
+        if find_spec(package) is None:
+            raise ValueError(f"finetuning needs {package}: pip install 'mlcllm[sft]'")
+
 
 def check_trainable(
-    quantization:str=None, # None, 4bit or 8bit
-    tuning:str="lora", # or full
-    device=None, # from `pick_device`
-)->None: # raises ValueError
+    quantization: str = None,  # None, 4bit or 8bit
+    tuning: str = "lora",  # or full
+    device=None,  # from `pick_device`
+) -> None:  # raises ValueError
     "Can weights like these be trained here?"
-    _needs_trl(); check_choice("quantization", quantization, QUANTIZATIONS); check_choice("tuning", tuning, TUNINGS)
-    if quantization and device.type=="cpu": raise ValueError(f"quantization={quantization!r} trains on a GPU only, and there is none here: leave it out")
-    if quantization and tuning=="full": raise ValueError(f"quantization={quantization!r} cannot be trained whole: tuning='lora' puts adapters on it")
+    _needs_trl()
+    check_choice("quantization", quantization, QUANTIZATIONS)
+    check_choice("tuning", tuning, TUNINGS)
+    if quantization and device.type == "cpu":
+        raise ValueError(
+            f"quantization={quantization!r} trains on a GPU only, and there is none here: leave it out"
+        )
+    if quantization and tuning == "full":
+        raise ValueError(
+            f"quantization={quantization!r} cannot be trained whole: tuning='lora' puts adapters on it"
+        )
+
 
 def load_trainable(
-    model:str, # tiny, small, a folder or a Hub id; of a model, or of an adapter that is trained further
-    quantization:str=None, # 4bit or 8bit on a GPU
-    dtype:str="auto", # auto: float32 on a CPU, bfloat16 on a GPU
-    device=None, # from `pick_device`
-): # a transformers model, with its adapter if it has one
+    model: str,  # tiny, small, a folder or a Hub id; of a model, or of an adapter that is trained further
+    quantization: str = None,  # 4bit or 8bit on a GPU
+    dtype: str = "auto",  # auto: float32 on a CPU, bfloat16 on a GPU
+    device=None,  # from `pick_device`
+):  # a transformers model, with its adapter if it has one
     "A model to be trained"
     device = device or torch.device("cpu")
     check_trainable(quantization, device=device)
     check_choice("dtype", dtype, TRAINED_IN)
-    kind = (torch.float32 if device.type=="cpu" else torch.bfloat16) if dtype=="auto" else getattr(torch, dtype)
+    kind = (
+        (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        if dtype == "auto"
+        else getattr(torch, dtype)
+    )
     try:
         name, adapter, _ = base_model(model)
         how = dict(dtype=kind, device_map={"": device}) | quantized(quantization, kind)
         loaded, _ = load_weights(f"model {str(model)!r}", name, **how)
-    except Exception as error: raise model_error(model, error) from None
+    except Exception as error:
+        raise model_error(model, error) from None
     if loaded.config.is_encoder_decoder:
         raise ValueError(f"model {str(model)!r} is an encoder–decoder: finetuning needs a causal model")
     return loaded if adapter is None else _with_adapter(loaded, adapter, name)
 
-def _with_adapter(loaded, adapter, base): # to be trained further; one that was cut off is refused
+
+def _with_adapter(loaded, adapter, base):  # to be trained further; one that was cut off is refused
     from peft import PeftModel
+
     check_adapter_files(f"adapter {str(adapter)!r}", adapter)
     check_rank(loaded, adapter)
     try:
@@ -121,76 +172,138 @@ def _with_adapter(loaded, adapter, base): # to be trained further; one that was 
     except Exception as error:
         raise ValueError(
             f"adapter {str(adapter)!r} does not fit {base}: it was trained on another model, or its file "
-            f"was cut off ({first_line(error, 160)})") from None
+            f"was cut off ({first_line(error, 160)})"
+        ) from None
     wrong = sorted([*found.missing_keys, *found.unexpected_keys])
     if wrong:
         raise ValueError(
             f"adapter {str(adapter)!r} does not fit {base}: {len(found.missing_keys)} tensors are not in "
-            f"its file and {len(found.unexpected_keys)} find no place, such as {wrong[0]}")
+            f"its file and {len(found.unexpected_keys)} find no place, such as {wrong[0]}"
+        )
     check_values(f"adapter {str(adapter)!r}", tuned)
-    for config in tuned.peft_config.values(): config.base_model_name_or_path = base      # where peft looks when it saves
+    for config in tuned.peft_config.values():
+        config.base_model_name_or_path = base  # where peft looks when it saves
     return tuned
 
-def _new_adapter(loaded, lora): # the configuration of adapters for a model that has none
-    if hasattr(loaded, "peft_config"): return None
+
+def _new_adapter(loaded, lora):  # the configuration of adapters for a model that has none
+    if hasattr(loaded, "peft_config"):
+        return None
     most = rank_limit(loaded)
     check_number(f"lora_r, the rank of the adapters (the model's matrices are {most} wide),", lora.r, 1, most)
     return lora.config()
 
-def _memory(error, batch_size): # the line for a training that does not fit
-    if "out of memory" in str(error).lower() or "can't allocate" in str(error).lower(): return MemoryError(f"training does not fit into memory with batch_size={batch_size}: lower it and raise accumulate, lower max_length, or take quantization='4bit'")
+
+def _memory(error, batch_size):  # the line for a training that does not fit
+    if "out of memory" in str(error).lower() or "can't allocate" in str(error).lower():
+        return MemoryError(
+            f"training does not fit into memory with batch_size={batch_size}: lower it and raise "
+            "accumulate, lower max_length, or take quantization='4bit'"
+        )
     return error
 
-def _store(trainer, tokenizer, folder, model): # weights or adapter, tokenizer, and the base model's name as it was given
+
+# weights or adapter, tokenizer, and the base model's name as it was given
+def _store(trainer, tokenizer, folder, model):
     with tell_full_disk(folder):
         trainer.save_model(str(folder))
         tokenizer.save_pretrained(folder)
-        for old in Path(folder).glob("*.bin"): old.unlink()                        # the trainer's arguments, pickled
-        if (place := Path(folder)/"adapter_config.json").exists():
-            place.write_text(json.dumps(json.loads(place.read_text()) | dict(base_model_name_or_path=_base_name(model)), indent=1))
+        for old in Path(folder).glob("*.bin"):
+            old.unlink()  # the trainer's arguments, pickled
+        if (place := Path(folder) / "adapter_config.json").exists():
+            place.write_text(
+                json.dumps(
+                    json.loads(place.read_text()) | dict(base_model_name_or_path=_base_name(model)), indent=1
+                )
+            )
 
-def _base_name(model): # as it was given, so that an adapter of a bundled model is one elsewhere, too
-    adapter = Path(str(model))/"adapter_config.json"
+
+def _base_name(model):  # as it was given, so that an adapter of a bundled model is one elsewhere, too
+    adapter = Path(str(model)) / "adapter_config.json"
     return json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else str(model)
 
 # %% ../nbs/04a_sft.ipynb #557c6105
 def train_sft(
-    model:str, # tiny, small, a folder or a Hub id
-    examples:list, # from `sft_examples`
-    folder, # where the trained model goes; until it is there, checkpoints lie in a folder beside it, from which a killed training goes on
-    tuning:str="lora", # or full
-    loss:str="answer", # or all
-    epochs:float=3, learning_rate:float=2e-4, batch_size:int=8, accumulate:int=2, # of the training
-    lora:Lora=Lora(), # the adapters
-    quantization:str=None, dtype:str="auto", # as in `load_trainable`
-    packing:bool=False, # several examples in a row of max_length tokens
-    max_length:int=512, # tokens of an example
-    device=None, # from `pick_device`
-    seed:int=0, # of adapters and batches
-    max_steps:int=-1, # at most so many steps; -1: all epochs
-    save_steps:int=None, # a checkpoint every so many steps; None: after each epoch
-)->pd.DataFrame: # step, loss
+    model: str,  # tiny, small, a folder or a Hub id
+    examples: list,  # from `sft_examples`
+    # where the trained model goes; until it is there, checkpoints lie in a folder beside it, from which a
+    # killed training goes on
+    folder,
+    tuning: str = "lora",  # or full
+    loss: str = "answer",  # or all
+    epochs: float = 3,
+    learning_rate: float = 2e-4,
+    batch_size: int = 8,
+    accumulate: int = 2,  # of the training
+    lora: Lora = Lora(),  # the adapters
+    quantization: str = None,
+    dtype: str = "auto",  # as in `load_trainable`
+    packing: bool = False,  # several examples in a row of max_length tokens
+    max_length: int = 512,  # tokens of an example
+    device=None,  # from `pick_device`
+    seed: int = 0,  # of adapters and batches
+    max_steps: int = -1,  # at most so many steps; -1: all epochs
+    save_steps: int = None,  # a checkpoint every so many steps; None: after each epoch
+) -> pd.DataFrame:  # step, loss
     "Finetune on examples"
     device = device or torch.device("cpu")
     check_trainable(quantization, tuning, device)
     check_choice("loss", loss, LOSSES)
     check_training(epochs, learning_rate, batch_size, seed)
     check_number("accumulate", accumulate, 1)
-    if not examples: raise ValueError("there is no training example")
+    if not examples:
+        raise ValueError("there is no training example")
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
-    tokenizer = load_tokenizer(model); tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token; checkpoints = Path(f"{folder}_checkpoints")
-    steps = max(1, round(len(examples)*epochs/(batch_size*accumulate)))
-    args = SFTConfig(str(checkpoints), num_train_epochs=epochs, max_steps=max_steps, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulate, learning_rate=learning_rate, lr_scheduler_type="constant_with_warmup", warmup_steps=.03, weight_decay=0., max_grad_norm=.3,
-        completion_only_loss=loss=="answer", packing=packing, max_length=max_length, logging_steps=max(1, steps//40), save_strategy="steps" if save_steps else "epoch", save_steps=save_steps or 500, save_total_limit=2, seed=seed, data_seed=seed, use_cpu=device.type=="cpu",
-        bf16=device.type=="cuda" and dtype!="float32", gradient_checkpointing=device.type=="cuda", optim="paged_adamw_32bit" if quantization else "adamw_torch", report_to=[], dataloader_pin_memory=device.type=="cuda", dataset_num_proc=None)
+
+    tokenizer = load_tokenizer(model)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    checkpoints = Path(f"{folder}_checkpoints")
+    steps = max(1, round(len(examples) * epochs / (batch_size * accumulate)))
+    args = SFTConfig(
+        str(checkpoints),
+        num_train_epochs=epochs,
+        max_steps=max_steps,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulate,
+        learning_rate=learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=0.03,
+        weight_decay=0.0,
+        max_grad_norm=0.3,
+        completion_only_loss=loss == "answer",
+        packing=packing,
+        max_length=max_length,
+        logging_steps=max(1, steps // 40),
+        save_strategy="steps" if save_steps else "epoch",
+        save_steps=save_steps or 500,
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        use_cpu=device.type == "cpu",
+        bf16=device.type == "cuda" and dtype != "float32",
+        gradient_checkpointing=device.type == "cuda",
+        optim="paged_adamw_32bit" if quantization else "adamw_torch",
+        report_to=[],
+        dataloader_pin_memory=device.type == "cuda",
+        dataset_num_proc=None,
+    )
     loaded = load_trainable(model, quantization, dtype, device)
-    adapters = _new_adapter(loaded, lora) if tuning=="lora" else None
+    adapters = _new_adapter(loaded, lora) if tuning == "lora" else None
     torch.manual_seed(seed)
-    trainer = SFTTrainer(loaded, args, train_dataset=Dataset.from_list(examples), processing_class=tokenizer, peft_config=adapters, callbacks=[CheckpointManifests()])
+    trainer = SFTTrainer(
+        loaded,
+        args,
+        train_dataset=Dataset.from_list(examples),
+        processing_class=tokenizer,
+        peft_config=adapters,
+        callbacks=[CheckpointManifests()],
+    )
     try:
-        with tell_full_disk(f"a checkpoint in {checkpoints}"): trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-    except RuntimeError as error: raise _memory(error, batch_size) from None
+        with tell_full_disk(f"a checkpoint in {checkpoints}"):
+            trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    except RuntimeError as error:
+        raise _memory(error, batch_size) from None
     check_trained(trainer.model, learning_rate)
     _store(trainer, tokenizer, folder, model)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -199,28 +312,33 @@ def train_sft(
 
 # %% ../nbs/04a_sft.ipynb #4ce68ecf
 def answer_reward(
-    reader, # a `LabelReader`
-    text:str, # an answer
-    gold:tuple, # label names
-)->float: # from 0 to 1
+    reader,  # a `LabelReader`
+    text: str,  # an answer
+    gold: tuple,  # label names
+) -> float:  # from 0 to 1
     "Example-F1 of an answer"
     got = parse_answer(reader, text.split(reader.template.stop)[0] if reader.template.stop else text)
-    if not got.labels: return 0.
+    if not got.labels:
+        return 0.0
     said, true = set(got.predicted), set(gold)
-    return 1. if not said and not true else 2*len(said & true)/(len(said) + len(true))
+    return 1.0 if not said and not true else 2 * len(said & true) / (len(said) + len(true))
+
 
 def train_grpo(
-    model:str, # as in `load_trainable`: a finetuned one
-    docs:AnnotatedDocs, # labelled documents
-    reader, # a `LabelReader`
-    asking:Asking, # how the model is asked
-    folder, # where the trained model goes
-    steps:int, # of the training
-    group:int=8, # answers to each prompt
-    learning_rate:float=1e-5, # held constant
-    lora:Lora=Lora(), # adapters, where the model has none yet; None: all weights
-    quantization:str=None, dtype:str="auto", device=None, seed:int=0, # as in `train_sft`
-)->pd.DataFrame: # step, reward (mean of the answers drawn), kl
+    model: str,  # as in `load_trainable`: a finetuned one
+    docs: AnnotatedDocs,  # labelled documents
+    reader,  # a `LabelReader`
+    asking: Asking,  # how the model is asked
+    folder,  # where the trained model goes
+    steps: int,  # of the training
+    group: int = 8,  # answers to each prompt
+    learning_rate: float = 1e-5,  # held constant
+    lora: Lora = Lora(),  # adapters, where the model has none yet; None: all weights
+    quantization: str = None,
+    dtype: str = "auto",
+    device=None,
+    seed: int = 0,  # as in `train_sft`
+) -> pd.DataFrame:  # step, reward (mean of the answers drawn), kl
     "Reinforce answers that score well"
     _needs_trl()
     check_number("steps", steps, 1)
@@ -228,46 +346,90 @@ def train_grpo(
     check_training(1, learning_rate, group, seed)
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
-    device, tokenizer = device or torch.device("cpu"), load_tokenizer(model); tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+
+    device, tokenizer = device or torch.device("cpu"), load_tokenizer(model)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     prompts = ask_prompts(docs, docs, replace(asking, shots=0))
-    args = GRPOConfig(f"{folder}_checkpoints", max_steps=steps, per_device_train_batch_size=4*group, num_generations=group, max_completion_length=asking.max_new_tokens, learning_rate=learning_rate, lr_scheduler_type="constant", logging_steps=1, save_strategy="no", seed=seed, data_seed=seed,
-        use_cpu=device.type=="cpu", bf16=device.type=="cuda" and dtype!="float32", gradient_checkpointing=device.type=="cuda", report_to=[], dataloader_pin_memory=device.type=="cuda", beta=.02)
+    args = GRPOConfig(
+        f"{folder}_checkpoints",
+        max_steps=steps,
+        per_device_train_batch_size=4 * group,
+        num_generations=group,
+        max_completion_length=asking.max_new_tokens,
+        learning_rate=learning_rate,
+        lr_scheduler_type="constant",
+        logging_steps=1,
+        save_strategy="no",
+        seed=seed,
+        data_seed=seed,
+        use_cpu=device.type == "cpu",
+        bf16=device.type == "cuda" and dtype != "float32",
+        gradient_checkpointing=device.type == "cuda",
+        report_to=[],
+        dataloader_pin_memory=device.type == "cuda",
+        beta=0.02,
+    )
     loaded = load_trainable(model, quantization, dtype, device)
     adapters = None if lora is None else _new_adapter(loaded, lora)
     torch.manual_seed(seed)
-    def reward(completions, gold, **others): return [answer_reward(reader, c, g) for c,g in zip(completions, gold)]
-    data = Dataset.from_list([dict(prompt=p.text, gold=list(docs.labels.decode(g))) for p,g in zip(prompts, docs.gold)])
-    trainer = GRPOTrainer(loaded, reward, args, train_dataset=data, processing_class=tokenizer, peft_config=adapters)
-    try: trainer.train()
-    except RuntimeError as error: raise _memory(error, 4*group) from None
+
+    def reward(completions, gold, **others):
+        return [answer_reward(reader, c, g) for c, g in zip(completions, gold)]
+
+    data = Dataset.from_list(
+        [dict(prompt=p.text, gold=list(docs.labels.decode(g))) for p, g in zip(prompts, docs.gold)]
+    )
+    trainer = GRPOTrainer(
+        loaded, reward, args, train_dataset=data, processing_class=tokenizer, peft_config=adapters
+    )
+    try:
+        trainer.train()
+    except RuntimeError as error:
+        raise _memory(error, 4 * group) from None
     check_trained(trainer.model, learning_rate)
-    _store(trainer, tokenizer, folder, model); shutil.rmtree(f"{folder}_checkpoints", ignore_errors=True)
+    _store(trainer, tokenizer, folder, model)
+    shutil.rmtree(f"{folder}_checkpoints", ignore_errors=True)
     log = pd.DataFrame(trainer.state.log_history)
-    return log[log["reward"].notna()][["step", "reward", *(c for c in ("reward_std", "kl") if c in log)]].reset_index(drop=True)
+    return log[log["reward"].notna()][
+        ["step", "reward", *(c for c in ("reward_std", "kl") if c in log)]
+    ].reset_index(drop=True)
 
 # %% ../nbs/04a_sft.ipynb #8613c35d
 def spikiness(
-    traces:dict, # name -> list of StepTrace, of the same documents
-    n_boot:int=1000, # draws of documents for the intervals
-    seed:int=0, # of the draws
-    of:np.ndarray=None, # (n_docs,) which document each trace is a reading of (`same_document`); None: each is one
-)->pd.DataFrame: # model, step (intermediate or last), metric (top, entropy), value, lo, hi, n_steps
+    traces: dict,  # name -> list of StepTrace, of the same documents
+    n_boot: int = 1000,  # draws of documents for the intervals
+    seed: int = 0,  # of the draws
+    # (n_docs,) which document each trace is a reading of (`same_document`); None: each is one
+    of: np.ndarray = None,
+) -> pd.DataFrame:  # model, step (intermediate or last), metric (top, entropy), value, lo, hi, n_steps
     "Mean top probability and entropy (bits) of label steps, with 95 % intervals over documents"
     rows = []
     for name, some in traces.items():
-        steps = step_summary(some); ids = {t.doc_id: k for k,t in enumerate(some)}; w = bootstrap_weights(len(some), n_boot, seed, of)
+        steps = step_summary(some)
+        ids = {t.doc_id: k for k, t in enumerate(some)}
+        w = bootstrap_weights(len(some), n_boot, seed, of)
         for last, g in steps.groupby("is_last"):
             at = g.doc_id.map(ids).to_numpy()
             for metric in ("top", "entropy"):
-                v = (w[:, at]@g[metric].to_numpy())/np.maximum(w[:, at].sum(1), 1e-9)
-                rows.append((name, "last" if last else "intermediate", metric, v[0], *np.quantile(v[1:], [.025, .975]), len(g)))
+                v = (w[:, at] @ g[metric].to_numpy()) / np.maximum(w[:, at].sum(1), 1e-9)
+                rows.append(
+                    (
+                        name,
+                        "last" if last else "intermediate",
+                        metric,
+                        v[0],
+                        *np.quantile(v[1:], [0.025, 0.975]),
+                        len(g),
+                    )
+                )
     return pd.DataFrame(rows, columns=["model", "step", "metric", "value", "lo", "hi", "n_steps"])
 
+
 def finetuned_dists(
-    traces:list, # of StepTrace
-    docs:AnnotatedDocs, # their documents
-    name:str="sft", # sft or rl
-)->list: # of LabelDist: sft_hard, and in multi-label tasks sft_max
+    traces: list,  # of StepTrace
+    docs: AnnotatedDocs,  # their documents
+    name: str = "sft",  # sft or rl
+) -> list:  # of LabelDist: sft_hard, and in multi-label tasks sft_max
     "The rows of a finetuned model in 02"
     kinds = dict(hard="hard") | (dict(max="max_over_generations") if docs.labels.multi else {})
-    return [replace(dist_from_traces(traces, docs.labels, m), method=f"{name}_{k}") for k,m in kinds.items()]
+    return [replace(dist_from_traces(traces, docs.labels, m), method=f"{name}_{k}") for k, m in kinds.items()]

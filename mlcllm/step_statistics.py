@@ -17,21 +17,42 @@ from .checks import check_choice, check_number
 from .stepwise_logits import entropy, label_probs
 
 # %% ../nbs/04b_step_statistics.ipynb #8d09fef3
-RANGES = dict(share=(0, 1), difference=(-1, 1), mean=(-np.inf, np.inf)) # kind of number -> where one number can lie
-COLUMN_KINDS = dict.fromkeys(("top", "second", "p_stop", "next_now", "second_then", "second_is_next", "second_never", "hit", "follows", "chance"), "share") # of the tables below; the others hold means
+RANGES = dict(
+    share=(0, 1), difference=(-1, 1), mean=(-np.inf, np.inf)
+)  # kind of number -> where one number can lie
+COLUMN_KINDS = dict.fromkeys(
+    (
+        "top",
+        "second",
+        "p_stop",
+        "next_now",
+        "second_then",
+        "second_is_next",
+        "second_never",
+        "hit",
+        "follows",
+        "chance",
+    ),
+    "share",
+)  # of the tables below; the others hold means
 
-def _numbers(values, doc, kind): # known values, the code of each one's document, their kind
+
+def _numbers(values, doc, kind):  # known values, the code of each one's document, their kind
     v = np.asarray(values)
     if kind is None:
-        kind = "share" if v.dtype==bool else "mean"
+        kind = "share" if v.dtype == bool else "mean"
     check_choice("kind", kind, RANGES)
     v = v.astype(float)
     known = ~np.isnan(v)
     v, (least, most) = v[known], RANGES[kind]
-    outside = v[(v < least-1e-9) | (v > most+1e-9)]
+    outside = v[(v < least - 1e-9) | (v > most + 1e-9)]
     if len(outside):
-        raise ValueError(f"a {kind} has numbers from {least} to {most}, got {outside[0]:g}; name the kind of these numbers: {', '.join(RANGES)}")
+        raise ValueError(
+            f"a {kind} has numbers from {least} to {most}, got {outside[0]:g}; name the kind of these "
+            f"numbers: {', '.join(RANGES)}"
+        )
     return v, pd.factorize(np.asarray(doc)[known])[0], kind
+
 
 def _check_level(level):
     if not 0 < check_number("level", level, 0, 1, whole=False) < 1:
@@ -39,35 +60,42 @@ def _check_level(level):
     return level
 
 # %% ../nbs/04b_step_statistics.ipynb #1bb43384
-def _skewed_t(value, errors, df, level): # an interval from each document's share of the error; Student's t, corrected for skewness (Hall 1992)
+# an interval from each document's share of the error; Student's t, corrected for skewness (Hall 1992)
+def _skewed_t(value, errors, df, level):
     n, square = len(errors), (errors**2).mean()
-    skew = (errors**3).mean()/square**1.5
-    q = stats.t.ppf((1+level)/2, df)/np.sqrt(n)*np.array([1, -1])
+    skew = (errors**3).mean() / square**1.5
+    q = stats.t.ppf((1 + level) / 2, df) / np.sqrt(n) * np.array([1, -1])
     if abs(skew) > 1e-6:
-        q = 3/skew*(np.cbrt(1 + skew*(q - skew/(6*n))) - 1)
-    return value - n*np.sqrt(square)*q
+        q = 3 / skew * (np.cbrt(1 + skew * (q - skew / (6 * n))) - 1)
+    return value - n * np.sqrt(square) * q
 
-def _constant(value, n_docs, kind, level): # where all documents agree: the means at which that would be too unlikely; none without a range
+
+# where all documents agree: the means at which that would be too unlikely; none without a range
+def _constant(value, n_docs, kind, level):
     least, most = RANGES[kind]
-    rare = ((1-level)/2)**(1/n_docs)
+    rare = ((1 - level) / 2) ** (1 / n_docs)
     if np.isinf(most):
         return np.nan, np.nan
-    return least + (value-least)*rare, most - (most-value)*rare
+    return least + (value - least) * rare, most - (most - value) * rare
 
 # %% ../nbs/04b_step_statistics.ipynb #ec76a94b
-def _beta(share, variance, n_docs, kish, level): # Korn and Graubard's interval for a share
-    tail = (1-level)/2
-    as_many = share*(1-share)/variance*(stats.norm.ppf(tail)/stats.t.ppf(tail, n_docs-1))**2
+def _beta(share, variance, n_docs, kish, level):  # Korn and Graubard's interval for a share
+    tail = (1 - level) / 2
+    as_many = share * (1 - share) / variance * (stats.norm.ppf(tail) / stats.t.ppf(tail, n_docs - 1)) ** 2
     n = max(as_many, kish)
-    yes = share*n
-    return stats.beta.ppf(tail, yes, n-yes+1), stats.beta.ppf(1-tail, yes+1, n-yes)
+    yes = share * n
+    return stats.beta.ppf(tail, yes, n - yes + 1), stats.beta.ppf(1 - tail, yes + 1, n - yes)
+
 
 def mean_interval(
-    values:np.ndarray, # (n_rows,) numbers, or True and False
-    doc:np.ndarray, # (n_rows,) the document of each
-    level:float=.95, # of the interval
-    kind:str=None, # share (each from 0 to 1), difference (each from -1 to 1), mean; None: share for True and False, else mean
-)->tuple: # mean, lo, hi; nan without rows; no interval over one document, or for equal numbers that are a mean
+    values: np.ndarray,  # (n_rows,) numbers, or True and False
+    doc: np.ndarray,  # (n_rows,) the document of each
+    level: float = 0.95,  # of the interval
+    # share (each from 0 to 1), difference (each from -1 to 1), mean; None: share for True and False, else
+    # mean
+    kind: str = None,
+    # mean, lo, hi; nan without rows; no interval over one document, or for equal numbers that are a mean
+) -> tuple:
     "A mean over rows with an interval over documents; raises ValueError for numbers that `kind` cannot have"
     (v, code, kind), level = _numbers(values, doc, kind), _check_level(level)
     if not len(v):
@@ -76,24 +104,30 @@ def mean_interval(
     d, value = len(n), v.mean()
     if d < 2:
         return value, np.nan, np.nan
-    errors = (x - value*n)/n.sum()*np.sqrt(d/(d-1))
-    if (np.abs(errors) <= 1e-12*max(1, np.abs(v).max())).all():
+    errors = (x - value * n) / n.sum() * np.sqrt(d / (d - 1))
+    if (np.abs(errors) <= 1e-12 * max(1, np.abs(v).max())).all():
         return value, *_constant(value, d, kind, level)
-    if kind=="share":
-        return value, *_beta(value, (errors**2).sum(), d, n.sum()**2/(n**2).sum(), level)
-    return value, *np.clip(_skewed_t(value, errors, d-1, level), *RANGES[kind])
+    if kind == "share":
+        return value, *_beta(value, (errors**2).sum(), d, n.sum() ** 2 / (n**2).sum(), level)
+    return value, *np.clip(_skewed_t(value, errors, d - 1, level), *RANGES[kind])
 
 # %% ../nbs/04b_step_statistics.ipynb #7822c972
-def _apart(a, b): # of two mean_intervals of constants: the interval of their difference (Zou and Donner 2008)
+# of two mean_intervals of constants: the interval of their difference (Zou and Donner 2008)
+def _apart(a, b):
     (x, x_lo, x_hi), (y, y_lo, y_hi) = a, b
-    return x - y - np.hypot(x-x_lo, y_hi-y), x - y + np.hypot(x_hi-x, y-y_lo)
+    return x - y - np.hypot(x - x_lo, y_hi - y), x - y + np.hypot(x_hi - x, y - y_lo)
+
 
 def mean_difference(
-    values:np.ndarray, doc:np.ndarray, # (n_rows,) numbers, and the document of each
-    others:np.ndarray, other_doc:np.ndarray, # (m_rows,) numbers of other rows, of documents that may be the same
-    level:float=.95, # of the interval
-    kind:str=None, # share or mean, as in `mean_interval`
-)->tuple: # mean of values − mean of others, lo, hi; nan where one has no rows, no interval where one has one document
+    values: np.ndarray,
+    doc: np.ndarray,  # (n_rows,) numbers, and the document of each
+    others: np.ndarray,
+    other_doc: np.ndarray,  # (m_rows,) numbers of other rows, of documents that may be the same
+    level: float = 0.95,  # of the interval
+    kind: str = None,  # share or mean, as in `mean_interval`
+    # mean of values − mean of others, lo, hi; nan where one has no rows, no interval where one has one
+    # document
+) -> tuple:
     "A difference of two means over rows with an interval over documents, which may have rows in both"
     a, a_doc, kind = _numbers(values, doc, kind)
     b, b_doc, kind = _numbers(others, other_doc, kind)
@@ -103,38 +137,46 @@ def mean_difference(
     value = a.mean() - b.mean()
     known = [np.asarray(d)[~np.isnan(np.asarray(x, float))] for d, x in ((doc, values), (other_doc, others))]
     shared = pd.factorize(np.concatenate(known))[0]
-    d, fewest = shared.max()+1, min(a_doc.max(), b_doc.max())+1
+    d, fewest = shared.max() + 1, min(a_doc.max(), b_doc.max()) + 1
     if fewest < 2:
         return value, np.nan, np.nan
-    errors = _errors(a, shared[:len(a)], d) - _errors(b, shared[len(a):], d)
-    if (np.abs(errors) <= 1e-12*max(1, np.abs(a).max(), np.abs(b).max())).all():
+    errors = _errors(a, shared[: len(a)], d) - _errors(b, shared[len(a) :], d)
+    if (np.abs(errors) <= 1e-12 * max(1, np.abs(a).max(), np.abs(b).max())).all():
         return value, *_apart(mean_interval(a, a_doc, level, kind), mean_interval(b, b_doc, level, kind))
-    limits = (-1, 1) if kind=="share" else (-np.inf, np.inf)
-    return value, *np.clip(_skewed_t(value, errors, fewest-1, level), *limits)
+    limits = (-1, 1) if kind == "share" else (-np.inf, np.inf)
+    return value, *np.clip(_skewed_t(value, errors, fewest - 1, level), *limits)
 
-def _errors(v, code, n_docs): # (n_docs,) what each document adds to the error of the mean of v
+
+def _errors(v, code, n_docs):  # (n_docs,) what each document adds to the error of the mean of v
     n = np.bincount(code, minlength=n_docs)
     d = (n > 0).sum()
-    return (np.bincount(code, v, n_docs) - v.mean()*n)/len(v)*np.sqrt(d/(d-1))
+    return (np.bincount(code, v, n_docs) - v.mean() * n) / len(v) * np.sqrt(d / (d - 1))
+
 
 def document_of(
-    docs:pd.DataFrame, # docs.parquet of a run
-    annotators:str="aggregate", # the run's option of this name: annotator or both where rows are persons' readings
-)->pd.Series: # the document of each row, shared by all readings of it
-    "What varies where persons' readings are rows: rows with the same text are one document; without texts the ids tell"
-    if annotators=="aggregate":
+    docs: pd.DataFrame,  # docs.parquet of a run
+    # the run's option of this name: annotator or both where rows are persons' readings
+    annotators: str = "aggregate",
+) -> pd.Series:  # the document of each row, shared by all readings of it
+    """What varies where persons' readings are rows: rows with the same text are one document; without texts
+    the ids tell
+    """
+    if annotators == "aggregate":
         return docs.doc_id
     if "text" in docs and docs.text.notna().all():
         return docs.text
     whole = docs.doc_id.str.rsplit("__", n=1).str[0]
-    return whole if annotators=="annotator" else whole.where(whole.isin(docs.doc_id), docs.doc_id)
+    return whole if annotators == "annotator" else whole.where(whole.isin(docs.doc_id), docs.doc_id)
+
 
 def means(
-    table:pd.DataFrame, # with a column doc_id; where it has a column document (see `document_of`), that is what varies
-    columns, # whose means are wanted
-    by, # columns that make the groups
-    kinds:dict=None, # column -> kind of its numbers; None: COLUMN_KINDS, and "mean" for a column that it does not name
-)->pd.DataFrame: # the groups, statistic, value, lo, hi, n (rows), n_docs
+    # with a column doc_id; where it has a column document (see `document_of`), that is what varies
+    table: pd.DataFrame,
+    columns,  # whose means are wanted
+    by,  # columns that make the groups
+    # column -> kind of its numbers; None: COLUMN_KINDS, and "mean" for a column that it does not name
+    kinds: dict = None,
+) -> pd.DataFrame:  # the groups, statistic, value, lo, hi, n (rows), n_docs
     "Means of columns group by group"
     by, kinds, rows = list(by), {**COLUMN_KINDS, **(kinds or {})}, []
     for key, g in table.groupby(by, sort=False, dropna=False):
@@ -147,117 +189,197 @@ def means(
     return pd.DataFrame(rows, columns=[*by, "statistic", "value", "lo", "hi", "n", "n_docs"])
 
 # %% ../nbs/04b_step_statistics.ipynb #02b406d8
-LEAST_DOCS = 30 # documents; with fewer an interval is shown, and no claim is decided by it
+LEAST_DOCS = 30  # documents; with fewer an interval is shown, and no claim is decided by it
 
 # %% ../nbs/04b_step_statistics.ipynb #e56909ab
-_STEP_NUMBERS = ("top", "second", "entropy", "p_stop", "next_now", "second_then", "second_is_next", "second_never",
-                 "top_is_new", "n_left", "next_rank", "never_by_chance")
+_STEP_NUMBERS = (
+    "top",
+    "second",
+    "entropy",
+    "p_stop",
+    "next_now",
+    "second_then",
+    "second_is_next",
+    "second_never",
+    "top_is_new",
+    "n_left",
+    "next_rank",
+    "never_by_chance",
+)
 STEP_COLUMNS = ("doc_id", "step", "is_last", "chosen", *_STEP_NUMBERS)
 
+
 def step_table(
-    docs:pd.DataFrame, # docs.parquet of a run
-    steps:pd.DataFrame, # steps.parquet
-    names, # label columns, "none" last where allowed
-)->pd.DataFrame: # the columns `STEP_COLUMNS`, step 0 first, entropy in bits; what is about the next step is nan at last steps
+    docs: pd.DataFrame,  # docs.parquet of a run
+    steps: pd.DataFrame,  # steps.parquet
+    names,  # label columns, "none" last where allowed
+    # the columns `STEP_COLUMNS`, step 0 first, entropy in bits; what is about the next step is nan at last
+    # steps
+) -> pd.DataFrame:
     "The numbers of every found label step (paper, Figures 2, 3 and 10, Table 4)"
     s = steps[steps.doc_id.isin(set(docs.doc_id[docs.found_step]))].reset_index(drop=True)
-    if not len(s): return pd.DataFrame({c: pd.Series(dtype=float if c in _STEP_NUMBERS else object) for c in STEP_COLUMNS})
+    if not len(s):
+        return pd.DataFrame(
+            {c: pd.Series(dtype=float if c in _STEP_NUMBERS else object) for c in STEP_COLUMNS}
+        )
     probs = label_probs(np.stack(s.logits.to_list()))
     at = {name: k for k, name in enumerate(names)}
     chosen = s.chosen.map(at).to_numpy()
-    with np.errstate(over="ignore"): p_stop = 1/(1 + np.exp((s.continue_logit - s.stop_logit).to_numpy(float)))
+    with np.errstate(over="ignore"):
+        p_stop = 1 / (1 + np.exp((s.continue_logit - s.stop_logit).to_numpy(float)))
     last = s.is_last.to_numpy(bool)
     ranked = np.argsort(probs, 1)
-    tops = dict(top=np.take_along_axis(probs, ranked[:, -1:], 1)[:, 0], second=np.take_along_axis(probs, ranked[:, -2:-1], 1)[:, 0])
+    tops = dict(
+        top=np.take_along_axis(probs, ranked[:, -1:], 1)[:, 0],
+        second=np.take_along_axis(probs, ranked[:, -2:-1], 1)[:, 0],
+    )
     head = dict(doc_id=s.doc_id, step=s.step.astype(int), is_last=last, chosen=s.chosen)
     numbers = tops | dict(entropy=entropy(probs), p_stop=p_stop)
-    numbers |= _next_numbers(probs, ranked, chosen, last) | _left_numbers(probs, ranked, chosen, last, s, at.get("none", -1))
+    numbers |= _next_numbers(probs, ranked, chosen, last) | _left_numbers(
+        probs, ranked, chosen, last, s, at.get("none", -1)
+    )
     return pd.DataFrame(head | {c: numbers[c] for c in _STEP_NUMBERS})
 
-def _next_numbers(probs, ranked, chosen, last): # of the label that is written next, and of the second one
-    rows = np.arange(len(probs))
-    then = np.minimum(rows+1, len(rows)-1)
-    first, second, following = ranked[:, -1], ranked[:, -2], chosen[then]
-    more = lambda x: np.where(last, np.nan, x)
-    return dict(next_now=np.where(following==first, np.nan, more(probs[rows, following])), second_then=more(probs[then, second]),
-                second_is_next=more(second==following))
 
-def _left_numbers(probs, ranked, chosen, last, s, none): # of the labels that are not yet written
+def _next_numbers(probs, ranked, chosen, last):  # of the label that is written next, and of the second one
+    rows = np.arange(len(probs))
+    then = np.minimum(rows + 1, len(rows) - 1)
+    first, second, following = ranked[:, -1], ranked[:, -2], chosen[then]
+
+    def more(x):
+        return np.where(last, np.nan, x)
+
+    return dict(
+        next_now=np.where(following == first, np.nan, more(probs[rows, following])),
+        second_then=more(probs[then, second]),
+        second_is_next=more(second == following),
+    )
+
+
+def _left_numbers(probs, ranked, chosen, last, s, none):  # of the labels that are not yet written
     rows = np.arange(len(probs))
     doc, now = pd.factorize(s.doc_id)[0], np.zeros(probs.shape, bool)
     now[rows, chosen] = True
     so_far = pd.DataFrame(now).groupby(doc).cumsum().to_numpy()
     written = (pd.DataFrame(now).groupby(doc).transform("sum").to_numpy()) > 0
-    left = so_far==0
-    if none >= 0: left[:, none] = False
-    following, second = chosen[np.minimum(rows+1, len(rows)-1)], ranked[:, -2]
+    left = so_far == 0
+    if none >= 0:
+        left[:, none] = False
+    following, second = chosen[np.minimum(rows + 1, len(rows) - 1)], ranked[:, -2]
     n_left, known = left.sum(1), ~last & left[rows, following]
     rank = 1 + (left & (probs > probs[rows, following][:, None])).sum(1)
     later = (written & left).sum(1) - left[rows, following]
-    by_chance = 1 - later/np.maximum(n_left-1, 1)
-    missed = ~last & (second!=following)
-    top_is_new = np.where(s.step==0, np.nan, (so_far - now)[rows, ranked[:, -1]]==0)
-    return dict(second_never=np.where(missed, ~written[rows, second], np.nan), top_is_new=top_is_new, n_left=np.where(last, np.nan, n_left),
-                next_rank=np.where(known, rank, np.nan), never_by_chance=np.where(missed & known & left[rows, second], by_chance, np.nan))
+    by_chance = 1 - later / np.maximum(n_left - 1, 1)
+    missed = ~last & (second != following)
+    top_is_new = np.where(s.step == 0, np.nan, (so_far - now)[rows, ranked[:, -1]] == 0)
+    return dict(
+        second_never=np.where(missed, ~written[rows, second], np.nan),
+        top_is_new=top_is_new,
+        n_left=np.where(last, np.nan, n_left),
+        next_rank=np.where(known, rank, np.nan),
+        never_by_chance=np.where(missed & known & left[rows, second], by_chance, np.nan),
+    )
 
 # %% ../nbs/04b_step_statistics.ipynb #d651b117
 def first_ranks(
-    docs:pd.DataFrame, # docs.parquet
-    steps:pd.DataFrame, # steps.parquet
-    names, # label columns
-    least:float=.3, # the top must reach it
-)->pd.DataFrame: # doc_id, rank (1 first), prob
+    docs: pd.DataFrame,  # docs.parquet
+    steps: pd.DataFrame,  # steps.parquet
+    names,  # label columns
+    least: float = 0.3,  # the top must reach it
+) -> pd.DataFrame:  # doc_id, rank (1 first), prob
     "Sorted label probabilities of first steps (paper, Figure 4)"
-    s = steps[(steps.step==0) & steps.doc_id.isin(set(docs.doc_id[docs.found_step & (docs.predicted.map(len) > 0)]))]
-    if not len(s): return pd.DataFrame(dict(doc_id=[], rank=[], prob=[]))
-    p = label_probs(np.stack(s.logits.to_list()))[:, [k for k,n in enumerate(names) if n!="none"]]; p = -np.sort(-p, 1); kept = p[:,0] >= least; p = p[kept]
-    return pd.DataFrame(dict(doc_id=np.repeat(s.doc_id.to_numpy()[kept], p.shape[1]), rank=np.tile(np.arange(p.shape[1])+1, len(p)), prob=p.ravel()))
+    s = steps[
+        (steps.step == 0)
+        & steps.doc_id.isin(set(docs.doc_id[docs.found_step & (docs.predicted.map(len) > 0)]))
+    ]
+    if not len(s):
+        return pd.DataFrame(dict(doc_id=[], rank=[], prob=[]))
+    p = label_probs(np.stack(s.logits.to_list()))[:, [k for k, n in enumerate(names) if n != "none"]]
+    p = -np.sort(-p, 1)
+    kept = p[:, 0] >= least
+    p = p[kept]
+    return pd.DataFrame(
+        dict(
+            doc_id=np.repeat(s.doc_id.to_numpy()[kept], p.shape[1]),
+            rank=np.tile(np.arange(p.shape[1]) + 1, len(p)),
+            prob=p.ravel(),
+        )
+    )
 
 # %% ../nbs/04b_step_statistics.ipynb #b4759eb6
 def position_hits(
-    docs:pd.DataFrame, # docs.parquet
-    least_gold:int=2, # gold labels of a document
-)->pd.DataFrame: # doc_id, position (1 first), hit
+    docs: pd.DataFrame,  # docs.parquet
+    least_gold: int = 2,  # gold labels of a document
+) -> pd.DataFrame:  # doc_id, position (1 first), hit
     "Which written labels are gold, place by place, where several were written (paper, Figure 5)"
-    rows = [(d.doc_id, k+1, p in d.gold) for d in docs.itertuples() if len(d.predicted) > 1 and len(d.gold) >= least_gold for k,p in enumerate(d.predicted)]
+    rows = [
+        (d.doc_id, k + 1, p in d.gold)
+        for d in docs.itertuples()
+        if len(d.predicted) > 1 and len(d.gold) >= least_gold
+        for k, p in enumerate(d.predicted)
+    ]
     return pd.DataFrame(rows, columns=["doc_id", "position", "hit"])
 
+
 def first_is_better(
-    docs:pd.DataFrame, # docs.parquet
-)->tuple: # mean, lo, hi of a difference of shares
+    docs: pd.DataFrame,  # docs.parquet
+) -> tuple:  # mean, lo, hi of a difference of shares
     "How much more often the first written label is gold than the second, document by document"
-    h = position_hits(docs); first, second = (h[h.position==k].set_index("doc_id").hit.astype(float) for k in (1, 2))
+    h = position_hits(docs)
+    first, second = (h[h.position == k].set_index("doc_id").hit.astype(float) for k in (1, 2))
     return mean_interval((first - second).to_numpy(), first.index.to_numpy(), kind="difference")
 
 # %% ../nbs/04b_step_statistics.ipynb #e3fe093f
 def later_ranks(
-    docs:pd.DataFrame, # docs.parquet
-    steps:pd.DataFrame, # steps.parquet
-    names, # label columns
-    n_ranks:int=4, # how many ranks
-)->pd.DataFrame: # doc_id, rank (1 first), written_at (1 first; 0: never), only of answers with several labels
+    docs: pd.DataFrame,  # docs.parquet
+    steps: pd.DataFrame,  # steps.parquet
+    names,  # label columns
+    n_ranks: int = 4,  # how many ranks
+    # doc_id, rank (1 first), written_at (1 first; 0: never), only of answers with several labels
+) -> pd.DataFrame:
     "When the labels that lead at the first step are written (paper, Figure 11)"
-    several = set(docs.doc_id[docs.predicted.map(len) > 1]); s = steps[steps.doc_id.isin(several)]; first = s[s.step==0]
-    if not len(first): return pd.DataFrame(dict(doc_id=[], rank=[], written_at=[]))
-    kept = [k for k,n in enumerate(names) if n!="none"]; n_ranks = min(n_ranks, len(kept)); z = np.stack(first.logits.to_list())[:, kept]
+    several = set(docs.doc_id[docs.predicted.map(len) > 1])
+    s = steps[steps.doc_id.isin(several)]
+    first = s[s.step == 0]
+    if not len(first):
+        return pd.DataFrame(dict(doc_id=[], rank=[], written_at=[]))
+    kept = [k for k, n in enumerate(names) if n != "none"]
+    n_ranks = min(n_ranks, len(kept))
+    z = np.stack(first.logits.to_list())[:, kept]
     label = np.array(names)[kept][np.argsort(-z, 1, kind="stable")[:, :n_ranks]]
-    ranks = pd.DataFrame(dict(doc_id=np.repeat(first.doc_id.to_numpy(), n_ranks), rank=np.tile(np.arange(n_ranks)+1, len(first)), label=label.ravel()))
-    when = s.drop_duplicates(["doc_id", "chosen"])[["doc_id", "chosen", "step"]].rename(columns=dict(chosen="label"))
-    return ranks.merge(when, on=["doc_id", "label"], how="left").assign(written_at=lambda d: (d.step.fillna(-1)+1).astype(int))[["doc_id", "rank", "written_at"]]
+    ranks = pd.DataFrame(
+        dict(
+            doc_id=np.repeat(first.doc_id.to_numpy(), n_ranks),
+            rank=np.tile(np.arange(n_ranks) + 1, len(first)),
+            label=label.ravel(),
+        )
+    )
+    when = s.drop_duplicates(["doc_id", "chosen"])[["doc_id", "chosen", "step"]].rename(
+        columns=dict(chosen="label")
+    )
+    return ranks.merge(when, on=["doc_id", "label"], how="left").assign(
+        written_at=lambda d: (d.step.fillna(-1) + 1).astype(int)
+    )[["doc_id", "rank", "written_at"]]
 
 # %% ../nbs/04b_step_statistics.ipynb #eb02dd74
 def in_order(
-    predicted, # labels in the order in which they were written
-    order, # all labels in some order
-)->bool:
+    predicted,  # labels in the order in which they were written
+    order,  # all labels in some order
+) -> bool:
     "Are they written in this order?"
-    at = {n: k for k,n in enumerate(order)}; places = [at[p] for p in predicted]
-    return places==sorted(places)
+    at = {n: k for k, n in enumerate(order)}
+    places = [at[p] for p in predicted]
+    return places == sorted(places)
+
 
 def order_hits(
-    docs:pd.DataFrame, # docs.parquet
-    order, # all labels in some order
-)->pd.DataFrame: # doc_id, follows, chance; a row an answer with several labels
+    docs: pd.DataFrame,  # docs.parquet
+    order,  # all labels in some order
+) -> pd.DataFrame:  # doc_id, follows, chance; a row an answer with several labels
     "Which answers follow an order (paper, Table 7)"
-    rows = [(d.doc_id, in_order(d.predicted, order), 1/factorial(len(d.predicted))) for d in docs.itertuples() if len(d.predicted) > 1]
+    rows = [
+        (d.doc_id, in_order(d.predicted, order), 1 / factorial(len(d.predicted)))
+        for d in docs.itertuples()
+        if len(d.predicted) > 1
+    ]
     return pd.DataFrame(rows, columns=["doc_id", "follows", "chance"])

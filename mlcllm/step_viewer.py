@@ -17,27 +17,66 @@ from .stepwise_logits import label_probs
 
 # %% ../nbs/05a_step_viewer.ipynb #2130cd74
 def viewer_data(
-    docs:pd.DataFrame, # docs.parquet of a run of 01
-    steps:pd.DataFrame, # steps.parquet
-    names, # label columns, "none" last where allowed
-)->dict: # labels, and for each document: id, text, gold, votes (thousandths, or None), answer, steps (written label, probabilities, P(stop); thousandths)
+    docs: pd.DataFrame,  # docs.parquet of a run of 01
+    steps: pd.DataFrame,  # steps.parquet
+    names,  # label columns, "none" last where allowed
+    # labels, and for each document: id, text, gold, votes (thousandths, or None), answer, steps (written
+    # label, probabilities, P(stop); thousandths)
+) -> dict:
     "What the viewer shows, small"
-    at = {n: k for k,n in enumerate(names)}; mille = lambda x: None if x is None or np.isnan(x) else int(round(1000*float(x)))
-    with np.errstate(over="ignore"): stop = 1/(1 + np.exp((steps.continue_logit - steps.stop_logit).to_numpy(float)))
-    probs = np.rint(1000*label_probs(np.stack(steps.logits.to_list()))).astype(int).tolist() if len(steps) else []
+    at = {n: k for k, n in enumerate(names)}
+
+    def mille(x):
+        return None if x is None or np.isnan(x) else int(round(1000 * float(x)))
+
+    with np.errstate(over="ignore"):
+        stop = 1 / (1 + np.exp((steps.continue_logit - steps.stop_logit).to_numpy(float)))
+    probs = (
+        np.rint(1000 * label_probs(np.stack(steps.logits.to_list()))).astype(int).tolist()
+        if len(steps)
+        else []
+    )
     rows = {}
-    for i, c, p, s in zip(steps.doc_id, steps.chosen, probs, stop): rows.setdefault(i, []).append([at[c], p, mille(s)])
-    human = lambda h: None if h is None or np.ndim(h)==0 or not len(h) else [mille(v) for v in h]
-    text = lambda t: t if isinstance(t, str) else "(this run carries no text: make the viewer where the corpus is)"
-    return dict(labels=list(names), docs=[[d.doc_id, text(d.text), [at[g] for g in d.gold], human(d.human), (d.output if isinstance(d.output, str) else "").strip(), rows.get(d.doc_id, []), bool(d.found_step)] for d in docs.itertuples()])
+    for i, c, p, s in zip(steps.doc_id, steps.chosen, probs, stop):
+        rows.setdefault(i, []).append([at[c], p, mille(s)])
+
+    def human(h):
+        return None if h is None or np.ndim(h) == 0 or not len(h) else [mille(v) for v in h]
+
+    def text(t):
+        return t if isinstance(t, str) else "(this run carries no text: make the viewer where the corpus is)"
+
+    return dict(
+        labels=list(names),
+        docs=[
+            [
+                d.doc_id,
+                text(d.text),
+                [at[g] for g in d.gold],
+                human(d.human),
+                (d.output if isinstance(d.output, str) else "").strip(),
+                rows.get(d.doc_id, []),
+                bool(d.found_step),
+            ]
+            for d in docs.itertuples()
+        ],
+    )
 
 # %% ../nbs/05a_step_viewer.ipynb #809ef177
 def step_viewer(
-    docs:pd.DataFrame, steps:pd.DataFrame, # docs.parquet and steps.parquet of a run of 01
-    names, # label columns, "none" last where allowed
-    title:str="Label steps", # of the page
-)->str: # one HTML page; needs nothing else
+    docs: pd.DataFrame,
+    steps: pd.DataFrame,  # docs.parquet and steps.parquet of a run of 01
+    names,  # label columns, "none" last where allowed
+    title: str = "Label steps",  # of the page
+) -> str:  # one HTML page; needs nothing else
     "A page on which to look at label steps, document by document"
-    if not len(docs): raise ValueError("there is no document to show")
-    data = json.dumps(viewer_data(docs, steps, names), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")   # no text can end the script
-    return Environment(loader=PackageLoader("mlcllm", "pages"), autoescape=True).get_template("step_viewer.html").render(title=title, data=Markup(data))
+    if not len(docs):
+        raise ValueError("there is no document to show")
+    data = json.dumps(viewer_data(docs, steps, names), ensure_ascii=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )  # no text can end the script
+    return (
+        Environment(loader=PackageLoader("mlcllm", "pages"), autoescape=True)
+        .get_template("step_viewer.html")
+        .render(title=title, data=Markup(data))
+    )

@@ -13,7 +13,8 @@ __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'READING', 'label_probs', 'entropy', '
            'read_answers']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
-import re, warnings
+import re
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,19 +30,32 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from statsmodels.stats.proportion import proportion_confint
 
+from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
 from .checks import plain_text, shown
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number, copies, same_document
-from .runs import hide_secrets, read_record, read_table
 from .demos import NearestLabel, demo_label_settings, nearest_demos, perturb_labels
-from .answers import READINGS, ParsedAnswer, format_labels, get_format, parse_labels, thoughts_end
-from .prompts import (Template, any_cots, build_prompts, check_chat_options, encode_chats, get_template, inspect_labels, label_places, label_tokens,
-                            opens_thoughts, read_cots, stands_for, surface_forms)
 from .engines import fill_bound
+from mlcllm.prompts import (
+    Template,
+    any_cots,
+    build_prompts,
+    check_chat_options,
+    encode_chats,
+    get_template,
+    inspect_labels,
+    label_places,
+    label_tokens,
+    opens_thoughts,
+    read_cots,
+    stands_for,
+    surface_forms,
+)
+from .runs import hide_secrets, read_record, read_table
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
 def label_probs(
-    logits:np.ndarray, # (..., n_labels) label logits, nats
-)->np.ndarray: # same shape; sums to 1 over labels, nan where the step does not exist
+    logits: np.ndarray,  # (..., n_labels) label logits, nats
+) -> np.ndarray:  # same shape; sums to 1 over labels, nan where the step does not exist
     "Softmax of `logits` over the labels"
     z = np.asarray(logits, dtype=np.float64)
     e = np.exp(z - z.max(-1, keepdims=True))
@@ -49,29 +63,39 @@ def label_probs(
 
 # %% ../nbs/01_stepwise_logits.ipynb #a0126930
 def entropy(
-    probs:np.ndarray, # (..., n_labels); sums to 1 over labels
-)->np.ndarray: # (...), bits; 0 log 0 = 0
+    probs: np.ndarray,  # (..., n_labels); sums to 1 over labels
+) -> np.ndarray:  # (...), bits; 0 log 0 = 0
     "Shannon entropy of each distribution (paper, Figure 10)"
     p = np.asarray(probs, dtype=np.float64)
-    return -np.where(p > 0, p*np.log2(np.where(p > 0, p, 1)), p).sum(-1)
+    return -np.where(p > 0, p * np.log2(np.where(p > 0, p, 1)), p).sum(-1)
 
 # %% ../nbs/01_stepwise_logits.ipynb #6bb2d2f3
-def _after(tokenizer, text, end): # tokens that start at character `end` of `text` or later
+def _after(tokenizer, text, end):  # tokens that start at character `end` of `text` or later
     enc = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return [i for i,(s,e) in zip(enc["input_ids"], enc["offset_mapping"]) if s >= end]
+    return [i for i, (s, e) in zip(enc["input_ids"], enc["offset_mapping"]) if s >= end]
+
 
 def turning_tokens(
-    more:list, # token lists that may follow a label where another one comes
-    ends:list, # token lists that may follow the last label
-)->tuple: # ids that go on, ids that stop, and how many tokens after the label they differ
+    more: list,  # token lists that may follow a label where another one comes
+    ends: list,  # token lists that may follow the last label
+) -> tuple:  # ids that go on, ids that stop, and how many tokens after the label they differ
     "The tokens that decide, after a label, between another label and the end"
-    delay = next((k for k,(x,y) in enumerate(zip(more[0], ends[0])) if x!=y), 0) if more else 0
+    delay = next((k for k, (x, y) in enumerate(zip(more[0], ends[0])) if x != y), 0) if more else 0
     go_on = {m[delay] for m in more}
-    return tuple(sorted(go_on)), tuple(sorted({e[delay] for e in ends if len(e)>delay} - go_on)), delay
+    return tuple(sorted(go_on)), tuple(sorted({e[delay] for e in ends if len(e) > delay} - go_on)), delay
 
-def _behind_label(tokenizer, label_format, multi, tail, eos, another): # token lists that may follow a label: those that lead to another one, and those that end the list
-    pieces, a = get_format(label_format, multi), "word"          # stands for any label whose last character joins nothing
-    fmt, end = lambda names: "\n" + format_labels(names, label_format, multi), len("\n" + pieces.opening + pieces.before + a)
+
+# token lists that may follow a label: those that lead to another one, and those that end the list
+def _behind_label(tokenizer, label_format, multi, tail, eos, another):
+    pieces, a = (
+        get_format(label_format, multi),
+        "word",
+    )  # stands for any label whose last character joins nothing
+
+    def fmt(names):
+        return "\n" + format_labels(names, label_format, multi)
+
+    end = len("\n" + pieces.opening + pieces.before + a)
     more = [_after(tokenizer, fmt([a, a]), end)] if multi and another else []
     ends = [_after(tokenizer, fmt([a]) + t, end) for t in dict.fromkeys((tail, "\n", "\n\n", ""))]
     stops = [[i] for i in eos or (tokenizer.eos_token_id,) if i is not None] if not pieces.closing else []
@@ -81,99 +105,173 @@ def _behind_label(tokenizer, label_format, multi, tail, eos, another): # token l
 @dataclass(frozen=True)
 class LabelReader:
     "Knows which token ids to watch in a run and how to read a label step from their logits"
+
     tokenizer: object  # a fast Hugging Face tokenizer
-    labels: LabelSet   # the task's labels
-    label_format: object # as in `get_format`
-    template: Template # the run's words
-    eos: tuple = ()    # ids that end a text (chat models have several); (): the tokenizer's
-    chat: bool = False # is the answer a turn of its own?
-    thinks: str = "" # the tag that closes thoughts where the chat template opens them before the answer, such as </think>
-    match: object = None # a function of an unknown word: the label that it counts as (`NearestLabel`); None: it is no label
+    labels: LabelSet  # the task's labels
+    label_format: object  # as in `get_format`
+    template: Template  # the run's words
+    eos: tuple = ()  # ids that end a text (chat models have several); (): the tokenizer's
+    chat: bool = False  # is the answer a turn of its own?
+    # the tag that closes thoughts where the chat template opens them before the answer, such as </think>
+    thinks: str = ""
+    # a function of an unknown word: the label that it counts as (`NearestLabel`); None: it is no label
+    match: object = None
 
     @property
-    def opening(self): # white space between prompt (or chain of thought) and answer: what the template has but for blanks, else a blank
-        return "" if self.chat and not self.template.marker else re.search(r"\s*$", self.template.lead)[0].strip(" ") or " "
+    # white space between prompt (or chain of thought) and answer: what the template has but for blanks, else
+    # a blank
+    def opening(self):
+        return (
+            ""
+            if self.chat and not self.template.marker
+            else re.search(r"\s*$", self.template.lead)[0].strip(" ") or " "
+        )
 
     @cached_property
-    def places(self): # texts that may stand before a label: as the format has it, and without its blanks
+    def places(self):  # texts that may stand before a label: as the format has it, and without its blanks
         exact = label_places(self.labels, self.label_format, self.opening)
-        if format_labels([], self.label_format, self.labels.multi)=="none": exact += (self.opening,)     # "none" may stand without the format's wrapping
-        return tuple(dict.fromkeys(exact + tuple(p.rstrip(" ") for p in exact) + tuple(p.rstrip(" ") + " " for p in exact)))
+        if format_labels([], self.label_format, self.labels.multi) == "none":
+            exact += (self.opening,)  # "none" may stand without the format's wrapping
+        return tuple(
+            dict.fromkeys(
+                exact + tuple(p.rstrip(" ") for p in exact) + tuple(p.rstrip(" ") + " " for p in exact)
+            )
+        )
 
     @cached_property
-    def whole(self): return _whole_labels(self) # lead -> per label its tokens, as given
+    def whole(self):
+        return _whole_labels(self)  # lead -> per label its tokens, as given
 
     @cached_property
-    def forms(self): return _first_tokens(self) # lead -> per label the first tokens of its surface forms
+    def forms(self):
+        return _first_tokens(self)  # lead -> per label the first tokens of its surface forms
 
-    def nearest(self, lead): # the known lead that ends most like this one
-        return lead if lead in self.forms else max(self.forms, key=lambda k: (lead.endswith(k)*len(k), k.isspace()==lead.isspace(), -len(k)))
+    def nearest(self, lead):  # the known lead that ends most like this one
+        return (
+            lead
+            if lead in self.forms
+            else max(
+                self.forms, key=lambda k: (lead.endswith(k) * len(k), k.isspace() == lead.isspace(), -len(k))
+            )
+        )
 
     @cached_property
-    def behind(self): # token lists that may follow a label: those that go on, and those that end
-        return _behind_label(self.tokenizer, self.label_format, self.labels.multi, self.template.tail, self.eos, another=len(self.labels) > 1)
+    def behind(self):  # token lists that may follow a label: those that go on, and those that end
+        return _behind_label(
+            self.tokenizer,
+            self.label_format,
+            self.labels.multi,
+            self.template.tail,
+            self.eos,
+            another=len(self.labels) > 1,
+        )
 
     @cached_property
-    def turns(self): return turning_tokens(*self.behind)
+    def turns(self):
+        return turning_tokens(*self.behind)
 
     @cached_property
-    def edges(self): # the tokens that may come right behind a label
+    def edges(self):  # the tokens that may come right behind a label
         return sorted({e[0] for tokens in self.behind for e in tokens})
 
     @cached_property
-    def watch_ids(self): # every id whose logit a run keeps
-        return sorted({i for per_label in self.forms.values() for ids in per_label for i in ids} | set(self.turns[0]) | set(self.turns[1]))
+    def watch_ids(self):  # every id whose logit a run keeps
+        return sorted(
+            {i for per_label in self.forms.values() for ids in per_label for i in ids}
+            | set(self.turns[0])
+            | set(self.turns[1])
+        )
 
     @cached_property
-    def columns(self): # lead -> (n_labels, n_forms) positions in `watch_ids`, padded by repetition
-        at = {i: k for k,i in enumerate(self.watch_ids)}
+    def columns(self):  # lead -> (n_labels, n_forms) positions in `watch_ids`, padded by repetition
+        at = {i: k for k, i in enumerate(self.watch_ids)}
         width = max(len(ids) for per_label in self.forms.values() for ids in per_label)
-        return {lead: np.array([[at[i] for i in (ids*width)[:width]] for ids in per_label]) for lead, per_label in self.forms.items()}
+        return {
+            lead: np.array([[at[i] for i in (ids * width)[:width]] for ids in per_label])
+            for lead, per_label in self.forms.items()
+        }
 
 # %% ../nbs/01_stepwise_logits.ipynb #4e3e606e
 def parse_answer(
-    reader, # a `LabelReader`
-    text:str, # what the model wrote
-)->ParsedAnswer: # with offsets in `text`
-    "The labels of an answer; behind a chain of thought only what follows its marker, and without the template's own words behind the list"
+    reader,  # a `LabelReader`
+    text: str,  # what the model wrote
+) -> ParsedAnswer:  # with offsets in `text`
+    """The labels of an answer; behind a chain of thought only what follows its marker, and without the
+    template's own words behind the list
+    """
     start = _answer_start(reader, text)
     body = _without_tail(text[start:], reader.template.tail.strip())
     got = parse_labels(body, reader.labels, reader.label_format, _leaves(reader), reader.template.stop)
-    if reader.match and got.unknown: got = _matched(got, body, reader.match)
-    return replace(got, starts=tuple(k+start for k in got.starts), ends=tuple(k+start for k in got.ends)) if start else got
+    if reader.match and got.unknown:
+        got = _matched(got, body, reader.match)
+    return (
+        replace(got, starts=tuple(k + start for k in got.starts), ends=tuple(k + start for k in got.ends))
+        if start
+        else got
+    )
 
-_ODD_WORD = re.compile(r"[^\W\d_][\w'’-]*(?: [\w'’-]+){0,2}") # one to three words
 
-def _matched(got, body, match): # an answer with the nearest labels of its unknown words; it stays one that is read in part
+_ODD_WORD = re.compile(r"[^\W\d_][\w'’-]*(?: [\w'’-]+){0,2}")  # one to three words
+
+
+# an answer with the nearest labels of its unknown words; it stays one that is read in part
+def _matched(got, body, match):
     places, left = list(zip(got.labels, got.starts, got.ends)), []
     for item in got.unknown:
         word = item.strip(" \t\n\"'.")
-        sure = _ODD_WORD.fullmatch(word) and body.count(word)==1 and word.lower() not in ("not", "no")
+        sure = _ODD_WORD.fullmatch(word) and body.count(word) == 1 and word.lower() not in ("not", "no")
         name = match(word) if sure else None
-        if name is None or name in [n for n, _, _ in places] or "none" in got.labels: left.append(item)
-        else: places.append((name, body.index(word), body.index(word) + len(word)))
+        if name is None or name in [n for n, _, _ in places] or "none" in got.labels:
+            left.append(item)
+        else:
+            places.append((name, body.index(word), body.index(word) + len(word)))
     labels, starts, ends = zip(*sorted(places, key=lambda place: place[1])) if places else ((), (), ())
     return replace(got, labels=labels, starts=starts, ends=ends, unknown=tuple(left), complete=False)
 
-def _leaves(reader): # white space between a document's own words and the answer; "" where other words stand between them
-    return "" if reader.chat or reader.template.marker or reader.template.query.split("{text}")[-1].strip() else reader.opening
 
-def _answer_start(reader, text): # behind the words that end a chain of thought; at the end of the text where they do not come
+# white space between a document's own words and the answer; "" where other words stand between them
+def _leaves(reader):
+    return (
+        ""
+        if reader.chat or reader.template.marker or reader.template.query.split("{text}")[-1].strip()
+        else reader.opening
+    )
+
+
+# behind the words that end a chain of thought; at the end of the text where they do not come
+def _answer_start(reader, text):
     marker = reader.template.marker
-    if reader.thinks and not marker: return thoughts_end(text) or len(text)
+    if reader.thinks and not marker:
+        return thoughts_end(text) or len(text)
     at = text.find(marker)
     return at + len(marker) if at >= 0 else len(text)
 
-def _without_tail(text, tail): # such as the full stop behind a list: blanks in its place, so that all else stays where it is
-    if not tail: return text
-    return re.sub(re.escape(tail) + r"(?=\s*(\n|$))", " "*len(tail), text, count=1)
+
+# such as the full stop behind a list: blanks in its place, so that all else stays where it is
+def _without_tail(text, tail):
+    if not tail:
+        return text
+    return re.sub(re.escape(tail) + r"(?=\s*(\n|$))", " " * len(tail), text, count=1)
+
 
 def joined_labels(
-    reader, # a `LabelReader`
-)->list: # names
-    "Labels whose first token, at a place of the format, swallows more of what stands before them than that of most labels: hardly comparable there"
-    leads = [{n: label_tokens(reader.tokenizer, n, place).lead for n in reader.labels.with_none} for place in label_places(reader.labels, reader.label_format, reader.opening)]
-    return sorted({n for at in leads for n,lead in at.items() if len(lead) > len(max(at.values(), key=list(at.values()).count))})
+    reader,  # a `LabelReader`
+) -> list:  # names
+    """Labels whose first token, at a place of the format, swallows more of what stands before them than that
+    of most labels: hardly comparable there
+    """
+    leads = [
+        {n: label_tokens(reader.tokenizer, n, place).lead for n in reader.labels.with_none}
+        for place in label_places(reader.labels, reader.label_format, reader.opening)
+    ]
+    return sorted(
+        {
+            n
+            for at in leads
+            for n, lead in at.items()
+            if len(lead) > len(max(at.values(), key=list(at.values()).count))
+        }
+    )
 
 # %% ../nbs/01_stepwise_logits.ipynb #779a9fdf
 def _whole_labels(reader):
@@ -182,57 +280,82 @@ def _whole_labels(reader):
         for n in names:
             t = label_tokens(reader.tokenizer, n, place)
             out.setdefault(t.lead, {}).setdefault(n, t.ids)
-    alone = lambda lead, n: tuple(reader.tokenizer(lead + n, add_special_tokens=False).input_ids) # for a label that would have swallowed more than the lead (see `joined`)
-    return {lead: {n: ids.get(n) or alone(lead, n) for n in names} for lead,ids in out.items() if 2*len(ids) > len(names)}
 
-def _first_tokens(reader, keep=stands_for): # keep: which spellings count besides the name as given
-    names, spelt = reader.labels.with_none, {lead: [set() for _ in reader.labels.with_none] for lead in reader.whole}
+    def alone(lead, n):
+        return tuple(
+            reader.tokenizer(lead + n, add_special_tokens=False).input_ids
+        )  # for a label that would have swallowed more than the lead (see `joined`)
+
+    return {
+        lead: {n: ids.get(n) or alone(lead, n) for n in names}
+        for lead, ids in out.items()
+        if 2 * len(ids) > len(names)
+    }
+
+
+def _first_tokens(reader, keep=stands_for):  # keep: which spellings count besides the name as given
+    names = reader.labels.with_none
+    spelt = {lead: [set() for _ in reader.labels.with_none] for lead in reader.whole}
     for place in reader.places:
         for k, n in enumerate(names):
             own = label_tokens(reader.tokenizer, n, place)
             for form in surface_forms(n):
                 t = label_tokens(reader.tokenizer, form, place)
-                if t.lead in spelt and (t==own or keep(t, form, own)): spelt[t.lead][k].add(t.ids[0])
-    def apart(lead, k): # the label's own first token, and the other ones that are no other label's
-        others = set().union(*spelt[lead][:k], *spelt[lead][k+1:])
+                if t.lead in spelt and (t == own or keep(t, form, own)):
+                    spelt[t.lead][k].add(t.ids[0])
+
+    def apart(lead, k):  # the label's own first token, and the other ones that are no other label's
+        others = set().union(*spelt[lead][:k], *spelt[lead][k + 1 :])
         return sorted({reader.whole[lead][names[k]][0]} | (spelt[lead][k] - others))
+
     return {lead: [apart(lead, k) for k in range(len(names))] for lead in spelt}
 
 # %% ../nbs/01_stepwise_logits.ipynb #388eccd6
-def _lse(logits, columns): # log-sum-exp over some watched ids; nan where there are none
-    if not len(columns) or not len(logits): return np.full(len(logits), np.nan, np.float32)
-    z = logits[:, columns]; top = z.max(1, keepdims=True)
-    return (top[:,0] + np.log(np.exp(z - top).sum(1))).astype(np.float32)
+def _lse(logits, columns):  # log-sum-exp over some watched ids; nan where there are none
+    if not len(columns) or not len(logits):
+        return np.full(len(logits), np.nan, np.float32)
+    z = logits[:, columns]
+    top = z.max(1, keepdims=True)
+    return (top[:, 0] + np.log(np.exp(z - top).sum(1))).astype(np.float32)
+
 
 def likeliest(
-    logits:np.ndarray, # (n_labels,) label logits, nan where a server did not give them
-)->int: # column of the largest known one; the last column where none is known
+    logits: np.ndarray,  # (n_labels,) label logits, nan where a server did not give them
+) -> int:  # column of the largest known one; the last column where none is known
     "Which label is the likeliest, as far as values are known?"
     return int(np.nanargmax(logits)) if not np.isnan(logits).all() else len(logits) - 1
 
+
 def label_logits(
-    reader:LabelReader, # the run's reader
-    logits:np.ndarray, # (n_steps, n_watched) logits of the watched ids
-    leads:list, # (n_steps,) what each step's token holds before the label
-)->np.ndarray: # (n_steps, n_labels), "none" last where allowed
+    reader: LabelReader,  # the run's reader
+    logits: np.ndarray,  # (n_steps, n_watched) logits of the watched ids
+    leads: list,  # (n_steps,) what each step's token holds before the label
+) -> np.ndarray:  # (n_steps, n_labels), "none" last where allowed
     "Each label's logit: the maximum over the first tokens of the forms that are possible there"
-    if not len(logits): return np.zeros((0, len(reader.labels.with_none)), np.float32)
-    return np.stack([z[reader.columns[reader.nearest(lead)]].max(-1) for z,lead in zip(logits, leads)])
+    if not len(logits):
+        return np.zeros((0, len(reader.labels.with_none)), np.float32)
+    return np.stack([z[reader.columns[reader.nearest(lead)]].max(-1) for z, lead in zip(logits, leads)])
 
 # %% ../nbs/01_stepwise_logits.ipynb #6771007a
 def text_lengths(
-    tokenizer, # any tokenizer
-    token_ids:list, # generated ids
-)->tuple: # two arrays (n_tokens,): characters complete after each token, characters begun
+    tokenizer,  # any tokenizer
+    token_ids: list,  # generated ids
+) -> tuple:  # two arrays (n_tokens,): characters complete after each token, characters begun
     "How long the decoded text is after each token, without and with a character that is not complete yet"
-    texts = tokenizer.batch_decode([token_ids[:k+1] for k in range(len(token_ids))], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = tokenizer.batch_decode(
+        [token_ids[: k + 1] for k in range(len(token_ids))],
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
     complete = np.array([len(t.rstrip("\ufffd")) for t in texts], dtype=int)
     return complete, complete + np.array([t.endswith("\ufffd") for t in texts], dtype=int)
 
+
 def tokens_at(
-    lengths:np.ndarray, # (n_tokens,) characters of text after each token
-    offsets:tuple, # characters to find
-)->np.ndarray: # (len(offsets),) index of the first token that reaches beyond each offset; n_tokens if none does
+    lengths: np.ndarray,  # (n_tokens,) characters of text after each token
+    offsets: tuple,  # characters to find
+    # (len(offsets),) index of the first token that reaches beyond each offset; n_tokens if none does
+) -> np.ndarray:
     "The tokens in which the characters at `offsets` lie"
     return np.searchsorted(lengths, np.asarray(offsets, dtype=int), side="right")
 
@@ -240,40 +363,49 @@ def tokens_at(
 @dataclass(frozen=True)
 class StepTrace:
     "What the model believed at each label step of one answer"
+
     doc_id: str
-    names: tuple              # labels in column order, "none" last where allowed
-    output: str               # the text written, up to the stop string
-    finish_reason: str        # stop, eos or length
-    chosen: tuple             # (n_steps,) the label written at each step
-    token_index: np.ndarray   # (n_steps,) which generated token; -1 where the opening was forced
-    logits: np.ndarray        # (n_steps, n_labels) nats
-    logsumexp: np.ndarray     # (n_steps,) over the vocabulary
-    continue_logit: np.ndarray # (n_steps,) another label follows; nan where it was not reached or is part of the label's last token
-    stop_logit: np.ndarray    # (n_steps,) the list ends
-    found_step: bool = True   # False: no label in the answer, read at the first slot instead
+    names: tuple  # labels in column order, "none" last where allowed
+    output: str  # the text written, up to the stop string
+    finish_reason: str  # stop, eos or length
+    chosen: tuple  # (n_steps,) the label written at each step
+    token_index: np.ndarray  # (n_steps,) which generated token; -1 where the opening was forced
+    logits: np.ndarray  # (n_steps, n_labels) nats
+    logsumexp: np.ndarray  # (n_steps,) over the vocabulary
+    continue_logit: (
+        np.ndarray
+    )  # (n_steps,) another label follows; nan where it was not reached or is part of the label's last token
+    stop_logit: np.ndarray  # (n_steps,) the list ends
+    found_step: bool = True  # False: no label in the answer, read at the first slot instead
     well_formed: bool = True  # nothing but a list of known labels, closed
     n_prompt_tokens: int = 0  # length of the prompt
-    token_ids: tuple = ()     # what was written, stop string included
-    read: str = None          # how it was read, as in `ParsedAnswer`; None: not recorded (runs of earlier versions)
-    answered: tuple = None    # the answer's labels where its steps do not tell them (logs of other programs)
+    token_ids: tuple = ()  # what was written, stop string included
+    read: str = None  # how it was read, as in `ParsedAnswer`; None: not recorded (runs of earlier versions)
+    answered: tuple = None  # the answer's labels where its steps do not tell them (logs of other programs)
 
-    def __len__(self): return len(self.chosen)
+    def __len__(self):
+        return len(self.chosen)
+
     @property
-    def probs(self): return label_probs(self.logits)
+    def probs(self):
+        return label_probs(self.logits)
+
     @property
     def predicted(self):
-        if self.answered is not None: return self.answered
-        return tuple(dict.fromkeys(c for c in self.chosen if c!="none")) if self.found_step else ()
+        if self.answered is not None:
+            return self.answered
+        return tuple(dict.fromkeys(c for c in self.chosen if c != "none")) if self.found_step else ()
+
     @property
-    def p_stop(self): # (n_steps,) P(the list ends | it ends or goes on)
+    def p_stop(self):  # (n_steps,) P(the list ends | it ends or goes on)
         return 1 / (1 + np.exp(self.continue_logit - self.stop_logit))
 
 # %% ../nbs/01_stepwise_logits.ipynb #ad5e299c
 def read_trace(
-    reader:LabelReader, # the run's reader
-    doc_id:str, # the document
-    generation, # one item of `engine.generate`, with logits of `reader.watch_ids`
-)->StepTrace: # without steps if the answer holds no label
+    reader: LabelReader,  # the run's reader
+    doc_id: str,  # the document
+    generation,  # one item of `engine.generate`, with logits of `reader.watch_ids`
+) -> StepTrace:  # without steps if the answer holds no label
     "Find the label steps of an answer and read them"
     g, n = generation, len(generation.token_ids)
     logits = fill_bound(g.logits, getattr(g, "bound", None))
@@ -282,600 +414,1052 @@ def read_trace(
     at = tokens_at(begun, parsed.starts)
     inside = at < n
     leads = _leads(g.text, complete, parsed.starts, at[inside])
-    last = tokens_at(complete, [e-1 for e in parsed.ends])
-    joined = np.array([k < n and complete[k] > e for k,e in zip(last, parsed.ends)], dtype=bool) # the label's last token holds what follows, too: nothing to be read
+    last = tokens_at(complete, [e - 1 for e in parsed.ends])
+    joined = np.array(
+        [k < n and complete[k] > e for k, e in zip(last, parsed.ends)], dtype=bool
+    )  # the label's last token holds what follows, too: nothing to be read
     turn = np.where(joined, n, last + 1 + reader.turns[2])
     go_on, stop = _turn_logits(reader, logits, turn)
-    return StepTrace(doc_id, reader.labels.with_none, g.text, g.finish_reason, tuple(np.array(parsed.labels, dtype=object)[inside]), at[inside],
-                     label_logits(reader, logits[at[inside]], leads), g.logsumexp[at[inside]], go_on[inside], stop[inside], bool(inside.any()), parsed.well_formed, token_ids=tuple(g.token_ids), read=parsed.read)
+    return StepTrace(
+        doc_id,
+        reader.labels.with_none,
+        g.text,
+        g.finish_reason,
+        tuple(np.array(parsed.labels, dtype=object)[inside]),
+        at[inside],
+        label_logits(reader, logits[at[inside]], leads),
+        g.logsumexp[at[inside]],
+        go_on[inside],
+        stop[inside],
+        bool(inside.any()),
+        parsed.well_formed,
+        token_ids=tuple(g.token_ids),
+        read=parsed.read,
+    )
 
-def _not_cut_off(parsed, finish_reason): # the limit on tokens may have cut off more labels: then it was read in part
-    if finish_reason!="length" or parsed.ended: return parsed
+
+# the limit on tokens may have cut off more labels: then it was read in part
+def _not_cut_off(parsed, finish_reason):
+    if finish_reason != "length" or parsed.ended:
+        return parsed
     return replace(parsed, well_formed=False, complete=False)
 
-def _leads(text, complete, starts, at): # what the tokens `at` hold before the labels that start in them
-    return [text[(complete[k-1] if k else 0):s] for s,k in zip(starts, at)]
 
-def _turn_logits(reader, logits, turn): # separator's and terminator's logit at the tokens `turn`; nan past the end
-    position = {i: k for k,i in enumerate(reader.watch_ids)}
+def _leads(text, complete, starts, at):  # what the tokens `at` hold before the labels that start in them
+    return [text[(complete[k - 1] if k else 0) : s] for s, k in zip(starts, at)]
+
+
+# separator's and terminator's logit at the tokens `turn`; nan past the end
+def _turn_logits(reader, logits, turn):
+    position = {i: k for k, i in enumerate(reader.watch_ids)}
     there = turn < len(logits)
     out = np.full((2, len(turn)), np.nan, np.float32)
-    for row, ids in zip(out, reader.turns[:2]): row[there] = _lse(logits[turn[there]], [position[i] for i in ids])
+    for row, ids in zip(out, reader.turns[:2]):
+        row[there] = _lse(logits[turn[there]], [position[i] for i in ids])
     return out
 
 # %% ../nbs/01_stepwise_logits.ipynb #d637ce67
 def first_slot(
-    reader:LabelReader, # the run's reader
-)->tuple: # token ids of the forced opening, and the lead of the label behind it
+    reader: LabelReader,  # the run's reader
+) -> tuple:  # token ids of the forced opening, and the lead of the label behind it
     "What stands between a prompt and its first label"
     place = reader.places[0]
     leads = [label_tokens(reader.tokenizer, n, place).lead for n in reader.labels.with_none]
     lead = max(sorted(set(leads)), key=leads.count)
-    unthought = reader.template.lead.rstrip() if reader.template.marker else f"{reader.thinks}\n\n" if reader.thinks else ""
-    opening = unthought + place.removesuffix(lead)                       # without a chain of thought: straight to the answer
+    unthought = (
+        reader.template.lead.rstrip()
+        if reader.template.marker
+        else f"{reader.thinks}\n\n"
+        if reader.thinks
+        else ""
+    )
+    opening = unthought + place.removesuffix(lead)  # without a chain of thought: straight to the answer
     return reader.tokenizer(opening, add_special_tokens=False).input_ids if opening else [], lead
 
+
 def read_first_slot(
-    engine, # any engine
-    reader:LabelReader, # the run's reader
-    prompts:list, # of token-id lists
-    traces:list, # their traces; those without steps are replaced
-)->list: # traces, each with at least one step
+    engine,  # any engine
+    reader: LabelReader,  # the run's reader
+    prompts: list,  # of token-id lists
+    traces: list,  # their traces; those without steps are replaced
+) -> list:  # traces, each with at least one step
     "Read answers without a label at the place where the first label would have been written"
-    empty = [k for k,t in enumerate(traces) if not t.found_step]
-    if not empty: return traces
+    empty = [k for k, t in enumerate(traces) if not t.found_step]
+    if not empty:
+        return traces
     forced, lead = first_slot(reader)
     read = engine.score([prompts[k] + forced for k in empty], reader.watch_ids)
-    z = label_logits(reader, fill_bound(read.logits, getattr(read, "bound", None)), [lead]*len(empty))
+    z = label_logits(reader, fill_bound(read.logits, getattr(read, "bound", None)), [lead] * len(empty))
     nan = np.full(1, np.nan, np.float32)
-    step = lambda t, j: replace(t, chosen=(t.names[likeliest(z[j])],), token_index=np.array([-1]), logits=z[j:j+1], logsumexp=read.logsumexp[j:j+1], continue_logit=nan, stop_logit=nan, well_formed=False)
-    swap = {k: step(traces[k], j) for j,k in enumerate(empty)}
-    return [swap.get(k, t) for k,t in enumerate(traces)]
+
+    def step(t, j):
+        return replace(
+            t,
+            chosen=(t.names[likeliest(z[j])],),
+            token_index=np.array([-1]),
+            logits=z[j : j + 1],
+            logsumexp=read.logsumexp[j : j + 1],
+            continue_logit=nan,
+            stop_logit=nan,
+            well_formed=False,
+        )
+
+    swap = {k: step(traces[k], j) for j, k in enumerate(empty)}
+    return [swap.get(k, t) for k, t in enumerate(traces)]
 
 # %% ../nbs/01_stepwise_logits.ipynb #d0daf1e7
 def step_contexts(
-    reader:LabelReader, # the run's reader
-    prompts:list, # of token-id lists
-    traces:list, # their traces, each with at least one step
-)->list: # (prompt's number, step, token ids) of every label step
+    reader: LabelReader,  # the run's reader
+    prompts: list,  # of token-id lists
+    traces: list,  # their traces, each with at least one step
+) -> list:  # (prompt's number, step, token ids) of every label step
     "The tokens that end right before each label"
     forced = first_slot(reader)[0]
-    return [(k, step, list(prompts[k]) + (forced if i < 0 else list(t.token_ids[:i]))) for k,t in enumerate(traces) for step,i in enumerate(t.token_index)]
+    return [
+        (k, step, list(prompts[k]) + (forced if i < 0 else list(t.token_ids[:i])))
+        for k, t in enumerate(traces)
+        for step, i in enumerate(t.token_index)
+    ]
+
 
 def step_leads(
-    reader:LabelReader, # the run's reader
-    trace:StepTrace, # with its token ids
-)->list: # (n_steps,) texts
+    reader: LabelReader,  # the run's reader
+    trace: StepTrace,  # with its token ids
+) -> list:  # (n_steps,) texts
     "What the first token of each written label holds before the label"
-    if not trace.found_step: return [first_slot(reader)[1]]
-    return _leads(trace.output, text_lengths(reader.tokenizer, list(trace.token_ids))[0], parse_answer(reader, trace.output).starts, trace.token_index)
+    if not trace.found_step:
+        return [first_slot(reader)[1]]
+    return _leads(
+        trace.output,
+        text_lengths(reader.tokenizer, list(trace.token_ids))[0],
+        parse_answer(reader, trace.output).starts,
+        trace.token_index,
+    )
 
 # %% ../nbs/01_stepwise_logits.ipynb #8f209adb
 def score_sequences(
-    engine, # any engine
-    reader:LabelReader, # the run's reader
-    contexts:list, # token-id lists that end right before a label
-    leads:list, # what a label's first token holds before the label, per context
-)->np.ndarray: # (n_contexts, n_labels) log-probability of each whole label, nats
+    engine,  # any engine
+    reader: LabelReader,  # the run's reader
+    contexts: list,  # token-id lists that end right before a label
+    leads: list,  # what a label's first token holds before the label, per context
+) -> np.ndarray:  # (n_contexts, n_labels) log-probability of each whole label, nats
     "Sum the log-probabilities of every label's tokens after every context"
     labels = [list(reader.whole[reader.nearest(lead)].values()) for lead in leads]
-    must_end = [any(x!=y and y[:len(x)]==x for x in names for y in names) for names in labels]
-    jobs = [(c, l, j) for c,names in enumerate(labels) for l,s in enumerate(names) for j in range(len(s) + must_end[c])]
-    token = [labels[c][l] for c,l,_ in jobs]
-    wanted = [s[j:j+1] or reader.edges for (_,_,j),s in zip(jobs, token)]       # behind the last token: the end of the label
-    ids = sorted({i for w in wanted for i in w}); at = {i: k for k,i in enumerate(ids)}; width = max(map(len, wanted), default=0)
-    columns = np.array([[at[i] for i in w] + [-1]*(width-len(w)) for w in wanted], dtype=int).reshape(len(jobs), width)
-    read = engine.score([[*contexts[c], *s[:j]] for (c,_,j),s in zip(jobs, token)], ids)
-    logp = np.logaddexp.reduce(np.where(columns < 0, -np.inf, np.take_along_axis(fill_bound(read.logits, getattr(read, "bound", None)), columns.clip(0), 1)), axis=1) - read.logsumexp
+    must_end = [any(x != y and y[: len(x)] == x for x in names for y in names) for names in labels]
+    jobs = [
+        (c, l, j)
+        for c, names in enumerate(labels)
+        for l, s in enumerate(names)
+        for j in range(len(s) + must_end[c])
+    ]
+    token = [labels[c][l] for c, l, _ in jobs]
+    wanted = [
+        s[j : j + 1] or reader.edges for (_, _, j), s in zip(jobs, token)
+    ]  # behind the last token: the end of the label
+    ids = sorted({i for w in wanted for i in w})
+    at = {i: k for k, i in enumerate(ids)}
+    width = max(map(len, wanted), default=0)
+    columns = np.array([[at[i] for i in w] + [-1] * (width - len(w)) for w in wanted], dtype=int).reshape(
+        len(jobs), width
+    )
+    read = engine.score([[*contexts[c], *s[:j]] for (c, _, j), s in zip(jobs, token)], ids)
+    logp = (
+        np.logaddexp.reduce(
+            np.where(
+                columns < 0,
+                -np.inf,
+                np.take_along_axis(fill_bound(read.logits, getattr(read, "bound", None)), columns.clip(0), 1),
+            ),
+            axis=1,
+        )
+        - read.logsumexp
+    )
     out = np.zeros((len(contexts), len(reader.labels.with_none)), np.float32)
-    np.add.at(out, ([c for c,_,_ in jobs], [l for _,l,_ in jobs]), logp)
+    np.add.at(out, ([c for c, _, _ in jobs], [l for _, l, _ in jobs]), logp)
     return out
 
 # %% ../nbs/01_stepwise_logits.ipynb #f9dcd5cb
 def rescore(
-    engine, # any engine
-    reader:LabelReader, # the run's reader
-    prompts:list, # of token-id lists
-    traces:list, # their traces, each with at least one step
-)->list: # traces whose label logits are whole-label log-probabilities plus the step's log-sum-exp
+    engine,  # any engine
+    reader: LabelReader,  # the run's reader
+    prompts: list,  # of token-id lists
+    traces: list,  # their traces, each with at least one step
+) -> list:  # traces whose label logits are whole-label log-probabilities plus the step's log-sum-exp
     "Replace first-token logits by whole-label scores"
-    contexts = [c for _,_,c in step_contexts(reader, prompts, traces)]
+    contexts = [c for _, _, c in step_contexts(reader, prompts, traces)]
     leads = [lead for t in traces for lead in step_leads(reader, t)]
-    parts = np.split(score_sequences(engine, reader, contexts, leads), np.cumsum([len(t) for t in traces])[:-1])
-    new = [replace(t, logits=z + t.logsumexp[:,None]) for t,z in zip(traces, parts)]
+    parts = np.split(
+        score_sequences(engine, reader, contexts, leads), np.cumsum([len(t) for t in traces])[:-1]
+    )
+    new = [replace(t, logits=z + t.logsumexp[:, None]) for t, z in zip(traces, parts)]
     return [t if t.found_step else replace(t, chosen=(t.names[likeliest(t.logits[0])],)) for t in new]
 
 # %% ../nbs/01_stepwise_logits.ipynb #9553897b
 class ListGrammar:
     "Which tokens may follow so that a list of different labels is written; called with the tokens so far"
-    def __init__(self, reader:LabelReader):
+
+    def __init__(self, reader: LabelReader):
         ids, labels, first = reader.tokenizer, reader.labels, reader.places[0]
-        tokens = lambda text, start=0: tuple(_after(ids, text, start))
+
+        def tokens(text, start=0):
+            return tuple(_after(ids, text, start))
+
         fmt, a = get_format(reader.label_format, labels.multi), "word"
-        if reader.template.marker: raise ValueError("decoding='constrained' writes nothing but a list of labels: leave the chain of thought out (template), or decode freely")
-        if reader.thinks: raise ValueError("nothing but a list of labels can be written, and the chat template opens thoughts before it: "
-                                           "close them (chat_options, such as {'enable_thinking': False}), decode freely, or leave set_marginals out")
+        if reader.template.marker:
+            raise ValueError(
+                "decoding='constrained' writes nothing but a list of labels: leave the chain of thought "
+                "out (template), or decode freely"
+            )
+        if reader.thinks:
+            raise ValueError(
+                "nothing but a list of labels can be written, and the chat template opens thoughts "
+                "before it: "
+                "close them (chat_options, such as {'enable_thinking': False}), decode freely, or leave "
+                "set_marginals out"
+            )
         join = first + a + fmt.after + fmt.separator + fmt.before
         self.first = {n: tokens(first + n) for n in labels.names}
         self.later = {n: tokens(join + n, len(first + a)) for n in labels.names} if labels.multi else {}
         self.ends = [tuple(e) for e in reader.behind[1]]
         none = reader.opening if fmt.bare_none else first
         self.none = [tokens(none + "none")] if labels.allows_none else []
-        self._at = {(): [(t, frozenset({n}), "label") for n,t in self.first.items()] + [(t, frozenset(), "none") for t in self.none]} # tokens written -> what may follow: tokens to come, labels written behind them, of what the tokens are part
+        self._at = {
+            (): [(t, frozenset({n}), "label") for n, t in self.first.items()]
+            + [(t, frozenset(), "none") for t in self.none]
+            # tokens written -> what may follow: tokens to come, labels written behind them, of what the
+            # tokens
+            # are part
+        }
 
-    def __call__(self, written): # sorted ids of the tokens allowed next; none where the list is complete
+    def __call__(self, written):  # sorted ids of the tokens allowed next; none where the list is complete
         return sorted({tokens[0] for tokens, *_ in self._paths(written) if tokens})
 
-    def written_set(self, written): # labels of the list, if no other label can follow; else None
-        paths = self._paths(written); sets = {labels for _, labels, _ in paths}
-        return sets.pop() if len(sets)==1 and all(kind!="label" for *_, kind in paths) else None
+    def written_set(self, written):  # labels of the list, if no other label can follow; else None
+        paths = self._paths(written)
+        sets = {labels for _, labels, _ in paths}
+        return sets.pop() if len(sets) == 1 and all(kind != "label" for *_, kind in paths) else None
 
-    def certain(self, written): # labels that every list that goes on like this holds
+    def certain(self, written):  # labels that every list that goes on like this holds
         return frozenset.intersection(*(labels for _, labels, _ in self._paths(written)))
 
     def _paths(self, written):
         if written not in self._at:
-            went_on = [(tokens[1:], labels, kind) for tokens, labels, kind in self._paths(written[:-1]) if tokens[0]==written[-1]]
-            complete = [p for p in went_on if p[2]=="end" and not p[0]][:1]
-            self._at[written] = complete or [p for tokens, labels, kind in went_on for p in ([(tokens, labels, kind)] if tokens else self._follow(labels, kind))]
+            went_on = [
+                (tokens[1:], labels, kind)
+                for tokens, labels, kind in self._paths(written[:-1])
+                if tokens[0] == written[-1]
+            ]
+            complete = [p for p in went_on if p[2] == "end" and not p[0]][:1]
+            self._at[written] = complete or [
+                p
+                for tokens, labels, kind in went_on
+                for p in ([(tokens, labels, kind)] if tokens else self._follow(labels, kind))
+            ]
         return self._at[written]
 
-    def _follow(self, labels, kind): # behind a label: another one, or the end
-        return [(t, labels, "end") for t in self.ends] + ([(t, labels | {n}, "label") for n,t in self.later.items() if n not in labels] if kind=="label" else [])
+    def _follow(self, labels, kind):  # behind a label: another one, or the end
+        return [(t, labels, "end") for t in self.ends] + (
+            [(t, labels | {n}, "label") for n, t in self.later.items() if n not in labels]
+            if kind == "label"
+            else []
+        )
 
 # %% ../nbs/01_stepwise_logits.ipynb #c415c540
 LABEL_SCORINGS, DECODINGS = ("first_token", "sequence"), ("free", "constrained")
-READING = 2 # goes up when the same answers are read otherwise, so that no run goes on with what was read before (2: pieces of words speak for no label)
+# goes up when the same answers are read otherwise, so that no run goes on with what was read before (2:
+# pieces of words speak for no label)
+READING = 2
+
 
 def answer_room(
-    reader:LabelReader, # the run's reader
-    max_new_tokens:int, # longest answer
-    label_scoring:str="first_token", # or sequence
-)->int: # tokens
-    "What must fit behind a prompt: the answer, and where whole labels are scored the longest of them at its end"
-    return max(max_new_tokens, len(first_slot(reader)[0])) + (max(len(ids) for names in reader.whole.values() for ids in names.values()) if label_scoring=="sequence" else 0)
+    reader: LabelReader,  # the run's reader
+    max_new_tokens: int,  # longest answer
+    label_scoring: str = "first_token",  # or sequence
+) -> int:  # tokens
+    """What must fit behind a prompt: the answer, and where whole labels are scored the longest of them at its
+    end
+    """
+    return max(max_new_tokens, len(first_slot(reader)[0])) + (
+        max(len(ids) for names in reader.whole.values() for ids in names.values())
+        if label_scoring == "sequence"
+        else 0
+    )
+
 
 def encode_prompts(
-    engine, # any engine
-    prompts:list, # of `Prompt`
-    room:int, # tokens that must fit behind each
-)->list: # token-id lists; raises ValueError on a prompt that does not fit, naming its document
+    engine,  # any engine
+    prompts: list,  # of `Prompt`
+    room: int,  # tokens that must fit behind each
+) -> list:  # token-id lists; raises ValueError on a prompt that does not fit, naming its document
     "Tokenise prompts; nothing is ever cut"
-    ids = [] if not prompts else encode_chats(engine.tokenizer, prompts) if prompts[0].turns else engine.encode([p.text for p in prompts])
+    ids = (
+        []
+        if not prompts
+        else encode_chats(engine.tokenizer, prompts)
+        if prompts[0].turns
+        else engine.encode([p.text for p in prompts])
+    )
     long = max(range(len(ids)), key=lambda k: len(ids[k]), default=None)
     if long is not None and len(ids[long]) + room > engine.max_length:
         p, n, shots = prompts[long], len(ids[long]), len(prompts[long].demo_ids)
-        fits = (engine.max_length - room) * shots // n      # demonstrations make up most of a prompt
-        raise ValueError(f"document {p.doc_id!r}: its prompt has {n} tokens and {room} are kept for the answer, the model's context holds {engine.max_length}; "
-                         + (f"about {fits} of its {shots} demonstrations would fit (shots), or leave the document out" if fits > 0 else "leave the document out (test_ids) or take a model with a longer context"))
+        fits = (engine.max_length - room) * shots // n  # demonstrations make up most of a prompt
+        raise ValueError(
+            f"document {p.doc_id!r}: its prompt has {n} tokens and {room} are kept for the answer, the "
+            f"model's context holds {engine.max_length}; "
+            + (
+                f"about {fits} of its {shots} demonstrations would fit (shots), or leave the document out"
+                if fits > 0
+                else "leave the document out (test_ids) or take a model with a longer context"
+            )
+        )
     return ids
 
 # %% ../nbs/01_stepwise_logits.ipynb #22c4bc7e
 @dataclass(frozen=True)
 class Asking:
     "How a model is asked to classify documents; the parameters of a run"
-    shots: int = 10            # demonstrations in each prompt
-    sampling: str = None       # as in `sample_demos`, or similarity; None: multilabel, or uniform in a single-label task
-    ratio: float = .5          # share of multi-label demonstrations
-    seed: int = 0              # of the demonstrations and of a random label order
-    template: object = "pipeline" # as in `get_template`
-    chat: bool = False         # in turns, by the model's chat template?
-    cot: object = None         # a csv file with the columns id and cot, for a template with {cot}
-    label_format: object = "json" # as in `get_format`
-    label_order: str = "alphabetical" # as in `order_labels`
-    demos_per: str = "run"     # run or document
-    demo_labels: object = "gold" # as in `perturb_labels`
-    encoder: str = "sentence-transformers/all-mpnet-base-v2" # for similarity sampling
-    nearest: str = "last"      # for similarity sampling
-    label_scoring: str = "first_token" # or sequence: whole labels
-    decoding: str = "free"     # or constrained: only label lists can be written
-    max_new_tokens: int = 24   # longest answer
+
+    shots: int = 10  # demonstrations in each prompt
+    sampling: str = (
+        None  # as in `sample_demos`, or similarity; None: multilabel, or uniform in a single-label task
+    )
+    ratio: float = 0.5  # share of multi-label demonstrations
+    seed: int = 0  # of the demonstrations and of a random label order
+    template: object = "pipeline"  # as in `get_template`
+    chat: bool = False  # in turns, by the model's chat template?
+    cot: object = None  # a csv file with the columns id and cot, for a template with {cot}
+    label_format: object = "json"  # as in `get_format`
+    label_order: str = "alphabetical"  # as in `order_labels`
+    demos_per: str = "run"  # run or document
+    demo_labels: object = "gold"  # as in `perturb_labels`
+    encoder: str = "sentence-transformers/all-mpnet-base-v2"  # for similarity sampling
+    nearest: str = "last"  # for similarity sampling
+    label_scoring: str = "first_token"  # or sequence: whole labels
+    decoding: str = "free"  # or constrained: only label lists can be written
+    max_new_tokens: int = 24  # longest answer
     chat_options: dict = None  # what the chat template takes besides, as in `build_prompts`
 
     def __post_init__(self):
         check_choice("decoding", self.decoding, DECODINGS)
         check_choice("label_scoring", self.label_scoring, LABEL_SCORINGS)
         check_number("max_new_tokens", self.max_new_tokens, 1)
-        if self.chat_options is not None: check_chat_options(self.chat_options, self.chat)
+        if self.chat_options is not None:
+            check_chat_options(self.chat_options, self.chat)
 
-    def sampling_of(self, labels): return self.sampling or ("multilabel" if labels.multi else "uniform")
-    def words(self, docs): return get_template(docs.template, docs.labels.multi, self.template)
+    def sampling_of(self, labels):
+        return self.sampling or ("multilabel" if labels.multi else "uniform")
+
+    def words(self, docs):
+        return get_template(docs.template, docs.labels.multi, self.template)
 
     @property
-    def needs_tokenizer(self): # for the prompts
+    def needs_tokenizer(self):  # for the prompts
         return self.chat or demo_label_settings(self.demo_labels)["same_length"]
 
-    def length_of(self, labels, tokenizer): # a function of label names: how many tokens the answer takes
-        return lambda names: len(tokenizer(format_labels(names, self.label_format, labels.multi), add_special_tokens=False).input_ids)
+    def length_of(self, labels, tokenizer):  # a function of label names: how many tokens the answer takes
+        return lambda names: len(
+            tokenizer(
+                format_labels(names, self.label_format, labels.multi), add_special_tokens=False
+            ).input_ids
+        )
 
-    def thoughts(self, demos): # id -> chain of thought; None: there are none
-        if not self.cot: return None
-        settings = dict(file=None, randomize=False) | (self.cot if isinstance(self.cot, dict) else dict(file=self.cot))
-        for k in settings: check_choice("key of cot", k, ("file", "randomize"))
+    def thoughts(self, demos):  # id -> chain of thought; None: there are none
+        if not self.cot:
+            return None
+        settings = dict(file=None, randomize=False) | (
+            self.cot if isinstance(self.cot, dict) else dict(file=self.cot)
+        )
+        for k in settings:
+            check_choice("key of cot", k, ("file", "randomize"))
         found = read_cots(settings["file"])
-        return any_cots(found, demos.ids, self.seed) if check_choice("cot: randomize", settings["randomize"], (False, True)) else found
+        return (
+            any_cots(found, demos.ids, self.seed)
+            if check_choice("cot: randomize", settings["randomize"], (False, True))
+            else found
+        )
 
 # %% ../nbs/01_stepwise_logits.ipynb #3ebb53a5
 def ask_prompts(
-    docs:AnnotatedDocs, # documents to ask about
-    demos:AnnotatedDocs, # where demonstrations come from
-    asking:Asking, # how
-    tokenizer=None, # of the model, for chats, and where tokens of labels are counted
-)->list: # a `Prompt` for each document
+    docs: AnnotatedDocs,  # documents to ask about
+    demos: AnnotatedDocs,  # where demonstrations come from
+    asking: Asking,  # how
+    tokenizer=None,  # of the model, for chats, and where tokens of labels are counted
+) -> list:  # a `Prompt` for each document
     "The prompts of a run"
     a, sampling = asking, asking.sampling_of(docs.labels)
-    rows = nearest_demos(docs, demos, a.shots, a.encoder, a.nearest) if sampling=="similarity" else None
+    rows = nearest_demos(docs, demos, a.shots, a.encoder, a.nearest) if sampling == "similarity" else None
     shown = perturb_labels(demos, a.demo_labels, a.seed, tokenizer and a.length_of(docs.labels, tokenizer))
-    return build_prompts(docs, demos, a.words(docs), a.shots, sampling, a.ratio, a.seed, a.label_format, a.label_order, a.demos_per,
-                         rows, shown, a.thoughts(demos),
-                         tokenizer if a.chat else None, a.chat_options)
+    return build_prompts(
+        docs,
+        demos,
+        a.words(docs),
+        a.shots,
+        sampling,
+        a.ratio,
+        a.seed,
+        a.label_format,
+        a.label_order,
+        a.demos_per,
+        rows,
+        shown,
+        a.thoughts(demos),
+        tokenizer if a.chat else None,
+        a.chat_options,
+    )
+
 
 @contextmanager
-def kept_warnings(): # a list
+def kept_warnings():  # a list
     "Keep what is warned of, each message once, for a run to say and to record"
     messages = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield messages
-    messages += dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)) # none of a library's to its developers
+    messages += dict.fromkeys(
+        str(w.message) for w in caught if issubclass(w.category, UserWarning)
+    )  # none of a library's to its developers
+
 
 def once_each(
-    notes:list, # what was warned of, chunk by chunk
-)->list: # each once, and of answers that were read in part the first
+    notes: list,  # what was warned of, chunk by chunk
+) -> list:  # each once, and of answers that were read in part the first
     "What a run says of warnings that came up in many of its chunks"
     parts = [n for n in notes if "were read in part" in n]
-    more = f" (and in {len(parts)-1} more chunks of documents)" if len(parts) > 1 else ""
+    more = f" (and in {len(parts) - 1} more chunks of documents)" if len(parts) > 1 else ""
     return [n for n in dict.fromkeys(notes) if n not in parts] + [n + more for n in parts[:1]]
 
+
 def make_reader(
-    engine, # any engine
-    docs:AnnotatedDocs, # documents to ask about
-    asking:Asking, # how
-    match_unknown:str=None, # a sentence encoder that finds the nearest label of an unknown word; None: it is no label
-)->LabelReader: # the run's reader
+    engine,  # any engine
+    docs: AnnotatedDocs,  # documents to ask about
+    asking: Asking,  # how
+    # a sentence encoder that finds the nearest label of an unknown word; None: it is no label
+    match_unknown: str = None,
+) -> LabelReader:  # the run's reader
     "What reads the answers to `ask_prompts`"
     match = NearestLabel(docs.labels.names, match_unknown) if match_unknown else None
     thinks = opens_thoughts(engine.tokenizer, asking.chat_options) if asking.chat else ""
-    return LabelReader(engine.tokenizer, docs.labels, asking.label_format, asking.words(docs), tuple(sorted(engine.eos)), bool(asking.chat), thinks, match)
+    return LabelReader(
+        engine.tokenizer,
+        docs.labels,
+        asking.label_format,
+        asking.words(docs),
+        tuple(sorted(engine.eos)),
+        bool(asking.chat),
+        thinks,
+        match,
+    )
+
 
 def choose_scoring(
-    reader:LabelReader, # the run's reader
-    label_scoring:str="first_token", # what was asked for
-)->tuple: # first_token or sequence, and the labels that share their first token
+    reader: LabelReader,  # the run's reader
+    label_scoring: str = "first_token",  # what was asked for
+) -> tuple:  # first_token or sequence, and the labels that share their first token
     "Whole labels are scored where first tokens cannot tell labels apart"
     seen = inspect_labels(reader.tokenizer, reader.labels, reader.label_format, reader.opening)
-    shared = tuple(seen.label[seen.shares_first_token_with!=""])
+    shared = tuple(seen.label[seen.shares_first_token_with != ""])
     return "sequence" if shared else label_scoring, shared
 
 # %% ../nbs/01_stepwise_logits.ipynb #e26b8377
 def trace_docs(
-    engine, # any engine
-    reader:LabelReader, # the run's reader
-    prompts:list, # of `Prompt`
-    max_new_tokens:int=24, # longest answer
-    label_scoring:str="first_token", # or sequence
-    decoding:str="free", # or constrained: nothing but label lists can be written
-)->list: # a StepTrace for each prompt
+    engine,  # any engine
+    reader: LabelReader,  # the run's reader
+    prompts: list,  # of `Prompt`
+    max_new_tokens: int = 24,  # longest answer
+    label_scoring: str = "first_token",  # or sequence
+    decoding: str = "free",  # or constrained: nothing but label lists can be written
+) -> list:  # a StepTrace for each prompt
     "Let the model answer and read every label step"
-    check_choice("label_scoring", label_scoring, LABEL_SCORINGS); check_choice("decoding", decoding, DECODINGS)
+    check_choice("label_scoring", label_scoring, LABEL_SCORINGS)
+    check_choice("decoding", decoding, DECODINGS)
     ids = encode_prompts(engine, prompts, answer_room(reader, max_new_tokens, label_scoring))
-    allowed = ListGrammar(reader) if decoding=="constrained" else None
-    answers = engine.generate(ids, max_new_tokens, [reader.template.stop] if reader.template.stop else [], reader.watch_ids, allowed)
-    traces = [replace(read_trace(reader, p.doc_id, g), n_prompt_tokens=len(i)) for p,i,g in zip(prompts, ids, answers)]
+    allowed = ListGrammar(reader) if decoding == "constrained" else None
+    answers = engine.generate(
+        ids, max_new_tokens, [reader.template.stop] if reader.template.stop else [], reader.watch_ids, allowed
+    )
+    traces = [
+        replace(read_trace(reader, p.doc_id, g), n_prompt_tokens=len(i))
+        for p, i, g in zip(prompts, ids, answers)
+    ]
     traces = read_first_slot(engine, reader, ids, traces)
-    return rescore(engine, reader, ids, traces) if label_scoring=="sequence" else traces
+    return rescore(engine, reader, ids, traces) if label_scoring == "sequence" else traces
 
 # %% ../nbs/01_stepwise_logits.ipynb #ba51e50e
 def plot_steps(
-    trace:StepTrace, # one document's trace
-    text:str="", # the document
-    gold:tuple=(), # its labels, marked with a dot on the axis
-    fig=None, # a figure to draw into
-): # the figure
+    trace: StepTrace,  # one document's trace
+    text: str = "",  # the document
+    gold: tuple = (),  # its labels, marked with a dot on the axis
+    fig=None,  # a figure to draw into
+):  # the figure
     "Heat map of label × step, with the label written marked, and P(stop) after each label"
-    fig = fig or plt.figure(figsize=(7.4, .62 + .3*len(trace.names) + 1.1), layout="constrained")
+    fig = fig or plt.figure(figsize=(7.4, 0.62 + 0.3 * len(trace.names) + 1.1), layout="constrained")
     grid = fig.add_gridspec(2, 2, height_ratios=[len(trace.names), 2], width_ratios=[max(len(trace), 2), 3])
-    ax, below, side = fig.add_subplot(grid[0,0]), fig.add_subplot(grid[1,0]), fig.add_subplot(grid[:,1])
-    image = ax.imshow(trace.probs.T, vmin=0, vmax=1, cmap="Greys", aspect="auto")
-    for step, name in enumerate(trace.chosen): ax.add_patch(plt.Rectangle((step-.5, trace.names.index(name)-.5), 1, 1, fill=False, ec="tab:orange", lw=2.5, clip_on=False, zorder=3))
+    ax, below, side = fig.add_subplot(grid[0, 0]), fig.add_subplot(grid[1, 0]), fig.add_subplot(grid[:, 1])
+    ax.imshow(trace.probs.T, vmin=0, vmax=1, cmap="Greys", aspect="auto")
+    for step, name in enumerate(trace.chosen):
+        ax.add_patch(
+            plt.Rectangle(
+                (step - 0.5, trace.names.index(name) - 0.5),
+                1,
+                1,
+                fill=False,
+                ec="tab:orange",
+                lw=2.5,
+                clip_on=False,
+                zorder=3,
+            )
+        )
     for (label, step), p in np.ndenumerate(trace.probs.T):
-        if p >= .005: ax.text(step, label, f"{p:.2f}", ha="center", va="center", size=8, color="white" if p > .55 else "black")
-    ax.set_yticks(range(len(trace.names)), [plain_text(f"● {n}" if n in gold else n) for n in trace.names]); ax.set_xticks([])
+        if p >= 0.005:
+            ax.text(
+                step,
+                label,
+                f"{p:.2f}",
+                ha="center",
+                va="center",
+                size=8,
+                color="white" if p > 0.55 else "black",
+            )
+    ax.set_yticks(range(len(trace.names)), [plain_text(f"● {n}" if n in gold else n) for n in trace.names])
+    ax.set_xticks([])
     ax.set_title("P(label) at each label step", size=9, loc="left")
-    _plot_stop(below, trace); _plot_text(side, trace, text, gold)
+    _plot_stop(below, trace)
+    _plot_text(side, trace, text, gold)
     return fig
 
 # %% ../nbs/01_stepwise_logits.ipynb #4a2597ee
 def _plot_stop(ax, trace):
-    ax.bar(range(len(trace)), np.nan_to_num(trace.p_stop), color=".6", width=.5)
-    for step, p in enumerate(trace.p_stop): ax.text(step, np.nan_to_num(p)+.04, "–" if np.isnan(p) else f"{p:.2f}", ha="center", size=8)
-    ax.set(xlim=(-.5, len(trace)-.5), ylim=(0,1.3), yticks=(0,1), ylabel="P(stop)", xlabel="label step")
-    ax.set_xticks(range(len(trace)), [str(s+1) for s in range(len(trace))]); ax.spines[["top","right"]].set_visible(False)
+    ax.bar(range(len(trace)), np.nan_to_num(trace.p_stop), color=".6", width=0.5)
+    for step, p in enumerate(trace.p_stop):
+        ax.text(step, np.nan_to_num(p) + 0.04, "–" if np.isnan(p) else f"{p:.2f}", ha="center", size=8)
+    ax.set(xlim=(-0.5, len(trace) - 0.5), ylim=(0, 1.3), yticks=(0, 1), ylabel="P(stop)", xlabel="label step")
+    ax.set_xticks(range(len(trace)), [str(s + 1) for s in range(len(trace))])
+    ax.spines[["top", "right"]].set_visible(False)
+
 
 def _plot_text(ax, trace, text, gold):
     import textwrap
+
     body = "\n".join(textwrap.wrap(text, 38)[:12])
     note = "" if trace.found_step else "\n(no label: first slot forced)"
     ax.axis("off")
-    ax.text(0, 1, plain_text(f"{body}\n\nanswer: {trace.output.strip()[:80]}{note}\ngold (●): {', '.join(gold) or 'none'}"), va="top", ha="left", size=8.5, wrap=True)
+    ax.text(
+        0,
+        1,
+        plain_text(
+            f"{body}\n\nanswer: {trace.output.strip()[:80]}{note}\ngold (●): {', '.join(gold) or 'none'}"
+        ),
+        va="top",
+        ha="left",
+        size=8.5,
+        wrap=True,
+    )
 
 # %% ../nbs/01_stepwise_logits.ipynb #296d009e
 def step_summary(
-    traces:list, # of StepTrace
-)->pd.DataFrame: # doc_id, step, is_last, top, second, entropy (bits), p_stop, second_is_next (None at the last step)
+    traces: list,  # of StepTrace
+    # doc_id, step, is_last, top, second, entropy (bits), p_stop, second_is_next (None at the last step)
+) -> pd.DataFrame:
     "The numbers of every found label step (paper, Figures 2, 3 and 10)"
     rows = []
     for t in (t for t in traces if t.found_step):
         p = np.sort(t.probs, 1)
-        second = np.argsort(t.probs, 1)[:,-2]
+        second = np.argsort(t.probs, 1)[:, -2]
         for s in range(len(t)):
-            last = s==len(t)-1
-            rows.append((t.doc_id, s, last, p[s,-1], p[s,-2], entropy(t.probs[s]), t.p_stop[s], None if last else t.names[second[s]]==t.chosen[s+1]))
-    return pd.DataFrame(rows, columns=["doc_id","step","is_last","top","second","entropy","p_stop","second_is_next"])
+            last = s == len(t) - 1
+            rows.append(
+                (
+                    t.doc_id,
+                    s,
+                    last,
+                    p[s, -1],
+                    p[s, -2],
+                    entropy(t.probs[s]),
+                    t.p_stop[s],
+                    None if last else t.names[second[s]] == t.chosen[s + 1],
+                )
+            )
+    return pd.DataFrame(
+        rows, columns=["doc_id", "step", "is_last", "top", "second", "entropy", "p_stop", "second_is_next"]
+    )
 
 # %% ../nbs/01_stepwise_logits.ipynb #f68d32a5
 def plot_step_distributions(
-    steps:pd.DataFrame, # from `step_summary`
-    n_labels:int, # labels that compete at a step, "none" included
-    axes=None, # three axes
-): # the axes
+    steps: pd.DataFrame,  # from `step_summary`
+    n_labels: int,  # labels that compete at a step, "none" included
+    axes=None,  # three axes
+):  # the axes
     "Top probability, second probability and entropy per step, last step against intermediate"
     axes = axes if axes is not None else plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")[1]
-    uniform = dict(top=1/n_labels, second=1/n_labels, entropy=np.log2(n_labels))
-    limits = dict(top=1, second=.5, entropy=np.log2(n_labels))
+    uniform = dict(top=1 / n_labels, second=1 / n_labels, entropy=np.log2(n_labels))
+    limits = dict(top=1, second=0.5, entropy=np.log2(n_labels))
     first = steps[steps.step < 3]
     for ax, key in zip(axes, uniform):
-        for last, shift, colour, name in ((False, -.18, ".35", "intermediate"), (True, .18, "tab:orange", "last")):
-            groups = {s: g[key].to_numpy() for s,g in first[first.is_last==last].groupby("step")}
-            if groups: _box(ax, groups, shift, colour)
-            ax.plot([], [], color=colour, lw=6, alpha=.5, label=name)
+        for last, shift, colour, name in (
+            (False, -0.18, ".35", "intermediate"),
+            (True, 0.18, "tab:orange", "last"),
+        ):
+            groups = {s: g[key].to_numpy() for s, g in first[first.is_last == last].groupby("step")}
+            if groups:
+                _box(ax, groups, shift, colour)
+            ax.plot([], [], color=colour, lw=6, alpha=0.5, label=name)
         ax.axhline(uniform[key], ls=":", color="black", lw=1, label="uniform")
-        counts = {s: (int((~g.is_last).sum()), int(g.is_last.sum())) for s,g in first.groupby("step")}
-        ax.set_xticks(list(counts), [f"{s+1}\n(n={a}, {b})" for s,(a,b) in counts.items()]); ax.set(xlabel="label step", xlim=(-.6, len(counts)-.4), ylim=(0, 1.06*limits[key]))
-        ax.spines[["top","right"]].set_visible(False)
-    for ax, name in zip(axes, ("top probability", "second probability", "entropy (bits)")): ax.set_ylabel(name)
+        counts = {s: (int((~g.is_last).sum()), int(g.is_last.sum())) for s, g in first.groupby("step")}
+        ax.set_xticks(list(counts), [f"{s + 1}\n(n={a}, {b})" for s, (a, b) in counts.items()])
+        ax.set(xlabel="label step", xlim=(-0.6, len(counts) - 0.4), ylim=(0, 1.06 * limits[key]))
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax, name in zip(axes, ("top probability", "second probability", "entropy (bits)")):
+        ax.set_ylabel(name)
     axes[-1].legend(frameon=False, fontsize=8)
     return axes
 
+
 def _box(ax, groups, shift, colour):
-    box = ax.boxplot(list(groups.values()), positions=[s+shift for s in groups], widths=.3, patch_artist=True, manage_ticks=False, showfliers=False, whis=(5,95), medianprops=dict(color="black"))
-    for b in box["boxes"]: b.set(facecolor=colour, alpha=.5)
+    box = ax.boxplot(
+        list(groups.values()),
+        positions=[s + shift for s in groups],
+        widths=0.3,
+        patch_artist=True,
+        manage_ticks=False,
+        showfliers=False,
+        whis=(5, 95),
+        medianprops=dict(color="black"),
+    )
+    for b in box["boxes"]:
+        b.set(facecolor=colour, alpha=0.5)
 
 # %% ../nbs/01_stepwise_logits.ipynb #d951f61a
 def plot_n_labels(
-    traces:list, # of StepTrace
-    docs:AnnotatedDocs, # their documents
-    ax:Axes=None,
-)->Axes:
+    traces: list,  # of StepTrace
+    docs: AnnotatedDocs,  # their documents
+    ax: Axes = None,
+) -> Axes:
     "How many labels answers hold, beside gold"
     ax = ax or plt.subplots(figsize=(4, 3.2), layout="constrained")[1]
-    counts = [np.bincount(x)/len(docs) for x in (docs.gold.sum(1).astype(int), [len(t.predicted) for t in traces])]
-    n = max(map(len, counts)); x = np.arange(n)
-    for shift, c, colour, name in ((-.2, counts[0], ".35", "gold"), (.2, counts[1], "tab:orange", "model")): ax.bar(x+shift, np.pad(c, (0, n-len(c))), width=.38, color=colour, label=name)
-    ax.set(xlabel="labels in the answer", ylabel="share of documents", xticks=x); ax.legend(frameon=False); ax.spines[["top","right"]].set_visible(False)
+    counts = [
+        np.bincount(x) / len(docs) for x in (docs.gold.sum(1).astype(int), [len(t.predicted) for t in traces])
+    ]
+    n = max(map(len, counts))
+    x = np.arange(n)
+    for shift, c, colour, name in ((-0.2, counts[0], ".35", "gold"), (0.2, counts[1], "tab:orange", "model")):
+        ax.bar(x + shift, np.pad(c, (0, n - len(c))), width=0.38, color=colour, label=name)
+    ax.set(xlabel="labels in the answer", ylabel="share of documents", xticks=x)
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/01_stepwise_logits.ipynb #f876903e
 def answer_scores(
-    gold:np.ndarray, # (n_docs, n_labels) 0/1
-    predicted:np.ndarray, # (n_docs, n_labels) 0/1
-    n_boot:int=1000, # bootstrap resamples; 0: no interval
-    seed:int=0, # of the resampling
-    of:np.ndarray=None, # (n_docs,) which document each row is a reading of (`same_document`); they are drawn together. None: each row is one
-)->pd.DataFrame: # metric, value, lo, hi (95 % interval over documents)
+    gold: np.ndarray,  # (n_docs, n_labels) 0/1
+    predicted: np.ndarray,  # (n_docs, n_labels) 0/1
+    n_boot: int = 1000,  # bootstrap resamples; 0: no interval
+    seed: int = 0,  # of the resampling
+    # (n_docs,) which document each row is a reading of (`same_document`); they are drawn together. None: each
+    # row is one
+    of: np.ndarray = None,
+) -> pd.DataFrame:  # metric, value, lo, hi (95 % interval over documents)
     "Micro-F1, example-F1 and share of multi-label answers"
     g, p = np.asarray(gold) > 0, np.asarray(predicted) > 0
     tp, n = (g & p).sum(1), g.sum(1) + p.sum(1)
-    example = np.where(n > 0, 2*tp/np.maximum(n, 1), 1.)
+    example = np.where(n > 0, 2 * tp / np.maximum(n, 1), 1.0)
     of = np.arange(len(g)) if of is None else np.asarray(of)
     n_drawn = len(np.unique(of))
-    drawn = np.random.default_rng(seed).multinomial(n_drawn, np.full(n_drawn, 1/n_drawn), size=n_boot)
+    drawn = np.random.default_rng(seed).multinomial(n_drawn, np.full(n_drawn, 1 / n_drawn), size=n_boot)
     weights = np.vstack([np.ones(len(g)), drawn[:, of]])
     total = weights.sum(1)
-    values = {"micro_f1": 2*(weights@tp)/np.maximum(weights@n, 1), "example_f1": weights@example/total, "multilabel_share": weights@(p.sum(1) > 1)/total}
-    interval = lambda v: np.quantile(v[1:], [.025, .975]) if n_boot else (np.nan, np.nan)
-    return pd.DataFrame([(k, v[0], *interval(v)) for k,v in values.items()], columns=["metric","value","lo","hi"])
+    values = {
+        "micro_f1": 2 * (weights @ tp) / np.maximum(weights @ n, 1),
+        "example_f1": weights @ example / total,
+        "multilabel_share": weights @ (p.sum(1) > 1) / total,
+    }
+
+    def interval(v):
+        return np.quantile(v[1:], [0.025, 0.975]) if n_boot else (np.nan, np.nan)
+
+    return pd.DataFrame(
+        [(k, v[0], *interval(v)) for k, v in values.items()], columns=["metric", "value", "lo", "hi"]
+    )
 
 # %% ../nbs/01_stepwise_logits.ipynb #686f4e2d
 def word_counts(
-    texts, # to learn the words from
-    min_df:int=1, # in so many texts a word must stand
-)->TfidfVectorizer: # fitted
-    "TF-IDF of words and pairs; where no word of two letters is left, of everything between blanks, in however few texts"
-    how = dict(ngram_range=(1,2), sublinear_tf=True)
-    try: return TfidfVectorizer(min_df=min_df, **how).fit(texts)
-    except ValueError: return TfidfVectorizer(token_pattern=r"\S+", **how).fit(texts)
+    texts,  # to learn the words from
+    min_df: int = 1,  # in so many texts a word must stand
+) -> TfidfVectorizer:  # fitted
+    """TF-IDF of words and pairs; where no word of two letters is left, of everything between blanks, in
+    however few texts
+    """
+    how = dict(ngram_range=(1, 2), sublinear_tf=True)
+    try:
+        return TfidfVectorizer(min_df=min_df, **how).fit(texts)
+    except ValueError:
+        return TfidfVectorizer(token_pattern=r"\S+", **how).fit(texts)
+
 
 def tfidf_probs(
-    train:AnnotatedDocs, # labelled documents
-    docs:AnnotatedDocs, # documents to estimate
-)->tuple: # probabilities of the training documents from cross-validation (n_train, n_labels), and of the documents (n_docs, n_labels)
+    train: AnnotatedDocs,  # labelled documents
+    docs: AnnotatedDocs,  # documents to estimate
+    # probabilities of the training documents from cross-validation (n_train, n_labels), and of the documents
+    # (n_docs, n_labels)
+) -> tuple:
     "TF-IDF and a logistic regression per label"
     words = word_counts(train.texts, 2 if len(train) > 1000 else 1)
     x, y = words.transform(train.texts), train.gold > 0
     held, probs = np.zeros(y.shape), np.zeros((len(docs), y.shape[1]))
-    for k in np.flatnonzero((y.sum(0) > 2) & ((~y).sum(0) > 2)): # a label with too few examples is never answered
-        model = LogisticRegression(C=5., max_iter=1000)
-        held[:,k] = cross_val_predict(model, x, y[:,k], cv=3, method="predict_proba")[:,1]
-        probs[:,k] = model.fit(x, y[:,k]).predict_proba(words.transform(docs.texts))[:,1]
+    for k in np.flatnonzero(
+        (y.sum(0) > 2) & ((~y).sum(0) > 2)
+    ):  # a label with too few examples is never answered
+        model = LogisticRegression(C=5.0, max_iter=1000)
+        held[:, k] = cross_val_predict(model, x, y[:, k], cv=3, method="predict_proba")[:, 1]
+        probs[:, k] = model.fit(x, y[:, k]).predict_proba(words.transform(docs.texts))[:, 1]
     return held, probs
 
+
 def tfidf_answers(
-    train:AnnotatedDocs, # labelled documents
-    docs:AnnotatedDocs, # documents to label
-)->np.ndarray: # (n_docs, n_labels) 0/1
+    train: AnnotatedDocs,  # labelled documents
+    docs: AnnotatedDocs,  # documents to label
+) -> np.ndarray:  # (n_docs, n_labels) 0/1
     "Labels of the supervised baseline"
     held, probs = tfidf_probs(train, docs)
-    if not docs.labels.multi: return np.eye(probs.shape[1])[probs.argmax(1)]
-    best = max(np.arange(.05, .95, .05), key=lambda t: answer_scores(train.gold, held > t, 0).value[0])
+    if not docs.labels.multi:
+        return np.eye(probs.shape[1])[probs.argmax(1)]
+    best = max(np.arange(0.05, 0.95, 0.05), key=lambda t: answer_scores(train.gold, held > t, 0).value[0])
     return (probs > best).astype(float)
 
 # %% ../nbs/01_stepwise_logits.ipynb #eff45404
 def score_table(
-    traces:list, # of StepTrace
-    docs:AnnotatedDocs, # their documents
-    demos:AnnotatedDocs=None, # labelled documents for the baselines; None: always none only
-    seed:int=0, # of the intervals
-)->pd.DataFrame: # method, metric, label, value, lo, hi, n_docs
+    traces: list,  # of StepTrace
+    docs: AnnotatedDocs,  # their documents
+    demos: AnnotatedDocs = None,  # labelled documents for the baselines; None: always none only
+    seed: int = 0,  # of the intervals
+) -> pd.DataFrame:  # method, metric, label, value, lo, hi, n_docs
     "The answers' scores beside those of the baselines"
     methods = {"hard": np.stack([docs.labels.encode(t.predicted) for t in traces])}
-    if docs.labels.allows_none: methods["always_none"] = np.zeros_like(docs.gold)
-    if demos is not None: demos = demos.take(np.flatnonzero(~copies(demos, docs)))       # nothing is learnt from a scored text
+    if docs.labels.allows_none:
+        methods["always_none"] = np.zeros_like(docs.gold)
+    if demos is not None:
+        demos = demos.take(np.flatnonzero(~copies(demos, docs)))  # nothing is learnt from a scored text
     if demos is not None and len(demos):
         most = int(demos.gold.sum(0).argmax())
-        methods |= dict(most_frequent=np.eye(len(docs.labels))[[most]*len(docs)], tfidf=tfidf_answers(demos, docs))
+        methods |= dict(
+            most_frequent=np.eye(len(docs.labels))[[most] * len(docs)], tfidf=tfidf_answers(demos, docs)
+        )
     of = same_document(docs)
-    tables = [answer_scores(docs.gold, p, seed=seed, of=of).assign(method=m) for m,p in methods.items()]
-    shares = dict(well_formed_share=[t.well_formed for t in traces], read_in_part_share=[t.read=="in_part" for t in traces])
-    tables.append(pd.DataFrame([dict(metric=k, method="hard") | _share(v, of) for k,v in shares.items()]))
-    return pd.concat(tables).assign(label=None, n_docs=len(docs))[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
+    tables = [answer_scores(docs.gold, p, seed=seed, of=of).assign(method=m) for m, p in methods.items()]
+    shares = dict(
+        well_formed_share=[t.well_formed for t in traces],
+        read_in_part_share=[t.read == "in_part" for t in traces],
+    )
+    tables.append(pd.DataFrame([dict(metric=k, method="hard") | _share(v, of) for k, v in shares.items()]))
+    return (
+        pd.concat(tables)
+        .assign(label=None, n_docs=len(docs))[["method", "metric", "label", "value", "lo", "hi", "n_docs"]]
+        .reset_index(drop=True)
+    )
 
-def _share(values, of): # of true ones, with a 95 % interval (Wilson) over documents
+
+def _share(values, of):  # of true ones, with a 95 % interval (Wilson) over documents
     p, n = float(np.mean(values)), len(np.unique(of))
-    lo, hi = proportion_confint(p*n, n, method="wilson")
+    lo, hi = proportion_confint(p * n, n, method="wilson")
     return dict(value=p, lo=max(0, lo), hi=min(1, hi))
 
 # %% ../nbs/01_stepwise_logits.ipynb #02376340
 def count_readings(
-    traces:list, # of StepTrace
-)->dict: # answers_well_formed, answers_loose, answers_in_part, answers_unread: numbers of answers
+    traces: list,  # of StepTrace
+) -> dict:  # answers_well_formed, answers_loose, answers_in_part, answers_unread: numbers of answers
     "How many answers were read in which way (see `ParsedAnswer`)"
     reads = [t.read for t in traces]
     return {f"answers_{r}": reads.count(r) for r in READINGS}
 
-def warn_of_parts(
-    traces:list, # of StepTrace
-    n_examples:int=3, # shown
-)->str: # None where every answer was understood as a whole, or not at all
-    "Say how many answers were read in part, with examples"
-    parts = [t for t in traces if t.read=="in_part"]
-    if not parts: return None
-    shown = "; ".join(f"{t.doc_id!r}: {_shortened(t.output)} read as {', '.join(dict.fromkeys(t.chosen))}" for t in parts[:n_examples])
-    return f"{len(parts)} of {len(traces)} answers were read in part (more was written, it contradicts itself, or it broke off), such as {shown}"
 
-def _shortened(text, most=80): # escaped, in one line
+def warn_of_parts(
+    traces: list,  # of StepTrace
+    n_examples: int = 3,  # shown
+) -> str:  # None where every answer was understood as a whole, or not at all
+    "Say how many answers were read in part, with examples"
+    parts = [t for t in traces if t.read == "in_part"]
+    if not parts:
+        return None
+    shown = "; ".join(
+        f"{t.doc_id!r}: {_shortened(t.output)} read as {', '.join(dict.fromkeys(t.chosen))}"
+        for t in parts[:n_examples]
+    )
+    return (
+        f"{len(parts)} of {len(traces)} answers were read in part (more was written, it contradicts itself, "
+        f"or it broke off), such as {shown}"
+    )
+
+
+def _shortened(text, most=80):  # escaped, in one line
     shown = repr(hide_secrets(text.strip()))
     return shown if len(shown) <= most else shown[:most] + "…"
 
 # %% ../nbs/01_stepwise_logits.ipynb #97cadb17
 def sweep_scores(
-    traces:list, # of StepTrace, ratio by ratio, as `repeat_docs` orders documents
-    docs:AnnotatedDocs, # from `repeat_docs`
-    ratios:list, # shares of multi-label demonstrations
-    seed:int=0, # of the intervals
-)->pd.DataFrame: # method (hard+ratio0.4), metric, label, value, lo, hi, n_docs
+    traces: list,  # of StepTrace, ratio by ratio, as `repeat_docs` orders documents
+    docs: AnnotatedDocs,  # from `repeat_docs`
+    ratios: list,  # shares of multi-label demonstrations
+    seed: int = 0,  # of the intervals
+) -> pd.DataFrame:  # method (hard+ratio0.4), metric, label, value, lo, hi, n_docs
     "Scores of the answers for each ratio of a sweep"
-    n, answers = len(docs)//len(ratios), np.stack([docs.labels.encode(t.predicted) for t in traces])
+    n, answers = len(docs) // len(ratios), np.stack([docs.labels.encode(t.predicted) for t in traces])
     of, parts = same_document(docs), []
     for j, r in enumerate(ratios):
-        rows = slice(j*n, (j+1)*n)
-        parts.append(answer_scores(docs.gold[rows], answers[rows], seed=seed, of=pd.factorize(of[rows])[0]).assign(method=f"hard+ratio{r:g}"))
-    return pd.concat(parts).assign(label=None, n_docs=n)[["method","metric","label","value","lo","hi","n_docs"]].reset_index(drop=True)
+        rows = slice(j * n, (j + 1) * n)
+        parts.append(
+            answer_scores(docs.gold[rows], answers[rows], seed=seed, of=pd.factorize(of[rows])[0]).assign(
+                method=f"hard+ratio{r:g}"
+            )
+        )
+    return (
+        pd.concat(parts)
+        .assign(label=None, n_docs=n)[["method", "metric", "label", "value", "lo", "hi", "n_docs"]]
+        .reset_index(drop=True)
+    )
+
 
 def plot_sweep(
-    scores:pd.DataFrame, # from `sweep_scores`
-    docs:AnnotatedDocs, # the documents
-    ax:Axes=None,
-)->Axes:
+    scores: pd.DataFrame,  # from `sweep_scores`
+    docs: AnnotatedDocs,  # the documents
+    ax: Axes = None,
+) -> Axes:
     "Share of multi-label answers against the share of multi-label demonstrations, with 95 % intervals"
     ax = ax or plt.subplots(figsize=(4.2, 3.2), layout="constrained")[1]
-    rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric=="multilabel_share")]
+    rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric == "multilabel_share")]
     x, y = rows.method.str.removeprefix("hard+ratio").astype(float), rows.value
-    ax.errorbar(100*x, 100*y, yerr=[100*(y-rows.lo), 100*(rows.hi-y)], fmt="o-", color="tab:orange", capsize=3, label="answers")
-    ax.axhline(100*(docs.gold.sum(1) > 1).mean(), color=".35", ls="--", label="gold")
+    ax.errorbar(
+        100 * x,
+        100 * y,
+        yerr=[100 * (y - rows.lo), 100 * (rows.hi - y)],
+        fmt="o-",
+        color="tab:orange",
+        capsize=3,
+        label="answers",
+    )
+    ax.axhline(100 * (docs.gold.sum(1) > 1).mean(), color=".35", ls="--", label="gold")
     ax.plot([0, 100], [0, 100], color=".7", ls=":", label="as demonstrated")
-    ax.set(xlabel="multi-label demonstrations (%)", ylabel=f"multi-label answers (%), n = {rows.n_docs.iloc[0]:,}", ylim=(-3, 103)); ax.legend(frameon=False, fontsize=8); ax.spines[["top","right"]].set_visible(False)
+    ax.set(
+        xlabel="multi-label demonstrations (%)",
+        ylabel=f"multi-label answers (%), n = {rows.n_docs.iloc[0]:,}",
+        ylim=(-3, 103),
+    )
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/01_stepwise_logits.ipynb #9d153f0b
 def plot_scores(
-    scores:pd.DataFrame, # of several runs, with the columns dataset, docs and model (see `gather`)
-    metric:str="micro_f1", # which one
-    axes=None, # one per group of documents
-): # the axes
+    scores: pd.DataFrame,  # of several runs, with the columns dataset, docs and model (see `gather`)
+    metric: str = "micro_f1",  # which one
+    axes=None,  # one per group of documents
+):  # the axes
     "Models beside baselines, with 95 % intervals"
-    table = scores[scores.metric==metric].assign(name=lambda d: np.where(d.method=="hard", d.model, d.method.str.replace("_", " ")))
+    table = scores[scores.metric == metric].assign(
+        name=lambda d: np.where(d.method == "hard", d.model, d.method.str.replace("_", " "))
+    )
     groups = list(table.groupby(["dataset", "docs"], sort=False))
     names = [n for n in ("small", "tiny", "tfidf", "most frequent", "always none") if n in set(table.name)]
-    axes = axes if axes is not None else plt.subplots(1, len(groups), figsize=(3.1*len(groups), .32*len(names)+1.1), sharey=True, sharex=True, layout="constrained", squeeze=False)[1][0]
+    axes = (
+        axes
+        if axes is not None
+        else plt.subplots(
+            1,
+            len(groups),
+            figsize=(3.1 * len(groups), 0.32 * len(names) + 1.1),
+            sharey=True,
+            sharex=True,
+            layout="constrained",
+            squeeze=False,
+        )[1][0]
+    )
     for ax, ((dataset, docs), g) in zip(axes, groups):
         g = g.drop_duplicates("name").set_index("name")
         for y, n in enumerate(reversed(names)):
-            if n not in g.index: continue
-            r = g.loc[n]; colour = "tab:orange" if n in ("small", "tiny") else ".35"
-            ax.plot([r.lo, r.hi], [y, y], color=colour, lw=2.5, alpha=.5); ax.plot(r.value, y, "o" if colour!=".35" else "s", color=colour); ax.text(min(r.hi+.02, .9), y, f"{r.value:.2f}", va="center", size=8)
-        ax.set(yticks=range(len(names)), yticklabels=[plain_text(name) for name in names[::-1]], xlim=(-.02, 1), ylim=(-.6, len(names)-.4), xlabel=metric.replace("_", "-")); ax.set_title(plain_text(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})"), size=9)
-        ax.spines[["top","right"]].set_visible(False)
+            if n not in g.index:
+                continue
+            r = g.loc[n]
+            colour = "tab:orange" if n in ("small", "tiny") else ".35"
+            ax.plot([r.lo, r.hi], [y, y], color=colour, lw=2.5, alpha=0.5)
+            ax.plot(r.value, y, "o" if colour != ".35" else "s", color=colour)
+            ax.text(min(r.hi + 0.02, 0.9), y, f"{r.value:.2f}", va="center", size=8)
+        ax.set(
+            yticks=range(len(names)),
+            yticklabels=[plain_text(name) for name in names[::-1]],
+            xlim=(-0.02, 1),
+            ylim=(-0.6, len(names) - 0.4),
+            xlabel=metric.replace("_", "-"),
+        )
+        ax.set_title(plain_text(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})"), size=9)
+        ax.spines[["top", "right"]].set_visible(False)
     return axes
 
 # %% ../nbs/01_stepwise_logits.ipynb #d080254b
 def docs_table(
-    docs:AnnotatedDocs, # documents
-    prompts:list, # their prompts
-    traces:list, # their traces
-)->pa.Table: # a row a document
+    docs: AnnotatedDocs,  # documents
+    prompts: list,  # their prompts
+    traces: list,  # their traces
+) -> pa.Table:  # a row a document
     "What is stored of each document"
-    human, counted = (docs.human().probs, docs.n_annotators) if docs.has_votes else (None, np.zeros(len(docs), int))
-    cols = dict(doc_id=list(docs.ids), text=list(docs.texts), gold=[list(docs.labels.decode(g)) for g in docs.gold], predicted=[list(t.predicted) for t in traces],
-                human=[None if human is None or np.isnan(h).all() else h.tolist() for h in (human if human is not None else [None]*len(docs))], n_annotators=counted.tolist(),
-                prompt_sha256=[p.sha256 for p in prompts], output=[t.output for t in traces], token_ids=[list(map(int, t.token_ids)) for t in traces], finish_reason=[t.finish_reason for t in traces], n_prompt_tokens=[t.n_prompt_tokens for t in traces],
-                found_step=[t.found_step for t in traces], well_formed=[t.well_formed for t in traces],
-                read=[t.read for t in traces])
+    human, counted = (
+        (docs.human().probs, docs.n_annotators) if docs.has_votes else (None, np.zeros(len(docs), int))
+    )
+    cols = dict(
+        doc_id=list(docs.ids),
+        text=list(docs.texts),
+        gold=[list(docs.labels.decode(g)) for g in docs.gold],
+        predicted=[list(t.predicted) for t in traces],
+        human=[
+            None if human is None or np.isnan(h).all() else h.tolist()
+            for h in (human if human is not None else [None] * len(docs))
+        ],
+        n_annotators=counted.tolist(),
+        prompt_sha256=[p.sha256 for p in prompts],
+        output=[t.output for t in traces],
+        token_ids=[list(map(int, t.token_ids)) for t in traces],
+        finish_reason=[t.finish_reason for t in traces],
+        n_prompt_tokens=[t.n_prompt_tokens for t in traces],
+        found_step=[t.found_step for t in traces],
+        well_formed=[t.well_formed for t in traces],
+        read=[t.read for t in traces],
+    )
     names = pa.list_(pa.string())
-    types = dict(doc_id=pa.string(), text=pa.string(), gold=names, predicted=names, human=pa.list_(pa.float64()), n_annotators=pa.int32(), prompt_sha256=pa.string(),
-                 output=pa.string(), token_ids=pa.list_(pa.int32()), finish_reason=pa.string(), n_prompt_tokens=pa.int32(), found_step=pa.bool_(), well_formed=pa.bool_(), read=pa.string())
+    types = dict(
+        doc_id=pa.string(),
+        text=pa.string(),
+        gold=names,
+        predicted=names,
+        human=pa.list_(pa.float64()),
+        n_annotators=pa.int32(),
+        prompt_sha256=pa.string(),
+        output=pa.string(),
+        token_ids=pa.list_(pa.int32()),
+        finish_reason=pa.string(),
+        n_prompt_tokens=pa.int32(),
+        found_step=pa.bool_(),
+        well_formed=pa.bool_(),
+        read=pa.string(),
+    )
     return pa.table(cols, schema=pa.schema(types.items()))
 
 # %% ../nbs/01_stepwise_logits.ipynb #ac87cd76
 def steps_table(
-    traces:list, # of StepTrace
-)->pa.Table: # a row a label step
+    traces: list,  # of StepTrace
+) -> pa.Table:  # a row a label step
     "What is stored of each label step"
     rows = [(t, s) for t in traces for s in range(len(t))]
-    pick = lambda key: [float(getattr(t, key)[s]) for t,s in rows]
-    cols = dict(doc_id=[t.doc_id for t,_ in rows], step=[s for _,s in rows], token_index=[int(t.token_index[s]) for t,s in rows], chosen=[t.chosen[s] for t,s in rows],
-                is_last=[s==len(t)-1 for t,s in rows], logits=[t.logits[s].tolist() for t,s in rows], logsumexp=pick("logsumexp"), continue_logit=pick("continue_logit"), stop_logit=pick("stop_logit"))
+
+    def pick(key):
+        return [float(getattr(t, key)[s]) for t, s in rows]
+
+    cols = dict(
+        doc_id=[t.doc_id for t, _ in rows],
+        step=[s for _, s in rows],
+        token_index=[int(t.token_index[s]) for t, s in rows],
+        chosen=[t.chosen[s] for t, s in rows],
+        is_last=[s == len(t) - 1 for t, s in rows],
+        logits=[t.logits[s].tolist() for t, s in rows],
+        logsumexp=pick("logsumexp"),
+        continue_logit=pick("continue_logit"),
+        stop_logit=pick("stop_logit"),
+    )
     f = pa.float32()
-    types = dict(doc_id=pa.string(), step=pa.int32(), token_index=pa.int32(), chosen=pa.string(), is_last=pa.bool_(), logits=pa.list_(f), logsumexp=f, continue_logit=f, stop_logit=f)
+    types = dict(
+        doc_id=pa.string(),
+        step=pa.int32(),
+        token_index=pa.int32(),
+        chosen=pa.string(),
+        is_last=pa.bool_(),
+        logits=pa.list_(f),
+        logsumexp=f,
+        continue_logit=f,
+        stop_logit=f,
+    )
     return pa.table(cols, schema=pa.schema(types.items()))
 
 # %% ../nbs/01_stepwise_logits.ipynb #55dad892
 def read_traces(
-    docs:pd.DataFrame, # docs.parquet
-    steps:pd.DataFrame, # steps.parquet
-    names:tuple, # label columns, "none" last where allowed
-)->list: # a StepTrace for each row of `docs`
+    docs: pd.DataFrame,  # docs.parquet
+    steps: pd.DataFrame,  # steps.parquet
+    names: tuple,  # label columns, "none" last where allowed
+) -> list:  # a StepTrace for each row of `docs`
     "Make traces of the stored tables"
     groups = dict(list(steps.groupby("doc_id", sort=False)))
     return [_stored_trace(d, groups, tuple(names)) for d in docs.itertuples()]
 
-def _stored_trace(d, groups, names): # of a row of docs.parquet; logs of other programs lack some columns, and steps where no label was found
-    def known(column, otherwise): return getattr(d, column, otherwise)
-    s = groups[d.doc_id].sort_values("step") if d.doc_id in groups else _no_step(names)
-    trace = StepTrace(d.doc_id, names, d.output, known("finish_reason", ""), tuple(s.chosen), s.token_index.to_numpy(), np.stack(s.logits.to_list()),
-                      s.logsumexp.to_numpy(), s.continue_logit.to_numpy(), s.stop_logit.to_numpy(), bool(d.found_step), bool(known("well_formed", False)),
-                      int(known("n_prompt_tokens", 0)), tuple(map(int, known("token_ids", ()))), known("read", None))
-    said = tuple(known("predicted", trace.predicted))
-    return trace if said==trace.predicted else replace(trace, answered=said)
 
-def _no_step(names): # a step of which nothing is known
-    return pd.DataFrame([dict(step=0, chosen=names[-1], token_index=-1, logits=[np.nan]*len(names), logsumexp=np.nan, continue_logit=np.nan, stop_logit=np.nan)])
+def _stored_trace(
+    d,
+    groups,
+    names,
+    # of a row of docs.parquet; logs of other programs lack some columns, and steps where no label was found
+):
+    def known(column, otherwise):
+        return getattr(d, column, otherwise)
+
+    s = groups[d.doc_id].sort_values("step") if d.doc_id in groups else _no_step(names)
+    trace = StepTrace(
+        d.doc_id,
+        names,
+        d.output,
+        known("finish_reason", ""),
+        tuple(s.chosen),
+        s.token_index.to_numpy(),
+        np.stack(s.logits.to_list()),
+        s.logsumexp.to_numpy(),
+        s.continue_logit.to_numpy(),
+        s.stop_logit.to_numpy(),
+        bool(d.found_step),
+        bool(known("well_formed", False)),
+        int(known("n_prompt_tokens", 0)),
+        tuple(map(int, known("token_ids", ()))),
+        known("read", None),
+    )
+    said = tuple(known("predicted", trace.predicted))
+    return trace if said == trace.predicted else replace(trace, answered=said)
+
+
+def _no_step(names):  # a step of which nothing is known
+    return pd.DataFrame(
+        [
+            dict(
+                step=0,
+                chosen=names[-1],
+                token_index=-1,
+                logits=[np.nan] * len(names),
+                logsumexp=np.nan,
+                continue_logit=np.nan,
+                stop_logit=np.nan,
+            )
+        ]
+    )
 
 # %% ../nbs/01_stepwise_logits.ipynb #1dd78e5a
 _DOC_COLUMNS = ("doc_id", "gold", "predicted", "human", "output", "found_step")
-_STEP_COLUMNS = ("doc_id", "step", "chosen", "token_index", "logits", "logsumexp", "continue_logit", "stop_logit")
+_STEP_COLUMNS = (
+    "doc_id",
+    "step",
+    "chosen",
+    "token_index",
+    "logits",
+    "logsumexp",
+    "continue_logit",
+    "stop_logit",
+)
+
 
 def read_answers(
-    folder, # of a run of 01, or of 04a
-    suffix:str="", # of the tables, e.g. _sft in a run of 04a
-)->tuple: # docs and steps as DataFrames, label columns ("none" last where allowed); raises ValueError naming file, row and document
+    folder,  # of a run of 01, or of 04a
+    suffix: str = "",  # of the tables, e.g. _sft in a run of 04a
+    # docs and steps as DataFrames, label columns ("none" last where allowed); raises ValueError naming file,
+    # row and document
+) -> tuple:
     "The stored answers of a run, checked"
     names = tuple(read_record(folder).get("labels") or ())
-    if not names: raise ValueError(f"{Path(folder)/'run.json'}: the run names no labels; run it again")
+    if not names:
+        raise ValueError(f"{Path(folder) / 'run.json'}: the run names no labels; run it again")
     docs = read_table(folder, "docs" + suffix, _DOC_COLUMNS)
     steps = read_table(folder, "steps" + suffix, _STEP_COLUMNS)
-    _check_rows(Path(folder)/f"docs{suffix}.parquet", docs, _doc_faults(names))
-    _check_rows(Path(folder)/f"steps{suffix}.parquet", steps, _step_faults(names))
+    _check_rows(Path(folder) / f"docs{suffix}.parquet", docs, _doc_faults(names))
+    _check_rows(Path(folder) / f"steps{suffix}.parquet", steps, _step_faults(names))
     _check_ids(folder, suffix, docs, steps)
     return docs, steps, names
 
@@ -883,20 +1467,26 @@ def read_answers(
 def _is_list(value):
     return isinstance(value, (list, tuple, np.ndarray))
 
-def _is_number(value): # nan where something is not known
+
+def _is_number(value):  # nan where something is not known
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
 
 def _are_labels(names):
     return lambda value: _is_list(value) and all(isinstance(n, str) and n in names for n in value)
 
-def _are_logits(n_labels):
-    return lambda value: _is_list(value) and len(value)==n_labels and all(map(_is_number, value))
 
-def _are_shares(value): # of people who gave a label; None: no votes
-    if value is None or (_is_number(value) and np.isnan(value)): return True
+def _are_logits(n_labels):
+    return lambda value: _is_list(value) and len(value) == n_labels and all(map(_is_number, value))
+
+
+def _are_shares(value):  # of people who gave a label; None: no votes
+    if value is None or (_is_number(value) and np.isnan(value)):
+        return True
     return _is_list(value) and all(_is_number(v) and 0 <= v <= 1 for v in value)
 
-def _doc_faults(names): # column -> test, what it must be
+
+def _doc_faults(names):  # column -> test, what it must be
     labels = _are_labels(names), f"a list of labels of the run ({', '.join(names)})"
     return dict(
         doc_id=(lambda v: isinstance(v, str), "a text"),
@@ -907,7 +1497,8 @@ def _doc_faults(names): # column -> test, what it must be
         found_step=(lambda v: isinstance(v, (bool, np.bool_)), "true or false"),
     )
 
-def _step_faults(names): # column -> test, what it must be
+
+def _step_faults(names):  # column -> test, what it must be
     number = _is_number, "a number"
     return dict(
         doc_id=(lambda v: isinstance(v, str), "a text"),
@@ -925,15 +1516,28 @@ def _check_rows(path, table, tests):
     for column, (holds, wanted) in tests.items():
         for row, (doc, value) in enumerate(zip(table.doc_id, table[column])):
             if not holds(value):
-                raise ValueError(f"{path}, row {row + 1} (document {shown(doc)}): {column} must be {wanted}, got {shown(value)}")
+                raise ValueError(
+                    f"{path}, row {row + 1} (document {shown(doc)}): {column} must be {wanted}, got "
+                    f"{shown(value)}"
+                )
 
-def _check_ids(folder, suffix, docs, steps): # each document once, each step once and of one of them
-    path = Path(folder)/f"docs{suffix}.parquet"
-    if not len(docs): raise ValueError(f"{path} holds no document; run it again")
+
+def _check_ids(folder, suffix, docs, steps):  # each document once, each step once and of one of them
+    path = Path(folder) / f"docs{suffix}.parquet"
+    if not len(docs):
+        raise ValueError(f"{path} holds no document; run it again")
     twice = docs.doc_id[docs.doc_id.duplicated()]
-    if len(twice): raise ValueError(f"{path}: document {shown(twice.iloc[0])} stands there twice; run it again")
-    path = Path(folder)/f"steps{suffix}.parquet"
+    if len(twice):
+        raise ValueError(f"{path}: document {shown(twice.iloc[0])} stands there twice; run it again")
+    path = Path(folder) / f"steps{suffix}.parquet"
     strange = steps.doc_id[~steps.doc_id.isin(docs.doc_id)]
-    if len(strange): raise ValueError(f"{path}: document {shown(strange.iloc[0])} is not in docs{suffix}.parquet; run it again")
+    if len(strange):
+        raise ValueError(
+            f"{path}: document {shown(strange.iloc[0])} is not in docs{suffix}.parquet; run it again"
+        )
     twice = steps[steps.duplicated(["doc_id", "step"])]
-    if len(twice): raise ValueError(f"{path}: step {twice.step.iloc[0]} of document {shown(twice.doc_id.iloc[0])} stands there twice; run it again")
+    if len(twice):
+        raise ValueError(
+            f"{path}: step {twice.step.iloc[0]} of document {shown(twice.doc_id.iloc[0])} stands there "
+            "twice; run it again"
+        )

@@ -7,10 +7,13 @@ __all__ = ['WITHOUT_ONE', 'KEPT_TABLES', 'index_runs', 'usable', 'reference_runs
            'main_rows', 'gather', 'model_size', 'over_seeds', 'compare_runs', 'publish_runs']
 
 # %% ../nbs/00m_stored_runs.ipynb #9df2c3da
-import json, os, re, secrets
+import json
+import os
+import re
+import secrets
 from dataclasses import dataclass
-from hashlib import sha256
 from functools import lru_cache
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
@@ -26,82 +29,180 @@ from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choic
 from .data import DATASETS
 from .demos import DEMO_LABELS
 from .prompts import TEMPLATES
-from .runs import NAMED_FILES, PLACES, atomic_write, default_output_dir, is_table_file, read_record, read_table, show_surrogates
+from mlcllm.runs import (
+    NAMED_FILES,
+    PLACES,
+    atomic_write,
+    default_output_dir,
+    is_table_file,
+    read_record,
+    read_table,
+    show_surrogates,
+)
 
 # %% ../nbs/00m_stored_runs.ipynb #b91ec64d
-_ASIDE = ("splits",)   # options that say where a file lies
-_KEPT = ("seed", "shots", "ratio", "label_format", "label_order", "template", "decoding", "forced_first", "chat", "votes", "intra", "tuning", "traces", "came_from")
+_ASIDE = ("splits",)  # options that say where a file lies
+_KEPT = (
+    "seed",
+    "shots",
+    "ratio",
+    "label_format",
+    "label_order",
+    "template",
+    "decoding",
+    "forced_first",
+    "chat",
+    "votes",
+    "intra",
+    "tuning",
+    "traces",
+    "came_from",
+)
 
-def _dataset_name(p): # with the options that make it another task; an own file keeps its suffix, and never stands for a registered data set
-    options = {k: v for k,v in (p.get("options") or {}).items() if k not in _ASIDE} if isinstance(p.get("options") or {}, dict) else {}
+
+# with the options that make it another task; an own file keeps its suffix, and never stands for a registered
+# data set
+def _dataset_name(p):
+    options = (
+        {k: v for k, v in (p.get("options") or {}).items() if k not in _ASIDE}
+        if isinstance(p.get("options") or {}, dict)
+        else {}
+    )
     name = str(p.get("dataset", "none"))
-    if is_table_file(name): name = Path(name).name
-    elif name not in DATASETS and name.startswith(("/", ".", "~")): name = f"{Path(name).name}/"
-    return name + (f" ({', '.join(f'{k} {v}' for k,v in options.items())})" if options else "")
+    if is_table_file(name):
+        name = Path(name).name
+    elif name not in DATASETS and name.startswith(("/", ".", "~")):
+        name = f"{Path(name).name}/"
+    return name + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
 
-def _docs_name(p): # which documents; a list of one's own keeps its suffix, the paper's main lists are all called main_test_set
+
+# which documents; a list of one's own keeps its suffix, the paper's main lists are all called main_test_set
+def _docs_name(p):
     ids = p.get("test_ids")
-    name = Path(ids).name.removesuffix(".txt" if Path(ids).stem=="main_test_set" else "") if isinstance(ids, str) else "a list" if ids else None
+    name = (
+        Path(ids).name.removesuffix(".txt" if Path(ids).stem == "main_test_set" else "")
+        if isinstance(ids, str)
+        else "a list"
+        if ids
+        else None
+    )
     first = f", first {p['n_docs']:,}" if isinstance(p.get("n_docs"), int) and p["n_docs"] else ""
     return str(p.get("split", "")) + (f": {name}" if name else "") + first
 
+
 def _model_name(p):
-    name = str(p.get("model", "none")).rstrip("/"); return Path(name).name if name.count("/") > 1 else name
+    name = str(p.get("model", "none")).rstrip("/")
+    return Path(name).name if name.count("/") > 1 else name
 
-def _problem(record): # why a run cannot be used; None if it can
-    if record["status"]=="started": return "in progress, or killed: the same command goes on with it"
-    if record["status"]!="done": return f"failed: {record['error']}"
 
-def _row(path): # of the index
-    try: record = read_record(path.parent)
-    except (OSError, ValueError) as error: record, problem = {}, str(error).removeprefix(f"{path} ").removeprefix("was ")
-    else: problem = _problem(record)
+def _problem(record):  # why a run cannot be used; None if it can
+    if record["status"] == "started":
+        return "in progress, or killed: the same command goes on with it"
+    if record["status"] != "done":
+        return f"failed: {record['error']}"
+
+
+def _row(path):  # of the index
+    try:
+        record = read_record(path.parent)
+    except (OSError, ValueError) as error:
+        record, problem = {}, str(error).removeprefix(f"{path} ").removeprefix("was ")
+    else:
+        problem = _problem(record)
     p, fingerprint = record.get("parameters", {}), record.get("fingerprint", {})
-    return dict(notebook=path.parents[3].name, dataset=_dataset_name(p), docs=_docs_name(p), model=_model_name(p), n_docs=record.get("n_docs"), labels=tuple(map(str, record.get("labels", ()))), finished=str(record.get("finished") or ""),
-                **{k: p.get(k) for k in _KEPT}, same_docs=next((str(v) for k in ("docs", "test") if (v := fingerprint.get(k))), ""), problem=problem, folder=str(path.parent))
+    return dict(
+        notebook=path.parents[3].name,
+        dataset=_dataset_name(p),
+        docs=_docs_name(p),
+        model=_model_name(p),
+        n_docs=record.get("n_docs"),
+        labels=tuple(map(str, record.get("labels", ()))),
+        finished=str(record.get("finished") or ""),
+        **{k: p.get(k) for k in _KEPT},
+        same_docs=next((str(v) for k in ("docs", "test") if (v := fingerprint.get(k))), ""),
+        problem=problem,
+        folder=str(path.parent),
+    )
+
 
 def index_runs(
-    folders, # a folder of runs such as outputs/, or a list of them
-)->pd.DataFrame: # notebook, dataset, docs, model, n_docs, labels, finished, what was asked, same_docs (digest of the documents), problem, folder; the latest last
+    folders,  # a folder of runs such as outputs/, or a list of them
+    # notebook, dataset, docs, model, n_docs, labels, finished, what was asked, same_docs (digest of the
+    # documents), problem, folder; the latest last
+) -> pd.DataFrame:
     "List the runs below folders"
     folders = list(folders) if isinstance(folders, (list, tuple)) else [folders]
     for f in folders:
-        if not Path(check_path("a folder of runs", f)).is_dir(): raise ValueError(f"{f}: there is no such folder of runs")
+        if not Path(check_path("a folder of runs", f)).is_dir():
+            raise ValueError(f"{f}: there is no such folder of runs")
     rows = [_row(p) for f in folders for p in sorted(Path(f).glob("*/*/*/*/run.json"))]
-    if not rows: return pd.DataFrame(columns=["notebook", "dataset", "docs", "model", "n_docs", "labels", "finished", *_KEPT, "same_docs", "problem", "folder"])
+    if not rows:
+        return pd.DataFrame(
+            columns=[
+                "notebook",
+                "dataset",
+                "docs",
+                "model",
+                "n_docs",
+                "labels",
+                "finished",
+                *_KEPT,
+                "same_docs",
+                "problem",
+                "folder",
+            ]
+        )
     return pd.DataFrame(rows).sort_values("finished", kind="stable", ignore_index=True)
 
-def usable(
-    index:pd.DataFrame, # from `index_runs`
-    notebook:str, # whose runs
-)->pd.DataFrame: # its rows
-    "Runs of a notebook that are finished"
-    return index[(index.notebook==notebook) & index.problem.isna()]
 
-def reference_runs()->pd.DataFrame: # as from `index_runs`; no rows where there are none
+def usable(
+    index: pd.DataFrame,  # from `index_runs`
+    notebook: str,  # whose runs
+) -> pd.DataFrame:  # its rows
+    "Runs of a notebook that are finished"
+    return index[(index.notebook == notebook) & index.problem.isna()]
+
+
+def reference_runs() -> pd.DataFrame:  # as from `index_runs`; no rows where there are none
     "The runs that came with this checkout, in outputs/reference"
-    folder = default_output_dir()/"reference"
+    folder = default_output_dir() / "reference"
     return index_runs(folder if folder.is_dir() else [])
 
+
 def plain_runs(
-    index:pd.DataFrame, # from `index_runs`
-    notebook:str, # whose runs
-)->pd.DataFrame: # its rows, one for each dataset, documents and model
-    "Finished runs without a sweep of ratios, another order of labels (logs of the paper's code keep theirs), or a grammar; of several seeds the lowest, of its runs the latest"
-    runs = usable(index, notebook); keep = [not isinstance(r.ratio, (list, tuple)) and (r.label_order in ("alphabetical", None) or r.came_from) and r.decoding!="constrained" for r in runs.itertuples()]
-    return runs[np.array(keep, bool)].sort_values("seed", ascending=False, kind="stable").drop_duplicates(["dataset", "same_docs", "labels", "model"], keep="last").sort_index()
+    index: pd.DataFrame,  # from `index_runs`
+    notebook: str,  # whose runs
+) -> pd.DataFrame:  # its rows, one for each dataset, documents and model
+    """Finished runs without a sweep of ratios, another order of labels (logs of the paper's code keep
+    theirs), or a grammar; of several seeds the lowest, of its runs the latest
+    """
+    runs = usable(index, notebook)
+    keep = [
+        not isinstance(r.ratio, (list, tuple))
+        and (r.label_order in ("alphabetical", None) or r.came_from)
+        and r.decoding != "constrained"
+        for r in runs.itertuples()
+    ]
+    return (
+        runs[np.array(keep, bool)]
+        .sort_values("seed", ascending=False, kind="stable")
+        .drop_duplicates(["dataset", "same_docs", "labels", "model"], keep="last")
+        .sort_index()
+    )
 
 # %% ../nbs/00m_stored_runs.ipynb #55e4c8c9
 @dataclass(frozen=True)
 class Rows:
     "What was taken, and what was not"
+
     table: pd.DataFrame
-    notes: list # a sentence for each thing that was left out
+    notes: list  # a sentence for each thing that was left out
+
 
 def comparable(
-    runs:pd.DataFrame, # rows of an index, of one notebook
-    by:tuple=("model",), # one run, the latest, for each combination of these
-)->Rows: # of the index
+    runs: pd.DataFrame,  # rows of an index, of one notebook
+    by: tuple = ("model",),  # one run, the latest, for each combination of these
+) -> Rows:  # of the index
     "For each dataset the runs on the same documents with the same labels"
     taken, notes = [], []
     for dataset, g in runs.groupby("dataset", sort=False):
@@ -109,363 +210,769 @@ def comparable(
         best = max(groups, key=lambda h: (h.model.nunique(), h.n_docs.fillna(0).max(), h.finished.max()))
         taken.append(best.drop_duplicates(list(by), keep="last"))
         if len(left := g.drop(best.index)):
-            why = "other labels" if set(map(str, left.labels)) - {str(best.labels.iloc[0])} else "other documents"
-            notes.append(f"{dataset}: {len(left)} of {len(g)} runs are on {why} ({', '.join(dict.fromkeys(left.docs))}) than those shown ({best.docs.iloc[-1]}, n = {int(best.n_docs.fillna(0).iloc[-1]):,}) and are left out")
+            why = (
+                "other labels"
+                if set(map(str, left.labels)) - {str(best.labels.iloc[0])}
+                else "other documents"
+            )
+            notes.append(
+                f"{dataset}: {len(left)} of {len(g)} runs are on {why} "
+                f"({', '.join(dict.fromkeys(left.docs))}) than those shown ({best.docs.iloc[-1]}, n = "
+                f"{int(best.n_docs.fillna(0).iloc[-1]):,}) and are left out"
+            )
     return Rows(pd.concat(taken, ignore_index=True) if taken else runs, notes)
 
 # %% ../nbs/00m_stored_runs.ipynb #dab5c73e
-WITHOUT_ONE = "votes without one person" # the truth of scores of people, and of methods against the same votes
+WITHOUT_ONE = (
+    "votes without one person"  # the truth of scores of people, and of methods against the same votes
+)
+
 
 def main_rows(
-    scores:pd.DataFrame, # a table of scores
-)->pd.DataFrame: # those of methods against all votes, or gold labels
-    "Scores without the block in which one person is left out; of runs before there was a column truth, without the person"
-    apart = scores.truth==WITHOUT_ONE if "truth" in scores else scores.get("method", pd.Series(index=scores.index))=="annotator"
+    scores: pd.DataFrame,  # a table of scores
+) -> pd.DataFrame:  # those of methods against all votes, or gold labels
+    """Scores without the block in which one person is left out; of runs before there was a column truth,
+    without the person
+    """
+    apart = (
+        scores.truth == WITHOUT_ONE
+        if "truth" in scores
+        else scores.get("method", pd.Series(index=scores.index)) == "annotator"
+    )
     return scores[~apart]
 
+
 def gather(
-    runs:pd.DataFrame, # rows of an index
-    table:str, # e.g. scores
-    keys:tuple=("dataset", "docs", "model"), # columns of the index that stand before the table's own
-    people:bool=False, # of scores the block in which one person is left out, instead of the others
-)->Rows: # of all runs
+    runs: pd.DataFrame,  # rows of an index
+    table: str,  # e.g. scores
+    keys: tuple = ("dataset", "docs", "model"),  # columns of the index that stand before the table's own
+    people: bool = False,  # of scores the block in which one person is left out, instead of the others
+) -> Rows:  # of all runs
     "One table of many runs"
     parts, problems = [], []
     for r in runs.itertuples():
-        try: part = read_table(r.folder, table)
+        try:
+            part = read_table(r.folder, table)
         except ValueError as error:
             problems.append(str(error))
             continue
-        if table=="scores": part = _of_people(part) if people else main_rows(part)
-        head = pd.DataFrame({k: [getattr(r, k)]*len(part) for k in keys}, index=part.index)
+        if table == "scores":
+            part = _of_people(part) if people else main_rows(part)
+        head = pd.DataFrame({k: [getattr(r, k)] * len(part) for k in keys}, index=part.index)
         parts.append(pd.concat([head, part.drop(columns=[k for k in keys if k in part])], axis=1))
     return Rows(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(keys)), problems)
 
-def _of_people(scores): return scores[scores.truth==WITHOUT_ONE] if "truth" in scores else scores[:0]
+
+def _of_people(scores):
+    return scores[scores.truth == WITHOUT_ONE] if "truth" in scores else scores[:0]
 
 # %% ../nbs/00m_stored_runs.ipynb #6e032eb0
 @lru_cache
 def model_size(
-    name:str, # of a model
-)->float: # parameters; nan where the name does not tell
+    name: str,  # of a model
+) -> float:  # parameters; nan where the name does not tell
     "How many parameters a model has: counted for the bundled ones, else read from the name"
-    name = name.split(",")[0]          # tiny, finetuned
-    if (bundled := Path(mlcllm.__file__).parent/"models"/name/"model.safetensors").exists():
-        with safe_open(bundled, "np") as f: return float(sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys()))
-    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])", name.split("/")[-1].replace("-", " ").replace("_", " "))
-    return max(float(n)*(1e9 if unit in "bB" else 1e6) for n,unit in found) if found else np.nan
+    name = name.split(",")[0]  # tiny, finetuned
+    if (bundled := Path(mlcllm.__file__).parent / "models" / name / "model.safetensors").exists():
+        with safe_open(bundled, "np") as f:
+            return float(sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys()))
+    found = re.findall(
+        r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bBmM])(?![a-zA-Z])",
+        name.split("/")[-1].replace("-", " ").replace("_", " "),
+    )
+    return max(float(n) * (1e9 if unit in "bB" else 1e6) for n, unit in found) if found else np.nan
 
 # %% ../nbs/00m_stored_runs.ipynb #312ba95d
 def over_seeds(
-    runs:pd.DataFrame, # rows of an index, of one notebook
-    table:str="scores", # a table with the column value
-    level:float=.95, # of the interval
-)->Rows: # dataset, docs, model, what else was asked, the table's own names; value (mean), lo, hi, sd, n_seeds
+    runs: pd.DataFrame,  # rows of an index, of one notebook
+    table: str = "scores",  # a table with the column value
+    level: float = 0.95,  # of the interval
+    # dataset, docs, model, what else was asked, the table's own names; value (mean), lo, hi, sd, n_seeds
+) -> Rows:
     "Means over runs that differ in their seed only"
-    asked = [k for k in _KEPT if k not in ("seed", "came_from") and k in runs and runs[k].map(str).nunique() > 1]; runs = runs.assign(else_asked=[_asked_else(f) for f in runs.folder])
-    if len(mixed := (g := runs.groupby(["dataset", "docs", "model", *asked], dropna=False).else_asked.nunique())[g > 1]): raise ValueError(f"{', '.join(map(str, mixed.index[0][:3]))}: runs differ in more than their seed; give those that differ in nothing else (`compare_runs` says what differs)")
+    asked = [
+        k for k in _KEPT if k not in ("seed", "came_from") and k in runs and runs[k].map(str).nunique() > 1
+    ]
+    runs = runs.assign(else_asked=[_asked_else(f) for f in runs.folder])
+    if len(
+        mixed := (g := runs.groupby(["dataset", "docs", "model", *asked], dropna=False).else_asked.nunique())[
+            g > 1
+        ]
+    ):
+        raise ValueError(
+            f"{', '.join(map(str, mixed.index[0][:3]))}: runs differ in more than their seed; give "
+            "those that differ in nothing else (`compare_runs` says what differs)"
+        )
     got = gather(runs, table, ("dataset", "docs", "model", *asked, "seed"))
-    if not len(got.table): return got
-    t = got.table.assign(**{k: got.table[k].map(str) for k in asked}); names = ["dataset", "docs", "model", *asked, *(c for c in _NAMES if c in t)]
-    g = t.groupby(names, sort=False, dropna=False).agg(value=("value", "mean"), sd=("value", "std"), n_seeds=("value", "count"), seeds=("seed", "nunique"), n=("value", "size")).reset_index()
-    if len(twice := g[g.n > g.seeds]): raise ValueError(f"{twice.dataset.iloc[0]}, {twice.model.iloc[0]}: several runs have the same seed; give the latest of each, such as with drop_duplicates")
-    half = stdtrit(g.n_seeds.clip(2)-1, (1+level)/2)*g.sd/np.sqrt(g.n_seeds)
-    return Rows(g.assign(lo=g.value-half, hi=g.value+half)[[*names, "value", "lo", "hi", "sd", "n_seeds"]], got.notes)
+    if not len(got.table):
+        return got
+    t = got.table.assign(**{k: got.table[k].map(str) for k in asked})
+    names = ["dataset", "docs", "model", *asked, *(c for c in _NAMES if c in t)]
+    g = (
+        t.groupby(names, sort=False, dropna=False)
+        .agg(
+            value=("value", "mean"),
+            sd=("value", "std"),
+            n_seeds=("value", "count"),
+            seeds=("seed", "nunique"),
+            n=("value", "size"),
+        )
+        .reset_index()
+    )
+    if len(twice := g[g.n > g.seeds]):
+        raise ValueError(
+            f"{twice.dataset.iloc[0]}, {twice.model.iloc[0]}: several runs have the same seed; give the "
+            "latest of each, such as with drop_duplicates"
+        )
+    half = stdtrit(g.n_seeds.clip(2) - 1, (1 + level) / 2) * g.sd / np.sqrt(g.n_seeds)
+    return Rows(
+        g.assign(lo=g.value - half, hi=g.value + half)[[*names, "value", "lo", "hi", "sd", "n_seeds"]],
+        got.notes,
+    )
 
-def _asked_else(folder): # all parameters of a run but seed and places, as text
+
+def _asked_else(folder):  # all parameters of a run but seed and places, as text
     p = read_record(folder)["parameters"]
-    return json.dumps({k: v for k,v in p.items() if k not in (*PLACES, "seed", "traces", "join", "came_from")}, sort_keys=True, default=str)
+    return json.dumps(
+        {k: v for k, v in p.items() if k not in (*PLACES, "seed", "traces", "join", "came_from")},
+        sort_keys=True,
+        default=str,
+    )
 
-_NAMES = ("method", "metric", "label", "target", "layer", "position", "model_kind", "step", "statistic", "against", "truth")   # columns that say what a value is of
+
+_NAMES = (
+    "method",
+    "metric",
+    "label",
+    "target",
+    "layer",
+    "position",
+    "model_kind",
+    "step",
+    "statistic",
+    "against",
+    "truth",
+)  # columns that say what a value is of
 
 # %% ../nbs/00m_stored_runs.ipynb #1c55d030
 def compare_runs(
-    run, other, # folders
-)->pd.DataFrame: # kind (parameter, data, version, score), what, run, other, difference (of scores, run less other)
+    run,
+    other,  # folders
+    # kind (parameter, data, version, score), what, run, other, difference (of scores, run less other)
+) -> pd.DataFrame:
     "What differs between two runs"
     a, b = read_record(run), read_record(other)
     rows = []
     for kind, key in (("parameter", "parameters"), ("data", "fingerprint"), ("version", "versions")):
-        x, y = a.get(key) or {}, b.get(key) or {}; rows += [(kind, k, x.get(k), y.get(k), np.nan) for k in dict.fromkeys([*x, *y]) if x.get(k)!=y.get(k)]
-    if (Path(run)/"scores.parquet").exists() and (Path(other)/"scores.parquet").exists():
+        x, y = a.get(key) or {}, b.get(key) or {}
+        rows += [
+            (kind, k, x.get(k), y.get(k), np.nan) for k in dict.fromkeys([*x, *y]) if x.get(k) != y.get(k)
+        ]
+    if (Path(run) / "scores.parquet").exists() and (Path(other) / "scores.parquet").exists():
         s, t = read_table(run, "scores"), read_table(other, "scores")
-        if "truth" not in s or "truth" not in t: s, t = main_rows(s), main_rows(t)
-        on = [c for c in _NAMES if c in s and c in t]; both = s.merge(t, on=on, how="outer", suffixes=("", "_other")).query("value != value_other")
-        rows += [("score", ", ".join(str(getattr(r, c)) for c in on if pd.notna(getattr(r, c))), r.value, r.value_other, r.value-r.value_other) for r in both.itertuples() if pd.notna(r.value) or pd.notna(r.value_other)]
+        if "truth" not in s or "truth" not in t:
+            s, t = main_rows(s), main_rows(t)
+        on = [c for c in _NAMES if c in s and c in t]
+        both = s.merge(t, on=on, how="outer", suffixes=("", "_other")).query("value != value_other")
+        rows += [
+            (
+                "score",
+                ", ".join(str(getattr(r, c)) for c in on if pd.notna(getattr(r, c))),
+                r.value,
+                r.value_other,
+                r.value - r.value_other,
+            )
+            for r in both.itertuples()
+            if pd.notna(r.value) or pd.notna(r.value_other)
+        ]
     return pd.DataFrame(rows, columns=["kind", "what", "run", "other", "difference"])
 
 # %% ../nbs/00m_stored_runs.ipynb #d7093107
 _OURS = ("demo", "Boxes")
-KEPT_TABLES = {"01_stepwise_logits": ("docs", "steps", "scores"), "02_alignment": ("dists", "scores", "costs", "pairs", "thresholds"), "03_probing": ("scores", "attention_means", "counts", "across_steps"), "04_demux": ("dists", "history", "scores"),
-               "04a_sft": ("docs_base", "steps_base", "docs_sft", "steps_sft", "docs_rl", "steps_rl", "sft_log", "rl_log", "spikiness", "scores")}
+KEPT_TABLES = {
+    "01_stepwise_logits": ("docs", "steps", "scores"),
+    "02_alignment": ("dists", "scores", "costs", "pairs", "thresholds"),
+    "03_probing": ("scores", "attention_means", "counts", "across_steps"),
+    "04_demux": ("dists", "history", "scores"),
+    "04a_sft": (
+        "docs_base",
+        "steps_base",
+        "docs_sft",
+        "steps_sft",
+        "docs_rl",
+        "steps_rl",
+        "sft_log",
+        "rl_log",
+        "spikiness",
+        "scores",
+    ),
+}
 _INTERVAL = ("value", "lo", "hi", "n_docs")
-_LOG = ("step", "epoch", "loss", "reward", "kl", "lr", "learning_rate", "grad_norm", "seconds", "peak_bytes", "examples_per_second",
-        "dev_loss", "dev_nll", "dev_micro_f1", "dev_example_f1")
-_COLUMNS = { # of each kind of table, by the beginning of its name; the others are left out
-    "docs": ("doc_id", "text", "gold", "predicted", "human", "n_annotators", "output", "finish_reason", "n_prompt_tokens",
-             "found_step", "well_formed"),
-    "steps": ("doc_id", "step", "token_index", "chosen", "is_last", "logits", "logsumexp", "continue_logit", "stop_logit"),
+_LOG = (
+    "step",
+    "epoch",
+    "loss",
+    "reward",
+    "kl",
+    "lr",
+    "learning_rate",
+    "grad_norm",
+    "seconds",
+    "peak_bytes",
+    "examples_per_second",
+    "dev_loss",
+    "dev_nll",
+    "dev_micro_f1",
+    "dev_example_f1",
+)
+_COLUMNS = {  # of each kind of table, by the beginning of its name; the others are left out
+    "docs": (
+        "doc_id",
+        "text",
+        "gold",
+        "predicted",
+        "human",
+        "n_annotators",
+        "output",
+        "finish_reason",
+        "n_prompt_tokens",
+        "found_step",
+        "well_formed",
+    ),
+    "steps": (
+        "doc_id",
+        "step",
+        "token_index",
+        "chosen",
+        "is_last",
+        "logits",
+        "logsumexp",
+        "continue_logit",
+        "stop_logit",
+    ),
     "dists": ("doc_id", "method", "label", "prob"),
     "scores": ("method", "metric", "label", "against", "truth", "target", "layer", "position", *_INTERVAL),
     "costs": ("method", "prompts", "tokens_in", "tokens_forwarded", "covered", "unread", "off_grammar"),
     "thresholds": ("method", "label", "threshold"),
     "pairs": ("metric", "method", "other", "against", "difference", "lo", "hi", "p", "p_adjusted", "n_docs"),
-    "attention": ("part", "per_token", "lo", "hi", "share", "tokens"), "counts": ("method", "metric", *_INTERVAL),
-    "across": ("method", "metric", "trained_at", "used_at", *_INTERVAL), "history": _LOG, "sft": _LOG, "rl": _LOG,
-    "spikiness": ("model", "step", "metric", "n_steps", *_INTERVAL)}
-_LABELS = ("gold", "predicted", "chosen", "label") # columns of label names
-_NAMED = ("finish_reason", "method", "metric", "against", "other", "target", "part", "model", "step", "position", "layer") # of short names
-_ELSEWHERE = ("data_dir", "output_dir", "backend_options", "gpu", "push_to_hub") # where, not what
+    "attention": ("part", "per_token", "lo", "hi", "share", "tokens"),
+    "counts": ("method", "metric", *_INTERVAL),
+    "across": ("method", "metric", "trained_at", "used_at", *_INTERVAL),
+    "history": _LOG,
+    "sft": _LOG,
+    "rl": _LOG,
+    "spikiness": ("model", "step", "metric", "n_steps", *_INTERVAL),
+}
+_LABELS = ("gold", "predicted", "chosen", "label")  # columns of label names
+_NAMED = (
+    "finish_reason",
+    "method",
+    "metric",
+    "against",
+    "other",
+    "target",
+    "part",
+    "model",
+    "step",
+    "position",
+    "layer",
+)  # of short names
+_ELSEWHERE = ("data_dir", "output_dir", "backend_options", "gpu", "push_to_hub")  # where, not what
 
-def _own(value): # a name for what nobody should know by name
+
+def _own(value):  # a name for what nobody should know by name
     return f"own-{sha256(str(value).encode('utf-8', 'replace')).hexdigest()[:8]}"
 
-def _public_name(value, pattern=r"[\w+.:-]{1,60}"): # a short code that holds no blank and no slash
+
+def _public_name(value, pattern=r"[\w+.:-]{1,60}"):  # a short code that holds no blank and no slash
     text = str(value)
-    return text if re.fullmatch(pattern, text, re.ASCII) else text if re.fullmatch("own-[0-9a-f]{8}", text) else _own(text)
+    return (
+        text
+        if re.fullmatch(pattern, text, re.ASCII)
+        else text
+        if re.fullmatch("own-[0-9a-f]{8}", text)
+        else _own(text)
+    )
 
 # %% ../nbs/00m_stored_runs.ipynb #2a85b91a
-_WORDS = dict(demo_labels=DEMO_LABELS, template=tuple(TEMPLATES), label_format=("comma", "json", "polysyndeton", "json-label"))
-_OPTIONS = { # of data sets and chats -> words that they may be, besides numbers and flags
-    "annotators": ("aggregate", "annotator", "both"), "preprocess": ("twitter", "reddit"), "clustering": ("none",),
-    "language": ("english", "arabic", "spanish"), "variant": ("both", "in", "out"), "dev": ("train", "test"),
-    "task": ("kinds", "abuse"), "text": ("conversation", "user"), "neutral": ("label", "none"), "after": ("every",),
-    "reasoning_effort": ("low", "medium", "high"), "domain": ("twitter", "reddit"),
-    **dict.fromkeys(("min_annotators", "multilabel", "discard_ambiguous", "n_boxes", "n_operations", "move_contents", "all_contents",
-                     "seed", "n_docs", "enable_thinking", "add_generation_prompt", "thinking", "steps", "without", "category"), ())}
+_WORDS = dict(
+    demo_labels=DEMO_LABELS,
+    template=tuple(TEMPLATES),
+    label_format=("comma", "json", "polysyndeton", "json-label"),
+)
+_OPTIONS = {  # of data sets and chats -> words that they may be, besides numbers and flags
+    "annotators": ("aggregate", "annotator", "both"),
+    "preprocess": ("twitter", "reddit"),
+    "clustering": ("none",),
+    "language": ("english", "arabic", "spanish"),
+    "variant": ("both", "in", "out"),
+    "dev": ("train", "test"),
+    "task": ("kinds", "abuse"),
+    "text": ("conversation", "user"),
+    "neutral": ("label", "none"),
+    "after": ("every",),
+    "reasoning_effort": ("low", "medium", "high"),
+    "domain": ("twitter", "reddit"),
+    **dict.fromkeys(
+        (
+            "min_annotators",
+            "multilabel",
+            "discard_ambiguous",
+            "n_boxes",
+            "n_operations",
+            "move_contents",
+            "all_contents",
+            "seed",
+            "n_docs",
+            "enable_thinking",
+            "add_generation_prompt",
+            "thinking",
+            "steps",
+            "without",
+            "category",
+        ),
+        (),
+    ),
+}
 
-def _fixed_words(name): # of a parameter; None: not known
+
+def _fixed_words(name):  # of a parameter; None: not known
     known = PARAMETERS.get(name) or next((own[name] for own in OWN_PARAMETERS.values() if name in own), None)
-    if known is None: return None
+    if known is None:
+        return None
     return tuple(w for k in known.kinds if isinstance(k, (Word, Names)) for w in k.words or ())
 
+
 @lru_cache(1)
-def _method_words(): # of which names of methods and calibrations are made
+def _method_words():  # of which names of methods and calibrations are made
     alignment = import_module("mlcllm.alignment")
     words = (*alignment.METHODS, *alignment.EXTRA_METHODS, *import_module("mlcllm.calibration").CALIBRATIONS)
     return (*words, "logodds", "global", "per_label", "paper")
 
-def _public_names(name, value): # a word, or several joined by "," and "+"
+
+def _public_names(name, value):  # a word, or several joined by "," and "+"
     words = (*_WORDS.get(name, ()), *(_fixed_words(name) or ()))
     parts = [p.strip() for p in re.split(r"[,+]", value)]
-    if all(p in words for p in parts): return value
-    if name not in ("methods", "calibrations"): return _own(value)
-    return value if all(p in _method_words() or re.fullmatch(r"order\d{1,4}", p) for p in parts) else _own(value)
+    if all(p in words for p in parts):
+        return value
+    if name not in ("methods", "calibrations"):
+        return _own(value)
+    return (
+        value if all(p in _method_words() or re.fullmatch(r"order\d{1,4}", p) for p in parts) else _own(value)
+    )
 
-def _plain(value): return value is None or isinstance(value, (bool, int, float))
 
-def _public_value(name, value): # of a parameter
-    if _plain(value): return value
-    if isinstance(value, dict): return _public_options(value)
-    if isinstance(value, (list, tuple)): return [_public_value(name, v) for v in value]
+def _plain(value):
+    return value is None or isinstance(value, (bool, int, float))
+
+
+def _public_value(name, value):  # of a parameter
+    if _plain(value):
+        return value
+    if isinstance(value, dict):
+        return _public_options(value)
+    if isinstance(value, (list, tuple)):
+        return [_public_value(name, v) for v in value]
     return _public_names(name, value) if isinstance(value, str) else _own(value)
 
-def _public_options(options): # names of settings are somebody's words too
+
+def _public_options(options):  # names of settings are somebody's words too
     shown = {}
     for k, v in options.items():
-        if k in _ASIDE: continue
+        if k in _ASIDE:
+            continue
         words = _OPTIONS.get(k)
-        if isinstance(v, dict): v = _public_options(v)
-        elif isinstance(v, (list, tuple)): v = [x if _plain(x) or x in (words or ()) else _own(x) for x in v]
-        elif not _plain(v) and v not in (words or ()): v = _own(v)
+        if isinstance(v, dict):
+            v = _public_options(v)
+        elif isinstance(v, (list, tuple)):
+            v = [x if _plain(x) or x in (words or ()) else _own(x) for x in v]
+        elif not _plain(v) and v not in (words or ()):
+            v = _own(v)
         shown[k if words is not None else _own(k)] = v
     return shown
 
-_BUNDLED = ("tiny", "small", "minilm")
-_ENCODER = "sentence-transformers/all-mpnet-base-v2" # that of the paper, the default
 
-def _public_model(name, digest): # bundled, or of the Hub: then its digest is a commit
-    if name in _BUNDLED: return name
+_BUNDLED = ("tiny", "small", "minilm")
+_ENCODER = "sentence-transformers/all-mpnet-base-v2"  # that of the paper, the default
+
+
+def _public_model(name, digest):  # bundled, or of the Hub: then its digest is a commit
+    if name in _BUNDLED:
+        return name
     of_hub = re.fullmatch(r"[0-9a-f]{40}(\+[0-9a-f]{40})?", str(digest or ""))
     is_id = re.fullmatch(r"\w[\w-]*(\.[\w-]+)*/\w[\w-]*(\.[\w-]+)*", name, re.ASCII)
     return name if of_hub and is_id and not Path(name).exists() else _own(name)
 
 # %% ../nbs/00m_stored_runs.ipynb #f1862ffa
-def _public_parameters(record): # parameters that may be seen
+def _public_parameters(record):  # parameters that may be seen
     p, fingerprint = record["parameters"], record["fingerprint"]
-    shown = {k if _fixed_words(k) is not None else _own(k): None if k in _ELSEWHERE else _public_value(k, v) for k, v in p.items()}
-    if isinstance(p.get("model"), str): shown["model"] = _public_model(p["model"], fingerprint.get("model") or fingerprint.get("encoder"))
+    shown = {
+        k if _fixed_words(k) is not None else _own(k): None if k in _ELSEWHERE else _public_value(k, v)
+        for k, v in p.items()
+    }
+    if isinstance(p.get("model"), str):
+        shown["model"] = _public_model(p["model"], fingerprint.get("model") or fingerprint.get("encoder"))
     if isinstance(p.get("encoder"), str):
-        shown["encoder"] = _ENCODER if p["encoder"]==_ENCODER else _public_model(p["encoder"], fingerprint.get("encoder"))
-    if isinstance(p.get("dataset"), str) and p["dataset"] in DATASETS: shown["dataset"] = p["dataset"]
+        shown["encoder"] = (
+            _ENCODER if p["encoder"] == _ENCODER else _public_model(p["encoder"], fingerprint.get("encoder"))
+        )
+    if isinstance(p.get("dataset"), str) and p["dataset"] in DATASETS:
+        shown["dataset"] = p["dataset"]
     elif "dataset" in p:
         shown["dataset"] = _own(fingerprint.get("docs") or fingerprint.get("test") or p["dataset"])
         shown |= {"options": None} if "options" in p else {}
     ids = p.get("test_ids")
-    if ids: shown["test_ids"] = "main_test_set.txt" if isinstance(ids, str) and Path(ids).name=="main_test_set.txt" else _own(ids)
+    if ids:
+        shown["test_ids"] = (
+            "main_test_set.txt"
+            if isinstance(ids, str) and Path(ids).name == "main_test_set.txt"
+            else _own(ids)
+        )
     return shown
 
-_NOTEBOOKS = (*KEPT_TABLES, "00f_tiny", "02a_reasonableness", "05_figures", "05a_step_viewer", "05b_scale", "06_sweeps", "06a_interchange")
-_PLAIN_KEYS = ("schema_version", "status", "labels", "n_docs")
-_CODES = dict(started=r"[\d:+.TZ-]{10,40}", finished=r"[\d:+.TZ-]{10,40}", git_commit="[0-9a-f]{40}", run="[0-9a-f]{12}")
-_COUNTED = ("prompts", "tokens_in", "tokens_forwarded", "tokens_sent", "tokens_out", "requests", "cached_answers", "values_cut_off",
-            "values_unknown", "prompts_cut_off", "peak", "total", "generate", "score", "train", "probes", "baselines",
-            "used", "needed", "free", "estimates", "dev", "ask base", "ask sft", "ask rl", "train sft", "train rl",
-            "steps and counts", "states of train", "states of test", "states of dev")
 
-def _public_digest(value): # of what a run was made; other texts are digested
-    if isinstance(value, (list, tuple)): return [_public_digest(v) for v in value]
-    if isinstance(value, dict): return {k if k in _FILES else _own(k): _public_digest(v) for k, v in value.items()}
+_NOTEBOOKS = (
+    *KEPT_TABLES,
+    "00f_tiny",
+    "02a_reasonableness",
+    "05_figures",
+    "05a_step_viewer",
+    "05b_scale",
+    "06_sweeps",
+    "06a_interchange",
+)
+_PLAIN_KEYS = ("schema_version", "status", "labels", "n_docs")
+_CODES = dict(
+    started=r"[\d:+.TZ-]{10,40}", finished=r"[\d:+.TZ-]{10,40}", git_commit="[0-9a-f]{40}", run="[0-9a-f]{12}"
+)
+_COUNTED = (
+    "prompts",
+    "tokens_in",
+    "tokens_forwarded",
+    "tokens_sent",
+    "tokens_out",
+    "requests",
+    "cached_answers",
+    "values_cut_off",
+    "values_unknown",
+    "prompts_cut_off",
+    "peak",
+    "total",
+    "generate",
+    "score",
+    "train",
+    "probes",
+    "baselines",
+    "used",
+    "needed",
+    "free",
+    "estimates",
+    "dev",
+    "ask base",
+    "ask sft",
+    "ask rl",
+    "train sft",
+    "train rl",
+    "steps and counts",
+    "states of train",
+    "states of test",
+    "states of dev",
+)
+
+
+def _public_digest(value):  # of what a run was made; other texts are digested
+    if isinstance(value, (list, tuple)):
+        return [_public_digest(v) for v in value]
+    if isinstance(value, dict):
+        return {k if k in _FILES else _own(k): _public_digest(v) for k, v in value.items()}
     known = r"[0-9a-f]{12,64}|[0-9a-f]{40}\+[0-9a-f]{40}|torch\.\w{4,12}|server|auto|\[\]"
-    if not isinstance(value, str): return _own(value)
-    name, _, split = value.partition(" ") # older runs name their documents so
-    if name in DATASETS and re.fullmatch(r"(train|dev|test)(\+(train|dev|test))*", split): return value
+    if not isinstance(value, str):
+        return _own(value)
+    name, _, split = value.partition(" ")  # older runs name their documents so
+    if name in DATASETS and re.fullmatch(r"(train|dev|test)(\+(train|dev|test))*", split):
+        return value
     return value if re.fullmatch(known, value) else _own(value)
 
-def _public_counts(counts): # numbers, under known names
+
+def _public_counts(counts):  # numbers, under known names
     known = {k: v for k, v in (counts or {}).items() if _plain(v)}
     return {k if k in _COUNTED else _own(k): v for k, v in known.items()}
 
+
 def _public_record(record):
-    shown = {k: record[k] for k in _PLAIN_KEYS if k in record} | dict(notebook=_public_notebook(record["notebook"]))
-    shown |= {k: record[k] if re.fullmatch(p, str(record[k])) else None for k, p in _CODES.items() if k in record}
+    shown = {k: record[k] for k in _PLAIN_KEYS if k in record} | dict(
+        notebook=_public_notebook(record["notebook"])
+    )
+    shown |= {
+        k: record[k] if re.fullmatch(p, str(record[k])) else None for k, p in _CODES.items() if k in record
+    }
     shown |= {k: _public_counts(record[k]) for k in ("timings", "counters", "memory") if k in record}
-    shown |= dict(versions={k: v for k, v in (record.get("versions") or {}).items() if k in _PACKAGES and re.fullmatch(r"[\w.+]{1,40}", str(v))})
-    digests = {k if re.fullmatch(_DIGESTED, k) else _own(k): _public_digest(v) for k, v in record["fingerprint"].items()}
+    shown |= dict(
+        versions={
+            k: v
+            for k, v in (record.get("versions") or {}).items()
+            if k in _PACKAGES and re.fullmatch(r"[\w.+]{1,40}", str(v))
+        }
+    )
+    digests = {
+        k if re.fullmatch(_DIGESTED, k) else _own(k): _public_digest(v)
+        for k, v in record["fingerprint"].items()
+    }
     device = re.match(r"cpu|cuda|mps", str(record["device"] or ""))
-    return shown | dict(parameters=_public_parameters(record), fingerprint=digests, device=device[0] if device else "",
-                        warnings=[], error=None, warnings_left_out=len(record["warnings"]))
+    return shown | dict(
+        parameters=_public_parameters(record),
+        fingerprint=digests,
+        device=device[0] if device else "",
+        warnings=[],
+        error=None,
+        warnings_left_out=len(record["warnings"]),
+    )
 
-def _public_notebook(name): return name if name in _NOTEBOOKS else _own(name)
 
-_PACKAGES = ("python", "mlcllm", "torch", "transformers", "numpy", "pandas", "pyarrow", "datasets", "papermill")
-_DIGESTED = "(docs|train|dev|test|demos)(_demos)?|prompts|model|dtype|encoder|joined|traces|weights|probes|files"
-_FILES = (*NAMED_FILES, "splits", "clustering", "tokenizer") # what is known by the digest of its file
+def _public_notebook(name):
+    return name if name in _NOTEBOOKS else _own(name)
+
+
+_PACKAGES = (
+    "python",
+    "mlcllm",
+    "torch",
+    "transformers",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "datasets",
+    "papermill",
+)
+_DIGESTED = (
+    "(docs|train|dev|test|demos)(_demos)?|prompts|model|dtype|encoder|joined|traces|weights|probes|files"
+)
+_FILES = (*NAMED_FILES, "splits", "clustering", "tokenizer")  # what is known by the digest of its file
 
 # %% ../nbs/00m_stored_runs.ipynb #7c445e25
-def _public_table(table, stem, ours, labels, secret=None): # known columns without texts, unless they are ours; ids as digests where a secret is given
-    known = [c for c in dict.fromkeys(table.column_names) if c in _COLUMNS[stem.split("_")[0]] and table.column_names.count(c)==1]
+# known columns without texts, unless they are ours; ids as digests where a secret is given
+def _public_table(table, stem, ours, labels, secret=None):
+    known = [
+        c
+        for c in dict.fromkeys(table.column_names)
+        if c in _COLUMNS[stem.split("_")[0]] and table.column_names.count(c) == 1
+    ]
     columns = {c: _public_column(table, c, ours, labels, secret) for c in known}
     return pa.table({c: v for c, v in columns.items() if v is not None})
 
-def _public_column(table, name, ours, labels, secret): # None: left out
+
+def _public_column(table, name, ours, labels, secret):  # None: left out
     column = table[name]
     kind = column.type
-    if name=="doc_id": return pa.array([_public_id(i, secret) for i in column.to_pylist()], pa.string())
-    if name=="output": return column if ours else _lists_only(table)
-    if name=="text": return column if ours else pa.nulls(len(table), pa.string())
-    if name=="prob" and (pa.types.is_float64(kind) or pa.types.is_integer(kind)): return pa.array(_enough_digits(column.to_numpy()), pa.float64())
-    if name=="truth": return _renamed(column, lambda x: x if x==WITHOUT_ONE else _public_name(x))
-    if _only_numbers(kind): return column
-    if name in _LABELS: return _renamed(column, lambda x: x if x in labels else _own(x))
+    if name == "doc_id":
+        return pa.array([_public_id(i, secret) for i in column.to_pylist()], pa.string())
+    if name == "output":
+        return column if ours else _lists_only(table)
+    if name == "text":
+        return column if ours else pa.nulls(len(table), pa.string())
+    if name == "prob" and (pa.types.is_float64(kind) or pa.types.is_integer(kind)):
+        return pa.array(_enough_digits(column.to_numpy()), pa.float64())
+    if name == "truth":
+        return _renamed(column, lambda x: x if x == WITHOUT_ONE else _public_name(x))
+    if _only_numbers(kind):
+        return column
+    if name in _LABELS:
+        return _renamed(column, lambda x: x if x in labels else _own(x))
     return _renamed(column, _public_name) if name in _NAMED else None
 
-def _enough_digits(probs): # 24 binary digits of p and of 1 - p, so that logs of both keep theirs, in bytes that compress
+
+# 24 binary digits of p and of 1 - p, so that logs of both keep theirs, in bytes that compress
+def _enough_digits(probs):
     p = np.asarray(probs, np.float64)
-    digits, power = np.frexp(np.minimum(p, 1-p))
-    short = np.ldexp(np.round(digits*2**24)/2**24, power)
-    return np.where(p >= .5, 1-short, np.where(short < .5, short, p))  # nothing crosses one half
+    digits, power = np.frexp(np.minimum(p, 1 - p))
+    short = np.ldexp(np.round(digits * 2**24) / 2**24, power)
+    return np.where(p >= 0.5, 1 - short, np.where(short < 0.5, short, p))  # nothing crosses one half
+
 
 def _public_id(value, secret):
-    if value is None: return None
+    if value is None:
+        return None
     return _public_name(value) if secret is None else _own(f"{secret} {value}").removeprefix("own-")
 
-def _renamed(column, name): # texts, also in lists, under public names; None where it holds something else
+
+def _renamed(column, name):  # texts, also in lists, under public names; None where it holds something else
     def one(x):
-        if x is None or isinstance(x, str): return x and name(x)
+        if x is None or isinstance(x, str):
+            return x and name(x)
         return [one(y) for y in x]
+
     kind = column.type
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind): kind = kind.value_type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)): return None
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return None
     return pa.array([one(x) for x in column.to_pylist()], column.type)
 
-def _only_numbers(kind): # also in lists
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind): kind = kind.value_type
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
 
-def _lists_only(table): # answers that are nothing but their labels; the others are null
-    if not {"well_formed", "predicted"} <= set(table.column_names): return pa.nulls(len(table), pa.string())
+def _only_numbers(kind):  # also in lists
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _lists_only(table):  # answers that are nothing but their labels; the others are null
+    if not {"well_formed", "predicted"} <= set(table.column_names):
+        return pa.nulls(len(table), pa.string())
     rows = zip(table["output"].to_pylist(), table["well_formed"].to_pylist(), table["predicted"].to_pylist())
-    return pa.array([o if o is not None and w and _no_more_than(o, p) else None for o, w, p in rows], pa.string())
+    return pa.array(
+        [o if o is not None and w and _no_more_than(o, p) else None for o, w, p in rows], pa.string()
+    )
 
-def _no_more_than(answer, labels): # labels, "none", the word that leads to them, and marks
-    for n in sorted(labels, key=len, reverse=True): answer = re.sub(re.escape(n), "", answer, flags=re.I)
+
+def _no_more_than(answer, labels):  # labels, "none", the word that leads to them, and marks
+    for n in sorted(labels, key=len, reverse=True):
+        answer = re.sub(re.escape(n), "", answer, flags=re.I)
     return not re.search(r"\w", re.sub(r"(?i)\b(none|labels?)\b", "", answer))
 
 # %% ../nbs/00m_stored_runs.ipynb #59c19a26
 def publish_runs(
-    index:pd.DataFrame, # rows of `index_runs` that are finished
-    target, # a folder, apart from those of the runs
-    tables:tuple=None, # which tables; None: those in `KEPT_TABLES`
-)->list: # the new folders
+    index: pd.DataFrame,  # rows of `index_runs` that are finished
+    target,  # a folder, apart from those of the runs
+    tables: tuple = None,  # which tables; None: those in `KEPT_TABLES`
+) -> list:  # the new folders
     "Copy runs without texts, states, models, paths and names of one's own"
     bad = index[index.problem.notna()]
-    if len(bad): raise ValueError(f"{bad.folder.iloc[0]}: {bad.problem.iloc[0]}; only finished runs are published")
+    if len(bad):
+        raise ValueError(f"{bad.folder.iloc[0]}: {bad.problem.iloc[0]}; only finished runs are published")
     tables = _chosen_tables(tables)
     target = _apart(target, [Path(f) for f in index.folder])
     secret = _secret_of([Path(f) for f in index.folder])
-    wanted = lambda notebook: KEPT_TABLES.get(notebook, ()) if tables is None else tables
+
+    def wanted(notebook):
+        return KEPT_TABLES.get(notebook, ()) if tables is None else tables
+
     return [_publish(Path(r.folder), target, wanted(r.notebook), secret) for r in index.itertuples()]
 
-def _is_published(record): return "warnings_left_out" in record
 
-def _needs_secret(record): # are its documents somebody's own, under ids that may be names?
+def _is_published(record):
+    return "warnings_left_out" in record
+
+
+def _needs_secret(record):  # are its documents somebody's own, under ids that may be names?
     return record["parameters"].get("dataset") not in (*DATASETS, None) and not _is_published(record)
 
-def _secret_of(runs): # one for all, kept in their folders, which are never published; None where no run needs one
-    places = sorted({r.resolve().parents[3]/".publish_secret" for r in runs if _needs_secret(read_record(r))})
+
+# one for all, kept in their folders, which are never published; None where no run needs one
+def _secret_of(runs):
+    places = sorted(
+        {r.resolve().parents[3] / ".publish_secret" for r in runs if _needs_secret(read_record(r))}
+    )
     known = {p: _read_secret(p) for p in places if os.path.lexists(p)}
     secret = next(iter(known.values()), None) or secrets.token_hex(32)
     for p in places:
-        if p not in known: _write_secret(p, secret)
+        if p not in known:
+            _write_secret(p, secret)
     return secret if places else None
 
+
 def _read_secret(path):
-    try: text = path.read_text(encoding="ascii").strip() if path.is_file() else ""
-    except (OSError, ValueError): text = ""
-    if re.fullmatch("[0-9a-f]{64}", text): return text
-    why = "must hold the 64 hex digits that ids are digested with: remove it, and published runs get other ids"
+    try:
+        text = path.read_text(encoding="ascii").strip() if path.is_file() else ""
+    except (OSError, ValueError):
+        text = ""
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return text
+    why = (
+        "must hold the 64 hex digits that ids are digested with: remove it, and published runs get other ids"
+    )
     raise ValueError(f"{path} {why}")
 
-def _write_secret(path, secret): # only its owner can read it, from the start
+
+def _write_secret(path, secret):  # only its owner can read it, from the start
     def write(part):
         part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as to: to.write(secret)
-    try: atomic_write(path, write)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as to:
+            to.write(secret)
+
+    try:
+        atomic_write(path, write)
     except OSError as error:
-        raise ValueError(f"{path}, the secret of published ids, cannot be written ({error.strerror})") from None
+        raise ValueError(
+            f"{path}, the secret of published ids, cannot be written ({error.strerror})"
+        ) from None
+
 
 def _chosen_tables(tables):
-    if tables is None: return None
+    if tables is None:
+        return None
     names = [tables] if isinstance(tables, str) else list(tables)
-    return tuple(check_choice("table", n, dict.fromkeys(t for kept in KEPT_TABLES.values() for t in kept)) for n in names)
+    return tuple(
+        check_choice("table", n, dict.fromkeys(t for kept in KEPT_TABLES.values() for t in kept))
+        for n in names
+    )
 
-def _apart(target, runs): # the target, if it is a folder at none of the runs' own, which would be overwritten
+
+# the target, if it is a folder at none of the runs' own, which would be overwritten
+def _apart(target, runs):
     Output().check("target", target)
     to = Path(target).resolve()
     for source in {run.resolve().parents[3] for run in runs}:
-        if to==source or to in source.parents or source in to.parents:
-            raise ValueError(f"target: {shown(str(target))} is, holds or lies within the folder of the runs themselves ({source}), whose texts would be lost: name a folder apart from it")
+        if to == source or to in source.parents or source in to.parents:
+            raise ValueError(
+                f"target: {shown(str(target))} is, holds or lies within the folder of the runs "
+                f"themselves ({source}), whose texts would be lost: name a folder apart from it"
+            )
     return Path(target)
 
-def _publish(old, target, tables, secret): # the new folder
+
+def _publish(old, target, tables, secret):  # the new folder
     record = read_record(old)
     public = _public_record(record)
-    p, name, model = record["parameters"], public["parameters"].get("dataset"), public["parameters"].get("model")
+    p = record["parameters"]
+    name = public["parameters"].get("dataset")
+    model = public["parameters"].get("model")
     secret = f"{secret} {name}" if _needs_secret(record) else None
     ours = p.get("dataset") in _OURS and not p.get("data_dir") and public["parameters"].get("cot") is None
     run = old.name if re.fullmatch(_CODES["run"], old.name) else _own(old.name)
-    new = target/_public_notebook(old.parts[-4])/str(name or "none")/str(model or "none").replace("/", "--")/run
+    new = (
+        target
+        / _public_notebook(old.parts[-4])
+        / str(name or "none")
+        / str(model or "none").replace("/", "--")
+        / run
+    )
     _check_place(new)
     labels = {str(l) for l in record.get("labels", ())} | {"none"}
     try:
         new.mkdir(parents=True, exist_ok=True)
         for path in sorted(old.glob("*.parquet")):
-            if path.stem in tables: _publish_table(path, new, ours, labels, secret)
+            if path.stem in tables:
+                _publish_table(path, new, ours, labels, secret)
         text = show_surrogates(json.dumps(public, indent=1, ensure_ascii=False))
-        atomic_write(new/"run.json", lambda to: to.write_text(text, encoding="utf-8"))
-    except OSError as error: raise ValueError(f"{new}: the run cannot be written there ({error.strerror or error})") from None
+        atomic_write(new / "run.json", lambda to: to.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{new}: the run cannot be written there ({error.strerror or error})") from None
     return new
+
 
 def _publish_table(path, new, ours, labels, secret):
     read_table(path.parent, path.stem)
     table = _public_table(pq.read_table(path), path.stem, ours, labels, secret)
     how = dict(compression="zstd", compression_level=15)
     if "prob" in table.column_names and pa.types.is_floating(table["prob"].type):
-        how |= dict(use_dictionary=[c for c in table.column_names if c!="prob"], column_encoding=dict(prob="BYTE_STREAM_SPLIT"))
-    atomic_write(new/path.name, lambda to: pq.write_table(table, to, **how))
+        how |= dict(
+            use_dictionary=[c for c in table.column_names if c != "prob"],
+            column_encoding=dict(prob="BYTE_STREAM_SPLIT"),
+        )
+    atomic_write(new / path.name, lambda to: pq.write_table(table, to, **how))
 
-def _check_place(new): # a published run may be replaced, another one never
-    if not new.exists() or new.is_dir() and not any(new.iterdir()): return
-    if new.is_dir() and (new/"run.json").exists() and _is_published(read_record(new)): return
-    raise ValueError(f"{new}: what is there is no published run, and would be overwritten: name another target, or remove it")
+
+def _check_place(new):  # a published run may be replaced, another one never
+    if not new.exists() or new.is_dir() and not any(new.iterdir()):
+        return
+    if new.is_dir() and (new / "run.json").exists() and _is_published(read_record(new)):
+        return
+    raise ValueError(
+        f"{new}: what is there is no published run, and would be overwritten: name another target, or "
+        "remove it"
+    )

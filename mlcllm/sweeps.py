@@ -9,7 +9,18 @@ __all__ = ['GRID_KEYS', 'JOB_KEYS', 'BUNDLED_MODELS', 'MOST_JOBS', 'ORDER', 'SIN
            'run_states', 'print_status', 'clean_failed', 'snakemake_command', 'run_grid', 'print_plan', 'main']
 
 # %% ../nbs/06_sweeps.ipynb #c8110bb7
-import hashlib, importlib.util, itertools, json, math, os, re, shutil, subprocess, sys, tempfile, time
+import hashlib
+import importlib.util
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,8 +34,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .checks import CommandParser, check_choice, check_nesting, check_number, check_parameter, read_object, read_text, shown
-from .runs import PLACES, ROOT, atomic_write, default_output_dir, hide_secrets, is_held, is_secret_name, named_files, notebook_parameters, notebooks_dir, public_address, read_cells
+from mlcllm.checks import (
+    CommandParser,
+    check_choice,
+    check_nesting,
+    check_number,
+    check_parameter,
+    read_object,
+    read_text,
+    shown,
+)
+from mlcllm.runs import (
+    PLACES,
+    ROOT,
+    atomic_write,
+    default_output_dir,
+    hide_secrets,
+    is_held,
+    is_secret_name,
+    named_files,
+    notebook_parameters,
+    notebooks_dir,
+    public_address,
+    read_cells,
+)
 from .stored_runs import compare_runs, index_runs, model_size
 
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
@@ -32,173 +65,324 @@ GRID_KEYS = ("about", "output_dir", "datasets", "models", "seeds", "parameters",
 JOB_KEYS = ("notebook", "datasets", "models", "seeds", "parameters", "files", "vary", "join", "gpus")
 BUNDLED_MODELS = ("tiny", "small")
 
-_JOB_KINDS = (("parameters", dict, "a table of parameters"), ("vary", dict, "a table such as {label_order: [reverse, random]}"), *((k, list, "a list") for k in ("datasets", "models", "seeds", "files", "join")), ("gpus", int, "a whole number"), ("notebook", str, "a name"))
+_JOB_KINDS = (
+    ("parameters", dict, "a table of parameters"),
+    ("vary", dict, "a table such as {label_order: [reverse, random]}"),
+    *((k, list, "a list") for k in ("datasets", "models", "seeds", "files", "join")),
+    ("gpus", int, "a whole number"),
+    ("notebook", str, "a name"),
+)
 
-_FIELD = re.compile("{(dataset|model)}") # in a path of a job's files
+_FIELD = re.compile("{(dataset|model)}")  # in a path of a job's files
 
-def _named(value, what): # a list of names, or names with their settings, as the latter
-    if isinstance(value, dict) and value and all(v is None or isinstance(v, dict) for v in value.values()): return {str(k): dict(v or {}) for k,v in value.items()}
-    if isinstance(value, (list, tuple)) and value: return {str(k): {} for k in value}
+
+def _named(value, what):  # a list of names, or names with their settings, as the latter
+    if isinstance(value, dict) and value and all(v is None or isinstance(v, dict) for v in value.values()):
+        return {str(k): dict(v or {}) for k, v in value.items()}
+    if isinstance(value, (list, tuple)) and value:
+        return {str(k): {} for k in value}
     raise ValueError(f"{what} must be a list of names, or names with their parameters, got {shown(value)}")
 
+
 def _known_keys(what, mapping, known):
-    if not isinstance(mapping, dict): raise ValueError(f"{what} must be a table of settings, got {shown(mapping)}")
-    for k in mapping: check_choice(f"setting of {what}", str(k), known)
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{what} must be a table of settings, got {shown(mapping)}")
+    for k in mapping:
+        check_choice(f"setting of {what}", str(k), known)
+
 
 @dataclass(frozen=True)
 class Grid:
     "What is wanted"
-    datasets: dict; models: dict; seeds: tuple; parameters: dict; jobs: dict
+
+    datasets: dict
+    models: dict
+    seeds: tuple
+    parameters: dict
+    jobs: dict
     output_dir: str = None
 
 # %% ../nbs/06_sweeps.ipynb #cb7223e4
 def read_yaml(
-    path, # a file
-)->dict:
+    path,  # a file
+) -> dict:
     "A file of settings; a fault in one line"
     text = read_text(path)
-    try: found = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error: raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
-    except RecursionError: raise ValueError(f"{path} is nested too deep") from None
-    if not isinstance(found, dict): raise ValueError(f"{path} must hold settings (name: value), it {f'holds {shown(found)}' if text.strip() else 'is empty'}")
+    try:
+        found = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())[:300]}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path} must hold settings (name: value), it "
+            f"{f'holds {shown(found)}' if text.strip() else 'is empty'}"
+        )
     return check_nesting(path, found)
 
-class _Loader(yaml.SafeLoader): # plain YAML in which no name stands twice, for the second would silently win
+
+class _Loader(yaml.SafeLoader):  # plain YAML in which no name stands twice, for the second would silently win
     def construct_mapping(self, node, deep=False):
-        names = [k.value for k,_ in node.value if isinstance(k, yaml.ScalarNode)] if isinstance(node, yaml.MappingNode) else []
-        if twice := next((n for n in names if names.count(n) > 1), None): raise yaml.YAMLError(f"{shown(twice)} stands twice in one table, line {node.start_mark.line+1} and on")
+        names = (
+            [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
+            if isinstance(node, yaml.MappingNode)
+            else []
+        )
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise yaml.YAMLError(
+                f"{shown(twice)} stands twice in one table, line {node.start_mark.line + 1} and on"
+            )
         return super().construct_mapping(node, deep)
 
 # %% ../nbs/06_sweeps.ipynb #ede4bd8c
 def read_grid(
-    path, # a YAML file
-)->Grid:
+    path,  # a YAML file
+) -> Grid:
     "Read a grid and check the names in it"
-    found = read_yaml(path); _known_keys(str(path), found, GRID_KEYS)
-    if not isinstance(found.get("parameters") or {}, dict): raise ValueError(f"{path}: parameters must be a table of settings (name: value), got {shown(found['parameters'])}")
+    found = read_yaml(path)
+    _known_keys(str(path), found, GRID_KEYS)
+    if not isinstance(found.get("parameters") or {}, dict):
+        raise ValueError(
+            f"{path}: parameters must be a table of settings (name: value), got {shown(found['parameters'])}"
+        )
     check_parameter("output_dir", found.get("output_dir"))
-    if not found.get("jobs"): raise ValueError(f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}")
-    if not isinstance(found["jobs"], dict): raise ValueError(f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got {shown(found['jobs'])}")
+    if not found.get("jobs"):
+        raise ValueError(
+            f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}"
+        )
+    if not isinstance(found["jobs"], dict):
+        raise ValueError(
+            f"{path}: jobs must be a table, such as jobs: {{01_stepwise_logits: {{}}}}, got "
+            f"{shown(found['jobs'])}"
+        )
     for name, job in found["jobs"].items():
-        if job is not None and not isinstance(job, dict): raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {shown(job)}")
-    jobs = {str(k): dict(v or {}) for k,v in found["jobs"].items()}
+        if job is not None and not isinstance(job, dict):
+            raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {shown(job)}")
+    jobs = {str(k): dict(v or {}) for k, v in found["jobs"].items()}
     for name, job in jobs.items():
         for key, kind, what in _JOB_KINDS:
-            if key in job and not isinstance(job[key], kind): raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
+            if key in job and not isinstance(job[key], kind):
+                raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
         _known_keys(f"job {name} of {path}", job, JOB_KEYS)
         check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
         for f in job.get("files", ()):
-            if not isinstance(f, str): raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
+            if not isinstance(f, str):
+                raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
             if set("{}") & set(re.sub(_FIELD, "", f)):
                 odd = "has braces that are neither {dataset} nor {model}, which alone are replaced"
                 raise ValueError(f"job {name} of {path}: files: {shown(f)} {odd}")
         notebook_parameters(job.get("notebook", name))
-        for other in job.get("join", ()): check_choice(f"job that {name} joins", other, tuple(jobs))
+        for other in job.get("join", ()):
+            check_choice(f"job that {name} joins", other, tuple(jobs))
     seeds = found.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds): raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
-    grid = Grid(_named(found.get("datasets", ["demo"]), "datasets"), _named(found.get("models", ["tiny"]), "models"), tuple(seeds), dict(found.get("parameters") or {}), jobs, found.get("output_dir"))
-    known = set().union(*(notebook_parameters(j.get("notebook", n)) for n,j in jobs.items()))
-    for what, given in ((str(path), grid.parameters), *((f"dataset {n} of {path}", v) for n,v in grid.datasets.items()), *((f"model {n} of {path}", {k: x for k,x in v.items() if k!="gpus"}) for n,v in grid.models.items())):
-        for p in given: check_choice(f"parameter of {what}", p, tuple(sorted(known)))
-        if "seed" in given: raise ValueError(f"parameter seed of {what}: name seeds: [{given['seed']}] instead")
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
+        raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
+    grid = Grid(
+        _named(found.get("datasets", ["demo"]), "datasets"),
+        _named(found.get("models", ["tiny"]), "models"),
+        tuple(seeds),
+        dict(found.get("parameters") or {}),
+        jobs,
+        found.get("output_dir"),
+    )
+    known = set().union(*(notebook_parameters(j.get("notebook", n)) for n, j in jobs.items()))
+    for what, given in (
+        (str(path), grid.parameters),
+        *((f"dataset {n} of {path}", v) for n, v in grid.datasets.items()),
+        *(
+            (f"model {n} of {path}", {k: x for k, x in v.items() if k != "gpus"})
+            for n, v in grid.models.items()
+        ),
+    ):
+        for p in given:
+            check_choice(f"parameter of {what}", p, tuple(sorted(known)))
+        if "seed" in given:
+            raise ValueError(f"parameter seed of {what}: name seeds: [{given['seed']}] instead")
     for n, v in grid.models.items():
         check_number(f"model {n} of {path}: gpus", v.get("gpus", 0), 0)
     return grid
 
 # %% ../nbs/06_sweeps.ipynb #2f8e51ec
-def _public(value): # addresses in parameters without user, password and keys
-    if isinstance(value, dict): return {k: _public(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [_public(v) for v in value]
+def _public(value):  # addresses in parameters without user, password and keys
+    if isinstance(value, dict):
+        return {k: _public(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_public(v) for v in value]
     return public_address(value) if isinstance(value, str) and "://" in value[:20] else value
+
 
 @dataclass(frozen=True)
 class Job:
     "One notebook to run"
-    name: str         # of the job in the grid
+
+    name: str  # of the job in the grid
     notebook: str
-    dataset: str; model: str; seed: int # "" and None where the notebook has none
+    dataset: str
+    model: str
+    seed: int  # "" and None where the notebook has none
     parameters: dict
-    takes: dict = field(default_factory=dict) # parameter -> ids of the jobs whose folders it gets
+    takes: dict = field(default_factory=dict)  # parameter -> ids of the jobs whose folders it gets
     gpus: int = 0
 
     @property
-    def id(self): # readable, and the digest of what makes it this job
+    def id(self):  # readable, and the digest of what makes it this job
         asked = notebook_parameters(self.notebook) | self.parameters
-        what = json.dumps([self.notebook, {k: _public(v) for k,v in asked.items() if k not in PLACES}, self.takes], sort_keys=True, default=str)
-        return "-".join(x.replace("/", "--") for x in (self.name, self.dataset, self.model) if x) + "-" + hashlib.sha256(what.encode()).hexdigest()[:8]
+        what = json.dumps(
+            [self.notebook, {k: _public(v) for k, v in asked.items() if k not in PLACES}, self.takes],
+            sort_keys=True,
+            default=str,
+        )
+        return (
+            "-".join(x.replace("/", "--") for x in (self.name, self.dataset, self.model) if x)
+            + "-"
+            + hashlib.sha256(what.encode()).hexdigest()[:8]
+        )
+
     @property
-    def needs(self): return tuple(i for ids in self.takes.values() for i in ids)
+    def needs(self):
+        return tuple(i for ids in self.takes.values() for i in ids)
 
 # %% ../nbs/06_sweeps.ipynb #1b4f4745
-def _settings(kind, name, own): # of a file of params/; of none where the grid says itself which dataset or model it is
-    if kind[:-1] in own: return {}
-    folder = ROOT/"params"/kind; path = folder/f"{name}.yaml"
-    if not path.exists(): check_choice(f"file of params/{kind}", name, tuple(sorted(p.stem for p in folder.glob("*.yaml"))))
+# of a file of params/; of none where the grid says itself which dataset or model it is
+def _settings(kind, name, own):
+    if kind[:-1] in own:
+        return {}
+    folder = ROOT / "params" / kind
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        check_choice(f"file of params/{kind}", name, tuple(sorted(p.stem for p in folder.glob("*.yaml"))))
     return read_yaml(path)
 
-def _filled(file, fields): # a path of a job's files with the names of its dataset and model
+
+def _filled(file, fields):  # a path of a job's files with the names of its dataset and model
     return re.sub(_FIELD, lambda m: fields[m[1]], file)
 
-def _job_parameters(grid, name, job, dataset, model, seed, data): # what one combination is run with
-    notebook = job.get("notebook", name); known = notebook_parameters(notebook); shared = {}
+
+def _job_parameters(grid, name, job, dataset, model, seed, data):  # what one combination is run with
+    notebook = job.get("notebook", name)
+    known = notebook_parameters(notebook)
+    shared = {}
     if dataset:
         shared |= _settings("datasets", dataset, grid.datasets[dataset])
-        if data and (Path(data)/dataset).is_dir(): shared["data_dir"] = str((Path(data)/dataset).resolve())
-    if model: shared |= _settings("models", model, grid.models[model])
-    shared |= grid.parameters | grid.datasets.get(dataset, {}) | {k: v for k,v in grid.models.get(model, {}).items() if k!="gpus"}
-    p = {k: v for k,v in shared.items() if k in known}
+        if data and (Path(data) / dataset).is_dir():
+            shared["data_dir"] = str((Path(data) / dataset).resolve())
+    if model:
+        shared |= _settings("models", model, grid.models[model])
+    shared |= (
+        grid.parameters
+        | grid.datasets.get(dataset, {})
+        | {k: v for k, v in grid.models.get(model, {}).items() if k != "gpus"}
+    )
+    p = {k: v for k, v in shared.items() if k in known}
     own = {}
-    for file in job.get("files", ()): own |= read_yaml(ROOT/_filled(file, dict(dataset=dataset, model=model)))
+    for file in job.get("files", ()):
+        own |= read_yaml(ROOT / _filled(file, dict(dataset=dataset, model=model)))
     own |= job.get("parameters") or {}
-    if seed is not None: own["seed"] = seed
-    for k in own: check_choice(f"parameter of {notebook} (job {name})", k, tuple(known))
+    if seed is not None:
+        own["seed"] = seed
+    for k in own:
+        check_choice(f"parameter of {notebook} (job {name})", k, tuple(known))
     return p | own
 
-MOST_JOBS = 100_000 # of a grid
 
-def _combinations(grid, name, job): # (dataset, model, seed, what varies)
-    notebook = job.get("notebook", name); known = notebook_parameters(notebook)
-    def some(kind, whole): # those the job names, of the grid's
+MOST_JOBS = 100_000  # of a grid
+
+
+def _combinations(grid, name, job):  # (dataset, model, seed, what varies)
+    notebook = job.get("notebook", name)
+    known = notebook_parameters(notebook)
+
+    def some(kind, whole):  # those the job names, of the grid's
         wanted = job.get(kind)
-        return [check_choice(f"{kind} of this grid (job {name})", str(w), tuple(whole)) for w in wanted] if wanted else list(whole)
-    datasets, models = some("datasets", grid.datasets) if "dataset" in known else [""], some("models", grid.models) if "model" in known else [""]
-    vary = job.get("vary") or {}; seeds = [None] if "seed" not in known or "seed" in vary else job.get("seeds") or grid.seeds
+        return (
+            [check_choice(f"{kind} of this grid (job {name})", str(w), tuple(whole)) for w in wanted]
+            if wanted
+            else list(whole)
+        )
+
+    datasets = some("datasets", grid.datasets) if "dataset" in known else [""]
+    models = some("models", grid.models) if "model" in known else [""]
+    vary = job.get("vary") or {}
+    seeds = [None] if "seed" not in known or "seed" in vary else job.get("seeds") or grid.seeds
     for k, values in vary.items():
         check_choice(f"parameter of {notebook} (job {name})", k, tuple(p for p in known if p not in PLACES))
-        if not isinstance(values, (list, tuple)) or not values: raise ValueError(f"job {name}: vary {k} must be a list of values, got {shown(values)}")
+        if not isinstance(values, (list, tuple)) or not values:
+            raise ValueError(f"job {name}: vary {k} must be a list of values, got {shown(values)}")
     many = math.prod(map(len, (datasets, models, seeds, *vary.values())))
     if many > MOST_JOBS:
         what = "datasets × models × seeds × what varies"
-        raise ValueError(f"job {name}: {many:,} jobs ({what}), a grid has at most {MOST_JOBS:,}: make several of it")
-    return [(*c[:3], dict(zip(vary, c[3:]))) for c in itertools.product(datasets, models, seeds, *vary.values())]
+        raise ValueError(
+            f"job {name}: {many:,} jobs ({what}), a grid has at most {MOST_JOBS:,}: make several of it"
+        )
+    return [
+        (*c[:3], dict(zip(vary, c[3:]))) for c in itertools.product(datasets, models, seeds, *vary.values())
+    ]
 
 # %% ../nbs/06_sweeps.ipynb #39ba3610
-def _same_asking(job, other): # did this 01 ask what this 02 would?
+def _same_asking(job, other):  # did this 01 ask what this 02 would?
     shared = set(notebook_parameters(job.notebook)) & set(notebook_parameters(other.notebook)) - set(PLACES)
-    value = lambda j, k: j.parameters.get(k, notebook_parameters(j.notebook)[k])
-    return all(value(job, k)==value(other, k) for k in shared)
 
-def _with_takes(job, done, join): # with the jobs that it takes results from
+    def value(j, k):
+        return j.parameters.get(k, notebook_parameters(j.notebook)[k])
+
+    return all(value(job, k) == value(other, k) for k in shared)
+
+
+def _with_takes(job, done, join):  # with the jobs that it takes results from
     takes = {}
-    if job.notebook=="02_alignment" and "traces" not in job.parameters and (same := [o.id for o in done if o.notebook=="01_stepwise_logits" and _same_asking(job, o)]): takes["traces"] = (same[0],)
-    fits = lambda o: o.name in join and o.dataset==job.dataset and o.model in ("", job.model) and o.seed in (None, job.seed)
-    if ids := tuple(o.id for o in done if fits(o)): takes["join"] = ids
-    if job.notebook=="05_figures": takes["after"] = tuple(o.id for o in done)
+    if (
+        job.notebook == "02_alignment"
+        and "traces" not in job.parameters
+        and (same := [o.id for o in done if o.notebook == "01_stepwise_logits" and _same_asking(job, o)])
+    ):
+        takes["traces"] = (same[0],)
+
+    def fits(o):
+        return (
+            o.name in join
+            and o.dataset == job.dataset
+            and o.model in ("", job.model)
+            and o.seed in (None, job.seed)
+        )
+
+    if ids := tuple(o.id for o in done if fits(o)):
+        takes["join"] = ids
+    if job.notebook == "05_figures":
+        takes["after"] = tuple(o.id for o in done)
     return Job(**{**asdict(job), "takes": takes})
 
-def _checked(name, notebook, parameters): # all of them, before anything runs
-    try: return {k: check_parameter(k, v, notebook) for k, v in parameters.items()}
-    except ValueError as error: raise ValueError(f"job {name}: {error}") from None
 
-ORDER = ("01_stepwise_logits", "03_probing", "04_demux", "04a_sft", "02_alignment", "05_figures", "05a_step_viewer")
+def _checked(name, notebook, parameters):  # all of them, before anything runs
+    try:
+        return {k: check_parameter(k, v, notebook) for k, v in parameters.items()}
+    except ValueError as error:
+        raise ValueError(f"job {name}: {error}") from None
+
+
+ORDER = (
+    "01_stepwise_logits",
+    "03_probing",
+    "04_demux",
+    "04a_sft",
+    "02_alignment",
+    "05_figures",
+    "05a_step_viewer",
+)
+
 
 def plan(
-    grid:Grid, # from `read_grid`
-    data=None, # a folder with a folder for each dataset; None: where the datasets' files say, or from the Hub
-)->list: # of Job, each after those that it needs
+    grid: Grid,  # from `read_grid`
+    # a folder with a folder for each dataset; None: where the datasets' files say, or from the Hub
+    data=None,
+) -> list:  # of Job, each after those that it needs
     "What a grid runs"
-    if data and not Path(data).is_dir(): raise ValueError(f"data: there is no folder {data}")
-    rank = lambda item: ORDER.index(n) if (n := item[1].get("notebook", item[0])) in ORDER else len(ORDER)
+    if data and not Path(data).is_dir():
+        raise ValueError(f"data: there is no folder {data}")
+
+    def rank(item):
+        return ORDER.index(n) if (n := item[1].get("notebook", item[0])) in ORDER else len(ORDER)
+
     made, combined = [], {name: _combinations(grid, name, job) for name, job in grid.jobs.items()}
     many = sum(map(len, combined.values()))
     if many > MOST_JOBS:
@@ -207,471 +391,971 @@ def plan(
         for dataset, model, seed, varied in combined[name]:
             p = _job_parameters(grid, name, job, dataset, model, seed, data) | varied
             p = _checked(name, job.get("notebook", name), p)
-            gpus = job.get("gpus", grid.models.get(model, {}).get("gpus", 0 if model in (*BUNDLED_MODELS, "") or p.get("backend")=="openai" else 1))
-            made.append(_with_takes(Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus), made, job.get("join", ())))
+            gpus = job.get(
+                "gpus",
+                grid.models.get(model, {}).get(
+                    "gpus", 0 if model in (*BUNDLED_MODELS, "") or p.get("backend") == "openai" else 1
+                ),
+            )
+            made.append(
+                _with_takes(
+                    Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus),
+                    made,
+                    job.get("join", ()),
+                )
+            )
     for name, job in grid.jobs.items():
         for other in job.get("join", ()):
-            if (mine := [j for j in made if j.name==name]) and not any(i.startswith(f"{other}-") for j in mine for i in j.takes.get("join", ())): raise ValueError(f"job {name} joins {other}, but no job of {other} has its dataset, model and seed: give {other} the datasets of {name}")
-    if not made: raise ValueError("this grid has no job: some list of datasets, models, seeds or values is empty")
-    return list({j.id.rsplit("-", 1)[1]: j for j in reversed(made)}.values())[::-1]       # the same run under two names is one job, the first
+            if (mine := [j for j in made if j.name == name]) and not any(
+                i.startswith(f"{other}-") for j in mine for i in j.takes.get("join", ())
+            ):
+                raise ValueError(
+                    f"job {name} joins {other}, but no job of {other} has its dataset, model and seed: "
+                    f"give {other} the datasets of {name}"
+                )
+    if not made:
+        raise ValueError("this grid has no job: some list of datasets, models, seeds or values is empty")
+    return list({j.id.rsplit("-", 1)[1]: j for j in reversed(made)}.values())[
+        ::-1
+    ]  # the same run under two names is one job, the first
 
 # %% ../nbs/06_sweeps.ipynb #59dd164a
 SINGLE_LABEL = ("HateXplain", "MSPPodcast", "QueerReclaimLex", "MMLUPro", "TREC")
 
-def _is_single(p): # has this task one label a document? As far as its name and options tell
+
+def _is_single(p):  # has this task one label a document? As far as its name and options tell
     o = p.get("options") or {}
-    return bool(o.get("single")) or p.get("dataset") in SINGLE_LABEL and not o.get("multilabel") and o.get("type")!="both"
+    return (
+        bool(o.get("single"))
+        or p.get("dataset") in SINGLE_LABEL
+        and not o.get("multilabel")
+        and o.get("type") != "both"
+    )
 
-def visible_gpus()->list: # their numbers
+
+def visible_gpus() -> list:  # their numbers
     "The GPUs of this machine that may be used"
-    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None: return [g.strip() for g in chosen.split(",") if g.strip() not in ("", "-1")]
-    if not shutil.which("nvidia-smi"): return []
-    return [str(k) for k, line in enumerate(subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()) if line.startswith("GPU")]
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [g.strip() for g in chosen.split(",") if g.strip() not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    return [
+        str(k)
+        for k, line in enumerate(
+            subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
+        )
+        if line.startswith("GPU")
+    ]
 
-def _partitions(): # of the cluster
-    if not shutil.which("sinfo"): raise ValueError("executor slurm: there is no SLURM here (no command sinfo); leave EXECUTOR out to run on this machine")
+
+def _partitions():  # of the cluster
+    if not shutil.which("sinfo"):
+        raise ValueError(
+            "executor slurm: there is no SLURM here (no command sinfo); leave EXECUTOR out to run on "
+            "this machine"
+        )
     return subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True).stdout.split()
 
+
 def check_jobs(
-    jobs:list, # from `plan`
-    output_dir, # where runs go
-    executor:str="local", # or slurm
-    partition:str=None, # of the cluster
-)->None: # raises ValueError with one line
+    jobs: list,  # from `plan`
+    output_dir,  # where runs go
+    executor: str = "local",  # or slurm
+    partition: str = None,  # of the cluster
+) -> None:  # raises ValueError with one line
     "Refuse what cannot be run"
     for j in jobs:
         methods = [m.strip().split("+")[0] for m in str(j.parameters.get("methods") or "").split(",")]
-        if "max_over_generations" in methods and _is_single(j.parameters): raise ValueError(f"job {j.name}: max_over_generations needs a multi-label task, and {j.dataset} has one label a document; leave it out of methods, or {j.dataset} out of the job's datasets")
-        if j.parameters.get("quantization") and not j.gpus: raise ValueError(f"job {j.name}: {j.model} with quantization {j.parameters['quantization']} needs a GPU, and the grid gives it none (gpus: 0)")
-        o = j.parameters.get("backend_options") or {}; spread = int(o.get("tensor_parallel_size") or 1)*int(o.get("pipeline_parallel_size") or 1)
-        if j.parameters.get("backend")=="vllm" and j.gpus and o.get("distributed_executor_backend")!="ray" and spread!=j.gpus: raise ValueError(f"job {j.name}: {j.model} is spread over {spread} GPU{'s' if spread > 1 else ''} (tensor_parallel_size × pipeline_parallel_size), and the grid gives it {j.gpus}: set gpus of the model to {spread}")
+        if "max_over_generations" in methods and _is_single(j.parameters):
+            raise ValueError(
+                f"job {j.name}: max_over_generations needs a multi-label task, and {j.dataset} has one "
+                f"label a document; leave it out of methods, or {j.dataset} out of the job's datasets"
+            )
+        if j.parameters.get("quantization") and not j.gpus:
+            raise ValueError(
+                f"job {j.name}: {j.model} with quantization {j.parameters['quantization']} needs a GPU, "
+                "and the grid gives it none (gpus: 0)"
+            )
+        o = j.parameters.get("backend_options") or {}
+        spread = int(o.get("tensor_parallel_size") or 1) * int(o.get("pipeline_parallel_size") or 1)
+        if (
+            j.parameters.get("backend") == "vllm"
+            and j.gpus
+            and o.get("distributed_executor_backend") != "ray"
+            and spread != j.gpus
+        ):
+            raise ValueError(
+                f"job {j.name}: {j.model} is spread over {spread} GPU{'s' if spread > 1 else ''} "
+                f"(tensor_parallel_size × pipeline_parallel_size), and the grid gives it {j.gpus}: set "
+                f"gpus of the model to {spread}"
+            )
     most = max((j.gpus for j in jobs), default=0)
-    if executor=="slurm":
+    if executor == "slurm":
         known = _partitions()
-        if not partition: raise ValueError(f"executor slurm needs a partition: PARTITION=<one of {', '.join(known)}>")
+        if not partition:
+            raise ValueError(f"executor slurm needs a partition: PARTITION=<one of {', '.join(known)}>")
         check_choice("partition of this cluster", partition, tuple(known))
     elif most > len(gpus := visible_gpus()):
-        j = max(jobs, key=lambda j: j.gpus); raise ValueError(f"{j.model} takes {j.gpus} GPU{'s' if j.gpus > 1 else ''}, and {len(gpus) or 'none'} can be seen here; run on a machine with more, with EXECUTOR=slurm, or take the models tiny and small")
-    if Path(output_dir).is_dir() and len(other := (i := index_runs(output_dir))[i.problem.fillna("").str.startswith("made by another version")]): raise ValueError(f"{other.folder.iloc[0]}: {other.problem.iloc[0]}; give the grid another output_dir, or move these runs away")
+        j = max(jobs, key=lambda j: j.gpus)
+        raise ValueError(
+            f"{j.model} takes {j.gpus} GPU{'s' if j.gpus > 1 else ''}, and {len(gpus) or 'none'} can be "
+            "seen here; run on a machine with more, with EXECUTOR=slurm, or take the models tiny and "
+            "small"
+        )
+    if Path(output_dir).is_dir() and len(
+        other := (i := index_runs(output_dir))[i.problem.fillna("").str.startswith("made by another version")]
+    ):
+        raise ValueError(
+            f"{other.folder.iloc[0]}: {other.problem.iloc[0]}; give the grid another output_dir, or "
+            "move these runs away"
+        )
 
 # %% ../nbs/06_sweeps.ipynb #f184cfbd
-def sweep_dir(output_dir)->Path: # markers, locks, logs, failed notebooks
+def sweep_dir(output_dir) -> Path:  # markers, locks, logs, failed notebooks
     "What sweeps write beside the runs"
-    return Path(output_dir)/"sweep"
+    return Path(output_dir) / "sweep"
 
-def _stamp(place): # of a file, or of all files of a folder: names, sizes and times, for contents would take too long
+
+# of a file, or of all files of a folder: names, sizes and times, for contents would take too long
+def _stamp(place):
     files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
     lines = [f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
-def _places_of(parameters): # files and folders that a job's parameters name
+
+def _places_of(parameters):  # files and folders that a job's parameters name
     named = named_files(parameters)
     covered = [parameters.get("data_dir"), *(parameters.get(k) for k, files in named.items() if not files)]
-    return {str(p) for files in named.values() for p in files.values()} | {str(p) for p in covered if p is not None}
+    return {str(p) for files in named.values() for p in files.values()} | {
+        str(p) for p in covered if p is not None
+    }
+
 
 def signatures(
-    jobs:list, # of Job
-)->dict: # id -> path -> digest of size and time
+    jobs: list,  # of Job
+) -> dict:  # id -> path -> digest of size and time
     "The files that jobs name, as they are now"
     places = {j.id: _places_of(j.parameters) for j in jobs}
     stamps = {p: _stamp(Path(p)) for p in set().union(*places.values())}
     return {i: {p: stamps[p] for p in sorted(named)} for i, named in places.items()}
 
+
 def stale_jobs(
-    jobs:list, # of Job, each after those that it needs
-    output_dir, # where runs go
-)->set: # ids of jobs that were done and are to be run again; their notebooks find out whether that makes other runs
+    jobs: list,  # of Job, each after those that it needs
+    output_dir,  # where runs go
+    # ids of jobs that were done and are to be run again; their notebooks find out whether that makes other
+    # runs
+) -> set:
     "Jobs whose files have changed since, and those that take results from them"
     now, stale = signatures(jobs), set()
     for j in jobs:
-        try: before = read_object(_marker(output_dir, j.id)).get("files", {})
-        except (OSError, ValueError): continue
-        if before!=now[j.id] or stale & set(j.needs): stale.add(j.id)
+        try:
+            before = read_object(_marker(output_dir, j.id)).get("files", {})
+        except (OSError, ValueError):
+            continue
+        if before != now[j.id] or stale & set(j.needs):
+            stale.add(j.id)
     return stale
 
-def _marker(output_dir, job_id): return sweep_dir(output_dir)/"done"/f"{job_id}.json"
-def _failed(output_dir, job_id): return sweep_dir(output_dir)/"failed"/f"{job_id}.ipynb"
+
+def _marker(output_dir, job_id):
+    return sweep_dir(output_dir) / "done" / f"{job_id}.json"
+
+
+def _failed(output_dir, job_id):
+    return sweep_dir(output_dir) / "failed" / f"{job_id}.ipynb"
+
 
 def finished_folder(
-    output_dir, # where runs go
-    job_id:str, # of a job
-)->str: # of its run; None if it is not done
+    output_dir,  # where runs go
+    job_id: str,  # of a job
+) -> str:  # of its run; None if it is not done
     "Where a finished job's run lies"
     try:
         folder = read_object(_marker(output_dir, job_id))["folder"]
-        record = read_object(Path(output_dir)/folder/"run.json")
-    except (OSError, ValueError, KeyError, TypeError): return None
-    return str(Path(output_dir)/folder) if record.get("status")=="done" else None
+        record = read_object(Path(output_dir) / folder / "run.json")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(Path(output_dir) / folder) if record.get("status") == "done" else None
 
 # %% ../nbs/06_sweeps.ipynb #b63f87e1
 @contextmanager
 def take_gpus(
-    n:int, # how many
-    wait:float=2, # seconds between tries
-): # what the parameter gpu becomes: cpu, 0, or auto
-    "Hold n GPUs that no other job of this machine holds; where the sweep runs on a cluster, its scheduler has chosen already"
-    if not n: yield "cpu"; return
-    if os.environ.get("MLCLLM_GPUS_GIVEN"): yield "auto" if n > 1 else 0; return
+    n: int,  # how many
+    wait: float = 2,  # seconds between tries
+):  # what the parameter gpu becomes: cpu, 0, or auto
+    """Hold n GPUs that no other job of this machine holds; where the sweep runs on a cluster, its scheduler
+    has chosen already
+    """
+    if not n:
+        yield "cpu"
+        return
+    if os.environ.get("MLCLLM_GPUS_GIVEN"):
+        yield "auto" if n > 1 else 0
+        return
     while True:
         with ExitStack() as held:
             mine = []
             for g in visible_gpus():
-                lock = FileLock(Path(tempfile.gettempdir())/f"mlcllm-gpu-{g}.lock", mode=0o666)
-                try: lock.acquire(timeout=0)
-                except Timeout: continue
-                except PermissionError: raise RuntimeError(f"{lock.lock_file} belongs to somebody else and cannot be locked: give TMPDIR a folder that all who use these GPUs can write to") from None
-                held.callback(lock.release); mine.append(g)
-                if len(mine)==n: break
-            if len(mine)==n:
-                before = os.environ.get("CUDA_VISIBLE_DEVICES"); os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-                try: yield "auto" if n > 1 else 0
-                finally: os.environ.pop("CUDA_VISIBLE_DEVICES") if before is None else os.environ.update(CUDA_VISIBLE_DEVICES=before)
+                lock = FileLock(Path(tempfile.gettempdir()) / f"mlcllm-gpu-{g}.lock", mode=0o666)
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    continue
+                except PermissionError:
+                    raise RuntimeError(
+                        f"{lock.lock_file} belongs to somebody else and cannot be locked: give TMPDIR a "
+                        "folder that all who use these GPUs can write to"
+                    ) from None
+                held.callback(lock.release)
+                mine.append(g)
+                if len(mine) == n:
+                    break
+            if len(mine) == n:
+                before = os.environ.get("CUDA_VISIBLE_DEVICES")
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+                try:
+                    yield "auto" if n > 1 else 0
+                finally:
+                    os.environ.pop("CUDA_VISIBLE_DEVICES") if before is None else os.environ.update(
+                        CUDA_VISIBLE_DEVICES=before
+                    )
                 return
         time.sleep(wait)
 
 # %% ../nbs/06_sweeps.ipynb #7e7a5c05
-_KINDS_OF_JOB = dict(name=str, notebook=str, dataset=str, model=str, seed=(int, type(None)), parameters=dict,
-                     takes=dict, gpus=int)
+_KINDS_OF_JOB = dict(
+    name=str,
+    notebook=str,
+    dataset=str,
+    model=str,
+    seed=(int, type(None)),
+    parameters=dict,
+    takes=dict,
+    gpus=int,
+)
 
-def _check_kinds(found, kinds): # of what stands in a table; TypeError or KeyError
+
+def _check_kinds(found, kinds):  # of what stands in a table; TypeError or KeyError
     for k, kind in kinds.items():
-        if not isinstance(found[k], kind) or isinstance(found[k], bool): raise TypeError(k)
+        if not isinstance(found[k], kind) or isinstance(found[k], bool):
+            raise TypeError(k)
 
-def _check_planned(job): # a job as it stands in a plan; TypeError, KeyError or ValueError
+
+def _check_planned(job):  # a job as it stands in a plan; TypeError, KeyError or ValueError
     _check_kinds(job, _KINDS_OF_JOB)
-    if job["gpus"] < 0: raise ValueError(job["name"])
+    if job["gpus"] < 0:
+        raise ValueError(job["name"])
     notebook_parameters(job["notebook"])
     for ids in job["takes"].values():
-        if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids): raise TypeError(ids)
+        if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+            raise TypeError(ids)
+
 
 def read_plan(
-    output_dir, # where runs go
-)->dict: # id -> Job; empty where no sweep was started
+    output_dir,  # where runs go
+) -> dict:  # id -> Job; empty where no sweep was started
     "The jobs of the sweep that was started last"
-    path = sweep_dir(output_dir)/"plan.json"
-    if not path.exists(): return {}
+    path = sweep_dir(output_dir) / "plan.json"
+    if not path.exists():
+        return {}
     found = read_object(path)
     try:
         _check_kinds(dict(files={}, apart={}) | found, dict(folder=str, files=dict, apart=dict, jobs=list))
-        for j in found["jobs"]: _check_planned(j)
-        jobs = [Job(**j | dict(takes={k: tuple(v) for k,v in j["takes"].items()})) for j in found["jobs"]]
+        for j in found["jobs"]:
+            _check_planned(j)
+        jobs = [Job(**j | dict(takes={k: tuple(v) for k, v in j["takes"].items()})) for j in found["jobs"]]
         return {j.id: j for j in jobs}
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise ValueError(f"{path} is no plan of a sweep: start the sweep again, which writes it anew") from None
+        raise ValueError(
+            f"{path} is no plan of a sweep: start the sweep again, which writes it anew"
+        ) from None
 
-def _new_private(path): # an empty file that only its owner can read
+
+def _new_private(path):  # an empty file that only its owner can read
     path.unlink(missing_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
-def _write_private(path, value): # JSON that only its owner can read, at no time anybody else
+
+def _write_private(path, value):  # JSON that only its owner can read, at no time anybody else
     text = json.dumps(value, indent=1, ensure_ascii=False)
+
     def write(part):
-        with os.fdopen(_new_private(part), "wb") as to: to.write(text.encode("utf-8", "backslashreplace"))
+        with os.fdopen(_new_private(part), "wb") as to:
+            to.write(text.encode("utf-8", "backslashreplace"))
+
     return atomic_write(path, write)
 
-def _hide_named(value): # what stands under the name of a secret
-    if not isinstance(value, dict): return value
-    is_one = lambda k, v: isinstance(v, str) and is_secret_name(str(k))
+
+def _hide_named(value):  # what stands under the name of a secret
+    if not isinstance(value, dict):
+        return value
+
+    def is_one(k, v):
+        return isinstance(v, str) and is_secret_name(str(k))
+
     return {k: "<hidden>" if is_one(k, v) else _hide_named(v) for k, v in value.items()}
 
-def _as_planned(name, value): # a parameter without secrets; the digest of a job knows no places
+
+def _as_planned(name, value):  # a parameter without secrets; the digest of a job knows no places
     return hide_secrets(_hide_named(_public(value))) if name in PLACES else _public(value)
 
-def _listed(value): return json.loads(json.dumps(value, default=str)) # tuples as lists, as they come back
 
-def _secrets_file(output_dir): return sweep_dir(output_dir)/".secrets.json"
+def _listed(value):
+    return json.loads(json.dumps(value, default=str))  # tuples as lists, as they come back
 
-def _write_plan(output_dir, jobs): # secrets apart from it, where only their owner can read them
+
+def _secrets_file(output_dir):
+    return sweep_dir(output_dir) / ".secrets.json"
+
+
+def _write_plan(output_dir, jobs):  # secrets apart from it, where only their owner can read them
     planned = [asdict(j) for j in jobs]
     secrets = {}
     for job, plain in zip(jobs, planned):
         plain["parameters"] = {k: _as_planned(k, v) for k, v in job.parameters.items()}
-        private = {k: v for k, v in job.parameters.items() if _listed(v)!=_listed(plain["parameters"][k])}
-        if private: secrets[job.id] = private
-    if secrets: _write_private(_secrets_file(output_dir), secrets)
-    else: _secrets_file(output_dir).unlink(missing_ok=True)
-    here = os.getcwd() # paths in parameters are seen from the folder in which the sweep was started
+        private = {k: v for k, v in job.parameters.items() if _listed(v) != _listed(plain["parameters"][k])}
+        if private:
+            secrets[job.id] = private
+    if secrets:
+        _write_private(_secrets_file(output_dir), secrets)
+    else:
+        _secrets_file(output_dir).unlink(missing_ok=True)
+    here = os.getcwd()  # paths in parameters are seen from the folder in which the sweep was started
     apart = {i: sorted(private) for i, private in secrets.items()}
     whole = dict(folder=here, jobs=planned, files=signatures(jobs), apart=apart)
-    return _write_private(sweep_dir(output_dir)/"plan.json", whole)
+    return _write_private(sweep_dir(output_dir) / "plan.json", whole)
+
 
 def kept_apart(
-    output_dir, # where runs go
-    job_id:str, # of a job of the plan
-)->dict: # parameters with secrets; empty where the job has none
+    output_dir,  # where runs go
+    job_id: str,  # of a job of the plan
+) -> dict:  # parameters with secrets; empty where the job has none
     "What a job's kernel is given and no notebook holds"
-    names = read_object(sweep_dir(output_dir)/"plan.json").get("apart", {}).get(job_id, [])
+    names = read_object(sweep_dir(output_dir) / "plan.json").get("apart", {}).get(job_id, [])
     path = _secrets_file(output_dir)
     found = read_object(path).get(job_id, {}) if names and path.exists() else {}
     if set(names) - set(found):
-        raise ValueError(f"{path} lacks {', '.join(names)} of job {job_id}: start the sweep again, which writes it")
+        raise ValueError(
+            f"{path} lacks {', '.join(names)} of job {job_id}: start the sweep again, which writes it"
+        )
     return found
 
-def _taken(output_dir, job): # parameters that are folders of other jobs
+
+def _taken(output_dir, job):  # parameters that are folders of other jobs
     out = {}
     for parameter, ids in job.takes.items():
-        if job.notebook=="05_figures": out["runs"] = str(output_dir); continue
+        if job.notebook == "05_figures":
+            out["runs"] = str(output_dir)
+            continue
         folders = [finished_folder(output_dir, i) for i in ids]
-        if None in folders: raise ValueError(f"{job.id} needs {ids[folders.index(None)]}, which is not done")
+        if None in folders:
+            raise ValueError(f"{job.id} needs {ids[folders.index(None)]}, which is not done")
         out[parameter] = ",".join(folders)
     return out
 
 # %% ../nbs/06_sweeps.ipynb #a399aefb
 def without_examples(
-    notebook:str, # such as 01_stepwise_logits
-): # a notebook: functions, parameters and what stands below the heading Run; the whole one where there is no such heading
+    notebook: str,  # such as 01_stepwise_logits
+    # a notebook: functions, parameters and what stands below the heading Run; the whole one where there is no
+    # such heading
+):
     "A notebook as a job runs it: what it shows on examples is left out"
     import nbformat
-    book = nbformat.read(notebooks_dir()/f"{notebook}.ipynb", as_version=4); heads = [k for k,c in enumerate(book.cells) if c.cell_type=="markdown" and c.source.startswith("## Run")]
-    needed = lambda c: "parameters" in c.metadata.get("tags", []) or c.source.startswith(("#| export", "#| hide", "parameters = read_parameters"))
-    if heads: book.cells = [c for k,c in enumerate(book.cells) if k==1 or k >= heads[0] or c.cell_type=="code" and needed(c)]       # cell 1 is the title
+
+    book = nbformat.read(notebooks_dir() / f"{notebook}.ipynb", as_version=4)
+    heads = [
+        k for k, c in enumerate(book.cells) if c.cell_type == "markdown" and c.source.startswith("## Run")
+    ]
+
+    def needed(c):
+        return "parameters" in c.metadata.get("tags", []) or c.source.startswith(
+            ("#| export", "#| hide", "parameters = read_parameters")
+        )
+
+    if heads:
+        book.cells = [
+            c
+            for k, c in enumerate(book.cells)
+            if k == 1 or k >= heads[0] or c.cell_type == "code" and needed(c)
+        ]  # cell 1 is the title
     return book
 
 # %% ../nbs/06_sweeps.ipynb #8a3cab6a
-def _book_of(job, output_dir): # where the job has secrets, a cell behind the parameters takes them from their file
+# where the job has secrets, a cell behind the parameters takes them from their file
+def _book_of(job, output_dir):
     import nbformat
+
     book = without_examples(job.notebook)
-    if not kept_apart(output_dir, job.id): return book
+    if not kept_apart(output_dir, job.id):
+        return book
     at = next(k for k, c in enumerate(book.cells) if "parameters" in c.metadata.get("tags", []))
     taken = f"_sweeps.kept_apart({str(output_dir)!r}, {job.id!r})"
     cell = nbformat.v4.new_code_cell(f"import mlcllm.sweeps as _sweeps\nglobals().update({taken})")
-    book.cells.insert(at+1, cell)
+    book.cells.insert(at + 1, cell)
     return book
 
-def _execute(job, output_dir, parameters): # the executed notebook and the folder of its run; tries again while a killed kernel lets go of its folder
+
+def _execute(
+    job,
+    output_dir,
+    parameters,
+    # the executed notebook and the folder of its run; tries again while a killed kernel lets go of its folder
+):
     import papermill as pm
-    at = sweep_dir(output_dir)/"running"; at.mkdir(parents=True, exist_ok=True); executed, told = at/f"{job.id}.ipynb", at/f"{job.id}.folders"
+
+    at = sweep_dir(output_dir) / "running"
+    at.mkdir(parents=True, exist_ok=True)
+    executed, told = at / f"{job.id}.ipynb", at / f"{job.id}.folders"
     os.environ["MLCLLM_RUNS_TO"] = str(told)
-    os.close(_new_private(executed)) # papermill keeps its mode
+    os.close(_new_private(executed))  # papermill keeps its mode
     for tries in range(10):
         told.unlink(missing_ok=True)
-        try: pm.execute_notebook(_book_of(job, output_dir), str(executed), parameters, kernel_name="python3", progress_bar=False, cwd=json.loads((sweep_dir(output_dir)/"plan.json").read_text(encoding="utf-8"))["folder"]); break
+        try:
+            pm.execute_notebook(
+                _book_of(job, output_dir),
+                str(executed),
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=json.loads((sweep_dir(output_dir) / "plan.json").read_text(encoding="utf-8"))["folder"],
+            )
+            break
         except pm.PapermillExecutionError as error:
-            if "another process is working on this very run" not in str(error.evalue) or tries==9: raise
-            print("its folder is held by another process, perhaps a kernel that is just ending; once more in five seconds", flush=True); time.sleep(5)
-    folder = told.read_text(encoding="utf-8").splitlines()[-1]; told.unlink()
+            if "another process is working on this very run" not in str(error.evalue) or tries == 9:
+                raise
+            print(
+                "its folder is held by another process, perhaps a kernel that is just ending; once more "
+                "in five seconds",
+                flush=True,
+            )
+            time.sleep(5)
+    folder = told.read_text(encoding="utf-8").splitlines()[-1]
+    told.unlink()
     return executed, Path(folder)
 
 # %% ../nbs/06_sweeps.ipynb #1afc49bd
-def _hide(path): # papermill writes parameters into a notebook, with user and password of a server's address
-    try: book = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError): return
+def _hide(path):  # papermill writes parameters into a notebook, with user and password of a server's address
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
     shown = hide_secrets(book)
-    if shown!=book: _write_private(path, shown)
+    if shown != book:
+        _write_private(path, shown)
 
-def _keep(executed, kept, name, why): # a failed notebook, with what ended it where no cell says so
+
+def _keep(executed, kept, name, why):  # a failed notebook, with what ended it where no cell says so
     _hide(executed)
-    try: os.replace(executed, kept); book = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError): kept.unlink(missing_ok=True); book = dict(cells=[], metadata={}, nbformat=4, nbformat_minor=5) # none was written, or half of one on a full disk, which this makes room on
-    if book["cells"] and _error_of(kept)!="no error was kept": return
-    book["cells"].append(dict(cell_type="code", id="ended", execution_count=None, metadata={}, source="", outputs=[dict(output_type="error", ename=name, evalue=why, traceback=[f"{name}: {why}"])]))
+    try:
+        os.replace(executed, kept)
+        book = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept.unlink(missing_ok=True)
+        book = dict(
+            cells=[], metadata={}, nbformat=4, nbformat_minor=5
+        )  # none was written, or half of one on a full disk, which this makes room on
+    if book["cells"] and _error_of(kept) != "no error was kept":
+        return
+    book["cells"].append(
+        dict(
+            cell_type="code",
+            id="ended",
+            execution_count=None,
+            metadata={},
+            source="",
+            outputs=[dict(output_type="error", ename=name, evalue=why, traceback=[f"{name}: {why}"])],
+        )
+    )
     _write_private(kept, book)
 
+
 def run_job(
-    output_dir, # where runs go
-    job_id:str, # of a job of the plan
-)->Path: # the folder of its run
+    output_dir,  # where runs go
+    job_id: str,  # of a job of the plan
+) -> Path:  # the folder of its run
     "Run one job, unless it is done"
-    import papermill as pm
-    output_dir = Path(output_dir).resolve(); jobs = read_plan(output_dir); job = jobs[check_choice("job", job_id, tuple(jobs))]; began = time.time()
-    lock = sweep_dir(output_dir)/"locks"/f"{job_id}.lock"; lock.parent.mkdir(parents=True, exist_ok=True)
+
+    output_dir = Path(output_dir).resolve()
+    jobs = read_plan(output_dir)
+    job = jobs[check_choice("job", job_id, tuple(jobs))]
+    began = time.time()
+    lock = sweep_dir(output_dir) / "locks" / f"{job_id}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        if there := finished_folder(output_dir, job_id): return Path(there)
-        _failed(output_dir, job_id).unlink(missing_ok=True)    # what went wrong before is not what goes wrong now
+        if there := finished_folder(output_dir, job_id):
+            return Path(there)
+        _failed(output_dir, job_id).unlink(
+            missing_ok=True
+        )  # what went wrong before is not what goes wrong now
         with take_gpus(job.gpus) as gpu:
-            p = job.parameters | _taken(output_dir, job) | dict(output_dir=str(output_dir)) | ({"gpu": gpu} if "gpu" in notebook_parameters(job.notebook) else {})
-            try: executed, folder = _execute(job, output_dir, p)
-            except Exception as error:          # an error in a cell, or a kernel that died, a full disk
-                kept, name, why = _failed(output_dir, job_id), getattr(error, "ename", type(error).__name__), ' '.join(str(getattr(error, "evalue", error)).split())[:300]; kept.parent.mkdir(exist_ok=True)
-                _keep(sweep_dir(output_dir)/"running"/f"{job_id}.ipynb", kept, name, why); raise RuntimeError(f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})") from None
+            p = (
+                job.parameters
+                | _taken(output_dir, job)
+                | dict(output_dir=str(output_dir))
+                | ({"gpu": gpu} if "gpu" in notebook_parameters(job.notebook) else {})
+            )
+            try:
+                executed, folder = _execute(job, output_dir, p)
+            except Exception as error:  # an error in a cell, or a kernel that died, a full disk
+                kept = _failed(output_dir, job_id)
+                name = getattr(error, "ename", type(error).__name__)
+                why = " ".join(str(getattr(error, "evalue", error)).split())[:300]
+                kept.parent.mkdir(exist_ok=True)
+                _keep(sweep_dir(output_dir) / "running" / f"{job_id}.ipynb", kept, name, why)
+                raise RuntimeError(
+                    f"{job_id} failed: {name}: {why} (the notebook with the error: {kept})"
+                ) from None
         _hide(executed)
-        executed.chmod((folder/"run.json").stat().st_mode & 0o777)
-        os.replace(executed, folder/"notebook.ipynb")
-        files = read_object(sweep_dir(output_dir)/"plan.json").get("files", {}).get(job_id, {})       # as they were before it ran
-        record = dict(job=job_id, folder=str(folder.relative_to(output_dir)), seconds=round(time.time()-began, 1), gpus=job.gpus, files=files)
-        atomic_write(_marker(output_dir, job_id), lambda to: to.write_text(json.dumps(record, indent=1), encoding="utf-8"))
+        executed.chmod((folder / "run.json").stat().st_mode & 0o777)
+        os.replace(executed, folder / "notebook.ipynb")
+        files = (
+            read_object(sweep_dir(output_dir) / "plan.json").get("files", {}).get(job_id, {})
+        )  # as they were before it ran
+        record = dict(
+            job=job_id,
+            folder=str(folder.relative_to(output_dir)),
+            seconds=round(time.time() - began, 1),
+            gpus=job.gpus,
+            files=files,
+        )
+        atomic_write(
+            _marker(output_dir, job_id),
+            lambda to: to.write_text(json.dumps(record, indent=1), encoding="utf-8"),
+        )
     return folder
 
 # %% ../nbs/06_sweeps.ipynb #62914265
-def _error_of(notebook): # of a failed notebook, its last line
-    try: cells = read_cells(notebook)
-    except (OSError, ValueError, KeyError): return "the failed notebook cannot be read"
-    errors = [f"{o['ename']}: {' '.join(str(o['evalue']).split())}" for c in cells for o in c.get("outputs", []) if o["output_type"]=="error"]
+def _error_of(notebook):  # of a failed notebook, its last line
+    try:
+        cells = read_cells(notebook)
+    except (OSError, ValueError, KeyError):
+        return "the failed notebook cannot be read"
+    errors = [
+        f"{o['ename']}: {' '.join(str(o['evalue']).split())}"
+        for c in cells
+        for o in c.get("outputs", [])
+        if o["output_type"] == "error"
+    ]
     return errors[-1][:300] if errors else "no error was kept"
 
-def _failures(output_dir): # notebooks that are kept, and since when
-    return {(p.name, p.stat().st_mtime_ns) for p in (sweep_dir(output_dir)/"failed").glob("*.ipynb")}
+
+def _failures(output_dir):  # notebooks that are kept, and since when
+    return {(p.name, p.stat().st_mtime_ns) for p in (sweep_dir(output_dir) / "failed").glob("*.ipynb")}
+
 
 def job_states(
-    output_dir, # where runs go
-)->pd.DataFrame: # a row a job: id, job, notebook, dataset, model, seed, state (done, running, failed, left), seconds, note
+    output_dir,  # where runs go
+    # a row a job: id, job, notebook, dataset, model, seed, state (done, running, failed, left), seconds, note
+) -> pd.DataFrame:
     "How far the sweep is that was started last"
     rows = []
     for i, j in read_plan(output_dir).items():
-        folder = finished_folder(output_dir, i); running = folder is None and is_held(sweep_dir(output_dir)/"locks"/f"{i}.lock"); bad = _failed(output_dir, i)
+        folder = finished_folder(output_dir, i)
+        running = folder is None and is_held(sweep_dir(output_dir) / "locks" / f"{i}.lock")
+        bad = _failed(output_dir, i)
         state = "done" if folder else "running" if running else "failed" if bad.exists() else "left"
-        rows.append((i, j.name, j.notebook, j.dataset, j.model, j.seed, state, read_object(_marker(output_dir, i)).get("seconds") if folder else None, _error_of(bad) if state=="failed" else ""))
-    return pd.DataFrame(rows, columns=["id", "job", "notebook", "dataset", "model", "seed", "state", "seconds", "note"])
+        rows.append(
+            (
+                i,
+                j.name,
+                j.notebook,
+                j.dataset,
+                j.model,
+                j.seed,
+                state,
+                read_object(_marker(output_dir, i)).get("seconds") if folder else None,
+                _error_of(bad) if state == "failed" else "",
+            )
+        )
+    return pd.DataFrame(
+        rows, columns=["id", "job", "notebook", "dataset", "model", "seed", "state", "seconds", "note"]
+    )
 
 # %% ../nbs/06_sweeps.ipynb #79701fbe
 _COLOURS = dict(done="green", running="yellow", failed="red", left="", stopped="magenta")
 
+
 def run_states(
-    output_dir, # where runs go
-)->pd.DataFrame: # as `index_runs`, and state: done, running, failed, stopped
+    output_dir,  # where runs go
+) -> pd.DataFrame:  # as `index_runs`, and state: done, running, failed, stopped
     "All runs below a folder and what has become of them"
     index = index_runs(output_dir) if Path(output_dir).is_dir() else index_runs([])
-    state = ["done" if pd.isna(r.problem) else "failed" if str(r.problem).startswith("failed") else "running" if is_held(Path(r.folder)/".lock") else "stopped" for r in index.itertuples()]
+    state = [
+        "done"
+        if pd.isna(r.problem)
+        else "failed"
+        if str(r.problem).startswith("failed")
+        else "running"
+        if is_held(Path(r.folder) / ".lock")
+        else "stopped"
+        for r in index.itertuples()
+    ]
     return index.assign(state=state)
 
+
 def print_status(
-    output_dir, # where runs go
-    console:Console=None, # where to
-)->None:
+    output_dir,  # where runs go
+    console: Console = None,  # where to
+) -> None:
     "Tables of what is done, running, failed and left"
-    console = console or Console(); jobs, runs = job_states(output_dir), run_states(output_dir)
-    for title, table, by in (("jobs of the last sweep", jobs, "job"), (f"runs below {os.path.relpath(output_dir)}", runs, "notebook")):
-        if not len(table): continue
-        states = [s for s in _COLOURS if s in set(table.state)]; shown = Table(title=title, title_justify="left"); counts = table.groupby([by, "dataset", "model"], sort=False).state.value_counts().unstack(fill_value=0)
-        for c in (by, "dataset", "model"): shown.add_column(c)
-        for s in states: shown.add_column(s, justify="right", style=_COLOURS[s])
-        for key, r in counts.iterrows(): shown.add_row(*map(escape, key), *(str(r[s]) if r[s] else "" for s in states))
-        console.print(shown); console.print(", ".join(f"{n} {s}" for s in states if (n := int((table.state==s).sum()))))
-    for r in jobs[jobs.state=="failed"].itertuples(): console.print(Text(r.id, "red") + Text(f": {r.note}\n  {os.path.relpath(_failed(output_dir, r.id))}"))
-    for r in runs[runs.problem.fillna("").str.contains("cannot be read|another version")].itertuples(): console.print(Text(os.path.relpath(r.folder), "magenta") + Text(f": {r.problem}"))
-    if not len(jobs) and not len(runs): console.print(f"nothing has run below {output_dir} yet: make paper GRID=params/demo.yaml")
+    console = console or Console()
+    jobs, runs = job_states(output_dir), run_states(output_dir)
+    for title, table, by in (
+        ("jobs of the last sweep", jobs, "job"),
+        (f"runs below {os.path.relpath(output_dir)}", runs, "notebook"),
+    ):
+        if not len(table):
+            continue
+        states = [s for s in _COLOURS if s in set(table.state)]
+        shown = Table(title=title, title_justify="left")
+        counts = (
+            table.groupby([by, "dataset", "model"], sort=False).state.value_counts().unstack(fill_value=0)
+        )
+        for c in (by, "dataset", "model"):
+            shown.add_column(c)
+        for s in states:
+            shown.add_column(s, justify="right", style=_COLOURS[s])
+        for key, r in counts.iterrows():
+            shown.add_row(*map(escape, key), *(str(r[s]) if r[s] else "" for s in states))
+        console.print(shown)
+        console.print(", ".join(f"{n} {s}" for s in states if (n := int((table.state == s).sum()))))
+    for r in jobs[jobs.state == "failed"].itertuples():
+        console.print(Text(r.id, "red") + Text(f": {r.note}\n  {os.path.relpath(_failed(output_dir, r.id))}"))
+    for r in runs[runs.problem.fillna("").str.contains("cannot be read|another version")].itertuples():
+        console.print(Text(os.path.relpath(r.folder), "magenta") + Text(f": {r.problem}"))
+    if not len(jobs) and not len(runs):
+        console.print(f"nothing has run below {output_dir} yet: make paper GRID=params/demo.yaml")
+
 
 def clean_failed(
-    output_dir, # where runs go
-)->list: # what was deleted
-    "Delete kept notebooks of failed jobs, and runs that failed before anything was computed; what was computed is kept, for the next start goes on from it"
-    runs = run_states(output_dir); begun = lambda f: any((Path(f)/"chunks").glob("*")) or is_held(Path(f)/".lock")
-    gone = [*sorted((sweep_dir(output_dir)/"failed").glob("*.ipynb")), *(Path(f) for f in runs.folder[runs.state=="failed"] if not begun(f))]
-    for p in gone: shutil.rmtree(p) if p.is_dir() else p.unlink()
+    output_dir,  # where runs go
+) -> list:  # what was deleted
+    """Delete kept notebooks of failed jobs, and runs that failed before anything was computed; what was
+    computed is kept, for the next start goes on from it
+    """
+    runs = run_states(output_dir)
+
+    def begun(f):
+        return any((Path(f) / "chunks").glob("*")) or is_held(Path(f) / ".lock")
+
+    gone = [
+        *sorted((sweep_dir(output_dir) / "failed").glob("*.ipynb")),
+        *(Path(f) for f in runs.folder[runs.state == "failed"] if not begun(f)),
+    ]
+    for p in gone:
+        shutil.rmtree(p) if p.is_dir() else p.unlink()
     return gone
 
 # %% ../nbs/06_sweeps.ipynb #ad237fa9
-ROOM = 20 * 2**20 # bytes that a sweep wants to find on the disk; a run of the demo leaves one million
+ROOM = 20 * 2**20  # bytes that a sweep wants to find on the disk; a run of the demo leaves one million
 
-def _alive(path): # the process whose number stands there, if it still runs Snakemake
+
+def _alive(path):  # the process whose number stands there, if it still runs Snakemake
     import psutil
-    try: p = psutil.Process(int(Path(path).read_text())); return p.pid if "snakemake" in " ".join(p.cmdline()) else None
-    except (OSError, ValueError, psutil.Error): return None
+
+    try:
+        p = psutil.Process(int(Path(path).read_text()))
+        return p.pid if "snakemake" in " ".join(p.cmdline()) else None
+    except (OSError, ValueError, psutil.Error):
+        return None
+
 
 def snakemake_command(
-    output_dir, # where runs go
-    cores:int, # jobs that run at once on this machine, or wait at once on a cluster
-    executor:str="local", # or slurm
-    partition:str=None, # of the cluster
-    keep_going:bool=True, # when a job fails
-)->list:
+    output_dir,  # where runs go
+    cores: int,  # jobs that run at once on this machine, or wait at once on a cluster
+    executor: str = "local",  # or slurm
+    partition: str = None,  # of the cluster
+    keep_going: bool = True,  # when a job fails
+) -> list:
     "What is called"
-    out = Path(output_dir).resolve(); command = [sys.executable, "-m", "snakemake", "-s", str(ROOT/"params"/"sweep.smk"), "--directory", str(sweep_dir(out)), "--config", f"out={out}", f"executor={executor}", "--nolock", "--ignore-incomplete", "--rerun-triggers", "mtime", "--quiet", "rules", *(["--keep-going"] if keep_going else [])]
-    if executor=="slurm":
-        wanted = read_yaml(ROOT/"params"/"slurm"/"config.yaml"); resources = dict(wanted.pop("default-resources", {}), slurm_partition=partition)     # given here, for the command line replaces a profile's; Snakemake reads them as Python, so texts are quoted
-        return [*command, "--executor", "slurm", "--jobs", str(cores), *(x for k,v in wanted.items() for x in (f"--{k}", str(v))), "--default-resources", *(f"{k}={v!r}" for k,v in resources.items())]
+    out = Path(output_dir).resolve()
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(ROOT / "params" / "sweep.smk"),
+        "--directory",
+        str(sweep_dir(out)),
+        "--config",
+        f"out={out}",
+        f"executor={executor}",
+        "--nolock",
+        "--ignore-incomplete",
+        "--rerun-triggers",
+        "mtime",
+        "--quiet",
+        "rules",
+        *(["--keep-going"] if keep_going else []),
+    ]
+    if executor == "slurm":
+        wanted = read_yaml(ROOT / "params" / "slurm" / "config.yaml")
+        resources = dict(
+            wanted.pop("default-resources", {}),
+            slurm_partition=partition,
+            # given here, for the command line replaces a profile's; Snakemake reads them as Python, so texts
+            # are
+            # quoted
+        )
+        return [
+            *command,
+            "--executor",
+            "slurm",
+            "--jobs",
+            str(cores),
+            *(x for k, v in wanted.items() for x in (f"--{k}", str(v))),
+            "--default-resources",
+            *(f"{k}={v!r}" for k, v in resources.items()),
+        ]
     return [*command, "--cores", str(cores), "--resources", f"gpu={len(visible_gpus())}"]
 
 # %% ../nbs/06_sweeps.ipynb #846c6515
-def _watch(child, output_dir, every=1): # shows how far the jobs are until the process ends; its exit status
-    jobs = job_states(output_dir); seen = dict(zip(jobs.id, jobs.state)); bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[now]}"), console=Console(highlight=False))
+def _watch(child, output_dir, every=1):  # shows how far the jobs are until the process ends; its exit status
+    jobs = job_states(output_dir)
+    seen = dict(zip(jobs.id, jobs.state))
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[now]}"),
+        console=Console(highlight=False),
+    )
+
     def look():
         jobs = job_states(output_dir)
-        for r in jobs[[seen[i]!=s for i,s in zip(jobs.id, jobs.state)]].itertuples():
-            if r.state=="done": bar.console.print(Text("done    ", "green") + Text(f"{r.id}  {r.seconds:.0f} s"), soft_wrap=True)
-            if r.state=="failed": bar.console.print(Text("failed  ", "red") + Text(f"{r.id}  {r.note}"), soft_wrap=True)
-        seen.update(zip(jobs.id, jobs.state)); running = jobs.id[jobs.state=="running"].tolist()
-        bar.update(task, completed=int((jobs.state=="done").sum()), total=len(jobs), now=(f"now {running[0]}" + (f" and {len(running)-1} more" if len(running) > 1 else "")) if running else "")
+        for r in jobs[[seen[i] != s for i, s in zip(jobs.id, jobs.state)]].itertuples():
+            if r.state == "done":
+                bar.console.print(
+                    Text("done    ", "green") + Text(f"{r.id}  {r.seconds:.0f} s"), soft_wrap=True
+                )
+            if r.state == "failed":
+                bar.console.print(Text("failed  ", "red") + Text(f"{r.id}  {r.note}"), soft_wrap=True)
+        seen.update(zip(jobs.id, jobs.state))
+        running = jobs.id[jobs.state == "running"].tolist()
+        bar.update(
+            task,
+            completed=int((jobs.state == "done").sum()),
+            total=len(jobs),
+            now=(f"now {running[0]}" + (f" and {len(running) - 1} more" if len(running) > 1 else ""))
+            if running
+            else "",
+        )
+
     with bar:
         task = bar.add_task("jobs done", total=None, now="")
-        while (code := child.poll()) is None: look(); time.sleep(every)
+        while (code := child.poll()) is None:
+            look()
+            time.sleep(every)
         look()
     return code
 
 # %% ../nbs/06_sweeps.ipynb #476928d1
 def run_grid(
-    path, # a grid
-    output_dir=None, # where runs go; None: where the grid says, else outputs/
-    data=None, # a folder with a folder for each dataset
-    cores:int=None, # None: those of this machine
-    executor:str="local", # or slurm
-    partition:str=None, # of the cluster
-)->int: # 0 when all jobs are done
+    path,  # a grid
+    output_dir=None,  # where runs go; None: where the grid says, else outputs/
+    data=None,  # a folder with a folder for each dataset
+    cores: int = None,  # None: those of this machine
+    executor: str = "local",  # or slurm
+    partition: str = None,  # of the cluster
+) -> int:  # 0 when all jobs are done
     "Run what a grid lacks"
-    if importlib.util.find_spec("snakemake") is None: raise ValueError("sweeps need Snakemake: pip install -e .[sweep]")
-    grid = read_grid(path); jobs = plan(grid, data); out = Path(output_dir or grid.output_dir or default_output_dir()).resolve(); check_jobs(jobs, out, check_choice("executor", executor, ("local", "slurm")), partition)
-    try: sweep_dir(out).mkdir(parents=True, exist_ok=True); lock = FileLock(sweep_dir(out)/"driver.lock"); lock.acquire(timeout=0)
-    except Timeout: raise ValueError(f"another sweep is at work below {out}: wait for it, or give this one another output_dir") from None
-    except OSError as error: raise ValueError(f"cannot write below {out} ({error.strerror}): give the grid another output_dir") from None
-    pid = sweep_dir(out)/"snakemake.pid"
-    if (free := shutil.disk_usage(out).free) < ROOM: raise ValueError(f"the disk of {out} has {free/2**20:.1f} MB left, too little for a sweep: make room, or give this one another output_dir")
+    if importlib.util.find_spec("snakemake") is None:
+        raise ValueError("sweeps need Snakemake: pip install -e .[sweep]")
+    grid = read_grid(path)
+    jobs = plan(grid, data)
+    out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
+    check_jobs(jobs, out, check_choice("executor", executor, ("local", "slurm")), partition)
+    try:
+        sweep_dir(out).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(sweep_dir(out) / "driver.lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another sweep is at work below {out}: wait for it, or give this one another output_dir"
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            f"cannot write below {out} ({error.strerror}): give the grid another output_dir"
+        ) from None
+    pid = sweep_dir(out) / "snakemake.pid"
+    if (free := shutil.disk_usage(out).free) < ROOM:
+        raise ValueError(
+            f"the disk of {out} has {free / 2**20:.1f} MB left, too little for a sweep: make room, or "
+            "give this one another output_dir"
+        )
     with lock:
-        if (other := _alive(pid)): raise ValueError(f"Snakemake of an earlier sweep is still at work below {out} (process {other}): wait for it or stop it, then call this again")
+        if other := _alive(pid):
+            raise ValueError(
+                f"Snakemake of an earlier sweep is still at work below {out} (process {other}): wait "
+                "for it or stop it, then call this again"
+            )
         _write_plan(out, jobs)
         stale = stale_jobs(jobs, out)
-        for j in jobs: # whatever became of its run since
-            if j.id in stale or not finished_folder(out, j.id): _marker(out, j.id).unlink(missing_ok=True)
-        todo = [j for j in jobs if not finished_folder(out, j.id)]; print(f"{len(jobs)} jobs, {len(jobs)-len(todo)} done, {len(todo)} left", flush=True)
+        for j in jobs:  # whatever became of its run since
+            if j.id in stale or not finished_folder(out, j.id):
+                _marker(out, j.id).unlink(missing_ok=True)
+        todo = [j for j in jobs if not finished_folder(out, j.id)]
+        print(f"{len(jobs)} jobs, {len(jobs) - len(todo)} done, {len(todo)} left", flush=True)
         code = 0
         if todo:
-            log, before = sweep_dir(out)/"snakemake.log", _failures(out)
-            with open(log, "w") as to: child = subprocess.Popen(snakemake_command(out, cores or os.cpu_count(), executor, partition), stdout=to, stderr=subprocess.STDOUT); pid.write_text(str(child.pid))
-            try: code = _watch(child, out)
-            except KeyboardInterrupt: code = child.wait()       # Ctrl-C reached Snakemake too: it ends its jobs
+            log, before = sweep_dir(out) / "snakemake.log", _failures(out)
+            with open(log, "w") as to:
+                child = subprocess.Popen(
+                    snakemake_command(out, cores or os.cpu_count(), executor, partition),
+                    stdout=to,
+                    stderr=subprocess.STDOUT,
+                )
+                pid.write_text(str(child.pid))
+            try:
+                code = _watch(child, out)
+            except KeyboardInterrupt:
+                code = child.wait()  # Ctrl-C reached Snakemake too: it ends its jobs
             pid.unlink(missing_ok=True)
-            if code and (free := shutil.disk_usage(out).free) < ROOM: print(f"the disk of {out} is full ({free/2**20:.1f} MB left): make room and call this again; what is finished is kept")
-            if code and not _failures(out) - before: print(f"Snakemake ended with {code}; the end of {log}:", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:], sep="\n")
-    print_status(out); return code
+            if code and (free := shutil.disk_usage(out).free) < ROOM:
+                print(
+                    f"the disk of {out} is full ({free / 2**20:.1f} MB left): make room and call this "
+                    "again; what is finished is kept"
+                )
+            if code and not _failures(out) - before:
+                print(
+                    f"Snakemake ended with {code}; the end of {log}:",
+                    *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:],
+                    sep="\n",
+                )
+    print_status(out)
+    return code
 
 # %% ../nbs/06_sweeps.ipynb #d8a9803d
 def print_plan(
-    path, # a grid
-    output_dir=None, data=None, # as in `run_grid`
-    gpu:str="H100", # whose hours are estimated
-    console:Console=None, # where to
-)->None:
+    path,  # a grid
+    output_dir=None,
+    data=None,  # as in `run_grid`
+    gpu: str = "H100",  # whose hours are estimated
+    console: Console = None,  # where to
+) -> None:
     "What a grid would run, what of it is done, what the rest may cost"
-    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1") # a plan downloads nothing
-    from mlcllm.scale import GPUS, estimate, fitting_setting    # needs a model's libraries, which take seconds to load
-    check_choice("GPU", gpu, tuple(GPUS))
-    console = console or Console(); grid = read_grid(path); jobs = plan(grid, data); out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
-    shown = Table(title=f"{path}: {len(jobs)} jobs", title_justify="left"); table = pd.DataFrame([dict(job=j.name, dataset=j.dataset, model=j.model, done=finished_folder(out, j.id) is not None, gpus=j.gpus) for j in jobs])
-    for c, side in (("job", "left"), ("dataset", "left"), ("models", "left"), ("jobs", "right"), ("done", "right"), ("GPUs each", "right")): shown.add_column(c, justify=side)
-    for key, g in table.groupby(["job", "dataset"], sort=False): shown.add_row(*map(escape, key), escape(", ".join(g.model.unique())), str(len(g)), str(int(g.done.sum())), str(g.gpus.max()))
-    console.print(shown); cost = estimate([j for j in jobs if not finished_folder(out, j.id)], [out] if out.is_dir() else [], gpu); total = cost[["asked", "computed", "gpu_hours"]].sum()
-    if cost.asked.notna().any(): console.print(f"about {total.asked/1e6:,.1f} M tokens asked for, {total.computed/1e6:,.2f} M computed, {total.gpu_hours:,.2f} hours of one {gpu} at a third of its peak" + (f" ({int(cost.asked.isna().sum())} jobs not estimated)" if cost.asked.isna().any() else ""))
-    for why, n in cost.source[cost.asked.isna()].value_counts().items(): console.print(Text(f"  {n} × {why}"))
-    for m in dict.fromkeys(j.model for j in jobs if j.gpus): console.print(f"  {m}: {fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model==m)).say}" if model_size(m)==model_size(m) else f"  {m}: its name does not tell its size", highlight=False)
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # a plan downloads nothing
+    from mlcllm.scale import (
+        GPUS,
+        estimate,
+        fitting_setting,
+    )  # needs a model's libraries, which take seconds to load
 
-def _folder_of_runs(path): # refused where something else lies
-    if Path(path).exists() and not Path(path).is_dir(): raise ValueError(f"{path} is no folder of runs")
+    check_choice("GPU", gpu, tuple(GPUS))
+    console = console or Console()
+    grid = read_grid(path)
+    jobs = plan(grid, data)
+    out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
+    shown = Table(title=f"{path}: {len(jobs)} jobs", title_justify="left")
+    table = pd.DataFrame(
+        [
+            dict(
+                job=j.name,
+                dataset=j.dataset,
+                model=j.model,
+                done=finished_folder(out, j.id) is not None,
+                gpus=j.gpus,
+            )
+            for j in jobs
+        ]
+    )
+    for c, side in (
+        ("job", "left"),
+        ("dataset", "left"),
+        ("models", "left"),
+        ("jobs", "right"),
+        ("done", "right"),
+        ("GPUs each", "right"),
+    ):
+        shown.add_column(c, justify=side)
+    for key, g in table.groupby(["job", "dataset"], sort=False):
+        shown.add_row(
+            *map(escape, key),
+            escape(", ".join(g.model.unique())),
+            str(len(g)),
+            str(int(g.done.sum())),
+            str(g.gpus.max()),
+        )
+    console.print(shown)
+    cost = estimate([j for j in jobs if not finished_folder(out, j.id)], [out] if out.is_dir() else [], gpu)
+    total = cost[["asked", "computed", "gpu_hours"]].sum()
+    if cost.asked.notna().any():
+        console.print(
+            f"about {total.asked / 1e6:,.1f} M tokens asked for, {total.computed / 1e6:,.2f} M "
+            f"computed, {total.gpu_hours:,.2f} hours of one {gpu} at a third of its peak"
+            + (f" ({int(cost.asked.isna().sum())} jobs not estimated)" if cost.asked.isna().any() else "")
+        )
+    for why, n in cost.source[cost.asked.isna()].value_counts().items():
+        console.print(Text(f"  {n} × {why}"))
+    for m in dict.fromkeys(j.model for j in jobs if j.gpus):
+        console.print(
+            f"  {m}: "
+            f"{fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model == m)).say}"
+            if model_size(m) == model_size(m)
+            else f"  {m}: its name does not tell its size",
+            highlight=False,
+        )
+
+
+def _folder_of_runs(path):  # refused where something else lies
+    if Path(path).exists() and not Path(path).is_dir():
+        raise ValueError(f"{path} is no folder of runs")
     return path
 
-def main(args=None)->int: # exit status
+
+def main(args=None) -> int:  # exit status
     "The command line of sweeps"
-    parser = CommandParser(prog="python -m mlcllm.sweeps", description="Run grids of notebooks"); commands = parser.add_subparsers(dest="command", required=True)
+    parser = CommandParser(prog="python -m mlcllm.sweeps", description="Run grids of notebooks")
+    commands = parser.add_subparsers(dest="command", required=True)
     for name in ("run", "plan"):
-        p = commands.add_parser(name); p.add_argument("grid"); p.add_argument("--output-dir"); p.add_argument("--data", help="a folder with a folder for each dataset")
-        if name=="plan": p.add_argument("--gpu", default="H100")
-        if name=="run": p.add_argument("--cores", type=int); p.add_argument("--executor", default="local"); p.add_argument("--partition")
-    p = commands.add_parser("compare"); p.add_argument("run"); p.add_argument("other")
-    for name in ("status", "clean-failed"): commands.add_parser(name).add_argument("output_dir", nargs="?", default=str(default_output_dir()))
-    p = commands.add_parser("job"); p.add_argument("output_dir"); p.add_argument("id"); a = parser.parse_args(args)
+        p = commands.add_parser(name)
+        p.add_argument("grid")
+        p.add_argument("--output-dir")
+        p.add_argument("--data", help="a folder with a folder for each dataset")
+        if name == "plan":
+            p.add_argument("--gpu", default="H100")
+        if name == "run":
+            p.add_argument("--cores", type=int)
+            p.add_argument("--executor", default="local")
+            p.add_argument("--partition")
+    p = commands.add_parser("compare")
+    p.add_argument("run")
+    p.add_argument("other")
+    for name in ("status", "clean-failed"):
+        commands.add_parser(name).add_argument("output_dir", nargs="?", default=str(default_output_dir()))
+    p = commands.add_parser("job")
+    p.add_argument("output_dir")
+    p.add_argument("id")
+    a = parser.parse_args(args)
     try:
-        if getattr(a, "cores", None) is not None: check_number("--cores", a.cores, 1, 10_000)
-        if a.command in ("run", "plan"): check_parameter("output_dir", a.output_dir)
-        if a.command in ("status", "clean-failed", "job"): _folder_of_runs(a.output_dir)
-        if a.command=="run": return run_grid(a.grid, a.output_dir, a.data, a.cores, a.executor, a.partition)
-        if a.command=="plan": print_plan(a.grid, a.output_dir, a.data, a.gpu)
-        if a.command=="status": print_status(a.output_dir)
-        if a.command=="clean-failed":
+        if getattr(a, "cores", None) is not None:
+            check_number("--cores", a.cores, 1, 10_000)
+        if a.command in ("run", "plan"):
+            check_parameter("output_dir", a.output_dir)
+        if a.command in ("status", "clean-failed", "job"):
+            _folder_of_runs(a.output_dir)
+        if a.command == "run":
+            return run_grid(a.grid, a.output_dir, a.data, a.cores, a.executor, a.partition)
+        if a.command == "plan":
+            print_plan(a.grid, a.output_dir, a.data, a.gpu)
+        if a.command == "status":
+            print_status(a.output_dir)
+        if a.command == "clean-failed":
             deleted = [f"deleted {os.path.relpath(p)}" for p in clean_failed(a.output_dir)]
             print("\n".join(deleted) or "nothing had failed")
-        if a.command=="compare": d = compare_runs(a.run, a.other); print(d.to_string(index=False, max_colwidth=60) if len(d) else "nothing differs")
-        if a.command=="job": print(run_job(a.output_dir, a.id))
+        if a.command == "compare":
+            d = compare_runs(a.run, a.other)
+            print(d.to_string(index=False, max_colwidth=60) if len(d) else "nothing differs")
+        if a.command == "job":
+            print(run_job(a.output_dir, a.id))
         return 0
-    except (ValueError, RuntimeError, OSError) as error: print(" ".join(str(error).split()), file=sys.stderr); return 1
+    except (ValueError, RuntimeError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
 
 # %% ../nbs/06_sweeps.ipynb #8e87e7b6
 #| eval: false
-if __name__=="__main__" and "ipykernel" not in sys.modules: sys.exit(main()) # not in a notebook
+if __name__ == "__main__" and "ipykernel" not in sys.modules:
+    sys.exit(main())  # not in a notebook

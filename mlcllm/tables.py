@@ -6,7 +6,9 @@
 __all__ = ['REPEATS', 'table_options', 'load_table', 'load_own']
 
 # %% ../nbs/00g_tables.ipynb #68674720
-import re, unicodedata, warnings
+import re
+import unicodedata
+import warnings
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from numbers import Real
@@ -18,8 +20,8 @@ from pyarrow import parquet
 
 from .checks import check_choice, check_number
 from mlcllm.columns import (
-    ClassName,
     TABLES,
+    ClassName,
     class_marks,
     from_arrow,
     index_cell,
@@ -393,9 +395,8 @@ def _check_separator(known):  # names that look like several names
         )
 
 
-def _plain_name(
-    name,
-):  # without what the eye may not see: case, kinds of blanks, zero-width letters, composed accents
+# without what the eye may not see: case, kinds of blanks, zero-width letters, composed accents
+def _plain_name(name):
     visible = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
     return " ".join(visible.casefold().split())
 
@@ -621,9 +622,8 @@ def _n_people(df, o, source, counts, places):  # (n_rows,) how many people voted
     return people
 
 
-def _cast(
-    counts, n, single, seed
-):  # (n, n_labels) 0/1: the votes of n people, of whom each column's count chose the label
+# (n, n_labels) 0/1: the votes of n people, of whom each column's count chose the label
+def _cast(counts, n, single, seed):
     rng = np.random.default_rng(int(sha256(seed.encode()).hexdigest()[:16], 16))
     if single:
         return rng.permutation(np.repeat(np.eye(len(counts)), counts.astype(int), axis=0))
@@ -676,9 +676,8 @@ def _of_split(rows, values, split, source):  # the rows of a split
     return _Rows(**kept, notes=rows.notes + notes), values[keep]
 
 
-def _without_unknown(
-    rows, values, split, source
-):  # the rows whose labels are known, with a note on the others
+# the rows whose labels are known, with a note on the others
+def _without_unknown(rows, values, split, source):
     known = np.flatnonzero(~np.isnan(values).any(1))
     if len(known) == len(values):
         return rows, values

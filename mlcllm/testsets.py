@@ -21,165 +21,271 @@ from .data import AnnotatedDocs, check_number, cohen_kappa
 from .runs import atomic_write
 
 # %% ../nbs/00i_test_sets.ipynb #383c6cf9
-def _vote_counts(docs): # (n_docs, n_questions, n_categories): each label is a question of its own (chosen or not), or the class is the one question
-    votes = np.zeros((len(docs), len(docs.labels))); np.add.at(votes, docs.vote_doc, docs.votes)
-    return np.stack([votes, docs.n_annotators[:,None] - votes], -1) if docs.labels.multi else votes[:,None]
+# (n_docs, n_questions, n_categories): each label is a question of its own (chosen or not), or the class is
+# the one question
+def _vote_counts(docs):
+    votes = np.zeros((len(docs), len(docs.labels)))
+    np.add.at(votes, docs.vote_doc, docs.votes)
+    return np.stack([votes, docs.n_annotators[:, None] - votes], -1) if docs.labels.multi else votes[:, None]
+
 
 def _alpha(
-    counts:np.ndarray, # (n_docs, n_questions, n_categories) votes
-    weights:np.ndarray=None, # (n_draws, n_docs) how often each document counts; None: once
-)->np.ndarray: # (n_draws, n_questions); nan where everybody always gave the same answer
-    m = counts.sum(-1); pairable = m > 1
+    counts: np.ndarray,  # (n_docs, n_questions, n_categories) votes
+    weights: np.ndarray = None,  # (n_draws, n_docs) how often each document counts; None: once
+) -> np.ndarray:  # (n_draws, n_questions); nan where everybody always gave the same answer
+    m = counts.sum(-1)
+    pairable = m > 1
     weights = np.ones((1, len(counts))) if weights is None else weights
-    differ = np.where(pairable, (m**2 - (counts**2).sum(-1))/np.maximum(m-1, 1), 0)      # (n_docs, n_questions)
-    n_c = np.einsum("rd,dqc->rqc", weights, counts*pairable[...,None]); n = n_c.sum(-1)
+    differ = np.where(
+        pairable, (m**2 - (counts**2).sum(-1)) / np.maximum(m - 1, 1), 0
+    )  # (n_docs, n_questions)
+    n_c = np.einsum("rd,dqc->rqc", weights, counts * pairable[..., None])
+    n = n_c.sum(-1)
     chance = n**2 - (n_c**2).sum(-1)
-    return np.where(chance > 0, 1 - (n-1)*(weights @ differ)/np.where(chance > 0, chance, 1), np.nan)
+    return np.where(chance > 0, 1 - (n - 1) * (weights @ differ) / np.where(chance > 0, chance, 1), np.nan)
 
 # %% ../nbs/00i_test_sets.ipynb #a2242c28
 def label_alphas(
-    docs:AnnotatedDocs, # documents with votes
-)->pd.Series: # label -> α of "chosen or not"; nan where all votes are the same
+    docs: AnnotatedDocs,  # documents with votes
+) -> pd.Series:  # label -> α of "chosen or not"; nan where all votes are the same
     "Krippendorff's nominal α for each label"
     chosen = _vote_counts(replace(docs, labels=replace(docs.labels, multi=True)))
     return pd.Series(_alpha(chosen)[0], index=list(docs.labels.names), name="alpha")
 
-def _mean(values): # over the last axis, without nan; nan where there is nothing else
+
+def _mean(values):  # over the last axis, without nan; nan where there is nothing else
     known = ~np.isnan(values)
-    return np.where(known, values, 0).sum(-1)/np.where(known.any(-1), known.sum(-1), np.nan)
+    return np.where(known, values, 0).sum(-1) / np.where(known.any(-1), known.sum(-1), np.nan)
+
 
 def krippendorff_alpha(
-    docs:AnnotatedDocs, # documents with votes
-)->float: # nan where no document has two votes
-    "Krippendorff's nominal α: the mean over labels, or that of the class in single-label tasks (Krippendorff 2011, section C)"
+    docs: AnnotatedDocs,  # documents with votes
+) -> float:  # nan where no document has two votes
+    """Krippendorff's nominal α: the mean over labels, or that of the class in single-label tasks
+    (Krippendorff 2011, section C)
+    """
     return float(_mean(_alpha(_vote_counts(docs)))[0])
 
 # %% ../nbs/00i_test_sets.ipynb #5ce17252
 def disagreement(
-    docs:AnnotatedDocs, # any dataset
-)->np.ndarray: # (n_docs,) bool; False also where fewer than two annotators judged
+    docs: AnnotatedDocs,  # any dataset
+) -> np.ndarray:  # (n_docs,) bool; False also where fewer than two annotators judged
     "Do a document's annotators differ in any label?"
-    first = np.zeros(len(docs), int); first[docs.vote_doc[::-1]] = np.arange(len(docs.votes))[::-1]   # row of each document's first vote
+    first = np.zeros(len(docs), int)
+    first[docs.vote_doc[::-1]] = np.arange(len(docs.votes))[::-1]  # row of each document's first vote
     out = np.zeros(len(docs), bool)
-    out[docs.vote_doc[(docs.votes!=docs.votes[first[docs.vote_doc]]).any(1)]] = True
+    out[docs.vote_doc[(docs.votes != docs.votes[first[docs.vote_doc]]).any(1)]] = True
     return out
 
 # %% ../nbs/00i_test_sets.ipynb #58dac584
-def _redrawn(docs, rows): # the votes on documents drawn with replacement; a document that is drawn twice is two documents
+# the votes on documents drawn with replacement; a document that is drawn twice is two documents
+def _redrawn(docs, rows):
     order, n_all = np.argsort(docs.vote_doc, kind="stable"), docs.n_annotators
     start, n = (np.cumsum(n_all) - n_all)[rows], n_all[rows]
     pick = order[np.repeat(start - (np.cumsum(n) - n), n) + np.arange(n.sum())]
-    return replace(docs, votes=docs.votes[pick], vote_doc=np.repeat(np.arange(len(rows)), n), vote_annotator=docs.vote_annotator[pick])
+    return replace(
+        docs,
+        votes=docs.votes[pick],
+        vote_doc=np.repeat(np.arange(len(rows)), n),
+        vote_annotator=docs.vote_annotator[pick],
+    )
 
-def _interval(estimate, draws): # 95 %: the estimate and 1.96 standard deviations of the draws to each side
+
+def _interval(estimate, draws):  # 95 %: the estimate and 1.96 standard deviations of the draws to each side
     draws = draws[~np.isnan(draws)]
-    half = 1.96*draws.std(ddof=1) if len(draws) > 1 else np.nan
-    return np.maximum(estimate-half, -1), np.minimum(estimate+half, 1)
+    half = 1.96 * draws.std(ddof=1) if len(draws) > 1 else np.nan
+    return np.maximum(estimate - half, -1), np.minimum(estimate + half, 1)
 
 # %% ../nbs/00i_test_sets.ipynb #7a1bab5c
 def agreement_table(
-    docs:AnnotatedDocs, # any dataset
-    n_draws:int=200, # bootstrap draws over documents; 0: no intervals
-    seed:int=0, # of the draws
-)->pd.DataFrame: # one row; nan where a corpus has no annotators
-    "Annotators, κ and α with 95 % intervals over documents, and the share of documents whose annotators differ"
-    check_number("n_draws", n_draws, 0); check_number("seed", seed, 0)
-    rows = np.random.default_rng(seed).integers(len(docs), size=(n_draws, len(docs))) if docs.has_votes else np.zeros((0, len(docs)), int)
+    docs: AnnotatedDocs,  # any dataset
+    n_draws: int = 200,  # bootstrap draws over documents; 0: no intervals
+    seed: int = 0,  # of the draws
+) -> pd.DataFrame:  # one row; nan where a corpus has no annotators
+    """Annotators, κ and α with 95 % intervals over documents, and the share of documents whose annotators
+    differ
+    """
+    check_number("n_draws", n_draws, 0)
+    check_number("seed", seed, 0)
+    rows = (
+        np.random.default_rng(seed).integers(len(docs), size=(n_draws, len(docs)))
+        if docs.has_votes
+        else np.zeros((0, len(docs)), int)
+    )
     weights = np.array([np.bincount(r, minlength=len(docs)) for r in rows], float).reshape(-1, len(docs))
     kappa, alpha, two = cohen_kappa(docs), krippendorff_alpha(docs), docs.n_annotators > 1
     kappa_lo, kappa_hi = _interval(kappa, np.array([cohen_kappa(_redrawn(docs, r)) for r in rows]))
     alpha_lo, alpha_hi = _interval(alpha, _mean(_alpha(_vote_counts(docs), weights)))
-    return pd.DataFrame([dict(documents=len(docs), annotators=len(set(docs.vote_annotator)) or np.nan, two_or_more=int(two.sum()), disagree=disagreement(docs)[two].mean() if two.any() else np.nan,
-                              cohen_kappa=kappa, kappa_lo=kappa_lo, kappa_hi=kappa_hi, alpha=alpha, alpha_lo=alpha_lo, alpha_hi=alpha_hi)], index=[f"{docs.name} {docs.split}"])
+    return pd.DataFrame(
+        [
+            dict(
+                documents=len(docs),
+                annotators=len(set(docs.vote_annotator)) or np.nan,
+                two_or_more=int(two.sum()),
+                disagree=disagreement(docs)[two].mean() if two.any() else np.nan,
+                cohen_kappa=kappa,
+                kappa_lo=kappa_lo,
+                kappa_hi=kappa_hi,
+                alpha=alpha,
+                alpha_lo=alpha_lo,
+                alpha_hi=alpha_hi,
+            )
+        ],
+        index=[f"{docs.name} {docs.split}"],
+    )
 
 # %% ../nbs/00i_test_sets.ipynb #54ef77bf
 _KINDS = ("no label", "1 label", "2+ labels")
 
+
 def strata(
-    docs:AnnotatedDocs, # any dataset
-)->pd.Series: # id -> stratum, such as "1 label, agree"; missing where fewer than two annotators judged, in a corpus that has annotators
+    docs: AnnotatedDocs,  # any dataset
+    # id -> stratum, such as "1 label, agree"; missing where fewer than two annotators judged, in a corpus
+    # that has annotators
+) -> pd.Series:
     "Number of gold labels (or the class) and whether annotators agree"
-    kinds = _KINDS[not docs.labels.allows_none:] if docs.labels.multi else docs.labels.names
-    kind = np.array(_KINDS)[np.minimum(docs.gold.sum(1).astype(int), 2)] if docs.labels.multi else np.array(docs.labels.names)[docs.gold.argmax(1)]
+    kinds = _KINDS[not docs.labels.allows_none :] if docs.labels.multi else docs.labels.names
+    kind = (
+        np.array(_KINDS)[np.minimum(docs.gold.sum(1).astype(int), 2)]
+        if docs.labels.multi
+        else np.array(docs.labels.names)[docs.gold.argmax(1)]
+    )
     two = docs.n_annotators > 1
-    if not two.any(): return pd.Series(pd.Categorical(kind, kinds), index=list(docs.ids), name="stratum")
-    value = [f"{k}, {'disagree' if d else 'agree'}" if t else None for k,d,t in zip(kind, disagreement(docs), two)]
-    return pd.Series(pd.Categorical(value, [f"{k}, {a}" for k in kinds for a in ("agree", "disagree")]), index=list(docs.ids), name="stratum")
+    if not two.any():
+        return pd.Series(pd.Categorical(kind, kinds), index=list(docs.ids), name="stratum")
+    value = [
+        f"{k}, {'disagree' if d else 'agree'}" if t else None
+        for k, d, t in zip(kind, disagreement(docs), two)
+    ]
+    return pd.Series(
+        pd.Categorical(value, [f"{k}, {a}" for k in kinds for a in ("agree", "disagree")]),
+        index=list(docs.ids),
+        name="stratum",
+    )
+
 
 def strata_counts(
-    docs:AnnotatedDocs, # the corpus
-    ids:list=(), # those chosen
-)->pd.DataFrame: # a row a stratum: documents in the corpus and among the chosen
+    docs: AnnotatedDocs,  # the corpus
+    ids: list = (),  # those chosen
+) -> pd.DataFrame:  # a row a stratum: documents in the corpus and among the chosen
     "How many documents each stratum has"
     known, ids = strata(docs), list(ids)
     absent = [i for i in ids if i not in known.index]
-    if absent: raise ValueError(f"{len(absent)} of {len(ids)} ids are not in {docs.name} {docs.split}, e.g. {', '.join(map(str, absent[:3]))}")
-    return pd.DataFrame(dict(corpus=known.value_counts(sort=False), chosen=known[ids].value_counts(sort=False)))
+    if absent:
+        raise ValueError(
+            f"{len(absent)} of {len(ids)} ids are not in {docs.name} {docs.split}, e.g. "
+            f"{', '.join(map(str, absent[:3]))}"
+        )
+    return pd.DataFrame(
+        dict(corpus=known.value_counts(sort=False), chosen=known[ids].value_counts(sort=False))
+    )
 
 # %% ../nbs/00i_test_sets.ipynb #81f4b927
-def _quotas(sizes, n): # how many documents each stratum gives: one at a time from the one that has given least
+# how many documents each stratum gives: one at a time from the one that has given least
+def _quotas(sizes, n):
     quota = np.zeros(len(sizes), int)
-    for _ in range(min(n, sum(sizes))): quota[np.where(quota < sizes, quota, n+1).argmin()] += 1
+    for _ in range(min(n, sum(sizes))):
+        quota[np.where(quota < sizes, quota, n + 1).argmin()] += 1
     return quota
 
-def _draw(ids, n, seed): return sorted(ids, key=lambda i: sha256(f"{seed}\0{i}".encode()).digest())[:n]
+
+def _draw(ids, n, seed):
+    return sorted(ids, key=lambda i: sha256(f"{seed}\0{i}".encode()).digest())[:n]
 
 # %% ../nbs/00i_test_sets.ipynb #513b36c7
 def balanced_test_set(
-    docs:AnnotatedDocs, # any dataset
-    n_docs:int=200, # how many documents to draw
-    seed:int=0, # another seed, another list
-)->list: # ids in alphabetical order
-    "Documents in equal parts from all strata: the paper's main test set (section 3) for any dataset; warns where a stratum has too few"
-    check_number("n_docs", n_docs, 1); check_number("seed", seed, 0)
+    docs: AnnotatedDocs,  # any dataset
+    n_docs: int = 200,  # how many documents to draw
+    seed: int = 0,  # another seed, another list
+) -> list:  # ids in alphabetical order
+    """Documents in equal parts from all strata: the paper's main test set (section 3) for any dataset; warns
+    where a stratum has too few
+    """
+    check_number("n_docs", n_docs, 1)
+    check_number("seed", seed, 0)
     known = strata(docs)
-    groups = {k: list(known.index[known==k]) for k in known.cat.categories}
-    sizes = np.array([len(v) for v in groups.values()]); quota, even = _quotas(sizes, n_docs), n_docs//len(groups)
-    drawn = "; ".join(f"{k}: {q} of {n}" for k,q,n in zip(groups, quota, sizes))
-    if sizes.sum() < n_docs: warnings.warn(f"{docs.name} {docs.split}: only {sizes.sum()} documents for a test set of {n_docs}; all are taken ({drawn})", stacklevel=2)
-    elif sizes.min() < even: warnings.warn(f"{docs.name} {docs.split}: some strata have fewer than {even} documents, the others fill up to {n_docs} ({drawn})", stacklevel=2)
+    groups = {k: list(known.index[known == k]) for k in known.cat.categories}
+    sizes = np.array([len(v) for v in groups.values()])
+    quota, even = _quotas(sizes, n_docs), n_docs // len(groups)
+    drawn = "; ".join(f"{k}: {q} of {n}" for k, q, n in zip(groups, quota, sizes))
+    if sizes.sum() < n_docs:
+        warnings.warn(
+            f"{docs.name} {docs.split}: only {sizes.sum()} documents for a test set of {n_docs}; all "
+            f"are taken ({drawn})",
+            stacklevel=2,
+        )
+    elif sizes.min() < even:
+        warnings.warn(
+            f"{docs.name} {docs.split}: some strata have fewer than {even} documents, the others fill "
+            f"up to {n_docs} ({drawn})",
+            stacklevel=2,
+        )
     return sorted(i for v, n in zip(groups.values(), quota) for i in _draw(v, n, seed))
 
 # %% ../nbs/00i_test_sets.ipynb #889be10a
 def multilabel_test_set(
-    docs:AnnotatedDocs, # a multi-label dataset
-    n_docs:int=200, # how many documents to draw
-    seed:int=0, # another seed, another list
-)->list: # ids in alphabetical order
+    docs: AnnotatedDocs,  # a multi-label dataset
+    n_docs: int = 200,  # how many documents to draw
+    seed: int = 0,  # another seed, another list
+) -> list:  # ids in alphabetical order
     "Documents with at least two gold labels: the paper's multi-label test set (section 3)"
-    check_number("n_docs", n_docs, 1); check_number("seed", seed, 0)
-    ids = [i for i,n in zip(docs.ids, docs.gold.sum(1)) if n > 1]
-    if not ids: raise ValueError(f"{docs.name} {docs.split}: no document has two gold labels{'' if docs.labels.multi else '; it is a single-label task'}")
-    if len(ids) < n_docs: warnings.warn(f"{docs.name} {docs.split}: only {len(ids)} documents have two gold labels or more; all are taken", stacklevel=2)
+    check_number("n_docs", n_docs, 1)
+    check_number("seed", seed, 0)
+    ids = [i for i, n in zip(docs.ids, docs.gold.sum(1)) if n > 1]
+    if not ids:
+        raise ValueError(
+            f"{docs.name} {docs.split}: no document has two gold "
+            f"labels{'' if docs.labels.multi else '; it is a single-label task'}"
+        )
+    if len(ids) < n_docs:
+        warnings.warn(
+            f"{docs.name} {docs.split}: only {len(ids)} documents have two gold labels or more; all are "
+            "taken",
+            stacklevel=2,
+        )
     return sorted(_draw(ids, n_docs, seed))
 
 # %% ../nbs/00i_test_sets.ipynb #395126e2
 def write_ids(
-    path, # where the list goes
-    ids:list, # document ids
-): # the path
+    path,  # where the list goes
+    ids: list,  # document ids
+):  # the path
     "Write an id a line, as `load_docs(test_ids=...)` reads them"
-    if isinstance(ids, str): raise ValueError(f"{path}: a list of ids is expected, got {ids!r}")
+    if isinstance(ids, str):
+        raise ValueError(f"{path}: a list of ids is expected, got {ids!r}")
     ids = [str(i) for i in ids]
-    if not ids: raise ValueError(f"{path}: there are no ids to write")
-    bad = next((i for i in ids if i!=i.strip().strip("\ufeff") or not i or "\n" in i or "\r" in i), None)
-    if bad is not None: raise ValueError(f"{path}: id {bad!r} cannot stand in a list with an id a line (it is empty, holds a line break, or begins or ends with a blank)")
-    twice = next((i for i,n in pd.Series(ids).value_counts().items() if n > 1), None)
-    if twice is not None: raise ValueError(f"{path}: id {twice!r} is listed twice")
+    if not ids:
+        raise ValueError(f"{path}: there are no ids to write")
+    bad = next((i for i in ids if i != i.strip().strip("\ufeff") or not i or "\n" in i or "\r" in i), None)
+    if bad is not None:
+        raise ValueError(
+            f"{path}: id {bad!r} cannot stand in a list with an id a line (it is empty, holds a line "
+            "break, or begins or ends with a blank)"
+        )
+    twice = next((i for i, n in pd.Series(ids).value_counts().items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path}: id {twice!r} is listed twice")
     return atomic_write(path, lambda p: p.write_text("\n".join(ids) + "\n", encoding="utf-8", newline="\n"))
 
 # %% ../nbs/00i_test_sets.ipynb #7c5eafe4
 def plot_strata(
-    docs:AnnotatedDocs, # the corpus
-    ids:list, # those chosen
-    ax:Axes=None,
-)->Axes:
+    docs: AnnotatedDocs,  # the corpus
+    ids: list,  # those chosen
+    ax: Axes = None,
+) -> Axes:
     "Share of each stratum among the chosen documents and in the corpus, with counts"
-    counts = strata_counts(docs, ids); y = np.arange(len(counts))[::-1]
-    ax = ax or plt.subplots(figsize=(6, .8 + .42*len(counts)), layout="constrained")[1]
-    for shift, column, color in ((.2, "corpus", ".7"), (-.2, "chosen", "tab:orange")):
-        share = counts[column]/max(counts[column].sum(), 1)
-        bars = ax.barh(y + shift, share, .38, color=color, label=f"{column} ({counts[column].sum():,} documents)")
+    counts = strata_counts(docs, ids)
+    y = np.arange(len(counts))[::-1]
+    ax = ax or plt.subplots(figsize=(6, 0.8 + 0.42 * len(counts)), layout="constrained")[1]
+    for shift, column, color in ((0.2, "corpus", ".7"), (-0.2, "chosen", "tab:orange")):
+        share = counts[column] / max(counts[column].sum(), 1)
+        bars = ax.barh(
+            y + shift, share, 0.38, color=color, label=f"{column} ({counts[column].sum():,} documents)"
+        )
         ax.bar_label(bars, [f"{n:,}" for n in counts[column]], padding=3, fontsize=8)
-    ax.set_yticks(y, [plain_text(name) for name in counts.index]); ax.set_xlabel("share of documents"); ax.margins(x=.12); ax.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1)); ax.spines[["top","right"]].set_visible(False)
+    ax.set_yticks(y, [plain_text(name) for name in counts.index])
+    ax.set_xlabel("share of documents")
+    ax.margins(x=0.12)
+    ax.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    ax.spines[["top", "right"]].set_visible(False)
     return ax

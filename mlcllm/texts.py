@@ -6,7 +6,9 @@
 __all__ = ['DOMAINS', 'clean_text', 'preprocess']
 
 # %% ../nbs/00j_texts.ipynb #efa6e555
-import html, lzma, re
+import html
+import lzma
+import re
 from functools import cache
 from importlib import resources
 from itertools import product
@@ -15,129 +17,249 @@ from .data import check_choice
 
 # %% ../nbs/00j_texts.ipynb #35e504d8
 @cache
-def _emoji(): return _needed("emoji")
+def _emoji():
+    return _needed("emoji")
+
 
 @cache
-def _splitter(): return _needed("wordninja_enhanced").split # words without blanks -> list of words
+def _splitter():
+    return _needed("wordninja_enhanced").split  # words without blanks -> list of words
+
 
 @cache
-def _ranks(): # the 500,000 most frequent English words -> rank
+def _ranks():  # the 500,000 most frequent English words -> rank
     _needed("wordninja_enhanced")
-    return {w: k for k,w in enumerate(lzma.decompress((resources.files("wordninja_enhanced")/"resources"/"en_dict.txt.xz").read_bytes()).decode().split())}
+    return {
+        w: k
+        for k, w in enumerate(
+            lzma.decompress(
+                (resources.files("wordninja_enhanced") / "resources" / "en_dict.txt.xz").read_bytes()
+            )
+            .decode()
+            .split()
+        )
+    }
+
 
 @cache
 def _expander():
     fixer = _needed("contraction_fix").ContractionFixer(use_informal=False, use_slang=False)
-    fixer.remove_contraction("o'clock")                                 # of the clock
+    fixer.remove_contraction("o'clock")  # of the clock
     return fixer.fix
 
-@cache
-def _tokenizer(): return _needed("nltk.tokenize.casual").TweetTokenizer(preserve_case=False, match_phone_numbers=False).tokenize
 
-def _needed(module): # an imported module of the extra, or one line that says how to get it
+@cache
+def _tokenizer():
+    return (
+        _needed("nltk.tokenize.casual")
+        .TweetTokenizer(preserve_case=False, match_phone_numbers=False)
+        .tokenize
+    )
+
+
+def _needed(module):  # an imported module of the extra, or one line that says how to get it
     from importlib import import_module
-    try: return import_module(module)
-    except ImportError as error: raise ImportError(f"cleaning posts needs packages that are not installed ({error}): pip install 'mlcllm[texts]'") from None
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"cleaning posts needs packages that are not installed ({error}): pip install 'mlcllm[texts]'"
+        ) from None
 
 # %% ../nbs/00j_texts.ipynb #908b3e44
-def _placeholders(text): return text.replace("[NAME]", "@name").replace("[RELIGION]", "religion")
+def _placeholders(text):
+    return text.replace("[NAME]", "@name").replace("[RELIGION]", "religion")
 
-def _reddit(text): # a linked word stays, with its address behind; a subreddit keeps its name; a user becomes a handle
+
+# a linked word stays, with its address behind; a subreddit keeps its name; a user becomes a handle
+def _reddit(text):
     text = re.sub(r"\[([^\[\]]+)\]\((https?://(?:[^()\s]|\([^()\s]*\))+)\)", r"\1 \2", text)
     text = re.sub(r"(?<![\w/.])/?u/([\w-]+)", r"@\1", text)
     return re.sub(r"(?<![\w/.])/?r/(\w+)", r"\1", text)
 
 # %% ../nbs/00j_texts.ipynb #22e0f5ef
-_PATH = r"""(?:[^\s<>"()]|\([^\s<>"()]*\))*(?:\([^\s<>"()]*\)|[^\s<>"'.,:;!?()\[\]{}*…])""" # to the last sign that is no punctuation; brackets in pairs
-_LINK = re.compile(rf"(?:https?://|www\.|(?<![\w@.-])(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|co|ly|be|gl|gd|it|me|io|tv|uk|de|fr|es)/){_PATH}", re.I)
+# to the last sign that is no punctuation; brackets in pairs
+_PATH = r"""(?:[^\s<>"()]|\([^\s<>"()]*\))*(?:\([^\s<>"()]*\)|[^\s<>"'.,:;!?()\[\]{}*…])"""
+_LINK = re.compile(
+    rf"(?:https?://|www\.|(?<![\w@.-])(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|co|ly|be|gl|gd|it|me|io|tv|uk|de|fr|es)/){_PATH}",
+    re.I,
+)
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
-_PHONE = re.compile(r"(?<![\w.+-])(?:\+\d{1,3}[ .-]|1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])")
+_PHONE = re.compile(
+    r"(?<![\w.+-])(?:\+\d{1,3}[ .-]|1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-])"
+)
 _USER = re.compile(r"(?<![\w@])@\w+")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[\da-f]{1,6}|[a-z]\w{1,30});", re.I)
 
-def _html(text): # also what was escaped twice
-    while (plain := _ENTITY.sub(lambda m: html.unescape(m[0]), text))!=text: text = plain
+
+def _html(text):  # also what was escaped twice
+    while (plain := _ENTITY.sub(lambda m: html.unescape(m[0]), text)) != text:
+        text = plain
     return text
-def _url(text): return _LINK.sub("url", text)
-def _email(text): return _EMAIL.sub("email", text)
-def _phone(text): return _PHONE.sub("phone", text)
-def _user(text): return _USER.sub("user", text)
+
+
+def _url(text):
+    return _LINK.sub("url", text)
+
+
+def _email(text):
+    return _EMAIL.sub("email", text)
+
+
+def _phone(text):
+    return _PHONE.sub("phone", text)
+
+
+def _user(text):
+    return _USER.sub("user", text)
 
 # %% ../nbs/00j_texts.ipynb #c9b4385c
 _TAG = re.compile(r"(?<![\w&])[#＃]+(\w*[^\W\d_]\w*)")
 _BORDER = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Z])|_+")
-_FREQUENT = 50_000 # words of this rank are whole: "awe" is not "a we"
+_FREQUENT = 50_000  # words of this rank are whole: "awe" is not "a we"
 
-def _tag_words(match): # "#SoHappy" -> "# So-Happy"
+
+def _tag_words(match):  # "#SoHappy" -> "# So-Happy"
     words = _BORDER.sub(" ", match[1]).split()
-    if match[1].isascii() and (match[1].islower() or match[1].isupper()): words = [p for w in words for p in ([w] if _ranks().get(w.lower(), _FREQUENT) < _FREQUENT else _splitter()(w))]
+    if match[1].isascii() and (match[1].islower() or match[1].isupper()):
+        words = [
+            p
+            for w in words
+            for p in ([w] if _ranks().get(w.lower(), _FREQUENT) < _FREQUENT else _splitter()(w))
+        ]
     return "# " + "-".join(words)
 
-def _hashtag(text): return _TAG.sub(_tag_words, text)
+
+def _hashtag(text):
+    return _TAG.sub(_tag_words, text)
 
 # %% ../nbs/00j_texts.ipynb #3ed1689c
-def _name_emoji(text): # "😂" -> " face with tears of joy "
-    if text.isascii(): return text
+def _name_emoji(text):  # "😂" -> " face with tears of joy "
+    if text.isascii():
+        return text
     named = _emoji().replace_emoji(text, lambda chars, data: f" {data['en'].strip(':').replace('_', ' ')} ")
-    return re.sub(r" {2,}", " ", named).strip(" ") if named!=text else text
+    return re.sub(r" {2,}", " ", named).strip(" ") if named != text else text
 
 # %% ../nbs/00j_texts.ipynb #06bdfee0
 _RUN = re.compile(r"(([^\W\d_])\2)\2+", re.I)
 
-def _shorten(word): # "goooood" -> "good"
-    if not _RUN.search(word) or len(set(word.lower())) < 2 or set(word.lower()) <= set("ivx"): return word
-    parts = _RUN.split(word)                                            # text, two letters, letter, text, …
-    if len(parts) > 13: return _RUN.sub(r"\1", word)                    # more than four runs: too many combinations
-    tries = ["".join(t + two[:k] for t,two,k in zip(parts[::3], parts[1::3] + [""], ks + (0,))) for ks in product((2, 1), repeat=len(parts)//3)]
+
+def _shorten(word):  # "goooood" -> "good"
+    if not _RUN.search(word) or len(set(word.lower())) < 2 or set(word.lower()) <= set("ivx"):
+        return word
+    parts = _RUN.split(word)  # text, two letters, letter, text, …
+    if len(parts) > 13:
+        return _RUN.sub(r"\1", word)  # more than four runs: too many combinations
+    tries = [
+        "".join(t + two[:k] for t, two, k in zip(parts[::3], parts[1::3] + [""], ks + (0,)))
+        for ks in product((2, 1), repeat=len(parts) // 3)
+    ]
     return min(tries, key=lambda w: _ranks().get(w.lower(), len(_ranks())))
 
-def _elongated(text): return re.sub(r"\w+", lambda m: _shorten(m[0]), text) if _RUN.search(text) else text
-def _repeated(text): return re.sub(r"[!?.,]{2,}", lambda m: "".join(sorted(set(m[0]), reverse=True)), text) # "!!?!" -> "?!"
+
+def _elongated(text):
+    return re.sub(r"\w+", lambda m: _shorten(m[0]), text) if _RUN.search(text) else text
+
+
+def _repeated(text):
+    return re.sub(r"[!?.,]{2,}", lambda m: "".join(sorted(set(m[0]), reverse=True)), text)  # "!!?!" -> "?!"
 
 # %% ../nbs/00j_texts.ipynb #ac3aaa0f
 _STARS = re.compile(r"(?<![\w*])(\*{1,3})(?![\s*])([^*\n]+)(?<!\s)\1(?![\w*])")
 
-def _emphasis(text): return _STARS.sub(r"\2", text)
-def _contractions(text): return _expander()(re.sub(r"(?<=\w)[’ʼ＇](?=\w)", "'", text))
-def _words(text): return " ".join(_tokenizer()(text))
+
+def _emphasis(text):
+    return _STARS.sub(r"\2", text)
+
+
+def _contractions(text):
+    return _expander()(re.sub(r"(?<=\w)[’ʼ＇](?=\w)", "'", text))
+
+
+def _words(text):
+    return " ".join(_tokenizer()(text))
 
 # %% ../nbs/00j_texts.ipynb #0abf8782
-_COMMON = dict(html=_html, url=_url, email=_email, phone=_phone, user=_user, hashtag=_hashtag, emoji=_name_emoji, emphasis=_emphasis, elongated=_elongated, repeated=_repeated, contractions=_contractions, words=_words)
-DOMAINS = dict(twitter=_COMMON, reddit=dict(placeholders=_placeholders, reddit=_reddit) | _COMMON) # domain -> step -> function, in their order
+_COMMON = dict(
+    html=_html,
+    url=_url,
+    email=_email,
+    phone=_phone,
+    user=_user,
+    hashtag=_hashtag,
+    emoji=_name_emoji,
+    emphasis=_emphasis,
+    elongated=_elongated,
+    repeated=_repeated,
+    contractions=_contractions,
+    words=_words,
+)
+DOMAINS = dict(
+    twitter=_COMMON, reddit=dict(placeholders=_placeholders, reddit=_reddit) | _COMMON
+)  # domain -> step -> function, in their order
 _MOST_PASSES = 10
+
 
 def _clean(text, functions):
     for _ in range(_MOST_PASSES):
         before = text
-        for f in functions: text = f(text)
-        if not text.strip(): return before
-        if text==before: break
+        for f in functions:
+            text = f(text)
+        if not text.strip():
+            return before
+        if text == before:
+            break
     return text
 
 # %% ../nbs/00j_texts.ipynb #2709af8f
 def clean_text(
-    texts:list, # posts
-    domain:str, # twitter or reddit
-    steps:list=None, # names of the domain's steps, run in its order; None: all
-)->list: # as many texts, none of them empty
+    texts: list,  # posts
+    domain: str,  # twitter or reddit
+    steps: list = None,  # names of the domain's steps, run in its order; None: all
+) -> list:  # as many texts, none of them empty
     "Users, links, emoji, hashtags, stretched words and contractions as plain words"
     known = DOMAINS[check_choice("domain of texts", domain, DOMAINS)]
-    if isinstance(texts, str) or any(not isinstance(t, str) for t in texts): raise ValueError(f"texts must be a list of strings, got {texts if isinstance(texts, str) else next(t for t in texts if not isinstance(t, str))!r}")
-    if isinstance(steps, str): raise ValueError(f"steps must be a list such as ['url', 'user'], got {steps!r}")
-    for s in steps if steps is not None else (): check_choice(f"step for {domain} texts", s, known)
-    functions = [f for name,f in known.items() if steps is None or name in steps]
+    if isinstance(texts, str) or any(not isinstance(t, str) for t in texts):
+        raise ValueError(
+            "texts must be a list of strings, got "
+            f"{texts if isinstance(texts, str) else next(t for t in texts if not isinstance(t, str))!r}"
+        )
+    if isinstance(steps, str):
+        raise ValueError(f"steps must be a list such as ['url', 'user'], got {steps!r}")
+    for s in steps if steps is not None else ():
+        check_choice(f"step for {domain} texts", s, known)
+    functions = [f for name, f in known.items() if steps is None or name in steps]
     return [_clean(t, functions) for t in texts]
 
 # %% ../nbs/00j_texts.ipynb #d73664d1
 def preprocess(
-    texts:tuple, # posts
-    domain, # "twitter" or "reddit", or a dict such as {"domain": "reddit", "steps": ["url", "user"]}, or one with "without": steps to leave out
-)->tuple: # as many texts
+    texts: tuple,  # posts
+    # "twitter" or "reddit", or a dict such as {"domain": "reddit", "steps": ["url", "user"]}, or one with
+    # "without": steps to leave out
+    domain,
+) -> tuple:  # as many texts
     "What the option `preprocess` of a dataset asks for"
     asked = dict(domain=domain) if not isinstance(domain, dict) else domain
-    for key in asked: check_choice("key of option preprocess", key, ("domain", "steps", "without"))
+    for key in asked:
+        check_choice("key of option preprocess", key, ("domain", "steps", "without"))
     known = DOMAINS[check_choice("domain of texts", asked.get("domain"), DOMAINS)]
-    if asked.get("without") is None: return tuple(clean_text(texts, asked["domain"], asked.get("steps")))
-    if isinstance(asked["without"], str): raise ValueError(f"option preprocess: without must be a list such as ['emoji'], got {asked['without']!r}")
-    for s in asked["without"]: check_choice(f"step for {asked['domain']} texts", s, known)
-    return tuple(clean_text(texts, asked["domain"], [s for s in (known if asked.get("steps") is None else asked["steps"]) if s not in asked["without"]]))
+    if asked.get("without") is None:
+        return tuple(clean_text(texts, asked["domain"], asked.get("steps")))
+    if isinstance(asked["without"], str):
+        raise ValueError(
+            f"option preprocess: without must be a list such as ['emoji'], got {asked['without']!r}"
+        )
+    for s in asked["without"]:
+        check_choice(f"step for {asked['domain']} texts", s, known)
+    return tuple(
+        clean_text(
+            texts,
+            asked["domain"],
+            [
+                s
+                for s in (known if asked.get("steps") is None else asked["steps"])
+                if s not in asked["without"]
+            ],
+        )
+    )

@@ -8,7 +8,8 @@ __all__ = ['BOXES', 'SIZES', 'TERMS', 'tracking_docs', 'Task', 'training_tasks',
            'new_model', 'warm_embeddings', 'loss_parts', 'train', 'model_card', 'save_model']
 
 # %% ../nbs/00f_tiny.ipynb #c2bb813e
-import json, time
+import json
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,334 +22,525 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import cross_val_predict
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, get_cosine_schedule_with_warmup
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    get_cosine_schedule_with_warmup,
+)
 
 from .data import AnnotatedDocs, LabelSet, check_choice, load_docs
-from .prompts import BINARY, LABEL_FORMATS, LABEL_ORDERS, TEMPLATES, UNARY, Template, fill, format_labels, get_template, join_labels, order_labels, parse_labels
+from mlcllm.prompts import (
+    BINARY,
+    LABEL_FORMATS,
+    LABEL_ORDERS,
+    UNARY,
+    Template,
+    fill,
+    format_labels,
+    get_template,
+    join_labels,
+    order_labels,
+    parse_labels,
+)
 
 # %% ../nbs/00f_tiny.ipynb #3d6383a9
-_OBJECTS = "apple bell book bottle brick camera clock coat cup fan hat key lamp map pen plate ring rock shoe spoon".split()
-BOXES = Template("Classify the contents of a box. Objects are moved, and you say what the box holds at the end: {labels}.\n", "Setting: {text}\nResponse: {label}.\n\n")
+_OBJECTS = (
+    "apple bell book bottle brick camera clock coat cup fan hat key lamp map pen plate ring rock shoe spoon"
+).split()
+BOXES = Template(
+    "Classify the contents of a box. Objects are moved, and you say what the box holds at the end: "
+    "{labels}.\n",
+    "Setting: {text}\nResponse: {label}.\n\n",
+)
+
 
 def tracking_docs(
-    n_docs:int, # number of texts
-    seed:int=0, # same seed, same texts
-)->AnnotatedDocs: # a text about objects in boxes, gold = what the asked box holds
+    n_docs: int,  # number of texts
+    seed: int = 0,  # same seed, same texts
+) -> AnnotatedDocs:  # a text about objects in boxes, gold = what the asked box holds
     "Generated texts in which objects are put into boxes and moved"
     rng = np.random.default_rng(seed)
     labels = LabelSet(tuple(sorted(_OBJECTS)))
     texts, gold = zip(*(_tracking_text(rng, labels) for _ in range(n_docs)))
-    return AnnotatedDocs("Boxes", "train", labels, tuple(f"boxes-{i}" for i in range(n_docs)), texts, np.stack(gold).astype(np.float32),
-                         np.zeros((0, len(labels)), np.float32), np.zeros(0, int), np.zeros(0, str))
+    return AnnotatedDocs(
+        "Boxes",
+        "train",
+        labels,
+        tuple(f"boxes-{i}" for i in range(n_docs)),
+        texts,
+        np.stack(gold).astype(np.float32),
+        np.zeros((0, len(labels)), np.float32),
+        np.zeros(0, int),
+        np.zeros(0, str),
+    )
 
 # %% ../nbs/00f_tiny.ipynb #dd110608
-def _tracking_text(rng, labels, n_boxes=3): # (text, 0/1 vector of the asked box)
-    things = rng.permutation(labels.names)[:rng.integers(3, 6)].tolist()
+def _tracking_text(rng, labels, n_boxes=3):  # (text, 0/1 vector of the asked box)
+    things = rng.permutation(labels.names)[: rng.integers(3, 6)].tolist()
     where = {o: int(rng.integers(n_boxes)) for o in things}
-    name = lambda items: " and ".join(f"the {o}" for o in items) or "nothing"
-    parts = [f"Box {b} contains {name([o for o in things if where[o]==b])}" for b in range(n_boxes)]
+
+    def name(items):
+        return " and ".join(f"the {o}" for o in items) or "nothing"
+
+    parts = [f"Box {b} contains {name([o for o in things if where[o] == b])}" for b in range(n_boxes)]
     text = ", ".join(parts) + "."
     for _ in range(rng.integers(0, 3)):
         o, to = str(rng.choice(things)), int(rng.integers(n_boxes))
         text += f" Move the {o} from Box {where[o]} to Box {to}."
         where[o] = to
     asked = int(rng.integers(n_boxes))
-    return f"{text} Box {asked} contains?", labels.encode([o for o in things if where[o]==asked])
+    return f"{text} Box {asked} contains?", labels.encode([o for o in things if where[o] == asked])
 
 # %% ../nbs/00f_tiny.ipynb #f6b87843
 @dataclass(frozen=True)
 class Task:
     "Documents, how they are asked about, and how often"
+
     docs: AnnotatedDocs
     template: Template
-    formats: tuple # label formats, one is drawn per training text
+    formats: tuple  # label formats, one is drawn per training text
     weight: float  # relative number of training texts
-    taught: np.ndarray = None # (n_docs, n_labels) 0/1: a classifier's answers
+    taught: np.ndarray = None  # (n_docs, n_labels) 0/1: a classifier's answers
+
 
 def training_tasks(
-    data_dir=None, # folder with goemotions/, semeval2018/ and hatexplain/, or None
-    seed:int=0, # of the generated texts
-)->list: # of `Task`
+    data_dir=None,  # folder with goemotions/, semeval2018/ and hatexplain/, or None
+    seed: int = 0,  # of the generated texts
+) -> list:  # of `Task`
     "All tasks that can be built from what is at hand"
-    own = [Task(tracking_docs(4000, seed), BOXES, ("polysyndeton", "comma"), .04), Task(load_docs("demo", "train"), get_template("demo"), _BOTH, .03)]
-    if data_dir is None: return own
+    own = [
+        Task(tracking_docs(4000, seed), BOXES, ("polysyndeton", "comma"), 0.04),
+        Task(load_docs("demo", "train"), get_template("demo"), _BOTH, 0.03),
+    ]
+    if data_dir is None:
+        return own
+
     def task(name, folder, options, formats, weight):
-        docs = load_docs(name, "train", data_dir=Path(data_dir)/folder, options=options)
+        docs = load_docs(name, "train", data_dir=Path(data_dir) / folder, options=options)
         return Task(docs, get_template(name, docs.labels.multi), formats, weight)
+
     return own + [task(*corpus) for corpus in _CORPORA]
 
+
 _BOTH = ("json", "json", "comma", "polysyndeton")
-_CORPORA = ( # name, folder, options, formats, weight: few documents are asked about less often, for they are soon known by heart
-    ("GoEmotions", "goemotions", None, _BOTH, .50),
-    ("GoEmotions", "goemotions", {"clustering": "none"}, _BOTH, .20),
-    ("SemEval", "semeval2018", None, ("comma", "comma", "json", "polysyndeton"), .13),
-    ("HateXplain", "hatexplain", None, ("comma",), .04),
-    ("HateXplainTargets", "hatexplain", None, ("comma", "json"), .06),
+# name, folder, options, formats, weight: few documents are asked about less often, for they are soon known by
+# heart
+_CORPORA = (
+    ("GoEmotions", "goemotions", None, _BOTH, 0.50),
+    ("GoEmotions", "goemotions", {"clustering": "none"}, _BOTH, 0.20),
+    ("SemEval", "semeval2018", None, ("comma", "comma", "json", "polysyndeton"), 0.13),
+    ("HateXplain", "hatexplain", None, ("comma",), 0.04),
+    ("HateXplainTargets", "hatexplain", None, ("comma", "json"), 0.06),
 )
 
 # %% ../nbs/00f_tiny.ipynb #3e7a497a
 def taught_answers(
-    docs:AnnotatedDocs, # labelled documents of a multi-label task
-    folds:int=5, # parts
-)->np.ndarray: # (n_docs, n_labels) 0/1
+    docs: AnnotatedDocs,  # labelled documents of a multi-label task
+    folds: int = 5,  # parts
+) -> np.ndarray:  # (n_docs, n_labels) 0/1
     "Answers of TF-IDF and logistic regression to documents that it did not see"
-    words, held = TfidfVectorizer(ngram_range=(1,2), sublinear_tf=True, min_df=2).fit_transform(docs.texts), np.zeros(docs.gold.shape)
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2).fit_transform(docs.texts)
+    held = np.zeros(docs.gold.shape)
     for k, y in enumerate(docs.gold.T > 0):
-        if y.sum() >= folds: held[:,k] = cross_val_predict(LogisticRegression(C=5., max_iter=300), words, y, cv=folds, method="predict_proba")[:,1]
-    return (held > max(np.arange(.1, .6, .05), key=lambda t: f1_score(docs.gold > 0, held > t, average="micro", zero_division=0))).astype(np.float32)
+        if y.sum() >= folds:
+            held[:, k] = cross_val_predict(
+                LogisticRegression(C=5.0, max_iter=300), words, y, cv=folds, method="predict_proba"
+            )[:, 1]
+    return (
+        held
+        > max(
+            np.arange(0.1, 0.6, 0.05),
+            key=lambda t: f1_score(docs.gold > 0, held > t, average="micro", zero_division=0),
+        )
+    ).astype(np.float32)
 
 # %% ../nbs/00f_tiny.ipynb #37a640fb
 def drop_words(
-    text:str, # a document
-    rate:float, # share of words left out
-    rng, # numpy generator
-)->str: # the text without some of its words
+    text: str,  # a document
+    rate: float,  # share of words left out
+    rng,  # numpy generator
+) -> str:  # the text without some of its words
     "Leave out a random share of the words (never all)"
     words = text.split()
     keep = rng.random(len(words)) >= rate
-    return " ".join(w for w,k in zip(words, keep) if k) if keep.any() else text
+    return " ".join(w for w, k in zip(words, keep) if k) if keep.any() else text
+
 
 @dataclass(frozen=True)
 class Episode:
-    "A training text, where its examples begin, and the character spans of its answers and of what they decide"
+    """A training text, where its examples begin, and the character spans of its answers and of what they
+    decide
+    """
+
     text: str
     starts: tuple  # of character offsets, one per example
-    spans: tuple   # of (start, end): answers, from the white space before them to the stop string
-    choices: tuple # of (start, end): the opening of an answer, its labels and the character after each
+    spans: tuple  # of (start, end): answers, from the white space before them to the stop string
+    choices: tuple  # of (start, end): the opening of an answer, its labels and the character after each
 
-def _assemble(head, examples, stop): # examples: (query text, answer, tail, choices within the answer or None where it is no target)
+
+# examples: (query text, answer, tail, choices within the answer or None where it is no target)
+def _assemble(head, examples, stop):
     text, starts, spans, choices = head, [], [], []
     for query, answer, tail, inside in examples:
-        starts.append(len(text)); text += query
+        starts.append(len(text))
+        text += query
         start, at = len(text.rstrip()), len(text)
         text += answer + tail
-        if inside is None: continue
+        if inside is None:
+            continue
         spans.append((start, len(text) + len(stop)))
-        opening = [(0, 1)] if inside[0][0] else []          # where an answer opens, its format is decided
-        choices += [(at+s, at+e) for s,e in opening + [(s, e+1) for s,e in inside]]
+        opening = [(0, 1)] if inside[0][0] else []  # where an answer opens, its format is decided
+        choices += [(at + s, at + e) for s, e in opening + [(s, e + 1) for s, e in inside]]
     return Episode(text, tuple(starts), tuple(spans), tuple(choices))
 
 # %% ../nbs/00f_tiny.ipynb #bb5062a9
 def answer_episode(
-    task:Task, # whose documents are asked about
-    n_examples:int, # how many
-    word_dropout:float, # mean share of words left out
-    rng, # numpy generator
-    taught:float=0., # share of answers that are the classifier's
-)->Episode: # instruction and answered examples
+    task: Task,  # whose documents are asked about
+    n_examples: int,  # how many
+    word_dropout: float,  # mean share of words left out
+    rng,  # numpy generator
+    taught: float = 0.0,  # share of answers that are the classifier's
+) -> Episode:  # instruction and answered examples
     "Examples with their label lists, in one format and one label order"
     docs, t = task.docs, task.template
-    names = order_labels(docs.labels, "alphabetical" if rng.random()<.75 else str(rng.choice(LABEL_ORDERS[1:4])), int(rng.integers(1000)))
-    rank = {n: r for r,n in enumerate(names)}; fmt = str(rng.choice(task.formats))
+    names = order_labels(
+        docs.labels,
+        "alphabetical" if rng.random() < 0.75 else str(rng.choice(LABEL_ORDERS[1:4])),
+        int(rng.integers(1000)),
+    )
+    rank = {n: r for r, n in enumerate(names)}
+    fmt = str(rng.choice(task.formats))
     rows = rng.integers(len(docs), size=n_examples).tolist()
-    shown = int(rng.integers(1, 11)) if docs.labels.multi and rng.random()<.25 else 0
+    shown = int(rng.integers(1, 11)) if docs.labels.multi and rng.random() < 0.25 else 0
     rows[:shown] = _quick_demos(docs, shown, rng)
+
     def part(k, i):
-        given = docs.gold if task.taught is None or k<shown or rng.random()>=taught else task.taught
+        given = docs.gold if task.taught is None or k < shown or rng.random() >= taught else task.taught
         answer = format_labels(sorted(docs.labels.decode(given[i]), key=rank.get), fmt, docs.labels.multi)
         read = parse_labels(answer, docs.labels, fmt)
-        return fill(t.query, text=drop_words(docs.texts[i], rng.uniform(0, 2*word_dropout), rng)), answer, t.tail, list(zip(read.starts, read.ends)) if k>=shown else None
-    return _assemble(fill(t.instruction, labels=join_labels(names)), [part(k, i) for k,i in enumerate(rows)], t.stop)
+        return (
+            fill(t.query, text=drop_words(docs.texts[i], rng.uniform(0, 2 * word_dropout), rng)),
+            answer,
+            t.tail,
+            list(zip(read.starts, read.ends)) if k >= shown else None,
+        )
 
-def _quick_demos(docs, n, rng): # n rows, half multi-label, none empty, in random order
-    several, one = np.flatnonzero(docs.gold.sum(1)>1), np.flatnonzero(docs.gold.sum(1)==1)
-    return rng.permutation(np.r_[rng.choice(several, n//2), rng.choice(one, n-n//2)]).tolist()
+    return _assemble(
+        fill(t.instruction, labels=join_labels(names)), [part(k, i) for k, i in enumerate(rows)], t.stop
+    )
+
+
+def _quick_demos(docs, n, rng):  # n rows, half multi-label, none empty, in random order
+    several, one = np.flatnonzero(docs.gold.sum(1) > 1), np.flatnonzero(docs.gold.sum(1) == 1)
+    return rng.permutation(np.r_[rng.choice(several, n // 2), rng.choice(one, n - n // 2)]).tolist()
 
 # %% ../nbs/00f_tiny.ipynb #5f415a54
 def question_episode(
-    task:Task, # whose documents are asked about
-    n_examples:int, # how many
-    word_dropout:float, # mean share of words left out
-    rng, # numpy generator
-)->Episode: # unary or binary questions with their answers
+    task: Task,  # whose documents are asked about
+    n_examples: int,  # how many
+    word_dropout: float,  # mean share of words left out
+    rng,  # numpy generator
+) -> Episode:  # unary or binary questions with their answers
     "Examples that ask whether a label is reasonable, or which of two is better"
-    docs, unary = task.docs, rng.random()<.5
+    docs, unary = task.docs, rng.random() < 0.5
     t = UNARY if unary else BINARY
     parts = []
     for i in rng.integers(len(docs), size=n_examples):
         gold = set(docs.labels.decode(docs.gold[i])) or {"none"}
-        right, wrong = str(rng.choice(sorted(gold))), str(rng.choice([n for n in docs.labels.with_none if n not in gold]))
-        first = rng.random()<.5
-        slots = dict(label=right if first else wrong) if unary else dict(a=right if first else wrong, b=wrong if first else right)
+        right = str(rng.choice(sorted(gold)))
+        wrong = str(rng.choice([n for n in docs.labels.with_none if n not in gold]))
+        first = rng.random() < 0.5
+        slots = (
+            dict(label=right if first else wrong)
+            if unary
+            else dict(a=right if first else wrong, b=wrong if first else right)
+        )
         answer = ("reasonable" if first else "unreasonable") if unary else ("a" if first else "b")
-        parts.append((fill(t.query, text=drop_words(docs.texts[i], rng.uniform(0, 2*word_dropout), rng), **slots), answer, t.tail, [(0, len(answer))]))
+        parts.append(
+            (
+                fill(t.query, text=drop_words(docs.texts[i], rng.uniform(0, 2 * word_dropout), rng), **slots),
+                answer,
+                t.tail,
+                [(0, len(answer))],
+            )
+        )
     return _assemble(t.instruction, parts, t.stop)
 
+
 def episode(
-    tasks:list, # of `Task`
-    n_examples:int, # how many
-    word_dropout:float, # mean share of words left out
-    rng, # numpy generator
-    taught:float=0., # share of answers that are the classifier's
-    questions:float=.15, # share of texts that ask unary or binary questions
-)->Episode: # one training text
+    tasks: list,  # of `Task`
+    n_examples: int,  # how many
+    word_dropout: float,  # mean share of words left out
+    rng,  # numpy generator
+    taught: float = 0.0,  # share of answers that are the classifier's
+    questions: float = 0.15,  # share of texts that ask unary or binary questions
+) -> Episode:  # one training text
     "Draw a task by its weight, then a text of it"
     weights = np.array([t.weight for t in tasks])
-    task = tasks[rng.choice(len(tasks), p=weights/weights.sum())]
-    if rng.random()<questions and len(task.docs.labels)<21: return question_episode(task, n_examples, word_dropout, rng)
+    task = tasks[rng.choice(len(tasks), p=weights / weights.sum())]
+    if rng.random() < questions and len(task.docs.labels) < 21:
+        return question_episode(task, n_examples, word_dropout, rng)
     return answer_episode(task, n_examples, word_dropout, rng, taught)
 
 # %% ../nbs/00f_tiny.ipynb #1501fc3c
 def train_tokenizer(
-    tasks:list, # of `Task`
-    vocab_size:int=6144, # entries
-    repeat:int=200, # how often labels and templates are shown
-)->PreTrainedTokenizerFast: # writes a beginning-of-text token before every prompt
+    tasks: list,  # of `Task`
+    vocab_size: int = 6144,  # entries
+    repeat: int = 200,  # how often labels and templates are shown
+) -> PreTrainedTokenizerFast:  # writes a beginning-of-text token before every prompt
     "Train a byte-level BPE tokenizer on the tasks' texts"
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer, tok.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    words = [format_labels([n,n], f) for t in tasks for n in t.docs.labels.with_none for f in LABEL_FORMATS] + [x.instruction + x.example for x in [UNARY, BINARY] + [t.template for t in tasks]]
+    words = [
+        format_labels([n, n], f) for t in tasks for n in t.docs.labels.with_none for f in LABEL_FORMATS
+    ] + [x.instruction + x.example for x in [UNARY, BINARY] + [t.template for t in tasks]]
     texts = [x for t in {t.docs.name: t for t in tasks}.values() for x in t.docs.texts]
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=["<|begin|>", "<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    tok.train_from_iterator(texts + words*repeat, trainer)
-    tok.post_processor = processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|end|>", model_max_length=2048)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|begin|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tok.train_from_iterator(texts + words * repeat, trainer)
+    tok.post_processor = processors.TemplateProcessing(
+        single="<|begin|> $A", special_tokens=[("<|begin|>", 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        bos_token="<|begin|>",
+        eos_token="<|end|>",
+        pad_token="<|end|>",
+        model_max_length=2048,
+    )
 
 # %% ../nbs/00f_tiny.ipynb #9b1b77e4
 @dataclass(frozen=True)
 class Batch:
     "Training rows; all arrays are `(n_rows, n_tokens)`"
-    ids: torch.Tensor     # token ids
-    weight: torch.Tensor  # 0 for what is given, 1 for tokens of answers, 5 for what they decide
-    real: torch.Tensor    # bool: not padding
-    example: torch.Tensor # number of the example that a token belongs to, 0 = instruction
-    alone: torch.Tensor   # bool (n_rows,): examples of this row do not see each other
 
-    def mask(self): # bool (n_rows, 1, n_tokens, n_tokens): may the token in a row of the matrix see the one in a column?
+    ids: torch.Tensor  # token ids
+    weight: torch.Tensor  # 0 for what is given, 1 for tokens of answers, 5 for what they decide
+    real: torch.Tensor  # bool: not padding
+    example: torch.Tensor  # number of the example that a token belongs to, 0 = instruction
+    alone: torch.Tensor  # bool (n_rows,): examples of this row do not see each other
+
+    # bool (n_rows, 1, n_tokens, n_tokens): may the token in a row of the matrix see the one in a column?
+    def mask(self):
         n, e = self.ids.shape[1], self.example
-        own = (e[:,None,:]==0) | (e[:,:,None]==e[:,None,:]) | ~self.alone[:,None,None]
-        return (own & torch.ones(n, n).tril().bool())[:,None]
+        own = (e[:, None, :] == 0) | (e[:, :, None] == e[:, None, :]) | ~self.alone[:, None, None]
+        return (own & torch.ones(n, n).tril().bool())[:, None]
+
 
 def batches(
-    tasks:list, # of `Task`
-    tokenizer, # fast tokenizer with a beginning-of-text token
-    n_steps:int, # number of batches
-    tokens_per_step:int, # tokens in each
-    word_dropout:float, # mean share of words left out
-    seed:int=0, # same seed, same batches
-    alone:float=.45, # share of the steps, at the start, in which no example sees another
-    taught:float=0., # share of answers that are the classifier's
-): # yields a `Batch` a step
+    tasks: list,  # of `Task`
+    tokenizer,  # fast tokenizer with a beginning-of-text token
+    n_steps: int,  # number of batches
+    tokens_per_step: int,  # tokens in each
+    word_dropout: float,  # mean share of words left out
+    seed: int = 0,  # same seed, same batches
+    alone: float = 0.45,  # share of the steps, at the start, in which no example sees another
+    taught: float = 0.0,  # share of answers that are the classifier's
+):  # yields a `Batch` a step
     "Draw training texts, tokenise them and mark the tokens of their answers"
     rng = np.random.default_rng(seed)
     for step in range(n_steps):
-        early = step < alone*n_steps
-        length = 512 if early else int(rng.choice([512, 1024, 2048], p=[.5, .35, .15]))
-        rows = [episode(tasks, length//16, word_dropout, rng, taught) for _ in range(max(1, tokens_per_step//length))]
-        yield make_batch(rows, tokenizer, length, [early or rng.random()<.25 for _ in rows])
+        early = step < alone * n_steps
+        length = 512 if early else int(rng.choice([512, 1024, 2048], p=[0.5, 0.35, 0.15]))
+        rows = [
+            episode(tasks, length // 16, word_dropout, rng, taught)
+            for _ in range(max(1, tokens_per_step // length))
+        ]
+        yield make_batch(rows, tokenizer, length, [early or rng.random() < 0.25 for _ in rows])
 
 # %% ../nbs/00f_tiny.ipynb #e366e5fc
 def make_batch(
-    rows:list, # of `Episode`
-    tokenizer, # fast tokenizer
-    length:int, # tokens per row; longer texts are cut
-    alone:list, # of bool, one per row
-)->Batch: # tensors
+    rows: list,  # of `Episode`
+    tokenizer,  # fast tokenizer
+    length: int,  # tokens per row; longer texts are cut
+    alone: list,  # of bool, one per row
+) -> Batch:  # tensors
     "Tokenise episodes and find each token's example"
-    enc = tokenizer([r.text for r in rows], truncation=True, max_length=length, padding="max_length", return_offsets_mapping=True)
+    enc = tokenizer(
+        [r.text for r in rows],
+        truncation=True,
+        max_length=length,
+        padding="max_length",
+        return_offsets_mapping=True,
+    )
     offsets = np.array(enc["offset_mapping"])
-    weight = np.stack([_in_spans(o, r.spans) + 4.*_in_spans(o, r.choices) for o,r in zip(offsets, rows)])
-    example = np.stack([np.searchsorted(r.starts, o[:,0], side="right")*(o[:,1]>0) for o,r in zip(offsets, rows)])
-    return Batch(torch.tensor(enc["input_ids"]), torch.tensor(weight).float(), torch.tensor(enc["attention_mask"]).bool(), torch.tensor(example), torch.tensor(alone))
+    weight = np.stack([_in_spans(o, r.spans) + 4.0 * _in_spans(o, r.choices) for o, r in zip(offsets, rows)])
+    example = np.stack(
+        [np.searchsorted(r.starts, o[:, 0], side="right") * (o[:, 1] > 0) for o, r in zip(offsets, rows)]
+    )
+    return Batch(
+        torch.tensor(enc["input_ids"]),
+        torch.tensor(weight).float(),
+        torch.tensor(enc["attention_mask"]).bool(),
+        torch.tensor(example),
+        torch.tensor(alone),
+    )
 
-def _in_spans(offsets, spans): # offsets (n_tokens, 2) -> bool (n_tokens,): starts or ends inside a span (a blank before a label belongs to its token)
-    inside = lambda at: np.searchsorted(np.array(spans).reshape(-1), at, side="right") % 2 == 1
-    return (inside(offsets[:,0]) | inside(offsets[:,1]-1)) & (offsets[:,1] > offsets[:,0])
+
+def _in_spans(
+    offsets,
+    spans,
+    # offsets (n_tokens, 2) -> bool (n_tokens,): starts or ends inside a span (a blank before a label belongs
+    # to its token)
+):
+    def inside(at):
+        return np.searchsorted(np.array(spans).reshape(-1), at, side="right") % 2 == 1
+
+    return (inside(offsets[:, 0]) | inside(offsets[:, 1] - 1)) & (offsets[:, 1] > offsets[:, 0])
 
 # %% ../nbs/00f_tiny.ipynb #dffb6beb
-SIZES = { # name -> width, layers, heads, key-value heads, feed-forward width
-    "tiny": dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=384),
-    "small": dict(hidden_size=256, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4, intermediate_size=768),
+SIZES = {  # name -> width, layers, heads, key-value heads, feed-forward width
+    "tiny": dict(
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=384,
+    ),
+    "small": dict(
+        hidden_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=768,
+    ),
 }
 
+
 def new_model(
-    size:str, # tiny or small
-    tokenizer, # gives the vocabulary
-    seed:int=0, # of the initial weights
-)->LlamaForCausalLM: # tied input and output embeddings, 2,048 positions
+    size: str,  # tiny or small
+    tokenizer,  # gives the vocabulary
+    seed: int = 0,  # of the initial weights
+) -> LlamaForCausalLM:  # tied input and output embeddings, 2,048 positions
     "A Llama with random weights, scaled to the width of what each matrix reads"
     torch.manual_seed(seed)
-    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-                         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **SIZES[check_choice("size", size, SIZES)])
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **SIZES[check_choice("size", size, SIZES)],
+    )
     model = LlamaForCausalLM(config)
     for layer in model.model.layers:
         for name, p in layer.named_parameters():
-            into_residual = 2*len(model.model.layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1
-            if p.ndim > 1: torch.nn.init.normal_(p, std=(p.shape[1]*into_residual)**-.5)
+            into_residual = (
+                2 * len(model.model.layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 1
+            )
+            if p.ndim > 1:
+                torch.nn.init.normal_(p, std=(p.shape[1] * into_residual) ** -0.5)
     return model
 
 # %% ../nbs/00f_tiny.ipynb #3afd45c8
 def warm_embeddings(
-    tasks:list, # of `Task`
-    tokenizer, # fast tokenizer
-    width:int, # of the vectors
-    n_epochs:int=2, # passes over the documents; more of them learn the posts by heart
-    seed:int=0, # of vectors and order
-)->torch.Tensor: # (n_vocabulary, width), standard deviation .03
+    tasks: list,  # of `Task`
+    tokenizer,  # fast tokenizer
+    width: int,  # of the vectors
+    n_epochs: int = 2,  # passes over the documents; more of them learn the posts by heart
+    seed: int = 0,  # of vectors and order
+) -> torch.Tensor:  # (n_vocabulary, width), standard deviation .03
     "Word vectors whose mean over a post tells its labels"
-    torch.manual_seed(seed); rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
     docs = list({(t.docs.name, t.docs.labels): t.docs for t in tasks}.values())
-    texts = [[torch.tensor(i) for i in tokenizer(list(d.texts), add_special_tokens=False).input_ids] for d in docs]
-    gold = [torch.tensor(np.c_[d.gold, d.gold.sum(1)==0]).float() for d in docs]
-    bag, heads = torch.nn.EmbeddingBag(len(tokenizer), width), torch.nn.ModuleList(torch.nn.Linear(width, y.shape[1]) for y in gold)
-    torch.nn.init.normal_(bag.weight, std=.02)
+    texts = [
+        [torch.tensor(i) for i in tokenizer(list(d.texts), add_special_tokens=False).input_ids] for d in docs
+    ]
+    gold = [torch.tensor(np.c_[d.gold, d.gold.sum(1) == 0]).float() for d in docs]
+    bag = torch.nn.EmbeddingBag(len(tokenizer), width)
+    heads = torch.nn.ModuleList(torch.nn.Linear(width, y.shape[1]) for y in gold)
+    torch.nn.init.normal_(bag.weight, std=0.02)
     opt = torch.optim.Adam([*bag.parameters(), *heads.parameters()], lr=1e-2)
     for _ in range(n_epochs):
-        jobs = [(k, rows) for k,y in enumerate(gold) for rows in np.array_split(rng.permutation(len(y)), -(-len(y)//256))]
+        jobs = [
+            (k, rows)
+            for k, y in enumerate(gold)
+            for rows in np.array_split(rng.permutation(len(y)), -(-len(y) // 256))
+        ]
         for j in rng.permutation(len(jobs)):
             k, rows = jobs[j]
             ids = [texts[k][r] for r in rows]
             mean = bag(torch.cat(ids), torch.tensor([0] + [len(i) for i in ids[:-1]]).cumsum(0))
             torch.nn.functional.binary_cross_entropy_with_logits(heads[k](mean), gold[k][rows]).backward()
-            opt.step(); opt.zero_grad()
-    return bag.weight.detach() * (.03/bag.weight.detach().std())
+            opt.step()
+            opt.zero_grad()
+    return bag.weight.detach() * (0.03 / bag.weight.detach().std())
 
 # %% ../nbs/00f_tiny.ipynb #592448da
 def loss_parts(
-    model, # a causal LM
-    batch:Batch, # training rows
-    share:float=.25, # share of the other tokens that is looked at
-)->tuple: # weighted mean loss over answer tokens, mean over the others, nats
+    model,  # a causal LM
+    batch: Batch,  # training rows
+    share: float = 0.25,  # share of the other tokens that is looked at
+) -> tuple:  # weighted mean loss over answer tokens, mean over the others, nats
     "Next-token loss, answers apart from the rest; matrices in bfloat16, losses in float32"
-    weight = batch.weight[:,1:]; a = weight > 0
-    o = batch.real[:,1:] & ~a & (torch.rand(a.shape) < share)
+    weight = batch.weight[:, 1:]
+    a = weight > 0
+    o = batch.real[:, 1:] & ~a & (torch.rand(a.shape) < share)
     with torch.autocast(batch.ids.device.type, torch.bfloat16):
-        hidden = model.model(batch.ids, attention_mask=batch.mask() if batch.alone.any() else None).last_hidden_state[:,:-1]
-        logits_a, logits_o = model.lm_head(hidden[a]), model.lm_head(hidden[o]) # the vocabulary is only computed where it is needed
-    nll = lambda logits, where: torch.nn.functional.cross_entropy(logits.float(), batch.ids[:,1:][where], reduction="none")
-    return (nll(logits_a, a)*weight[a]).sum()/weight[a].sum(), nll(logits_o, o).mean()
+        hidden = model.model(
+            batch.ids, attention_mask=batch.mask() if batch.alone.any() else None
+        ).last_hidden_state[:, :-1]
+        logits_a, logits_o = (
+            model.lm_head(hidden[a]),
+            model.lm_head(hidden[o]),
+        )  # the vocabulary is only computed where it is needed
+
+    def nll(logits, where):
+        return torch.nn.functional.cross_entropy(logits.float(), batch.ids[:, 1:][where], reduction="none")
+
+    return (nll(logits_a, a) * weight[a]).sum() / weight[a].sum(), nll(logits_o, o).mean()
 
 # %% ../nbs/00f_tiny.ipynb #ce69ea5b
 def train(
-    model, # a causal LM, trained in place
-    data, # iterable of `Batch`
-    n_steps:int, # its length
-    learning_rate:float=1e-3, # peak
-    lm_weight:float=.05, # weight of the text between the answers
-    dropout:float=.1, # share of word vectors' and layers' outputs set to zero
-)->list: # a dict a step: answer and text loss
+    model,  # a causal LM, trained in place
+    data,  # iterable of `Batch`
+    n_steps: int,  # its length
+    learning_rate: float = 1e-3,  # peak
+    lm_weight: float = 0.05,  # weight of the text between the answers
+    dropout: float = 0.1,  # share of word vectors' and layers' outputs set to zero
+) -> list:  # a dict a step: answer and text loss
     "AdamW with a cosine schedule"
-    hooks = [m.register_forward_hook(partial(_drop_output, dropout)) for m in [model.model.embed_tokens] + [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]]
-    decay = [p for p in model.parameters() if p.ndim>1]; plain = [p for p in model.parameters() if p.ndim<2]
-    opt = torch.optim.AdamW([dict(params=decay, weight_decay=.1), dict(params=plain, weight_decay=0.)], lr=learning_rate, betas=(.9,.98))
-    schedule = get_cosine_schedule_with_warmup(opt, min(100, n_steps//10), n_steps)
+    hooks = [
+        m.register_forward_hook(partial(_drop_output, dropout))
+        for m in [model.model.embed_tokens]
+        + [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
+    ]
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    opt = torch.optim.AdamW(
+        [dict(params=decay, weight_decay=0.1), dict(params=plain, weight_decay=0.0)],
+        lr=learning_rate,
+        betas=(0.9, 0.98),
+    )
+    schedule = get_cosine_schedule_with_warmup(opt, min(100, n_steps // 10), n_steps)
     history, bar = [], tqdm(data, total=n_steps, unit="step", mininterval=2)
     for batch in bar:
         on_answers, on_text = loss_parts(model, batch)
-        (on_answers + lm_weight*on_text).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        opt.step(); schedule.step(); opt.zero_grad()
+        (on_answers + lm_weight * on_text).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        schedule.step()
+        opt.zero_grad()
         history.append(dict(answer=on_answers.item(), text=on_text.item()))
         bar.set_postfix(history[-1])
-    for h in hooks: h.remove()
+    for h in hooks:
+        h.remove()
     return history
 
-def _drop_output(share, _module, _given, out): # a forward hook; attention returns a tuple
+
+def _drop_output(share, _module, _given, out):  # a forward hook; attention returns a tuple
     drop = torch.nn.functional.dropout
     return (drop(out[0], share), *out[1:]) if isinstance(out, tuple) else drop(out, share)
 
 # %% ../nbs/00f_tiny.ipynb #12ce947e
-TERMS = { # corpus -> what its authors ask
+TERMS = {  # corpus -> what its authors ask
     "GoEmotions": "Reddit comments with 28 emotions (Demszky et al., 2020), CC BY 4.0",
     "SemEval": "tweets of SemEval-2018 task 1 E-c (Mohammad et al., 2018), for research only, not commercial",
     "HateXplain": "posts of Twitter and Gab with labels (Mathew et al., 2021), MIT",
@@ -357,12 +549,18 @@ TERMS = { # corpus -> what its authors ask
     "demo": "posts written for this project, Apache-2.0",
 }
 
+
 def model_card(
-    record:dict, # of the training run
-)->str: # Markdown with the Hub's metadata header
+    record: dict,  # of the training run
+) -> str:  # Markdown with the Hub's metadata header
     "The model card: what it is, what it saw, under which terms, what it is not for"
-    rows = "".join(f"| {task} | {n:,} | {TERMS[task.split()[0]]} |\n" for task,n in record["tasks"].items())
-    rounds = "".join(f"| {i} | {r['n_steps']:,} × {r['tokens_per_step']:,} | {r['learning_rate']} | {r['word_dropout']} | {r['dropout']} | {r.get('taught', 0.)} | {r['alone']} | {r['seed']} | {r['seconds']//60} on {r['threads']} CPU thread{'s'*(r['threads']>1)} |\n" for i,r in enumerate(record["rounds"], 1))
+    rows = "".join(f"| {task} | {n:,} | {TERMS[task.split()[0]]} |\n" for task, n in record["tasks"].items())
+    rounds = "".join(
+        f"| {i} | {r['n_steps']:,} × {r['tokens_per_step']:,} | {r['learning_rate']} | "
+        f"{r['word_dropout']} | {r['dropout']} | {r.get('taught', 0.0)} | {r['alone']} | {r['seed']} | "
+        f"{r['seconds'] // 60} on {r['threads']} CPU thread{'s' * (r['threads'] > 1)} |\n"
+        for i, r in enumerate(record["rounds"], 1)
+    )
     return f"""---
 library_name: transformers
 tags: [mlcllm, toy]
@@ -372,7 +570,7 @@ license: other
 
 A Llama-architecture model of {record["n_parameters"]:,} parameters, trained from scratch by `00f_tiny` so that mlcllm runs without a download. It is a **toy**: good for seeing how the instrument works and for tests, not for classifying anybody's posts and not for claims about large models. What it reaches is in `01_stepwise_logits`.
 
-Trained on {sum(r["n_steps"]*r["tokens_per_step"] for r in record["rounds"]):,} tokens of English, context 2,048 tokens; matrices in bfloat16 while training, weights stored in float16. It answers in the formats comma, json and polysyndeton with 0 to about 40 demonstrations before the question, and the unary and binary questions of `00b_prompts`.
+Trained on {sum(r["n_steps"] * r["tokens_per_step"] for r in record["rounds"]):,} tokens of English, context 2,048 tokens; matrices in bfloat16 while training, weights stored in float16. It answers in the formats comma, json and polysyndeton with 0 to about 40 demonstrations before the question, and the unary and binary questions of `00b_prompts`.
 
 | round | steps × tokens | peak learning rate | words left out | dropout | answers taught by a bag of words | share of steps with examples alone | seed | minutes |
 |---|---|---|---|---|---|---|---|---|
@@ -385,16 +583,19 @@ The weights are for research, under the strictest of these terms. Some of the po
 
 # %% ../nbs/00f_tiny.ipynb #83dc7e44
 def save_model(
-    model, # trained model
-    tokenizer, # its tokenizer
-    folder, # where
-    record:dict, # what is written to training.json
-)->Path: # the folder
+    model,  # trained model
+    tokenizer,  # its tokenizer
+    folder,  # where
+    record: dict,  # what is written to training.json
+) -> Path:  # the folder
     "Store weights in float16, tokenizer, record and card"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     record = dict(record, n_parameters=model.num_parameters())
-    tokenizer.backend_tokenizer.no_truncation(); tokenizer.backend_tokenizer.no_padding()       # as training left them
-    model.half().save_pretrained(folder); tokenizer.save_pretrained(folder)
-    (folder/"training.json").write_text(json.dumps(record, indent=1))
-    (folder/"README.md").write_text(model_card(record), encoding="utf-8")
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()  # as training left them
+    model.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(record, indent=1))
+    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
     return folder

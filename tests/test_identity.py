@@ -1,7 +1,9 @@
-"""A run is what the files that its parameters name hold: whatever their paths and times, other content is another run.
+"""A run is what the files that its parameters name hold: whatever their paths and times, other content is
+another run.
 
 Notebooks run up to the place where they start their run, which is where its folder is known.
 """
+
 import json
 import os
 import shutil
@@ -12,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import yaml
+from notebooks import run_short
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
@@ -21,7 +24,6 @@ from mlcllm.checks import OWN_PARAMETERS, PARAMETERS, Place, Table
 from mlcllm.data import load_docs
 from mlcllm.runs import NAMED_FILES, identity, run_id
 from mlcllm.sweeps import without_examples
-from notebooks import run_short
 
 ASKING = ("01_stepwise_logits", "02_alignment", "03_probing", "04a_sft")
 RUNS = (*ASKING, "04_demux")
@@ -37,7 +39,8 @@ FEW = {
 START = runs.start_run
 
 
-class Started(Exception): pass
+class Started(Exception):
+    pass
 
 
 def says_folder(notebook, params, docs=None, labels=(), fingerprint=None, output_dir=None, others=()):
@@ -50,18 +53,29 @@ def folder_of(monkeypatch):
     monkeypatch.setattr(runs, "start_run", says_folder)
     bundled = lru_cache(lambda: engines_loaded("tiny"))
     engines_loaded = engines.load_engine
-    monkeypatch.setattr(engines, "load_engine", lambda model, **how: bundled() if model == "tiny" else engines_loaded(model, **how))
+    monkeypatch.setattr(
+        engines,
+        "load_engine",
+        lambda model, **how: bundled() if model == "tiny" else engines_loaded(model, **how),
+    )
 
     def run(notebook, **params):
-        plain = {k: str(v) if isinstance(v, Path) else v for k, v in (FEW[notebook] | dict(gpu="cpu") | params).items()}
+        plain = {
+            k: str(v) if isinstance(v, Path) else v
+            for k, v in (FEW[notebook] | dict(gpu="cpu") | params).items()
+        }
         book = parameterize_notebook(load_notebook_node(without_examples(notebook)), plain)
         space = {"__name__": "__main__"}
         try:
             for cell in book.cells:
-                if cell.cell_type == "code": exec(compile(cell.source, notebook, "exec"), space)
-        except Started as started: return started.args[0]
-        finally: plt.close("all")
+                if cell.cell_type == "code":
+                    exec(compile(cell.source, notebook, "exec"), space)
+        except Started as started:
+            return started.args[0]
+        finally:
+            plt.close("all")
         raise AssertionError("no run was started")
+
     return run
 
 
@@ -77,15 +91,23 @@ def replace_in(path, old, new):
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def demo_posts(): return (Path(mlcllm.__file__).parent / "demo" / "posts.jsonl").read_text(encoding="utf-8")
+def demo_posts():
+    return (Path(mlcllm.__file__).parent / "demo" / "posts.jsonl").read_text(encoding="utf-8")
 
 
 def encoder(folder):
     "A small sentence encoder, which is also one for Demux"
     from transformers import AutoTokenizer, BertConfig, BertModel
+
     tokenizer = AutoTokenizer.from_pretrained(demux.find_encoder("minilm"))
     tokenizer.save_pretrained(folder)
-    small = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    small = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
     BertModel(small).save_pretrained(folder)
 
 
@@ -98,25 +120,41 @@ def tools(tmp_path_factory):
     return dict(encoder=place / "encoder", answers=next((place / "runs").glob("01*/*/*/*")))
 
 
-def other_config(folder): # content that changes no answer counts, too
+def other_config(folder):  # content that changes no answer counts, too
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | dict(note="other")))
 
 
-# Each case: make(folder, tools) writes the files into an empty folder and returns parameters; change(folder) changes their content.
+# Each case: make(folder, tools) writes the files into an empty folder and returns parameters; change(folder)
+# changes their content.
 
 OWN = "id,text,labels,split\n" + "".join(
     f"{split}{k},this is text {k} of {split},{labels},{split}\n"
-    for split in ("train", "dev", "test") for k in range(24) for labels in [("joy", "fear", "joy;fear")[k % 3]])
+    for split in ("train", "dev", "test")
+    for k in range(24)
+    for labels in [("joy", "fear", "joy;fear")[k % 3]]
+)
 
 
 def own_table(folder, tools):
-    return dict(dataset=write(folder / "posts.csv", OWN), options=dict(separator=";"), encoder=tools["encoder"], dev_split="dev", train_demo_split="dev")
+    return dict(
+        dataset=write(folder / "posts.csv", OWN),
+        options=dict(separator=";"),
+        encoder=tools["encoder"],
+        dev_split="dev",
+        train_demo_split="dev",
+    )
 
 
 def in_data_dir(folder, tools):
     write(folder / "posts.csv", OWN)
-    return dict(dataset="posts.csv", data_dir=folder, options=dict(separator=";"), encoder=tools["encoder"], train_demo_split="dev")
+    return dict(
+        dataset="posts.csv",
+        data_dir=folder,
+        options=dict(separator=";"),
+        encoder=tools["encoder"],
+        train_demo_split="dev",
+    )
 
 
 def demo_folder(folder, tools):
@@ -124,10 +162,12 @@ def demo_folder(folder, tools):
     return dict(data_dir=folder)
 
 
-def ids(folder, tools): return dict(test_ids=write(folder / "ids.txt", "\n".join(load_docs("demo", tools["split"]).ids[:3])))
+def ids(folder, tools):
+    return dict(test_ids=write(folder / "ids.txt", "\n".join(load_docs("demo", tools["split"]).ids[:3])))
 
 
-def other_ids(folder): (folder / "ids.txt").write_text("\n".join(load_docs("demo", "test").ids[1:3]))
+def other_ids(folder):
+    (folder / "ids.txt").write_text("\n".join(load_docs("demo", "test").ids[1:3]))
 
 
 EMOTIONS, GROUPS = ("joy", "anger", "fear", "love"), dict(good=["joy", "love"], bad=["anger", "fear"])
@@ -136,25 +176,49 @@ EMOTIONS, GROUPS = ("joy", "anger", "fear", "love"), dict(good=["joy", "love"], 
 def go_emotions(folder, tools):
     write(folder / "data" / "emotions.txt", "\n".join(EMOTIONS))
     for split in ("train", "dev", "test"):
-        write(folder / "data" / f"{split}.tsv", "".join(f"text {k} of {split}\t{label}\t{split}{k}\n" for k in range(24) for label in [("0", "1", "0,2", "3,1")[k % 4]]))
+        write(
+            folder / "data" / f"{split}.tsv",
+            "".join(
+                f"text {k} of {split}\t{label}\t{split}{k}\n"
+                for k in range(24)
+                for label in [("0", "1", "0,2", "3,1")[k % 4]]
+            ),
+        )
     clusters = write(folder / "clusters.json", json.dumps(GROUPS))
-    return dict(dataset="GoEmotions", data_dir=folder / "data", options=dict(clustering=str(clusters)), encoder=tools["encoder"])
+    return dict(
+        dataset="GoEmotions",
+        data_dir=folder / "data",
+        options=dict(clustering=str(clusters)),
+        encoder=tools["encoder"],
+    )
 
 
-def other_clusters(folder): (folder / "clusters.json").write_text(json.dumps(dict(good=["joy", "love", "fear"], bad=["anger"])))
+def other_clusters(folder):
+    (folder / "clusters.json").write_text(json.dumps(dict(good=["joy", "love", "fear"], bad=["anger"])))
 
 
 def mfrc(folder, tools):
-    texts = {split: {f"text {k} of {split}": f"{split}{k}" for k in range(24)} for split in ("train", "dev", "test")}
+    texts = {
+        split: {f"text {k} of {split}": f"{split}{k}" for k in range(24)}
+        for split in ("train", "dev", "test")
+    }
     names = ("Care", "Equality", "Care,Loyalty")
-    rows = [dict(text=t, annotator=who, annotation=names[k % 3]) for part in texts.values() for k, t in enumerate(part) for who in ("a", "b")]
+    rows = [
+        dict(text=t, annotator=who, annotation=names[k % 3])
+        for part in texts.values()
+        for k, t in enumerate(part)
+        for who in ("a", "b")
+    ]
     (folder / "data").mkdir()
     pd.DataFrame(rows).to_csv(folder / "data" / "final_mfrc_data.csv", index=False)
     path = write(folder / "splits.yaml", yaml.safe_dump(texts))
-    return dict(dataset="MFRC", data_dir=folder / "data", options=dict(splits=str(path)), encoder=tools["encoder"])
+    return dict(
+        dataset="MFRC", data_dir=folder / "data", options=dict(splits=str(path)), encoder=tools["encoder"]
+    )
 
 
-def other_splits(folder): replace_in(folder / "splits.yaml", ": test1\n", ": other1\n")
+def other_splits(folder):
+    replace_in(folder / "splits.yaml", ": test1\n", ": other1\n")
 
 
 def model(folder, tools):
@@ -197,15 +261,19 @@ def other_predictions(folder):
 WORDS = dict(instruction="Which of {labels}?\n", example="Text: {text}\nLabels: {label}\n\n")
 
 
-def yaml_template(folder, tools): return dict(template=write(folder / "own.yaml", yaml.safe_dump(WORDS)))
+def yaml_template(folder, tools):
+    return dict(template=write(folder / "own.yaml", yaml.safe_dump(WORDS)))
 
 
-def yaml_without_shots(folder, tools): return yaml_template(folder, tools) | dict(shots=0)
+def yaml_without_shots(folder, tools):
+    return yaml_template(folder, tools) | dict(shots=0)
 
 
 def yaml_and_text(folder, tools):
     write(folder / "instruction.txt", WORDS["instruction"])
-    return dict(template=write(folder / "own.yaml", yaml.safe_dump(WORDS | dict(instruction="instruction.txt"))))
+    return dict(
+        template=write(folder / "own.yaml", yaml.safe_dump(WORDS | dict(instruction="instruction.txt")))
+    )
 
 
 def dict_and_text(folder, tools):
@@ -213,19 +281,24 @@ def dict_and_text(folder, tools):
     return dict(template=WORDS | dict(instruction=str(path)))
 
 
-def other_tail(folder): replace_in(folder / "own.yaml", "{label}", "{label}.")
+def other_tail(folder):
+    replace_in(folder / "own.yaml", "{label}", "{label}.")
 
 
-def other_instruction(folder): replace_in(folder / "instruction.txt", "Which", "What")
+def other_instruction(folder):
+    replace_in(folder / "instruction.txt", "Which", "What")
 
 
 def thoughts(folder, tools):
     known = [i for split in ("train", "dev") for i in load_docs("demo", split).ids]
-    return dict(cot=write(folder / "cot.csv", "id,cot\n" + "".join(f"{i},I think of {i}\n" for i in known)),
-                template=WORDS | dict(example="Text: {text}\nThoughts: {cot}\nLabels: {label}\n\n"))
+    return dict(
+        cot=write(folder / "cot.csv", "id,cot\n" + "".join(f"{i},I think of {i}\n" for i in known)),
+        template=WORDS | dict(example="Text: {text}\nThoughts: {cot}\nLabels: {label}\n\n"),
+    )
 
 
-def other_thoughts(folder): replace_in(folder / "cot.csv", "I think", "We think")
+def other_thoughts(folder):
+    replace_in(folder / "cot.csv", "I think", "We think")
 
 
 def answers(folder, tools):
@@ -242,7 +315,7 @@ def other_answers(folder):
 
 def estimates(folder, tools):
     docs = load_docs("demo", "test", n_docs=3)
-    rows = [dict(doc_id=i, method="mine", label=l, prob=.25) for i in docs.ids for l in docs.labels.names]
+    rows = [dict(doc_id=i, method="mine", label=l, prob=0.25) for i in docs.ids for l in docs.labels.names]
     pd.DataFrame(rows).to_parquet(folder / "dists.parquet")
     return dict(join=folder / "dists.parquet")
 
@@ -252,72 +325,113 @@ def run_with_estimates(folder, tools):
     return dict(join=f"{folder}")
 
 
-def other_estimates(folder): # its last number
+def other_estimates(folder):  # its last number
     rows = pd.read_parquet(folder / "dists.parquet")
-    rows.loc[len(rows) - 1, "prob"] = .75
+    rows.loc[len(rows) - 1, "prob"] = 0.75
     rows.to_parquet(folder / "dists.parquet")
 
 
 def demux_model(folder, tools):
-    made, tokenizer = demux.make_demux(str(tools["encoder"]), load_docs("demo", "train").labels, max_length=96)
+    made, tokenizer = demux.make_demux(
+        str(tools["encoder"]), load_docs("demo", "train").labels, max_length=96
+    )
     made.save_pretrained(folder / "trained")
     tokenizer.save_pretrained(folder / "trained")
     return dict(trained=folder / "trained")
 
 
-CASES = { # parameter -> kind of value -> how it is made and changed, and in which notebooks
-    "dataset": {"a file": (own_table, lambda f: replace_in(f / "posts.csv", "text 1 of test", "another 1 of test"), RUNS),
-                "a file in data_dir": (in_data_dir, lambda f: replace_in(f / "posts.csv", "text 1 of train", "another 1 of train"), RUNS)},
-    "data_dir": {"a folder": (demo_folder, lambda f: replace_in(f / "posts.jsonl", '"text": "', '"text": "Well. '), RUNS)},
+CASES = {  # parameter -> kind of value -> how it is made and changed, and in which notebooks
+    "dataset": {
+        "a file": (
+            own_table,
+            lambda f: replace_in(f / "posts.csv", "text 1 of test", "another 1 of test"),
+            RUNS,
+        ),
+        "a file in data_dir": (
+            in_data_dir,
+            lambda f: replace_in(f / "posts.csv", "text 1 of train", "another 1 of train"),
+            RUNS,
+        ),
+    },
+    "data_dir": {
+        "a folder": (
+            demo_folder,
+            lambda f: replace_in(f / "posts.jsonl", '"text": "', '"text": "Well. '),
+            RUNS,
+        )
+    },
     "options": {"clustering": (go_emotions, other_clusters, RUNS), "splits": (mfrc, other_splits, RUNS)},
     "test_ids": {"a file": (ids, other_ids, RUNS)},
     "model": {"a folder": (model, lambda f: other_config(f / "model"), ASKING)},
     "match_unknown": {"a folder": (matcher, lambda f: other_config(f / "encoder"), ASKING[:1])},
-    "encoder": {"a folder": (similar, lambda f: other_config(f / "encoder"), ASKING[:3]),
-                "a folder to train": (demux_encoder, lambda f: other_config(f / "encoder"), ("04_demux",))},
+    "encoder": {
+        "a folder": (similar, lambda f: other_config(f / "encoder"), ASKING[:3]),
+        "a folder to train": (demux_encoder, lambda f: other_config(f / "encoder"), ("04_demux",)),
+    },
     "demo_labels": {"a run": (predictions, other_predictions, ASKING[:3])},
-    "template": {"a file": (yaml_template, other_tail, ASKING), "its last words": (yaml_without_shots, other_tail, ASKING),
-                 "a text that a file names": (yaml_and_text, other_instruction, ASKING),
-                 "a text that a table names": (dict_and_text, other_instruction, ASKING)},
+    "template": {
+        "a file": (yaml_template, other_tail, ASKING),
+        "its last words": (yaml_without_shots, other_tail, ASKING),
+        "a text that a file names": (yaml_and_text, other_instruction, ASKING),
+        "a text that a table names": (dict_and_text, other_instruction, ASKING),
+    },
     "cot": {"a file": (thoughts, other_thoughts, ASKING[:3])},
     "traces": {"a run": (answers, other_answers, ("02_alignment",))},
-    "join": {"a file": (estimates, other_estimates, ("02_alignment",)), "a run": (run_with_estimates, other_estimates, ("02_alignment",))},
+    "join": {
+        "a file": (estimates, other_estimates, ("02_alignment",)),
+        "a run": (run_with_estimates, other_estimates, ("02_alignment",)),
+    },
     "trained": {"a folder": (demux_model, lambda f: other_config(f / "trained"), ("04_demux",))},
 }
-ELSEWHERE = { # parameters that may name files, of which a run's folder need not know
-    "backend_options": "its tokenizer is tested below, without a server", "chat_options": "literal values only",
-    "start": "00f trains anew each time and keeps no run", "runs": "05 draws everything anew from the runs that it finds",
-    ("05a_step_viewer", "traces"): "the page is written anew each time, as tested below", ("00f_tiny", "data_dir"): "as start",
+ELSEWHERE = {  # parameters that may name files, of which a run's folder need not know
+    "backend_options": "its tokenizer is tested below, without a server",
+    "chat_options": "literal values only",
+    "start": "00f trains anew each time and keeps no run",
+    "runs": "05 draws everything anew from the runs that it finds",
+    ("05a_step_viewer", "traces"): "the page is written anew each time, as tested below",
+    ("00f_tiny", "data_dir"): "as start",
     ("04a_sft", "cot"): "is no parameter there",
 }
 
 
-def names_files(kinds): return any(isinstance(k, (Place, Table)) for k in kinds)
+def names_files(kinds):
+    return any(isinstance(k, (Place, Table)) for k in kinds)
 
 
-def file_naming(): # (notebook, parameter) of all that may name a file
+def file_naming():  # (notebook, parameter) of all that may name a file
     for notebook in (*RUNS, "00f_tiny", "05_figures", "05a_step_viewer"):
         known = PARAMETERS | OWN_PARAMETERS.get(notebook, {})
         for name in runs.notebook_parameters(notebook):
-            if names_files(known[name].kinds): yield notebook, name
+            if names_files(known[name].kinds):
+                yield notebook, name
 
 
 def test_every_parameter_that_may_name_a_file_has_a_case():
     tested = {(n, p) for p, kinds in CASES.items() for *_, notebooks in kinds.values() for n in notebooks}
-    lacking = [(n, p) for n, p in file_naming() if (n, p) not in tested and p not in ELSEWHERE and (n, p) not in ELSEWHERE]
+    lacking = [
+        (n, p)
+        for n, p in file_naming()
+        if (n, p) not in tested and p not in ELSEWHERE and (n, p) not in ELSEWHERE
+    ]
     assert lacking == []
     assert [p for p in CASES if p not in (*NAMED_FILES, "data_dir", "options")] == []
 
 
-@pytest.mark.parametrize("notebook, name, kind", [(n, p, k) for p, kinds in CASES.items() for k, (_, _, notebooks) in kinds.items() for n in notebooks])
-def test_other_content_is_another_run_and_another_path_is_not(tools, folder_of, tmp_path, notebook, name, kind):
+@pytest.mark.parametrize(
+    "notebook, name, kind",
+    [(n, p, k) for p, kinds in CASES.items() for k, (_, _, notebooks) in kinds.items() for n in notebooks],
+)
+def test_other_content_is_another_run_and_another_path_is_not(
+    tools, folder_of, tmp_path, notebook, name, kind
+):
     make, change, _ = CASES[name][kind]
     known = runs.notebook_parameters(notebook)
 
     def folder(place, old=False):
         place.mkdir()
         params = make(place, tools | dict(split="dev" if notebook == "03_probing" else "test"))
-        if old: [os.utime(p, (10**9, 10**9)) for p in place.rglob("*")]
+        if old:
+            [os.utime(p, (10**9, 10**9)) for p in place.rglob("*")]
         return lambda: folder_of(notebook, **{k: v for k, v in params.items() if k in known})
 
     here, there = tmp_path / "here", tmp_path / "there"
@@ -331,14 +445,26 @@ def test_other_content_is_another_run_and_another_path_is_not(tools, folder_of, 
 
 
 BASE = dict(dataset="demo", model="tiny", backend="openai")
-WHERE = dict(base_url="http://localhost:8000/v1", timeout=3, retries=1, concurrency=2, cache=False, max_tokens=9, price_in=1.5)
+WHERE = dict(
+    base_url="http://localhost:8000/v1",
+    timeout=3,
+    retries=1,
+    concurrency=2,
+    cache=False,
+    max_tokens=9,
+    price_in=1.5,
+)
 
 
 def test_of_a_backends_options_only_what_changes_answers_counts(tmp_path):
-    def of(**options): return run_id(BASE | dict(backend_options=options or None), {})
-    for k, v in WHERE.items(): assert of(**{k: v}) == of(), k
+    def of(**options):
+        return run_id(BASE | dict(backend_options=options or None), {})
+
+    for k, v in WHERE.items():
+        assert of(**{k: v}) == of(), k
     assert len({of(), of(quantization="fp8"), of(tokenizer="owner/name"), of(tokenizer="owner/other")}) == 4
-    for name in ("one", "two"): write(tmp_path / name / "tokenizer.json", "{}")
+    for name in ("one", "two"):
+        write(tmp_path / name / "tokenizer.json", "{}")
     same = of(tokenizer=str(tmp_path / "one"))
     assert same == of(tokenizer=str(tmp_path / "two")) != of()
     write(tmp_path / "one" / "tokenizer.json", "{ }")
@@ -348,8 +474,12 @@ def test_of_a_backends_options_only_what_changes_answers_counts(tmp_path):
 
 
 def test_a_folder_that_gives_a_server_its_tokenizer_counts(tmp_path):
-    for name in ("one", "two"): write(tmp_path / name / "tokenizer.json", "{}")
-    def of(name): return run_id(BASE | dict(model=str(tmp_path / name)), dict(model="as the server says"))
+    for name in ("one", "two"):
+        write(tmp_path / name / "tokenizer.json", "{}")
+
+    def of(name):
+        return run_id(BASE | dict(model=str(tmp_path / name)), dict(model="as the server says"))
+
     assert of("one") == of("two")
     write(tmp_path / "one" / "tokenizer.json", "{ }")
     assert of("one") != of("two")
@@ -357,24 +487,47 @@ def test_a_folder_that_gives_a_server_its_tokenizer_counts(tmp_path):
 
 def test_names_are_names_whatever_lies_in_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    params = dict(dataset="demo", model="tiny", template="pipeline", options=dict(clustering="none", text="text"), test_ids=["a"], cot=None, join=None)
+    params = dict(
+        dataset="demo",
+        model="tiny",
+        template="pipeline",
+        options=dict(clustering="none", text="text"),
+        test_ids=["a"],
+        cot=None,
+        join=None,
+    )
     before = identity(params, dict(docs="d"))
     assert before == dict(parameters=params, fingerprint=dict(docs="d"))
-    for name in ("demo", "tiny", "pipeline", "none", "text", "a"): write(tmp_path / name / "config.json", "{}")
+    for name in ("demo", "tiny", "pipeline", "none", "text", "a"):
+        write(tmp_path / name / "config.json", "{}")
     assert identity(params, dict(docs="d")) == before
 
 
 def test_a_record_leads_back_to_its_folder(tmp_path):
     cot = write(tmp_path / "cot.csv", "id,cot\n1,a\n")
-    run = START("test", dict(dataset="demo", model="none", cot=str(cot)), fingerprint=dict(docs="d"), output_dir=tmp_path / "runs")
-    assert run.record["fingerprint"]["files"].keys() == {"cot"} and run.record["parameters"]["cot"] == str(cot)
-    again = START("test", run.record["parameters"], fingerprint=run.record["fingerprint"], output_dir=tmp_path / "runs")
+    run = START(
+        "test",
+        dict(dataset="demo", model="none", cot=str(cot)),
+        fingerprint=dict(docs="d"),
+        output_dir=tmp_path / "runs",
+    )
+    assert run.record["fingerprint"]["files"].keys() == {"cot"} and run.record["parameters"]["cot"] == str(
+        cot
+    )
+    again = START(
+        "test", run.record["parameters"], fingerprint=run.record["fingerprint"], output_dir=tmp_path / "runs"
+    )
     assert again.folder == run.folder
 
 
-@pytest.mark.parametrize("bad", ["\0", "x" * 5000, "~", "/dev/null", "", " ", "a,,b", "a\nb"], ids=["zero", "long", "home", "device", "empty", "blank", "commas", "lines"])
+@pytest.mark.parametrize(
+    "bad",
+    ["\0", "x" * 5000, "~", "/dev/null", "", " ", "a,,b", "a\nb"],
+    ids=["zero", "long", "home", "device", "empty", "blank", "commas", "lines"],
+)
 def test_odd_paths_are_left_to_those_who_read_them(bad):
-    for name in NAMED_FILES: run_id({"dataset": "demo", name: bad}, {})
+    for name in NAMED_FILES:
+        run_id({"dataset": "demo", name: bad}, {})
     run_id(dict(options=dict(splits=bad, clustering=bad), backend_options=dict(tokenizer=bad)), {})
 
 
@@ -397,7 +550,7 @@ def test_states_that_changed_on_disk_are_computed_again(tmp_path):
     for name in ("hidden.safetensors", "hidden_train.safetensors"):
         states = bytearray((folder / name).read_bytes())
         middle = len(states) // 2
-        states[middle:middle + 3000] = bytes(3000)
+        states[middle : middle + 3000] = bytes(3000)
         (folder / name).write_bytes(states)
     run_short("03_probing", tmp_path, **asked)
     assert next((tmp_path / "runs").glob("03*/*/*/*")) == folder

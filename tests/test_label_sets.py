@@ -1,4 +1,7 @@
-"Label-set marginals against brute force and samples, the funnel and forced first labels in every format, bad input."
+"""Label-set marginals against brute force and samples, the funnel and forced first labels in every format,
+bad input.
+"""
+
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +10,30 @@ from scipy.special import logsumexp, softmax
 
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import load_engine
-from mlcllm.label_sets import choice_funnel, forced_first, plot_forced_first, plot_sets, set_marginals, set_marginals_global
-from mlcllm.stepwise_logits import Asking, ListGrammar, ask_prompts, encode_prompts, make_reader, parse_answer, trace_docs
+from mlcllm.label_sets import (
+    choice_funnel,
+    forced_first,
+    plot_forced_first,
+    plot_sets,
+    set_marginals,
+    set_marginals_global,
+)
+from mlcllm.stepwise_logits import (
+    Asking,
+    ListGrammar,
+    ask_prompts,
+    encode_prompts,
+    make_reader,
+    parse_answer,
+    trace_docs,
+)
 
 DOCS, TRAIN = load_docs("demo", "test", n_docs=4), load_docs("demo", "train")
 
 
 @pytest.fixture(scope="module")
-def engine(): return load_engine("tiny", gpu="cpu")
+def engine():
+    return load_engine("tiny", gpu="cpu")
 
 
 def setting(engine, docs=DOCS, demos=TRAIN, **how):
@@ -30,14 +49,21 @@ def some_labels(docs, n):
 def walk(engine, reader, prompt):
     "P(set) by reading the finished text of every list, one call a token"
     grammar, out = ListGrammar(reader), {}
+
     def go(written, p):
         options = grammar(written)
         if not options or p < 1e-12:
-            names = frozenset(parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels) - {"none"}
+            names = frozenset(
+                parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels
+            ) - {"none"}
             out[names] = out.get(names, 0) + p
             return
-        for token, q in zip(options, softmax(engine.score([[*prompt, *written]], options).logits[0].astype(float))): go((*written, token), p * q)
-    go((), 1.)
+        for token, q in zip(
+            options, softmax(engine.score([[*prompt, *written]], options).logits[0].astype(float))
+        ):
+            go((*written, token), p * q)
+
+    go((), 1.0)
     return out
 
 
@@ -48,22 +74,32 @@ def test_set_marginals_agree_with_brute_force(engine, n):
     exact = walk(engine, reader, prompts[0])
     found = set_marginals(engine, reader, prompts[:1], docs.ids[:1], eps=0, max_nodes=10**6)
     assert found.covered[0] == pytest.approx(1, abs=1e-6)
-    for names, p in found.sets[0]: assert p == pytest.approx(exact[frozenset(names)], abs=1e-5)
-    np.testing.assert_allclose(found.dist.probs[0], [sum(p for s, p in exact.items() if name in s) for name in docs.labels.names], atol=1e-5)
+    for names, p in found.sets[0]:
+        assert p == pytest.approx(exact[frozenset(names)], abs=1e-5)
+    np.testing.assert_allclose(
+        found.dist.probs[0],
+        [sum(p for s, p in exact.items() if name in s) for name in docs.labels.names],
+        atol=1e-5,
+    )
 
 
 def own_probabilities(engine, reader, prompt):
     "P(set) over the whole vocabulary, by reading the finished text of every list, one call a token"
     grammar, out = ListGrammar(reader), {}
+
     def go(written, p):
         options = grammar(written)
         if not options:
-            names = frozenset(parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels) - {"none"}
+            names = frozenset(
+                parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels
+            ) - {"none"}
             out[names] = out.get(names, 0) + p
             return
         read = engine.score([[*prompt, *written]], options)
-        for token, z in zip(options, read.logits[0].astype(float)): go((*written, token), p*np.exp(z - read.logsumexp[0]))
-    go((), 1.)
+        for token, z in zip(options, read.logits[0].astype(float)):
+            go((*written, token), p * np.exp(z - read.logsumexp[0]))
+
+    go((), 1.0)
     return out
 
 
@@ -74,10 +110,17 @@ def test_global_set_marginals_agree_with_brute_force(engine, n):
     exact = own_probabilities(engine, reader, prompts[0])
     total = sum(exact.values())
     found = set_marginals_global(engine, reader, prompts[:1], docs.ids[:1], eps=0, max_nodes=10**6)
-    assert found.covered[0] == pytest.approx(1, abs=1e-6) and found.off_grammar[0] == pytest.approx(1-total, abs=1e-5)
+    assert found.covered[0] == pytest.approx(1, abs=1e-6) and found.off_grammar[0] == pytest.approx(
+        1 - total, abs=1e-5
+    )
     assert {frozenset(s) for s, _ in found.sets[0]} == set(exact)
-    for names, p in found.sets[0]: assert p == pytest.approx(exact[frozenset(names)], abs=1e-5)
-    np.testing.assert_allclose(found.dist.probs[0], [sum(p for s, p in exact.items() if name in s)/total for name in docs.labels.names], atol=1e-5)
+    for names, p in found.sets[0]:
+        assert p == pytest.approx(exact[frozenset(names)], abs=1e-5)
+    np.testing.assert_allclose(
+        found.dist.probs[0],
+        [sum(p for s, p in exact.items() if name in s) / total for name in docs.labels.names],
+        atol=1e-5,
+    )
 
 
 def test_both_kinds_agree_where_nothing_is_off_the_grammar(engine):
@@ -85,26 +128,32 @@ def test_both_kinds_agree_where_nothing_is_off_the_grammar(engine):
     docs, demos = some_labels(DOCS, 3), some_labels(TRAIN, 3)
     reader, prompts = setting(engine, docs, demos, sampling="random")
     grammar = ListGrammar(reader)
+
     class Closed:
         tokenizer, stats, all_tokens = engine.tokenizer, engine.stats, True
+
         def score(self, asked, ids):
             got, starts = engine.score(asked, ids), len(prompts[0])
-            sums = [logsumexp(engine.score([a], grammar(tuple(a[starts:]))).logits[0].astype(float)) for a in asked]
+            sums = [
+                logsumexp(engine.score([a], grammar(tuple(a[starts:]))).logits[0].astype(float))
+                for a in asked
+            ]
             return replace(got, logsumexp=np.array(sums))
+
     local = set_marginals(Closed(), reader, prompts[:1], docs.ids[:1], eps=0)
     free = set_marginals_global(Closed(), reader, prompts[:1], docs.ids[:1], eps=0)
     np.testing.assert_allclose(free.dist.probs, local.dist.probs, atol=1e-5)
     assert free.off_grammar[0] == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize("eps, max_nodes", [(.3, 2000), (.05, 2000), (1e-3, 7), (1e-3, 1)])
+@pytest.mark.parametrize("eps, max_nodes", [(0.3, 2000), (0.05, 2000), (1e-3, 7), (1e-3, 1)])
 def test_global_bounds_hold_when_stopped_early(engine, eps, max_nodes):
     reader, prompts = setting(engine)
     whole = set_marginals_global(engine, reader, prompts, DOCS.ids, eps=1e-3)
     part = set_marginals_global(engine, reader, prompts, DOCS.ids, eps=eps, max_nodes=max_nodes)
-    assert (part.n_nodes <= max_nodes).all() and (max_nodes < 2000 or (part.covered >= 1-eps).all())
+    assert (part.n_nodes <= max_nodes).all() and (max_nodes < 2000 or (part.covered >= 1 - eps).all())
     assert (part.lo <= whole.dist.probs + 2e-3).all() and (part.hi >= whole.dist.probs - 2e-3).all()
-    assert len(set_marginals_global(engine, reader, [], ()).dist)==0
+    assert len(set_marginals_global(engine, reader, [], ()).dist) == 0
 
 
 def test_set_marginals_agree_with_100_000_samples(engine):
@@ -112,26 +161,60 @@ def test_set_marginals_agree_with_100_000_samples(engine):
     grammar, rng, n = ListGrammar(reader), np.random.default_rng(0), 100_000
     here, shares = {(): n}, np.zeros(7)
     while here:
-        written, count = here.popitem(); options = grammar(written)
+        written, count = here.popitem()
+        options = grammar(written)
         if not options:
-            shares += count / n * DOCS.labels.encode(set(parse_answer(reader, engine.tokenizer.decode(written, skip_special_tokens=True)).labels) - {"none"})
+            shares += (
+                count
+                / n
+                * DOCS.labels.encode(
+                    set(
+                        parse_answer(
+                            reader, engine.tokenizer.decode(written, skip_special_tokens=True)
+                        ).labels
+                    )
+                    - {"none"}
+                )
+            )
             continue
-        for token, c in zip(options, rng.multinomial(count, softmax(engine.score([[*prompts[2], *written]], options).logits[0].astype(float)))):
-            if c: here[(*written, token)] = here.get((*written, token), 0) + c
+        for token, c in zip(
+            options,
+            rng.multinomial(
+                count, softmax(engine.score([[*prompts[2], *written]], options).logits[0].astype(float))
+            ),
+        ):
+            if c:
+                here[(*written, token)] = here.get((*written, token), 0) + c
     p = set_marginals(engine, reader, prompts[2:3], DOCS.ids[2:3], eps=1e-4).dist.probs[0]
     assert (np.abs(shares - p) < 4.5 * np.sqrt(p * (1 - p) / n) + 1e-4).all(), (shares, p)
 
 
-@pytest.mark.parametrize("label_format", ["json", "comma", "polysyndeton", "json-emotions", "{label}; {label}"])
+@pytest.mark.parametrize(
+    "label_format", ["json", "comma", "polysyndeton", "json-emotions", "{label}; {label}"]
+)
 def test_every_format(engine, label_format):
     reader, prompts = setting(engine, label_format=label_format)
-    found = set_marginals(engine, reader, prompts, DOCS.ids, eps=.02)
-    assert (found.covered > .98).all() and (found.lo <= found.dist.probs + .021).all() and (found.dist.probs <= found.hi + .021).all()
-    greedy = trace_docs(engine, reader, ask_prompts(DOCS, TRAIN, Asking(shots=4, label_format=label_format)), 60, decoding="constrained")
-    for t, sets in zip(greedy, found.sets): assert set(t.predicted) in [set(s) for s, _ in sets[:10]], (t.predicted, sets[:10])
+    found = set_marginals(engine, reader, prompts, DOCS.ids, eps=0.02)
+    assert (
+        (found.covered > 0.98).all()
+        and (found.lo <= found.dist.probs + 0.021).all()
+        and (found.dist.probs <= found.hi + 0.021).all()
+    )
+    greedy = trace_docs(
+        engine,
+        reader,
+        ask_prompts(DOCS, TRAIN, Asking(shots=4, label_format=label_format)),
+        60,
+        decoding="constrained",
+    )
+    for t, sets in zip(greedy, found.sets):
+        assert set(t.predicted) in [set(s) for s, _ in sets[:10]], (t.predicted, sets[:10])
     forced = forced_first(engine, reader, prompts, DOCS.ids)
     for k, t in enumerate(greedy):
-        if len(t.predicted) > 1: np.testing.assert_allclose(forced.second[k, DOCS.labels.index(t.predicted[0])], t.logits[1], atol=1e-3)
+        if len(t.predicted) > 1:
+            np.testing.assert_allclose(
+                forced.second[k, DOCS.labels.index(t.predicted[0])], t.logits[1], atol=1e-3
+            )
     funnel = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4, label_format=label_format))
     assert not np.isnan(funnel.dist.probs).any() and all(len(set(t)) == len(t) for t in funnel.taken)
 
@@ -143,13 +226,24 @@ def test_labels_that_share_their_first_token(engine):
     reader, prompts = setting(engine, docs, demos)
     exact = walk(engine, reader, prompts[0])
     found = set_marginals(engine, reader, prompts[:1], docs.ids[:1], eps=0)
-    for s, p in found.sets[0]: assert p == pytest.approx(exact[frozenset(s)], abs=1e-5)
+    for s, p in found.sets[0]:
+        assert p == pytest.approx(exact[frozenset(s)], abs=1e-5)
     assert np.ptp(choice_funnel(engine, docs, demos, Asking(shots=4)).dist.probs) > 0
-    assert np.ptp(forced_first(engine, reader, prompts, docs.ids, "sequence").after[~np.isnan(forced_first(engine, reader, prompts, docs.ids, "sequence").after)]) > 0
+    assert (
+        np.ptp(
+            forced_first(engine, reader, prompts, docs.ids, "sequence").after[
+                ~np.isnan(forced_first(engine, reader, prompts, docs.ids, "sequence").after)
+            ]
+        )
+        > 0
+    )
 
 
 def test_single_label_marginals_are_a_distribution(engine):
-    docs, demos = (replace(d, labels=replace(d.labels, allows_none=False, multi=False), gold=np.eye(7)[d.gold.argmax(1)]) for d in (DOCS, TRAIN))
+    docs, demos = (
+        replace(d, labels=replace(d.labels, allows_none=False, multi=False), gold=np.eye(7)[d.gold.argmax(1)])
+        for d in (DOCS, TRAIN)
+    )
     reader, prompts = setting(engine, docs, demos, label_format="comma", sampling="uniform")
     found = set_marginals(engine, reader, prompts, docs.ids, eps=0)
     np.testing.assert_allclose(found.dist.probs.sum(1), 1, atol=1e-6)
@@ -157,7 +251,9 @@ def test_single_label_marginals_are_a_distribution(engine):
 
 def test_the_funnel_stops_by_itself_and_asks_without_what_it_took(engine):
     funnel = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4))
-    assert funnel.rounds == max(map(len, funnel.taken)) + any(len(t) < 7 for t in funnel.taken if len(t) == max(map(len, funnel.taken)))
+    assert funnel.rounds == max(map(len, funnel.taken)) + any(
+        len(t) < 7 for t in funnel.taken if len(t) == max(map(len, funnel.taken))
+    )
     few = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4), max_rounds=1)
     assert [t[:1] for t in funnel.taken] == [t[:1] for t in few.taken] and few.rounds == 1
 
@@ -165,12 +261,25 @@ def test_the_funnel_stops_by_itself_and_asks_without_what_it_took(engine):
 def test_bad_input_gives_one_clear_line(engine):
     reader, prompts = setting(engine)
     single = replace(DOCS, labels=replace(DOCS.labels, multi=False))
-    for call, says in [(lambda: set_marginals(engine, reader, prompts, DOCS.ids[:2]), "4 prompts for 2 documents"), (lambda: set_marginals(engine, reader, prompts, DOCS.ids, eps=2), "eps must be a number from 0 to 1"),
-                       (lambda: set_marginals(engine, reader, prompts, DOCS.ids, max_nodes=0), "max_nodes must be a whole number"), (lambda: choice_funnel(engine, single, TRAIN), "needs a multi-label task"),
-                       (lambda: choice_funnel(engine, DOCS, TRAIN, threshold=-1), "threshold must be a number from 0 to 1"), (lambda: choice_funnel(engine, DOCS, TRAIN, Asking(chat=True)), "leave chat and cot out"),
-                       (lambda: forced_first(engine, replace(reader, labels=single.labels), prompts, DOCS.ids), "needs a multi-label task"), (lambda: forced_first(engine, reader, prompts[:1], DOCS.ids), "1 prompts for 4 documents"),
-                       (lambda: plot_sets(set_marginals(engine, reader, prompts, DOCS.ids), "x"), "no document 'x'")]:
-        with pytest.raises(ValueError) as error: call()
+    for call, says in [
+        (lambda: set_marginals(engine, reader, prompts, DOCS.ids[:2]), "4 prompts for 2 documents"),
+        (lambda: set_marginals(engine, reader, prompts, DOCS.ids, eps=2), "eps must be a number from 0 to 1"),
+        (
+            lambda: set_marginals(engine, reader, prompts, DOCS.ids, max_nodes=0),
+            "max_nodes must be a whole number",
+        ),
+        (lambda: choice_funnel(engine, single, TRAIN), "needs a multi-label task"),
+        (lambda: choice_funnel(engine, DOCS, TRAIN, threshold=-1), "threshold must be a number from 0 to 1"),
+        (lambda: choice_funnel(engine, DOCS, TRAIN, Asking(chat=True)), "leave chat and cot out"),
+        (
+            lambda: forced_first(engine, replace(reader, labels=single.labels), prompts, DOCS.ids),
+            "needs a multi-label task",
+        ),
+        (lambda: forced_first(engine, reader, prompts[:1], DOCS.ids), "1 prompts for 4 documents"),
+        (lambda: plot_sets(set_marginals(engine, reader, prompts, DOCS.ids), "x"), "no document 'x'"),
+    ]:
+        with pytest.raises(ValueError) as error:
+            call()
         assert says in str(error.value) and "\n" not in str(error.value)
     assert len(set_marginals(engine, reader, [], ()).dist) == 0
     plot_forced_first(forced_first(engine, reader, prompts[:1], DOCS.ids[:1]))

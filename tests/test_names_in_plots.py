@@ -1,8 +1,10 @@
 """Names of labels, methods, models and data sets stand in every picture as they are, whatever they hold.
 
-matplotlib sets what stands between two `$` as a formula: it is drawn as something else, or ends in an error. Every
+matplotlib sets what stands between two `$` as a formula: it is drawn as something else, or ends in an error.
+Every
 function of the package that is called plot_* is drawn here with such names; a new one needs a line in PLOTS.
 """
+
 import importlib
 import inspect
 import pkgutil
@@ -12,16 +14,32 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import cbook
 from matplotlib.text import Text
-
-import mlcllm
-from mlcllm import boxes, calibration, claims, comparisons, data, demux, figures, label_sets, metrics, probing, questions, reasonableness, stepwise_logits, testsets
-from mlcllm.checks import legend_text, plain_text
-from mlcllm.data import LabelDist, LabelSet
 from test_comparisons import make_dists, make_docs
 from test_figures import stored
+
+import mlcllm
+from mlcllm import (
+    boxes,
+    calibration,
+    claims,
+    comparisons,
+    data,
+    demux,
+    figures,
+    label_sets,
+    metrics,
+    probing,
+    questions,
+    reasonableness,
+    stepwise_logits,
+    testsets,
+)
+from mlcllm.checks import legend_text, plain_text
+from mlcllm.data import LabelDist, LabelSet
 
 LABELS = (r"$\frac{a}{b$", r"50 % $x_1^2$ off", r"\notacommand{$y$}", r"a\$b", r"{brace}^hat_sub")
 METHODS = (r"$m$", r"\way$_1$", r"100%^{$")
@@ -32,8 +50,12 @@ DISTS = make_dists(DOCS, METHODS)
 SCORES = metrics.score(DISTS, DOCS, n_boot=20)
 DEV = DOCS.take(range(20)), LabelDist(DISTS[0].probs[:20], DOCS.labels, DOCS.ids[:20], METHODS[0])
 TEST = DOCS.take(range(20, 40)), LabelDist(DISTS[0].probs[20:], DOCS.labels, DOCS.ids[20:], METHODS[0])
-RUNS = pd.concat([SCORES.assign(dataset=d, model=m, docs=d) for d in (DATASET, "other") for m in (MODEL, "tiny")])
-RENAMED = RUNS.assign(method=RUNS.method.map(dict(zip(METHODS, ("binary", "binary_outcome", "unary")))).fillna(RUNS.method))
+RUNS = pd.concat(
+    [SCORES.assign(dataset=d, model=m, docs=d) for d in (DATASET, "other") for m in (MODEL, "tiny")]
+)
+RENAMED = RUNS.assign(
+    method=RUNS.method.map(dict(zip(METHODS, ("binary", "binary_outcome", "unary")))).fillna(RUNS.method)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +64,16 @@ def closed():
     plt.close("all")
 
 
-def points(**columns): # a table of two datasets and two models
-    rows = [dict(dataset=d, model=m, value=.5, lo=.4, hi=.6, n=30, n_docs=30, **columns) for d in (DATASET, "other") for m in (MODEL, "tiny")]
+def points(**columns):  # a table of two datasets and two models
+    rows = [
+        dict(dataset=d, model=m, value=0.5, lo=0.4, hi=0.6, n=30, n_docs=30, **columns)
+        for d in (DATASET, "other")
+        for m in (MODEL, "tiny")
+    ]
     return pd.DataFrame(rows)
 
 
-def traced(folder): # runs of 01 with such labels
+def traced(folder):  # runs of 01 with such labels
     for seed, model in enumerate((MODEL, "tiny")):
         stored(folder, DATASET, model, seed=seed, labels=(*LABELS, "none"))
     found = figures.traces_of(figures.open_shelf(folder))
@@ -55,72 +81,171 @@ def traced(folder): # runs of 01 with such labels
     return found
 
 
-def trace(): # of one answer
+def trace():  # of one answer
     n, names = 2, (*LABELS, "none")
     z = np.random.default_rng(0).normal(size=(n, len(names)))
-    return stepwise_logits.StepTrace("d0", names, f"the answer is {LABELS[0]}", "stop", LABELS[:n], np.arange(n), z, np.full(n, 3.), np.zeros(n), np.ones(n))
+    return stepwise_logits.StepTrace(
+        "d0",
+        names,
+        f"the answer is {LABELS[0]}",
+        "stop",
+        LABELS[:n],
+        np.arange(n),
+        z,
+        np.full(n, 3.0),
+        np.zeros(n),
+        np.ones(n),
+    )
 
 
-def votes_wall(): # from `dists_of`
+def votes_wall():  # from `dists_of`
     tables = {}
     for name in (DATASET, "other"):
-        parts = [pd.DataFrame(dict(doc_id=np.repeat(d.ids, len(LABELS)), label=LABELS*len(d), prob=d.probs.ravel(), method=m)) for d, m in zip(DISTS, ("unary", "binary", "hard"))]
-        table = pd.concat(parts).pivot(index=["doc_id", "label"], columns="method", values="prob").reset_index()
+        parts = [
+            pd.DataFrame(
+                dict(
+                    doc_id=np.repeat(d.ids, len(LABELS)),
+                    label=LABELS * len(d),
+                    prob=d.probs.ravel(),
+                    method=m,
+                )
+            )
+            for d, m in zip(DISTS, ("unary", "binary", "hard"))
+        ]
+        table = (
+            pd.concat(parts).pivot(index=["doc_id", "label"], columns="method", values="prob").reset_index()
+        )
         tables[name] = table.assign(people=table.unary)
     return tables
 
 
-def sets(): # of one document
-    found = ((LABELS[:2], .6), ((), .4))
-    return label_sets.SetMarginals(DISTS[0], np.ones(len(DOCS)), DISTS[0].probs, DISTS[0].probs, (found,)*len(DOCS), np.ones(len(DOCS), int))
+def sets():  # of one document
+    found = ((LABELS[:2], 0.6), ((), 0.4))
+    return label_sets.SetMarginals(
+        DISTS[0],
+        np.ones(len(DOCS)),
+        DISTS[0].probs,
+        DISTS[0].probs,
+        (found,) * len(DOCS),
+        np.ones(len(DOCS), int),
+    )
 
 
 def forced():
     rng, n = np.random.default_rng(0), len(LABELS)
-    return label_sets.ForcedFirst(DOCS.ids[:9], (*LABELS, "none"), rng.normal(size=(9, n+1)), rng.normal(size=(9, n, n+1)), rng.random((9, n)))
+    return label_sets.ForcedFirst(
+        DOCS.ids[:9],
+        (*LABELS, "none"),
+        rng.normal(size=(9, n + 1)),
+        rng.normal(size=(9, n, n + 1)),
+        rng.random((9, n)),
+    )
 
 
 def step_rows():
     rng = np.random.default_rng(0)
-    return pd.DataFrame([dict(doc_id=f"d{k}", step=s, is_last=s==1, top=rng.random(), second=rng.random(), entropy=rng.random(), p_stop=.5, second_is_next=None) for k in range(9) for s in range(2)])
+    return pd.DataFrame(
+        [
+            dict(
+                doc_id=f"d{k}",
+                step=s,
+                is_last=s == 1,
+                top=rng.random(),
+                second=rng.random(),
+                entropy=rng.random(),
+                p_stop=0.5,
+                second_is_next=None,
+            )
+            for k in range(9)
+            for s in range(2)
+        ]
+    )
 
 
 def probe_rows():
-    rows = [dict(target=k, method="probe", metric="micro_f1", layer=l, position=p, value=.5, lo=.4, hi=.6, n_docs=9) for k in probing.TARGETS for l in (0, 1) for p in (0, 1)]
+    rows = [
+        dict(
+            target=k,
+            method="probe",
+            metric="micro_f1",
+            layer=l,
+            position=p,
+            value=0.5,
+            lo=0.4,
+            hi=0.6,
+            n_docs=9,
+        )
+        for k in probing.TARGETS
+        for l in (0, 1)
+        for p in (0, 1)
+    ]
     return pd.DataFrame(rows)
 
 
 def ranks_by_eps():
-    return pd.DataFrame([dict(method=m, metric="nll", eps=e, value=1., rank=k + 1) for k, m in enumerate(METHODS) for e in (1e-8, np.nan)])
+    return pd.DataFrame(
+        [
+            dict(method=m, metric="nll", eps=e, value=1.0, rank=k + 1)
+            for k, m in enumerate(METHODS)
+            for e in (1e-8, np.nan)
+        ]
+    )
 
 
 def information_rows():
-    return pd.DataFrame([dict(target=t, method=m, value=1., lo=.9, hi=1.1, share=.5, n_docs=9) for t in ("first", "second") for m in ("entropy", "words", "state", "gain")])
+    return pd.DataFrame(
+        [
+            dict(target=t, method=m, value=1.0, lo=0.9, hi=1.1, share=0.5, n_docs=9)
+            for t in ("first", "second")
+            for m in ("entropy", "words", "state", "gain")
+        ]
+    )
 
 
-def lens_rows(): return pd.DataFrame([dict(step=1, layer=l, rank=1, p_chosen=.5) for l in (1, 2) for _ in range(3)])
+def lens_rows():
+    return pd.DataFrame([dict(step=1, layer=l, rank=1, p_chosen=0.5) for l in (1, 2) for _ in range(3)])
 
 
 def attention_rows():
     parts = ("first", "input", "answer", "labels")
-    return pd.DataFrame([{p: np.full(2, .25) for p in parts} | {f"n_{p}": 2 for p in parts} for _ in range(3)])
+    return pd.DataFrame(
+        [{p: np.full(2, 0.25) for p in parts} | {f"n_{p}": 2 for p in parts} for _ in range(3)]
+    )
 
 
 def sweep():
-    rows = [dict(method=f"hard+ratio{r}", metric="multilabel_share", value=r, lo=r, hi=r, n_docs=9) for r in (0, .5)]
+    rows = [
+        dict(method=f"hard+ratio{r}", metric="multilabel_share", value=r, lo=r, hi=r, n_docs=9)
+        for r in (0, 0.5)
+    ]
     return stepwise_logits.plot_sweep(pd.DataFrame(rows), DOCS)
 
 
-LEARNED = pd.DataFrame(dict(epoch=[1, 2], loss=[2., 1.], dev_loss=[2., 1.], dev_nll=[2., 1.]))
-METHOD_NAMES = [m.replace("_", " ") for m in METHODS] # as pictures show them
+LEARNED = pd.DataFrame(dict(epoch=[1, 2], loss=[2.0, 1.0], dev_loss=[2.0, 1.0], dev_nll=[2.0, 1.0]))
+METHOD_NAMES = [m.replace("_", " ") for m in METHODS]  # as pictures show them
 
-PLOTS = { # function -> a call, the names that must be seen
+PLOTS = {  # function -> a call, the names that must be seen
     "plot_box_items": (lambda d: boxes.plot_box_items(boxes.generate_boxes(3)), []),
-    "plot_calibration": (lambda d: calibration.plot_calibration(calibration.fit_calibrator(*DEV[::-1]), *TEST[::-1]), METHOD_NAMES[:1]),
-    "plot_threshold": (lambda d: calibration.plot_threshold(calibration.fit_thresholds(*DEV[::-1]), *TEST[::-1]), []),
-    "plot_pareto": (lambda d: comparisons.plot_pareto(comparisons.pareto(SCORES, dict(zip(METHODS, (58, 75, 180))))), METHOD_NAMES),
-    "plot_label_bars": (lambda d: comparisons.plot_label_bars(DISTS, DOCS, n_boot=9), [*LABELS, *METHOD_NAMES]),
-    "plot_votes_scatter": (lambda d: comparisons.plot_votes_scatter(DISTS[1], DOCS, n_boot=9), METHOD_NAMES[1:2]),
+    "plot_calibration": (
+        lambda d: calibration.plot_calibration(calibration.fit_calibrator(*DEV[::-1]), *TEST[::-1]),
+        METHOD_NAMES[:1],
+    ),
+    "plot_threshold": (
+        lambda d: calibration.plot_threshold(calibration.fit_thresholds(*DEV[::-1]), *TEST[::-1]),
+        [],
+    ),
+    "plot_pareto": (
+        lambda d: comparisons.plot_pareto(comparisons.pareto(SCORES, dict(zip(METHODS, (58, 75, 180))))),
+        METHOD_NAMES,
+    ),
+    "plot_label_bars": (
+        lambda d: comparisons.plot_label_bars(DISTS, DOCS, n_boot=9),
+        [*LABELS, *METHOD_NAMES],
+    ),
+    "plot_votes_scatter": (
+        lambda d: comparisons.plot_votes_scatter(DISTS[1], DOCS, n_boot=9),
+        METHOD_NAMES[1:2],
+    ),
     "plot_outcome_pairs": (lambda d: comparisons.plot_outcome_pairs(RENAMED), [f"{DATASET} · {MODEL}"]),
     "plot_runs": (lambda d: comparisons.plot_runs(RUNS), [DATASET, " " + MODEL, *METHOD_NAMES]),
     "plot_labels": (lambda d: data.plot_labels(DOCS), LABELS),
@@ -131,32 +256,78 @@ PLOTS = { # function -> a call, the names that must be seen
     "plot_later_ranks": (lambda d: figures.plot_later_ranks(traced(d)), [DATASET, MODEL]),
     "plot_lines": (lambda d: figures.plot_lines(points(x=1), "x"), [DATASET, " " + MODEL]),
     "plot_positions": (lambda d: figures.plot_positions(points(position=1)), [DATASET, f" {MODEL} (n = 30)"]),
-    "plot_sweeps": (lambda d: figures.plot_sweeps(points(ratio=.5, gold=.5)), [DATASET, f" {MODEL} (n = 30)"]),
+    "plot_sweeps": (
+        lambda d: figures.plot_sweeps(points(ratio=0.5, gold=0.5)),
+        [DATASET, f" {MODEL} (n = 30)"],
+    ),
     "plot_probe_wall": (lambda d: figures.plot_probe_wall(points(what="gold")), [DATASET, MODEL]),
-    "plot_tuned": (lambda d: figures.plot_tuned(pd.DataFrame([dict(dataset=DATASET, base=MODEL, method=m, metric=k, before=1, before_lo=1, before_hi=1, after=2, after_lo=2, after_hi=2) for m in METHODS for k in ("nll", "example_f1")])), [f"{DATASET}\n{MODEL}", *METHOD_NAMES]),
+    "plot_tuned": (
+        lambda d: figures.plot_tuned(
+            pd.DataFrame(
+                [
+                    dict(
+                        dataset=DATASET,
+                        base=MODEL,
+                        method=m,
+                        metric=k,
+                        before=1,
+                        before_lo=1,
+                        before_hi=1,
+                        after=2,
+                        after_lo=2,
+                        after_hi=2,
+                    )
+                    for m in METHODS
+                    for k in ("nll", "example_f1")
+                ]
+            )
+        ),
+        [f"{DATASET}\n{MODEL}", *METHOD_NAMES],
+    ),
     "plot_slopes": (lambda d: figures.plot_slopes(RUNS), [DATASET, MODEL, *METHOD_NAMES]),
     "plot_votes_wall": (lambda d: figures.plot_votes_wall(votes_wall()), [DATASET]),
     "plot_label_reliability": (lambda d: figures.plot_label_reliability(votes_wall()), [DATASET, *LABELS]),
-    "plot_costs": (lambda d: figures.plot_costs(points(method=METHODS[0], tokens=30)), [DATASET, " " + MODEL, METHOD_NAMES[0]]),
-    "plot_scale": (lambda d: figures.plot_scale(points(statistic="top").assign(size=[1e6, 2e6]*2)), [DATASET, f"{MODEL}\n1.0 M"]),
-    "plot_claims": (lambda d: figures.plot_claims([claims.decide("5", [], DATASET, MODEL)]), [f"{DATASET}\n{MODEL}"]),
-    "plot_sets": (lambda d: label_sets.plot_sets(sets(), "d0", others={"_$other$": DISTS[1].probs[0]}), [*LABELS, ", ".join(LABELS[:2]), " _$other$"]),
+    "plot_costs": (
+        lambda d: figures.plot_costs(points(method=METHODS[0], tokens=30)),
+        [DATASET, " " + MODEL, METHOD_NAMES[0]],
+    ),
+    "plot_scale": (
+        lambda d: figures.plot_scale(points(statistic="top").assign(size=[1e6, 2e6] * 2)),
+        [DATASET, f"{MODEL}\n1.0 M"],
+    ),
+    "plot_claims": (
+        lambda d: figures.plot_claims([claims.decide("5", [], DATASET, MODEL)]),
+        [f"{DATASET}\n{MODEL}"],
+    ),
+    "plot_sets": (
+        lambda d: label_sets.plot_sets(sets(), "d0", others={"_$other$": DISTS[1].probs[0]}),
+        [*LABELS, ", ".join(LABELS[:2]), " _$other$"],
+    ),
     "plot_forced_first": (lambda d: label_sets.plot_forced_first(forced()), LABELS),
     "plot_reliability": (lambda d: metrics.plot_reliability(DISTS[2], DOCS), METHOD_NAMES[2:]),
     "plot_scores_table": (lambda d: metrics.plot_scores_table(SCORES, ("nll",)), METHOD_NAMES),
     "plot_probes": (lambda d: probing.plot_probes(probe_rows(), 1), []),
     "plot_layers": (lambda d: probing.plot_layers(probe_rows()), []),
     "plot_by_eps": (lambda d: metrics.plot_by_eps(ranks_by_eps()), METHOD_NAMES),
-    "plot_reasonableness": (lambda d: reasonableness.plot_reasonableness(pd.DataFrame(dict(p=[.2, .9], wanted=[False, True]))), []),
+    "plot_reasonableness": (
+        lambda d: reasonableness.plot_reasonableness(pd.DataFrame(dict(p=[0.2, 0.9], wanted=[False, True]))),
+        [],
+    ),
     "plot_information": (lambda d: probing.plot_information(information_rows()), []),
     "plot_lens": (lambda d: probing.plot_lens(lens_rows()), []),
     "plot_attention": (lambda d: probing.plot_attention(attention_rows()), []),
-    "plot_pairs": (lambda d: questions.plot_pairs(np.full((len(LABELS),)*2, .5), LABELS), LABELS),
-    "plot_steps": (lambda d: stepwise_logits.plot_steps(trace(), f"the text {LABELS[1]}", LABELS[:1]), [f"● {LABELS[0]}", *LABELS[1:]]),
+    "plot_pairs": (lambda d: questions.plot_pairs(np.full((len(LABELS),) * 2, 0.5), LABELS), LABELS),
+    "plot_steps": (
+        lambda d: stepwise_logits.plot_steps(trace(), f"the text {LABELS[1]}", LABELS[:1]),
+        [f"● {LABELS[0]}", *LABELS[1:]],
+    ),
     "plot_step_distributions": (lambda d: stepwise_logits.plot_step_distributions(step_rows(), 6), []),
-    "plot_n_labels": (lambda d: stepwise_logits.plot_n_labels([trace()]*len(DOCS), DOCS), []),
+    "plot_n_labels": (lambda d: stepwise_logits.plot_n_labels([trace()] * len(DOCS), DOCS), []),
     "plot_sweep": (lambda d: sweep(), []),
-    "plot_scores": (lambda d: stepwise_logits.plot_scores(RUNS.assign(model="tiny", method="hard")), [f"{DATASET}\n{DATASET} (n = 40)"]),
+    "plot_scores": (
+        lambda d: stepwise_logits.plot_scores(RUNS.assign(model="tiny", method="hard")),
+        [f"{DATASET}\n{DATASET} (n = 40)"],
+    ),
     "plot_strata": (lambda d: testsets.plot_strata(DOCS, list(DOCS.ids[:9])), []),
 }
 
@@ -164,16 +335,19 @@ PLOTS = { # function -> a call, the names that must be seen
 def test_every_plot_is_here():
     found = set()
     for module in pkgutil.iter_modules(mlcllm.__path__):
-        if module.name.startswith("_"): continue
+        if module.name.startswith("_"):
+            continue
         here = importlib.import_module(f"mlcllm.{module.name}")
         found |= {n for n, f in vars(here).items() if n.startswith("plot_") and inspect.isfunction(f)}
     assert found == set(PLOTS)
 
 
-def texts_of(fig): # what is drawn: its text as matplotlib writes it
+def texts_of(fig):  # what is drawn: its text as matplotlib writes it
     fig.draw_without_rendering()
     texts = [t for t in fig.findobj(Text) if t.get_text()]
-    own = [t.get_text() for t in texts if not t.get_text().startswith(r"$\mathdefault{")]  # else: matplotlib's own powers of ten
+    own = [
+        t.get_text() for t in texts if not t.get_text().startswith(r"$\mathdefault{")
+    ]  # else: matplotlib's own powers of ten
     assert not [text for text in own if cbook.is_math_text(text)]
     return [t.get_text().replace(r"\$", "$") for t in texts]
 

@@ -1,4 +1,5 @@
 "The README keeps its word: its Python runs, its pictures and notebooks exist, its commands are make's."
+
 import re
 
 import numpy as np
@@ -11,16 +12,21 @@ def test_python_in_the_readme_runs(root):
     blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.S)
     assert blocks
     names = {}
-    for block in blocks: exec(compile(block, "README.md", "exec"), names)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
     assert names["estimates"].probs.shape == (2, len(names["demos"].labels))
-    assert names["again"].predict_proba(["A day by the sea"]).method == "max_over_generations+platt" and names["thresholds"] == names["tuned"].thresholds
+    assert (
+        names["again"].predict_proba(["A day by the sea"]).method == "max_over_generations+platt"
+        and names["thresholds"] == names["tuned"].thresholds
+    )
     probs = names["traces"][0].probs
     assert probs.shape[1] == len(names["docs"].labels.with_none) and np.allclose(probs.sum(1), 1)
 
 
 def test_what_the_readme_names_exists(root):
     text = (root / "README.md").read_text()
-    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text): assert (root / picture).is_file(), picture
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+        assert (root / picture).is_file(), picture
     listed = re.findall(r"^\| \[(\d\d\w+)\]\((.+?)\) \|", text, re.M)
     assert [link for _, link in listed] == [f"nbs/{name}.ipynb" for name, _ in listed]
     assert [name for name, _ in listed] == sorted(p.stem for p in (root / "nbs").glob("0*.ipynb"))
@@ -29,9 +35,22 @@ def test_what_the_readme_names_exists(root):
     assert {"demo", "test"} <= set(named) <= set(targets), set(named) - set(targets)
 
 
-METHODS = {"hard": "hard", "compare to": "compare_to_none", "unary": "unary", "binary": "binary", "max over": "max_over_generations", "the same, calibrated": "max_over_generations+platt",
-           "marginals over": "set_marginals", "label prior": "prior", "one person": "annotator"}
-COLUMNS = [(dataset, metric) for dataset in ("HateXplainTargets", "GoEmotions") for metric in ("brier", "kl", "example_f1")]
+METHODS = {
+    "hard": "hard",
+    "compare to": "compare_to_none",
+    "unary": "unary",
+    "binary": "binary",
+    "max over": "max_over_generations",
+    "the same, calibrated": "max_over_generations+platt",
+    "marginals over": "set_marginals",
+    "label prior": "prior",
+    "one person": "annotator",
+}
+COLUMNS = [
+    (dataset, metric)
+    for dataset in ("HateXplainTargets", "GoEmotions")
+    for metric in ("brier", "kl", "example_f1")
+]
 
 
 def rows_of(part):
@@ -39,12 +58,15 @@ def rows_of(part):
     for line in re.findall(r"^\| (.*) \|$", part, re.M):
         name, *cells = [c.strip() for c in line.split("|")]
         method = next((m for start, m in METHODS.items() if name.startswith(start)), None)
-        if method: yield method, cells
+        if method:
+            yield method, cells
 
 
 def assert_stored(part, scores):
     "Every cell is that of the stored runs; how many there are"
-    scores = scores[scores.label.isna() & (scores.model == "small")].set_index(["dataset", "method", "metric"])
+    scores = scores[scores.label.isna() & (scores.model == "small")].set_index(
+        ["dataset", "method", "metric"]
+    )
     seen = 0
     for method, cells in rows_of(part):
         for cell, (dataset, metric) in zip(cells, COLUMNS):
@@ -55,10 +77,17 @@ def assert_stored(part, scores):
 
 
 def stored(root, people):
-    return gather(comparable(plain_runs(index_runs(root / "outputs" / "reference"), "02_alignment")).table, "scores", people=people).table
+    return gather(
+        comparable(plain_runs(index_runs(root / "outputs" / "reference"), "02_alignment")).table,
+        "scores",
+        people=people,
+    ).table
 
 
-def parts(root): return (root / "README.md").read_text().split("## What comes out")[1].split("## ")[0].split("And one person")
+def parts(root):
+    return (
+        (root / "README.md").read_text().split("## What comes out")[1].split("## ")[0].split("And one person")
+    )
 
 
 def test_numbers_in_the_readme_are_those_of_the_stored_runs(root):
@@ -67,15 +96,21 @@ def test_numbers_in_the_readme_are_those_of_the_stored_runs(root):
 
 def test_people_in_the_readme_are_those_of_the_stored_runs(root):
     scores = stored(root, True)
-    if not len(scores): pytest.skip("the stored runs were made before people were scored without their own votes: make reference")
+    if not len(scores):
+        pytest.skip(
+            "the stored runs were made before people were scored without their own votes: make reference"
+        )
     assert assert_stored(parts(root)[1], scores) == 9
 
 
 def test_what_the_readme_concludes_is_in_its_table(root):
     value = {m: [float(c.split(" ")[0]) for c in cells] for m, cells in rows_of(parts(root)[0])}
     free = ("hard", "compare_to_none", "max_over_generations")
-    for k in (0, 3): # Brier on both corpora
-        assert value["max_over_generations"][k] == min(value[m][k] for m in free) and value["max_over_generations"][k] < value["prior"][k] < value["unary"][k]
+    for k in (0, 3):  # Brier on both corpora
+        assert (
+            value["max_over_generations"][k] == min(value[m][k] for m in free)
+            and value["max_over_generations"][k] < value["prior"][k] < value["unary"][k]
+        )
     assert all(max(value, key=lambda m: value[m][k]) == "hard" for k in (1, 4))
     person = dict(rows_of(parts(root)[1]))["annotator"]
     assert float(person[1].split(" ")[0]) > 5 and "0.82" not in person[2]

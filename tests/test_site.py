@@ -1,4 +1,7 @@
-"The site: its configuration, how it is built, and what its pages hold. Quarto itself is not needed: a stand-in writes what it would write."
+"""The site: its configuration, how it is built, and what its pages hold. Quarto itself is not needed: a
+stand-in writes what it would write.
+"""
+
 import ast
 import os
 import re
@@ -13,14 +16,30 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_site import without_links_in_code
-from tidy_notebooks import chapters_used, link_names, modules, notebook_names, tidy, tidy_outputs, under_imports, without_bars
+from tidy_notebooks import (
+    chapters_used,
+    link_names,
+    modules,
+    notebook_names,
+    tidy,
+    tidy_outputs,
+    under_imports,
+    without_bars,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = notebook_names(ROOT)
 MODULES = modules(ROOT)
-FEW = ["index", "contributing", "changelog", "00_checks", "00_data"]        # enough notebooks to build a site in seconds
+FEW = [
+    "index",
+    "contributing",
+    "changelog",
+    "00_checks",
+    "00_data",
+]  # enough notebooks to build a site in seconds
 QUARTO = """#!{python}
-# stands for Quarto: writes a page for each notebook into the output folder, or the file that -o names, and notes how it was called
+# stands for Quarto: writes a page for each notebook into the output folder, or the file that -o names,
+# and notes how it was called
 import os, sys
 from pathlib import Path
 import nbformat, yaml
@@ -48,14 +67,20 @@ def executable(path, text):
 
 def git(folder, *args):
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    return subprocess.run(["git", *identity, *args], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *identity, *args], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    "A repository of its own with a few of the notebooks, an environment that make finds ready, and a stand-in for Quarto"
+    """A repository of its own with a few of the notebooks, an environment that make finds ready, and a
+    stand-in for Quarto
+    """
     place = tmp_path_factory.mktemp("site")
-    left_out = shutil.ignore_patterns(".git", ".venv*", "outputs", "_*_check", "_proc", "_docs", "models", "*.egg-info", "__pycache__")
+    left_out = shutil.ignore_patterns(
+        ".git", ".venv*", "outputs", "_*_check", "_proc", "_docs", "models", "*.egg-info", "__pycache__"
+    )
     copy = Path(shutil.copytree(ROOT, place / "mlcllm", symlinks=True, ignore=left_out))
     for path in (copy / "nbs").glob("*.ipynb"):
         if path.stem not in FEW:
@@ -74,7 +99,9 @@ def build(copy, *command):
     calls = copy.parent / "calls"
     calls.write_text("")
     path = f"{copy.parent / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | dict(PATH=path, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1", QUARTO_CALLS=str(calls))
+    environment = os.environ | dict(
+        PATH=path, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1", QUARTO_CALLS=str(calls)
+    )
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return calls.read_text().splitlines()
@@ -95,14 +122,25 @@ def test_make_site_writes_pages_and_nothing_else(checkout, readme_is):
     assert calls == ["_proc render --no-cache"]
     assert (checkout / "README.md").read_bytes() == readme
     assert git(checkout, "status", "--porcelain") == ""
-    assert {p.name for p in (checkout / "_docs").glob("*.html")} == {"index.html", "contributing.html", "changelog.html", "checks.html", "data.html"}
+    assert {p.name for p in (checkout / "_docs").glob("*.html")} == {
+        "index.html",
+        "contributing.html",
+        "changelog.html",
+        "checks.html",
+        "data.html",
+    }
     assert (checkout / "_proc" / "styles.css").is_file()
 
 
 def test_nbdev_docs_leaves_the_readme_alone_too(checkout):
     readme = (checkout / "README.md").read_bytes()
     set_age(checkout, "older")
-    calls = build(checkout, sys.executable, "-c", "from nbdev.quarto import nbdev_docs; nbdev_docs.__wrapped__(n_workers=2)")
+    calls = build(
+        checkout,
+        sys.executable,
+        "-c",
+        "from nbdev.quarto import nbdev_docs; nbdev_docs.__wrapped__(n_workers=2)",
+    )
     assert calls == ["_proc render --no-cache"]
     assert (checkout / "README.md").read_bytes() == readme
     assert git(checkout, "status", "--porcelain") == ""
@@ -112,7 +150,12 @@ def test_nbdev_docs_leaves_the_readme_alone_too(checkout):
 def test_without_quarto_make_site_says_what_is_needed(checkout):
     assert "nbdev_docs" not in (ROOT / ".github" / "workflows" / "site.yaml").read_text()
     place = checkout.parent
-    done = subprocess.run(["make", "site", f"VENV={place / 'venv'}", "PATH=/usr/bin:/bin"], cwd=checkout, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "site", f"VENV={place / 'venv'}", "PATH=/usr/bin:/bin"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
     if not shutil.which("quarto", path="/usr/bin:/bin"):
         assert done.returncode and "the site needs Quarto" in done.stdout
 
@@ -151,41 +194,77 @@ def test_the_reading_map_holds_every_chapter_and_says_what_the_readme_says():
 
 def test_symbols_link_to_their_pages_and_to_their_source(tmp_path):
     "nbdev looks symbols up by the entry point that setup.py gives it"
-    subprocess.run([sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path], cwd=ROOT, check=True, capture_output=True)
-    code = "from nbdev.doclinks import NbdevLookup as look; print(look().doc('load_docs'), look().code('load_docs'), look().linkify('see `load_docs`'))"
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    code = (
+        "from nbdev.doclinks import NbdevLookup as look; print(look().doc('load_docs'), "
+        "look().code('load_docs'), look().linkify('see `load_docs`'))"
+    )
     environment = os.environ | dict(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
     page = "https://mlcllm.github.io/mlcllm/data.html#load_docs"
     line = re.search(r"^def load_docs\(", (ROOT / "mlcllm" / "data.py").read_text(), re.M)
-    number = (ROOT / "mlcllm" / "data.py").read_text()[:line.start()].count("\n") + 1
+    number = (ROOT / "mlcllm" / "data.py").read_text()[: line.start()].count("\n") + 1
     source = f"https://github.com/mlcllm/mlcllm/blob/main/mlcllm/data.py#L{number}"
     assert done.stdout == f"{page} {source} see [`load_docs`]({page})\n"
 
 
 def test_links_in_signatures_are_taken_back():
-    text = "see [`Run`](https://x.org/runs.html#run)\n\n```python\ndef f(\n    a, # a [`Run`](https://x.org/runs.html#run)\n):\n```\n"
-    assert without_links_in_code(text) == text[:text.index("```")] + "```python\ndef f(\n    a, # a `Run`\n):\n```\n"
+    text = (
+        "see [`Run`](https://x.org/runs.html#run)\n\n```python\ndef f(\n    a, # a "
+        "[`Run`](https://x.org/runs.html#run)\n):\n```\n"
+    )
+    assert (
+        without_links_in_code(text)
+        == text[: text.index("```")] + "```python\ndef f(\n    a, # a `Run`\n):\n```\n"
+    )
 
 
 # names in prose, and what becomes of them
-SOME = ["00_checks", "00_data", "00a_runs", "00b_demos", "00b_prompts", "01_stepwise_logits", "02_alignment", "changelog", "index"]
+SOME = [
+    "00_checks",
+    "00_data",
+    "00a_runs",
+    "00b_demos",
+    "00b_prompts",
+    "01_stepwise_logits",
+    "02_alignment",
+    "changelog",
+    "index",
+]
 LINKED = {
     "`01_stepwise_logits`": "[01_stepwise_logits](01_stepwise_logits.ipynb)",
     "`nbs/00_data.ipynb` and 00_data": "[00_data](00_data.ipynb) and [00_data](00_data.ipynb)",
     "| `00a_runs` | a `folder` |": "| [00a_runs](00a_runs.ipynb) | a `folder` |",
-    "`00_data →` **here** `→ … → 02_alignment`": "[00_data](00_data.ipynb) → **here** → … → [02_alignment](02_alignment.ipynb)",
-    "`01 … 02 → outputs/ →` **here**": "[01](01_stepwise_logits.ipynb) … [02](02_alignment.ipynb) → outputs/ → **here**",
-    "as in 01 (00a), 02.": "as in [01](01_stepwise_logits.ipynb) ([00a](00a_runs.ipynb)), [02](02_alignment.ipynb).",
+    "`00_data →` **here** `→ … → 02_alignment`": "[00_data](00_data.ipynb) → **here** → … → [02_alignment](02_alignment.ipynb)",  # noqa: E501
+    "`01 … 02 → outputs/ →` **here**": "[01](01_stepwise_logits.ipynb) … [02](02_alignment.ipynb) → outputs/ → **here**",  # noqa: E501
+    "as in 01 (00a), 02.": "as in [01](01_stepwise_logits.ipynb) ([00a](00a_runs.ipynb)), [02](02_alignment.ipynb).",  # noqa: E501
     "`00 … 02 →` **here**": "[00](00_data.ipynb) … [02](02_alignment.ipynb) → **here**",
     "`changelog` has a line": "[changelog](changelog.ipynb) has a line",
     "(EMNLP 2025, arXiv:2505.17510)": "(EMNLP 2025, [arXiv:2505.17510](https://arxiv.org/abs/2505.17510))",
 }
 LEFT_ALONE = [
     "`papermill nbs/01_stepwise_logits.ipynb out.ipynb -p traces outputs/01_stepwise_logits/demo`",
-    "# 01_stepwise_logits", "> what 01 says", "```bash\npapermill nbs/00_data.ipynb\n01\n```", "    python 01_stepwise_logits.py",
-    "$0.01 + 02$ and 0.01, .02, 2026-01-02, 10:01, 02 %, 1,02", "$$\n\\sum 01\n$$", "the ``index`` and `index` of 00b", "`a → b`",
-    "[01](02_alignment.ipynb) [arXiv:2505.17510](https://arxiv.org/abs/2505.17510) <a href='01'> https://x.org/01/02",
-    "outputs/01_stepwise_logits/demo", "`99_nothing`", "01_stepwise_logits.ipynb.bak", "v01 01x",
+    "# 01_stepwise_logits",
+    "> what 01 says",
+    "```bash\npapermill nbs/00_data.ipynb\n01\n```",
+    "    python 01_stepwise_logits.py",
+    "$0.01 + 02$ and 0.01, .02, 2026-01-02, 10:01, 02 %, 1,02",
+    "$$\n\\sum 01\n$$",
+    "the ``index`` and `index` of 00b",
+    "`a → b`",
+    "[01](02_alignment.ipynb) [arXiv:2505.17510](https://arxiv.org/abs/2505.17510) <a href='01'> "
+    "https://x.org/01/02",
+    "outputs/01_stepwise_logits/demo",
+    "`99_nothing`",
+    "01_stepwise_logits.ipynb.bak",
+    "v01 01x",
 ]
 
 
@@ -200,7 +279,9 @@ def test_what_is_no_name_in_prose_stays(text):
     assert link_names(text, SOME) == text
 
 
-WORDS = st.sampled_from([*LINKED, *LEFT_ALONE, "`", "``", "$", "[", "](", "→", "\n", "\n\n", "```", "|", "<", "01", "`00_data"])
+WORDS = st.sampled_from(
+    [*LINKED, *LEFT_ALONE, "`", "``", "$", "[", "](", "→", "\n", "\n\n", "```", "|", "<", "01", "`00_data"]
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -216,8 +297,8 @@ STREAMS = {
     "\n": "",
     "3doc [00:01,  2.5doc/s]": "",
     "[transformers] Model config: bos_token_id must be `None`\n": "",
-    "/x/lib.py:3: UserWarning: old\n  warnings.warn('old')\nwarning: 2 rows were left out\n": "warning: 2 rows were left out\n",
-    "warning: a part is computed again\n\rdocs: 100%|██| 1/1 [00:00<00:00, 9.1doc/s]": "warning: a part is computed again\n",
+    "/x/lib.py:3: UserWarning: old\n  warnings.warn('old')\nwarning: 2 rows were left out\n": "warning: 2 rows were left out\n",  # noqa: E501
+    "warning: a part is computed again\n\rdocs: 100%|██| 1/1 [00:00<00:00, 9.1doc/s]": "warning: a part is computed again\n",  # noqa: E501
     "nowhere.yaml cannot be read\n": "nowhere.yaml cannot be read\n",
     "warning: two\n\nlines\n": "warning: two\n\nlines\n",
 }
@@ -229,15 +310,25 @@ def test_bars_and_warnings_of_libraries_leave_a_stream(text):
 
 
 def test_widgets_and_bars_leave_the_outputs_and_results_stay():
-    shown = [{"text/plain": "0.5"}, {"text/html": "<table>…</table>", "text/plain": "50 %"}, {"image/png": "aGk=", "text/plain": "<Figure>"}]
-    bars = [{"application/vnd.jupyter.widget-view+json": {}, "text/plain": "x"}, {"text/html": "<progress value=1>"}, {"text/plain": "Map:   0%|   | 0/3 [00:00<?]"}]
+    shown = [
+        {"text/plain": "0.5"},
+        {"text/html": "<table>…</table>", "text/plain": "50 %"},
+        {"image/png": "aGk=", "text/plain": "<Figure>"},
+    ]
+    bars = [
+        {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "x"},
+        {"text/html": "<progress value=1>"},
+        {"text/plain": "Map:   0%|   | 0/3 [00:00<?]"},
+    ]
     outputs = [nbformat.v4.new_output("display_data", data) for data in [*bars, *shown]]
     assert [output.data for output in tidy_outputs(outputs)] == shown
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_are_tidy(name):
-    "What python tests/tidy_notebooks.py does is done: links, the chapters used, outputs without progress bars, widgets and warnings of libraries"
+    """What python tests/tidy_notebooks.py does is done: links, the chapters used, outputs without progress
+    bars, widgets and warnings of libraries
+    """
     before, after = book(name), tidy(book(name), NAMES, MODULES)
     assert [cell.source for cell in before.cells] == [cell.source for cell in after.cells]
     assert [cell.get("outputs") for cell in before.cells] == [cell.get("outputs") for cell in after.cells]
@@ -253,13 +344,22 @@ def test_links_between_notebooks_lead_somewhere(name):
 
 
 def test_the_heading_above_the_imports_is_followed_by_the_chapters_used():
-    cells = ["#| export\nimport os\nfrom mlcllm.runs import Run\nfrom mlcllm.data import A, B", "#| hide\nfrom mlcllm.engines import load_engine"]
+    cells = [
+        "#| export\nimport os\nfrom mlcllm.runs import Run\nfrom mlcllm.data import A, B",
+        "#| hide\nfrom mlcllm.engines import load_engine",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     used = chapters_used(notebook, dict(data="00_data", runs="00a_runs", engines="00c_engines"))
     assert used == "This chapter uses [00_data](00_data.ipynb) and [00a_runs](00a_runs.ipynb)."
     assert under_imports("## What it stands on", used) == f"## What it stands on\n\n{used}"
-    assert under_imports("## What it stands on\n\nThis chapter uses [x](x.ipynb).", used) == f"## What it stands on\n\n{used}"
-    assert under_imports("## What it stands on\n\nWords of its own.", used) == "## What it stands on\n\nWords of its own."
+    assert (
+        under_imports("## What it stands on\n\nThis chapter uses [x](x.ipynb).", used)
+        == f"## What it stands on\n\n{used}"
+    )
+    assert (
+        under_imports("## What it stands on\n\nWords of its own.", used)
+        == "## What it stands on\n\nWords of its own."
+    )
     assert under_imports("## Another", used) == "## Another"
 
 
@@ -267,7 +367,9 @@ HIDDEN = {"hide", "export", "exporti", "default_exp"}
 
 
 def shows(cell):
-    "Does a page show anything of a code cell? Of an exported one the documentation of what it defines, of a hidden one nothing"
+    """Does a page show anything of a code cell? Of an exported one the documentation of what it defines, of a
+    hidden one nothing
+    """
     options = dict(re.findall(r"^#\| *([\w-]+):? *(.*)$", cell.source, re.M))
     code = re.sub(r"^(#\||[%!]).*$", "", cell.source, flags=re.M).strip()
     if options.keys() & {"export", "exports"}:
@@ -279,7 +381,9 @@ def shows(cell):
 
 
 def parts(notebook):
-    "What a page consists of, in order: the levels of headings with their words, and 0 for everything else that it shows"
+    """What a page consists of, in order: the levels of headings with their words, and 0 for everything else
+    that it shows
+    """
     for cell in notebook.cells:
         if cell.cell_type == "code" and shows(cell):
             yield 0, "code"
@@ -295,5 +399,9 @@ def test_no_heading_is_empty(name):
     "Every heading has words, and a page shows something below it before the next one of its level"
     found = list(parts(book(name)))
     assert all(words for _, words in found)
-    empty = [words for (level, words), (following, _) in zip(found, [*found[1:], (1, "")]) if level and following and following <= level]
+    empty = [
+        words
+        for (level, words), (following, _) in zip(found, [*found[1:], (1, "")])
+        if level and following and following <= level
+    ]
     assert empty == []

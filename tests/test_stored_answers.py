@@ -1,4 +1,7 @@
-"What a run of 01 stored is checked before 02, 05, 05a and 06a use it: whatever a table holds, one line names file, row and document."
+"""What a run of 01 stored is checked before 02, 05, 05a and 06a use it: whatever a table holds, one line
+names file, row and document.
+"""
+
 import json
 from pathlib import Path
 
@@ -31,10 +34,12 @@ def spoil(folder, table, change):
 
 def with_value(column, value, row=1):
     "A table whose column holds something else in one row"
+
     def change(table):
         values = list(table[column])
         values[row] = value
         return table.assign(**{column: values})
+
     return change
 
 
@@ -45,12 +50,27 @@ def as_text(column):
 FAULTS = {
     "a chosen label that is none": ("steps", with_value("chosen", "envy"), "row 2", "chosen must be a label"),
     "no chosen label": ("steps", with_value("chosen", None), "row 2", "chosen must be a label"),
-    "a gold label that is none": ("docs", with_value("gold", ["envy"]), "row 2", "gold must be a list of labels"),
+    "a gold label that is none": (
+        "docs",
+        with_value("gold", ["envy"]),
+        "row 2",
+        "gold must be a list of labels",
+    ),
     "no gold": ("docs", with_value("gold", None), "row 2", "gold must be a list"),
     "no answer": ("docs", with_value("predicted", None), "row 2", "predicted must be a list"),
-    "a label that is a number": ("docs", lambda t: t.assign(gold=[[1.0]] * len(t)), "row 1", "gold must be a list"),
+    "a label that is a number": (
+        "docs",
+        lambda t: t.assign(gold=[[1.0]] * len(t)),
+        "row 1",
+        "gold must be a list",
+    ),
     "no output": ("docs", with_value("output", None), "row 2", "output must be a text"),
-    "a share of 3": ("docs", lambda t: t.assign(human=[[3.0]] * len(t)), "row 1", "human must be empty, or a share"),
+    "a share of 3": (
+        "docs",
+        lambda t: t.assign(human=[[3.0]] * len(t)),
+        "row 1",
+        "human must be empty, or a share",
+    ),
     "no logits": ("steps", with_value("logits", None), "row 2", "logits must be a list of"),
     "too few logits": ("steps", with_value("logits", [1.0]), "row 2", "logits must be a list of"),
     "logits as text": ("steps", as_text("logits"), "row 1", "logits must be a list of"),
@@ -60,11 +80,23 @@ FAULTS = {
     "a document twice": ("docs", lambda t: pd.concat([t, t.head(1)]), "", "stands there twice"),
     "a step twice": ("steps", lambda t: pd.concat([t, t.head(1)]), "", "stands there twice"),
     "a step of nobody": ("steps", with_value("doc_id", "nobody"), "", "is not in docs.parquet"),
-    "an id that is a number": ("docs", lambda t: t.assign(doc_id=range(len(t))), "row 1", "doc_id must be a text"),
+    "an id that is a number": (
+        "docs",
+        lambda t: t.assign(doc_id=range(len(t))),
+        "row 1",
+        "doc_id must be a text",
+    ),
 } | {
-    f"{table} without {column}": (table, lambda t, c=column: t.drop(columns=c), "", f"has no column '{column}'")
-    for table, columns in (("docs", ("doc_id", "gold", "predicted", "human", "output", "found_step")),
-                           ("steps", ("doc_id", "step", "chosen", "token_index", "logits", "logsumexp")))
+    f"{table} without {column}": (
+        table,
+        lambda t, c=column: t.drop(columns=c),
+        "",
+        f"has no column '{column}'",
+    )
+    for table, columns in (
+        ("docs", ("doc_id", "gold", "predicted", "human", "output", "found_step")),
+        ("steps", ("doc_id", "step", "chosen", "token_index", "logits", "logsumexp")),
+    )
     for column in columns
 }
 

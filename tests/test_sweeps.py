@@ -1,4 +1,7 @@
-"Grids as a user runs them: to the end, killed at random moments and gone on with, twice at once, with jobs that fail."
+"""Grids as a user runs them: to the end, killed at random moments and gone on with, twice at once, with jobs
+that fail.
+"""
+
 import json
 import os
 import random
@@ -15,11 +18,31 @@ import pytest
 import yaml
 
 from mlcllm.runs import start_run
-from mlcllm.sweeps import check_jobs, finished_folder, job_states, main, plan, read_grid, read_plan, run_states, signatures, snakemake_command, stale_jobs, sweep_dir, _write_plan
+from mlcllm.sweeps import (
+    _write_plan,
+    check_jobs,
+    finished_folder,
+    job_states,
+    main,
+    plan,
+    read_grid,
+    read_plan,
+    run_states,
+    signatures,
+    snakemake_command,
+    stale_jobs,
+    sweep_dir,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("MLCLLM_KILLS", "2"))
-GRID = dict(datasets=["demo"], models=["tiny"], seeds=[0, 1], parameters=dict(n_docs=6), jobs={"01_stepwise_logits": {}})
+GRID = dict(
+    datasets=["demo"],
+    models=["tiny"],
+    seeds=[0, 1],
+    parameters=dict(n_docs=6),
+    jobs={"01_stepwise_logits": {}},
+)
 
 
 def grid(tmp_path, name="grid.yaml", **changes):
@@ -29,7 +52,23 @@ def grid(tmp_path, name="grid.yaml", **changes):
 
 
 def start(path, out, cores=2):
-    return subprocess.Popen([sys.executable, "-m", "mlcllm.sweeps", "run", str(path), "--output-dir", str(out), "--cores", str(cores)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mlcllm.sweeps",
+            "run",
+            str(path),
+            "--output-dir",
+            str(out),
+            "--cores",
+            str(cores),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def finish(path, out):
@@ -37,18 +76,31 @@ def finish(path, out):
     return p.returncode, said
 
 
-def below(pid): # the processes of a sweep that live, by what they do
-    try: family = psutil.Process(pid).children(recursive=True)
-    except psutil.Error: return []
+def below(pid):  # the processes of a sweep that live, by what they do
+    try:
+        family = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
     kinds = []
     for p in family:
-        try: line = " ".join(p.cmdline())
-        except psutil.Error: continue
-        kinds.append(("kernel" if "ipykernel" in line else "worker" if "mlcllm.sweeps job" in line and "python" in line.split()[0] else "other", p))
+        try:
+            line = " ".join(p.cmdline())
+        except psutil.Error:
+            continue
+        kinds.append(
+            (
+                "kernel"
+                if "ipykernel" in line
+                else "worker"
+                if "mlcllm.sweeps job" in line and "python" in line.split()[0]
+                else "other",
+                p,
+            )
+        )
     return kinds
 
 
-def tables(out): # of all finished runs, by what was asked
+def tables(out):  # of all finished runs, by what was asked
     found = {}
     for i, j in read_plan(out).items():
         folder = Path(finished_folder(out, i))
@@ -56,20 +108,34 @@ def tables(out): # of all finished runs, by what was asked
     return found
 
 
-def kill_one(sweep, victim, chance): # a kernel or a worker, as soon as there is one; is the sweep still there?
-    while sweep.poll() is None and not (alive := [p for kind, p in below(sweep.pid) if kind == victim]): time.sleep(.05)
-    if sweep.poll() is None: chance.choice(alive).kill()
+# a kernel or a worker, as soon as there is one; is the sweep still there?
+def kill_one(sweep, victim, chance):
+    while sweep.poll() is None and not (alive := [p for kind, p in below(sweep.pid) if kind == victim]):
+        time.sleep(0.05)
+    if sweep.poll() is None:
+        chance.choice(alive).kill()
     return sweep.poll() is None
 
 
-def strike(sweep, victim, chance, most): # within `most` seconds, kill one part of a sweep at a random moment, and all of it a little later; was it at work?
+def strike(
+    sweep,
+    victim,
+    chance,
+    most,
+    # within `most` seconds, kill one part of a sweep at a random moment, and all of it a little later; was it
+    # at work?
+):
     def wait(seconds):
         deadline = time.time() + seconds
-        while time.time() < deadline and sweep.poll() is None: time.sleep(.05)
+        while time.time() < deadline and sweep.poll() is None:
+            time.sleep(0.05)
+
     wait(chance.uniform(1, most))
-    if victim != "driver" and kill_one(sweep, victim, chance): wait(chance.uniform(0, 8))
+    if victim != "driver" and kill_one(sweep, victim, chance):
+        wait(chance.uniform(0, 8))
     at_work = sweep.poll() is None
-    if at_work: os.killpg(sweep.pid, signal.SIGKILL)
+    if at_work:
+        os.killpg(sweep.pid, signal.SIGKILL)
     sweep.communicate()
     return at_work
 
@@ -77,7 +143,10 @@ def strike(sweep, victim, chance, most): # within `most` seconds, kill one part 
 @pytest.mark.timeout(7200)
 def test_killed_and_gone_on_with_equals_uninterrupted(tmp_path):
     n = KILLS + 1
-    path, whole, broken, hits = grid(tmp_path, seeds=list(range(n))), tmp_path / "whole", tmp_path / "broken", 0
+    path = grid(tmp_path, seeds=list(range(n)))
+    whole = tmp_path / "whole"
+    broken = tmp_path / "broken"
+    hits = 0
     began = time.time()
     code, said = finish(path, whole)
     assert code == 0, said[-3000:]
@@ -96,8 +165,13 @@ def test_killed_and_gone_on_with_equals_uninterrupted(tmp_path):
     a, b = tables(whole), tables(broken)
     assert set(a) == set(b) == set(range(n))
     for seed in a:
-        for t in a[seed]: pd.testing.assert_frame_equal(a[seed][t], b[seed][t])
-    assert not list(broken.rglob("*.part*")) and set(job_states(broken).state) == {"done"} and not list((sweep_dir(broken) / "failed").glob("*"))
+        for t in a[seed]:
+            pd.testing.assert_frame_equal(a[seed][t], b[seed][t])
+    assert (
+        not list(broken.rglob("*.part*"))
+        and set(job_states(broken).state) == {"done"}
+        and not list((sweep_dir(broken) / "failed").glob("*"))
+    )
 
 
 @pytest.mark.timeout(1200)
@@ -111,10 +185,16 @@ def test_a_kernel_and_a_worker_that_die_are_told_apart(tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path): # of 64 MB
+def small_disk(tmp_path):  # of 64 MB
     place = tmp_path / "disk"
     place.mkdir()
-    if not shutil.which("mount") or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)], capture_output=True).returncode: pytest.skip("no disk may be mounted here")
+    if (
+        not shutil.which("mount")
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(place)], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("no disk may be mounted here")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 
@@ -123,20 +203,31 @@ def small_disk(tmp_path): # of 64 MB
 def test_a_disk_that_fills_and_one_that_is_read_only(tmp_path, small_disk):
     path, out, ballast = grid(tmp_path, seeds=[0]), small_disk / "out", small_disk / "ballast"
     sweep = start(path, out, cores=1)
-    while sweep.poll() is None and not list(out.glob("01_stepwise_logits/*/*/*/chunks/*.parquet")): time.sleep(.02)
+    while sweep.poll() is None and not list(out.glob("01_stepwise_logits/*/*/*/chunks/*.parquet")):
+        time.sleep(0.02)
     with pytest.raises(OSError, match="No space left"), open(ballast, "wb") as f:
-        while True: f.write(bytes(4096)); f.flush()
+        while True:
+            f.write(bytes(4096))
+            f.flush()
     said = sweep.communicate(timeout=300)[0]
-    assert sweep.returncode and "No space left on device" in said and "make room and call this again" in said, said[-3000:]
+    assert (
+        sweep.returncode and "No space left on device" in said and "make room and call this again" in said
+    ), said[-3000:]
     code, said = finish(path, out)
     assert code == 1 and said.count("\n") == 1 and "make room, or give this one another output_dir" in said
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     code, said = finish(path, out)
-    assert code == 1 and said.count("\n") == 1 and ("cannot write below" in said or "nothing may be written to" in said)
+    assert (
+        code == 1
+        and said.count("\n") == 1
+        and ("cannot write below" in said or "nothing may be written to" in said)
+    )
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     code, said = finish(path, out)
-    assert code == 0 and set(job_states(out).state) == {"done"} and not list(out.rglob("*.part*")), said[-3000:]
+    assert code == 0 and set(job_states(out).state) == {"done"} and not list(out.rglob("*.part*")), said[
+        -3000:
+    ]
     assert len(tables(out)[0]["docs"]) == 6
 
 
@@ -148,8 +239,12 @@ def test_a_job_that_fails_keeps_its_notebook_and_the_others_go_on(tmp_path):
     states = job_states(out).set_index("dataset")
     assert code != 0 and states.state.to_dict() == {"demo": "done", "Boxes": "failed"}, said[-2000:]
     assert "n_boxes" in states.note["Boxes"] and "Boxes" in said
-    kept, = (sweep_dir(out) / "failed").glob("*.ipynb")
-    assert any(o["output_type"] == "error" for c in json.loads(kept.read_text())["cells"] for o in c.get("outputs", []))
+    (kept,) = (sweep_dir(out) / "failed").glob("*.ipynb")
+    assert any(
+        o["output_type"] == "error"
+        for c in json.loads(kept.read_text())["cells"]
+        for o in c.get("outputs", [])
+    )
     executed = Path(finished_folder(out, states.id["demo"])) / "notebook.ipynb"
     assert executed.exists()
     assert main(["clean-failed", str(out)]) == 0 and not kept.exists()
@@ -157,34 +252,69 @@ def test_a_job_that_fails_keeps_its_notebook_and_the_others_go_on(tmp_path):
 
 def test_snakemake_understands_what_a_cluster_is_asked(tmp_path):
     from snakemake.cli import parse_args
-    _, asked = parse_args(snakemake_command(tmp_path, 4, "slurm", "system")[3:])     # a partition with the name of a function
+
+    _, asked = parse_args(
+        snakemake_command(tmp_path, 4, "slurm", "system")[3:]
+    )  # a partition with the name of a function
     given = {k: r.raw for k, r in asked.default_resources.items()}
-    assert (asked.executor, asked.jobs, asked.retries, given["slurm_partition"], given["cpus_per_task"]) == ("slurm", 4, 1, "'system'", 8)
+    assert (asked.executor, asked.jobs, asked.retries, given["slurm_partition"], given["cpus_per_task"]) == (
+        "slurm",
+        4,
+        1,
+        "'system'",
+        8,
+    )
     _, here = parse_args(snakemake_command(tmp_path, 2)[3:])
     assert here.cores == 2 and here.keep_going
 
 
 def test_two_drivers_on_one_folder(tmp_path):
     from filelock import FileLock
+
     out = tmp_path / "out"
     sweep_dir(out).mkdir(parents=True)
-    with FileLock(sweep_dir(out) / "driver.lock"): code, said = finish(grid(tmp_path), out)
+    with FileLock(sweep_dir(out) / "driver.lock"):
+        code, said = finish(grid(tmp_path), out)
     assert code == 1 and "another sweep is at work" in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("changes, says", [
-    (dict(model=["tiny"]), "did you mean 'models'"),
-    (dict(models=["tin"]), "did you mean 'tiny'"),
-    (dict(datasets=["demos"]), "did you mean 'demo'"),
-    (dict(jobs={"01_stepwise_logit": {}}), "did you mean '01_stepwise_logits'"),
-    (dict(jobs={"02_alignment": {"parameters": {"method": "hard"}}}), "did you mean 'methods'"),
-    (dict(datasets=["HateXplain"], jobs={"02_alignment": {"parameters": {"methods": "max_over_generations"}}}), "needs a multi-label task"),
-    (dict(models={"Llama-3.1-8B": {"gpus": 64}}), "takes 64 GPUs"),
-    (dict(models={"Llama-3.1-8B": {"gpus": 0}}), "needs a GPU, and the grid gives it none"),
-    (dict(jobs={}), "no jobs"),
-    *((dict(jobs={"01_stepwise_logits": {"files": [f"params/{field}.yaml"]}}), "which alone are replaced")
-      for field in ("{nope}", "{0}", "{}", "{dataset.x}", "{dataset[x]}", "{", "}", "{dataset:999999999}", "{{model}}")),
-])
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        (dict(model=["tiny"]), "did you mean 'models'"),
+        (dict(models=["tin"]), "did you mean 'tiny'"),
+        (dict(datasets=["demos"]), "did you mean 'demo'"),
+        (dict(jobs={"01_stepwise_logit": {}}), "did you mean '01_stepwise_logits'"),
+        (dict(jobs={"02_alignment": {"parameters": {"method": "hard"}}}), "did you mean 'methods'"),
+        (
+            dict(
+                datasets=["HateXplain"],
+                jobs={"02_alignment": {"parameters": {"methods": "max_over_generations"}}},
+            ),
+            "needs a multi-label task",
+        ),
+        (dict(models={"Llama-3.1-8B": {"gpus": 64}}), "takes 64 GPUs"),
+        (dict(models={"Llama-3.1-8B": {"gpus": 0}}), "needs a GPU, and the grid gives it none"),
+        (dict(jobs={}), "no jobs"),
+        *(
+            (
+                dict(jobs={"01_stepwise_logits": {"files": [f"params/{field}.yaml"]}}),
+                "which alone are replaced",
+            )
+            for field in (
+                "{nope}",
+                "{0}",
+                "{}",
+                "{dataset.x}",
+                "{dataset[x]}",
+                "{",
+                "}",
+                "{dataset:999999999}",
+                "{{model}}",
+            )
+        ),
+    ],
+)
 def test_bad_grids_fail_with_one_line_before_anything_runs(tmp_path, changes, says, capsys):
     assert main(["run", str(grid(tmp_path, **changes)), "--output-dir", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
@@ -196,12 +326,25 @@ def test_a_grid_is_counted_before_it_is_made(tmp_path):
     two = {"01_stepwise_logits": {"vary": {"n_docs": list(range(1, 201)), "shots": list(range(1, 201))}}}
     two["again"] = two["01_stepwise_logits"] | {"notebook": "01_stepwise_logits"}
     began = time.time()
-    for jobs, says in (({"01_stepwise_logits": {"vary": vary}}, "128,000,000 jobs"), (two, "the grid has 160,000 jobs")):
-        with pytest.raises(ValueError, match=f"{says}.*at most 100,000"): plan(read_grid(grid(tmp_path, jobs=jobs)))
+    for jobs, says in (
+        ({"01_stepwise_logits": {"vary": vary}}, "128,000,000 jobs"),
+        (two, "the grid has 160,000 jobs"),
+    ):
+        with pytest.raises(ValueError, match=f"{says}.*at most 100,000"):
+            plan(read_grid(grid(tmp_path, jobs=jobs)))
     assert time.time() - began < 2
 
 
-DAMAGES = {"gpus": "two", "parameters": [1], "name": 3, "notebook": "none_such", "seed": "x", "takes": {"join": "abc"}, "dataset": None, "more": 1}
+DAMAGES = {
+    "gpus": "two",
+    "parameters": [1],
+    "name": 3,
+    "notebook": "none_such",
+    "seed": "x",
+    "takes": {"join": "abc"},
+    "dataset": None,
+    "more": 1,
+}
 
 
 @pytest.mark.parametrize("name", [*DAMAGES, "files", "jobs", "a job"])
@@ -210,9 +353,12 @@ def test_a_damaged_plan_is_one_line(tmp_path, name, capsys):
     _write_plan(tmp_path, jobs)
     path = sweep_dir(tmp_path) / "plan.json"
     found = json.loads(path.read_text())
-    if name in DAMAGES: found["jobs"][0][name] = DAMAGES[name]
-    elif name == "a job": found["jobs"][0] = "x"
-    else: found[name] = 3
+    if name in DAMAGES:
+        found["jobs"][0][name] = DAMAGES[name]
+    elif name == "a job":
+        found["jobs"][0] = "x"
+    else:
+        found[name] = 3
     path.write_text(json.dumps(found))
     for command in (["status", str(tmp_path)], ["job", str(tmp_path), jobs[0].id]):
         assert main(command) == 1
@@ -223,15 +369,20 @@ def test_a_damaged_plan_is_one_line(tmp_path, name, capsys):
 def test_an_output_folder_of_another_version(tmp_path):
     run = start_run("01_stepwise_logits", dict(dataset="demo", model="tiny"), output_dir=tmp_path)
     run.done()
-    (run.folder / "run.json").write_text((run.folder / "run.json").read_text().replace('"schema_version": 1', '"schema_version": 9'))
-    with pytest.raises(ValueError, match="made by another version"): check_jobs(plan(read_grid(grid(tmp_path))), tmp_path)
+    (run.folder / "run.json").write_text(
+        (run.folder / "run.json").read_text().replace('"schema_version": 1', '"schema_version": 9')
+    )
+    with pytest.raises(ValueError, match="made by another version"):
+        check_jobs(plan(read_grid(grid(tmp_path))), tmp_path)
 
 
 def test_a_truncated_record_and_a_clock_that_jumps(tmp_path):
     run = start_run("01_stepwise_logits", dict(dataset="demo", model="tiny"), output_dir=tmp_path)
     run.done()
     record = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps(record | dict(started="2099-01-01T00:00:00+00:00", finished="1999-01-01T00:00:00+00:00")))
+    (run.folder / "run.json").write_text(
+        json.dumps(record | dict(started="2099-01-01T00:00:00+00:00", finished="1999-01-01T00:00:00+00:00"))
+    )
     assert run_states(tmp_path).state.tolist() == ["done"]
     (run.folder / "run.json").write_text(json.dumps(record)[:40])
     assert run_states(tmp_path).problem.str.contains("cannot be read").all()
@@ -242,11 +393,25 @@ def test_a_truncated_record_and_a_clock_that_jumps(tmp_path):
 def test_committed_grids_can_be_planned():
     for path in sorted((ROOT / "params").glob("*.yaml")):
         jobs = plan(read_grid(path))
-        assert len(jobs) > 4 and len({j.id for j in jobs}) == len(jobs) and all(i in {j.id for j in jobs} for j in jobs for i in j.needs), path
+        assert (
+            len(jobs) > 4
+            and len({j.id for j in jobs}) == len(jobs)
+            and all(i in {j.id for j in jobs} for j in jobs for i in j.needs)
+        ), path
 
 
 def test_ten_thousand_runs_are_listed(tmp_path):
-    record = dict(schema_version=1, status="done", run="0", notebook="01_stepwise_logits", parameters=dict(dataset="demo", model="tiny"), fingerprint=dict(docs="d"), labels=["joy"], n_docs=9, finished="2026-01-01")
+    record = dict(
+        schema_version=1,
+        status="done",
+        run="0",
+        notebook="01_stepwise_logits",
+        parameters=dict(dataset="demo", model="tiny"),
+        fingerprint=dict(docs="d"),
+        labels=["joy"],
+        n_docs=9,
+        finished="2026-01-01",
+    )
     for k in range(10_000):
         folder = tmp_path / "01_stepwise_logits" / "demo" / "tiny" / f"{k:012x}"
         folder.mkdir(parents=True)
@@ -259,17 +424,28 @@ def test_a_job_whose_files_changed_is_run_again_and_so_is_what_needs_it(tmp_path
     data = tmp_path / "data"
     data.mkdir()
     (data / "posts.jsonl").write_text("{}")
-    path = grid(tmp_path, datasets={"own": dict(dataset=str(tmp_path / "own.csv")), "demo": dict(data_dir=str(data))}, jobs={"01_stepwise_logits": {}, "02_alignment": dict(parameters=dict(methods="hard"))})
+    path = grid(
+        tmp_path,
+        datasets={"own": dict(dataset=str(tmp_path / "own.csv")), "demo": dict(data_dir=str(data))},
+        jobs={"01_stepwise_logits": {}, "02_alignment": dict(parameters=dict(methods="hard"))},
+    )
     jobs = plan(read_grid(path))
-    of = lambda dataset: {j.id for j in jobs if j.dataset == dataset}
 
-    def finished(): # all jobs, with their files as they are now
+    def of(dataset):
+        return {j.id for j in jobs if j.dataset == dataset}
+
+    def finished():  # all jobs, with their files as they are now
         (sweep_dir(tmp_path) / "done").mkdir(parents=True, exist_ok=True)
         files = signatures(jobs)
-        for j in jobs: (sweep_dir(tmp_path) / "done" / f"{j.id}.json").write_text(json.dumps(dict(job=j.id, folder="x", files=files[j.id])))
+        for j in jobs:
+            (sweep_dir(tmp_path) / "done" / f"{j.id}.json").write_text(
+                json.dumps(dict(job=j.id, folder="x", files=files[j.id]))
+            )
 
     finished()
-    assert stale_jobs(jobs, tmp_path) == set() and all(any(j.needs for j in jobs if j.dataset == d) for d in ("own", "demo"))
+    assert stale_jobs(jobs, tmp_path) == set() and all(
+        any(j.needs for j in jobs if j.dataset == d) for d in ("own", "demo")
+    )
     (tmp_path / "own.csv").write_text("id,text,labels\n1,b,joy\n2,c,joy\n")
     assert stale_jobs(jobs, tmp_path) == of("own")
     finished()

@@ -1,12 +1,15 @@
-"Servers name tokens by text, bytes, ids or pieces: what comes back is right or unknown, whatever the tokenizer and the way of naming."
+"""Servers name tokens by text, bytes, ids or pieces: what comes back is right or unknown, whatever the
+tokenizer and the way of naming.
+"""
+
 import numpy as np
 import pytest
 import transformers
+from fake_server import FakeServer, bytes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 
-from fake_server import FakeServer, bytes_of
 from mlcllm.engines import Engine, Generation, load_tokenizer
 from mlcllm.openai_engine import TokenNames, load_openai, token_bytes
 
@@ -16,30 +19,46 @@ WORDS = ["joy", "fear", "sadness", "an", "ger", "é", "о", "nothing", ",", ".",
 
 
 def sentence_piece():
-    "A tokenizer like Llama 2's: ▁ for a blank, bytes for what has no piece, and a decoder that drops the leading blank"
+    """A tokenizer like Llama 2's: ▁ for a blank, bytes for what has no piece, and a decoder that drops the
+    leading blank
+    """
     letters = [chr(c) for c in range(33, 127)]
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁", "▁▁", "\n"]
     pieces += list(dict.fromkeys([*("▁" + w for w in WORDS), *WORDS, *letters, "▁only", "▁▁two"]))
-    t = Tokenizer(models.Unigram([(p, -float(len(pieces) > 0) - k / 1000) for k, p in enumerate(pieces)], 0, byte_fallback=True))
+    t = Tokenizer(
+        models.Unigram(
+            [(p, -float(len(pieces) > 0) - k / 1000) for k, p in enumerate(pieces)], 0, byte_fallback=True
+        )
+    )
     t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=t, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+    t.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=t, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
 
 
 class RandomModel(Engine):
     "Logits drawn from the prompt, with awkward tokens among the most probable ones"
+
     def __init__(self, tokenizer):
         super().__init__(tokenizer, 10**6)
         self.size = len(tokenizer)
         self.model = type("Model", (), dict(config=type("Config", (), dict(vocab_size=self.size))()))()
-        odd = [i for i, t in enumerate(tokenizer.batch_decode([[i] for i in range(self.size)])) if "\ufffd" in t]
-        twins = [i for w in WORDS for f in (w, " " + w) for i in tokenizer.encode(f, add_special_tokens=False)]
+        odd = [
+            i for i, t in enumerate(tokenizer.batch_decode([[i] for i in range(self.size)])) if "\ufffd" in t
+        ]
+        twins = [
+            i for w in WORDS for f in (w, " " + w) for i in tokenizer.encode(f, add_special_tokens=False)
+        ]
         self.pools = [np.array(odd[:400]), np.unique(twins), np.arange(self.size)]
 
     def logits(self, ids):
         draw = np.random.default_rng([len(ids), *map(int, ids[-8:])])
         z = draw.normal(size=self.size)
-        for pool in self.pools: z[draw.choice(pool, min(10, len(pool)), replace=False)] += 9 + draw.random()
+        for pool in self.pools:
+            z[draw.choice(pool, min(10, len(pool)), replace=False)] += 9 + draw.random()
         z[list(self.tokenizer.all_special_ids)] = -5
         return z
 
@@ -52,16 +71,20 @@ class RandomModel(Engine):
             rows.append(self.logits(ids + new))
             new.append(int(rows[-1].argmax()))
         z = np.array(rows)
-        return Generation(tuple(new), self.tokenizer.decode(new), z, np.logaddexp.reduce(z, 1), "length", np.zeros(n))
+        return Generation(
+            tuple(new), self.tokenizer.decode(new), z, np.logaddexp.reduce(z, 1), "length", np.zeros(n)
+        )
 
 
 @pytest.fixture(scope="module", params=["tiny", "sentence_piece", "llama3"])
 def world(request, tmp_path_factory):
     "A tokenizer's folder and a model of it"
-    if request.param == "tiny": return "tiny", RandomModel(load_tokenizer("tiny"))
+    if request.param == "tiny":
+        return "tiny", RandomModel(load_tokenizer("tiny"))
     if request.param == "llama3":
         folder = request.getfixturevalue("data_root") / "tokenizers" / "llama3"
-        if not folder.is_dir(): pytest.skip("no tokenizer of Llama 3")
+        if not folder.is_dir():
+            pytest.skip("no tokenizer of Llama 3")
         return str(folder), RandomModel(load_tokenizer(str(folder)))
     folder = tmp_path_factory.mktemp("sentence_piece")
     sentence_piece().save_pretrained(folder)
@@ -70,13 +93,15 @@ def world(request, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch): monkeypatch.setenv("OPENAI_API_KEY", KEY)
+def key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
 def test_bytes_of_tokens(world):
     tokenizer = world[1].tokenizer
     ours = token_bytes(tokenizer)
-    for i in range(0, len(tokenizer), max(1, len(tokenizer) // 3000)): assert ours[i] == bytes_of(tokenizer, i)
+    for i in range(0, len(tokenizer), max(1, len(tokenizer) // 3000)):
+        assert ours[i] == bytes_of(tokenizer, i)
 
 
 def truth(model, prompts):
@@ -89,15 +114,26 @@ def truth(model, prompts):
 @pytest.mark.parametrize("naming", NAMINGS)
 def test_a_value_is_right_or_unknown_and_bounds_hold(world, naming, mode):
     folder, model = world
-    if "llama3" in folder and (mode == "plain" or naming == "said"): pytest.skip("seen with the smaller ones")
+    if "llama3" in folder and (mode == "plain" or naming == "said"):
+        pytest.skip("seen with the smaller ones")
     texts = [f"Input: {w} and {v}\nEmotion(s):" for w in WORDS[:3] for v in WORDS[:3]]
     with FakeServer(model, mode, naming=naming) as server:
-        engine = load_openai("tiny", dict(base_url=server.url, tokenizer=folder, cache=False, api="chat" if mode == "chat" else "completions"))
+        engine = load_openai(
+            "tiny",
+            dict(
+                base_url=server.url,
+                tokenizer=folder,
+                cache=False,
+                api="chat" if mode == "chat" else "completions",
+            ),
+        )
         prompts = [engine.encode(t) for t in texts]
         sent = [engine.encode(engine.tokenizer.decode(p, skip_special_tokens=True)) for p in prompts]
         true = truth(model, sent)
         best = np.argsort(-true, 1)[:, :20]
-        watch = sorted({*best.ravel().tolist(), *np.random.default_rng(0).integers(model.size, size=200).tolist()})
+        watch = sorted(
+            {*best.ravel().tolist(), *np.random.default_rng(0).integers(model.size, size=200).tolist()}
+        )
         got = engine.score(prompts, watch)
     known, t = ~np.isnan(got.logits), true[:, watch]
     np.testing.assert_allclose(got.logits[known], t[known], atol=1e-4)
@@ -106,9 +142,17 @@ def test_a_value_is_right_or_unknown_and_bounds_hold(world, naming, mode):
     listed = np.zeros_like(true, bool)
     np.put_along_axis(listed, best, True, 1)
     share = known[listed[:, watch]].mean()
-    print(naming, mode, f"{share:.2f} of the listed values are known, {np.isnan(got.bound).mean():.2f} of the rows without a bound")
-    if naming in ("ids", "pieces") or naming == "bytes" and mode == "chat" and "sentence_piece" not in folder: assert share == 1
-    assert share > (0 if "sentence_piece" in folder and naming in ("decoded", "said", "bare") else .25) - 1e-9     # there every word is two tokens
+    print(
+        naming,
+        mode,
+        f"{share:.2f} of the listed values are known, {np.isnan(got.bound).mean():.2f} of the rows "
+        "without a bound",
+    )
+    if naming in ("ids", "pieces") or naming == "bytes" and mode == "chat" and "sentence_piece" not in folder:
+        assert share == 1
+    assert (
+        share > (0 if "sentence_piece" in folder and naming in ("decoded", "said", "bare") else 0.25) - 1e-9
+    )  # there every word is two tokens
 
 
 def test_several_ids_with_one_text_are_unknown_and_no_bound_is_claimed(tmp_path):
@@ -117,11 +161,15 @@ def test_several_ids_with_one_text_are_unknown_and_no_bound_is_claimed(tmp_path)
     names = TokenNames(model.tokenizer)
     listed = [("joy", None), ("only", None)]
     meant = names.resolve(listed)
-    assert meant[("joy", None)] == tuple(sorted(joys)) and meant[("only", None)] == (model.tokenizer.convert_tokens_to_ids("▁only"),)
-    kept = names.resolve([("joy", None), (" only", None)])                      # this server keeps blanks
+    assert meant[("joy", None)] == tuple(sorted(joys)) and meant[("only", None)] == (
+        model.tokenizer.convert_tokens_to_ids("▁only"),
+    )
+    kept = names.resolve([("joy", None), (" only", None)])  # this server keeps blanks
     assert kept[("joy", None)] == (joys[1],)
-    assert len(names.resolve([("\n", None)])[("\n", None)]) == 2                # a piece, and the byte token
-    assert names.resolve([("<0x0A>", None)])[("<0x0A>", None)] == (model.tokenizer.convert_tokens_to_ids("<0x0A>"),)
+    assert len(names.resolve([("\n", None)])[("\n", None)]) == 2  # a piece, and the byte token
+    assert names.resolve([("<0x0A>", None)])[("<0x0A>", None)] == (
+        model.tokenizer.convert_tokens_to_ids("<0x0A>"),
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -132,11 +180,14 @@ def test_random_lists_of_names(world_names, data):
     ids = data.draw(st.lists(st.integers(3, len(tokenizer) - 1), min_size=1, max_size=20, unique=True))
     naming, chat = data.draw(st.sampled_from(NAMINGS[:-1])), data.draw(st.booleans())
     from fake_server import token_name
+
     from mlcllm.openai_engine import _named
+
     said = {i: token_name(tokenizer, i, naming, chat) for i in ids}
     named = {i: _named(s["token"], s.get("bytes")) for i, s in said.items()}
     meant = names.resolve(list(named.values()))
-    for i, n in named.items(): assert i in meant[n], (naming, chat, i, said[i], meant[n])
+    for i, n in named.items():
+        assert i in meant[n], (naming, chat, i, said[i], meant[n])
 
 
 @pytest.fixture(scope="module", params=["tiny", "sentence_piece"])
@@ -149,44 +200,63 @@ def world_names(request):
 @pytest.mark.parametrize("naming", NAMINGS)
 def test_written_tokens_are_right_or_refused_in_one_line(world, naming, mode):
     folder, model = world
-    if "llama3" in folder and (mode == "plain" or naming not in ("text", "bytes")): pytest.skip("seen with the smaller ones")
+    if "llama3" in folder and (mode == "plain" or naming not in ("text", "bytes")):
+        pytest.skip("seen with the smaller ones")
     refused = 0
     with FakeServer(model, mode, naming=naming) as server:
-        engine = load_openai("tiny", dict(base_url=server.url, tokenizer=folder, cache=False, api="chat" if mode == "chat" else "completions"))
+        engine = load_openai(
+            "tiny",
+            dict(
+                base_url=server.url,
+                tokenizer=folder,
+                cache=False,
+                api="chat" if mode == "chat" else "completions",
+            ),
+        )
         for w in WORDS[:6]:
             p = engine.encode(f"Say {w}:")
             sent = engine.encode(engine.tokenizer.decode(p, skip_special_tokens=True))
-            try: g, = engine.generate([p], 6)
+            try:
+                (g,) = engine.generate([p], 6)
             except ValueError as error:
                 refused += 1
                 assert "\n" not in str(error) and "cannot be told" in str(error), str(error)
                 continue
             assert g.token_ids == model.one(sent, 6).token_ids
-    if naming in ("ids", "pieces"): assert not refused      # bytes do not tell a comma from the byte token of a comma
+    if naming in ("ids", "pieces"):
+        assert not refused  # bytes do not tell a comma from the byte token of a comma
     print(naming, mode, refused, "of 6 refused")
 
 
 @pytest.mark.parametrize("mode, naming", [("plain", "text"), ("chat", "bytes"), ("full", "ids")])
 def test_another_tokenizer_is_noticed(world, mode, naming):
     folder, model = world
-    if folder == "tiny": pytest.skip("it is the other one")
+    if folder == "tiny":
+        pytest.skip("it is the other one")
     api = dict(plain="completions", chat="chat", full="full")[mode]
     with FakeServer(model, mode, naming=naming) as server:
-        engine = load_openai("tiny", dict(base_url=server.url, tokenizer="tiny", cache=False, api=api, retries=0))
+        engine = load_openai(
+            "tiny", dict(base_url=server.url, tokenizer="tiny", cache=False, api=api, retries=0)
+        )
         said = []
         for w in WORDS:
-            try: engine.generate([engine.encode(f"Say {w}:")], 6)
-            except ValueError as error: said.append(str(error))
+            try:
+                engine.generate([engine.encode(f"Say {w}:")], 6)
+            except ValueError as error:
+                said.append(str(error))
         assert len(said) > len(WORDS) / 2 and all("\n" not in s for s in said)
         assert any("backend option tokenizer" in s for s in said)
 
 
 def test_the_right_tokenizer_is_not_accused(world):
     folder, model = world
-    if "llama3" in folder: pytest.skip("seen with the smaller ones")
+    if "llama3" in folder:
+        pytest.skip("seen with the smaller ones")
     for naming in NAMINGS:
         with FakeServer(model, "chat", naming=naming) as server:
             engine = load_openai("tiny", dict(base_url=server.url, tokenizer=folder, cache=False, api="chat"))
             for w in WORDS:
-                try: engine.generate([engine.encode(f"Say {w}:")], 6)
-                except ValueError as error: assert "cannot be told" in str(error) and "own" not in str(error), str(error)
+                try:
+                    engine.generate([engine.encode(f"Say {w}:")], 6)
+                except ValueError as error:
+                    assert "cannot be told" in str(error) and "own" not in str(error), str(error)

@@ -1,4 +1,6 @@
-"A model is what its folder says it is, or it is refused in one line: files, configuration, tensors, tokenizer, adapters, options, foreign code."
+"""A model is what its folder says it is, or it is refused in one line: files, configuration, tensors,
+tokenizer, adapters, options, foreign code.
+"""
 
 import importlib.util
 import json
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from mlcllm.engines import HF_KINDS, HF_OPTIONS, find_model, load_engine, load_tokenizer
@@ -169,8 +172,9 @@ def test_what_was_not_loaded_is_an_error(tmp_path, config, weights, says):
         ),  # the other one of them
         (
             None,
-            lambda w: w
-            | {f"model.layers.{k}.self_attn.rotary_emb.inv_freq": torch.ones(16) for k in range(4)},
+            lambda w: (
+                w | {f"model.layers.{k}.self_attn.rotary_emb.inv_freq": torch.ones(16) for k in range(4)}
+            ),
             None,
         ),  # buffers of old checkpoints
         (
@@ -226,9 +230,10 @@ def to_pipe(path):
 
 
 def to_bin(folder):
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin"), (
-        folder / "model.safetensors"
-    ).unlink()
+    (
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin"),
+        (folder / "model.safetensors").unlink(),
+    )
 
 
 def to_shards(folder, lost=False):
@@ -549,8 +554,9 @@ def cached(hub, name, commit):
 @needs_peft
 def test_a_model_of_the_hub_is_its_commit(tmp_path):
     model, adapter = "a1b2c3d4" * 5, "0f1e2d3c" * 5
-    model_copy(cached(tmp_path, "someone/model", model)), save_adapter(
-        cached(tmp_path, "someone/adapter", adapter), base="someone/model"
+    (
+        model_copy(cached(tmp_path, "someone/model", model)),
+        save_adapter(cached(tmp_path, "someone/adapter", adapter), base="someone/model"),
     )
     for name, identity in (("someone/model", model), ("someone/adapter", f"{model}+{adapter}")):
         done = subprocess.run(
@@ -594,7 +600,8 @@ def with_code(folder, place):
     )
     (folder / "odd.py").write_text(
         f"from transformers import LlamaConfig, LlamaForCausalLM\nopen({str(place)!r}, 'w').close()\n"
-        "class OddConfig(LlamaConfig): model_type = 'odd'\nclass OddForCausalLM(LlamaForCausalLM): config_class = OddConfig\n"
+        "class OddConfig(LlamaConfig): model_type = 'odd'\nclass OddForCausalLM(LlamaForCausalLM): "
+        "config_class = OddConfig\n"
     )
     return str(folder)
 
@@ -638,10 +645,8 @@ def test_foreign_code_runs_in_no_other_loader(tmp_path):
     from mlcllm import demux, sft
     from mlcllm.data import load_docs
 
-    model, labels = (
-        with_code(tmp_path / "model", tmp_path / "ran"),
-        load_docs("demo", "train", n_docs=4).labels,
-    )
+    model = with_code(tmp_path / "model", tmp_path / "ran")
+    labels = load_docs("demo", "train", n_docs=4).labels
     calls = [
         lambda: load_tokenizer(model),
         lambda: load_tokenizer(model, "false"),
@@ -764,8 +769,9 @@ ADAPTERS = [
     (tensors_of_adapter(renamed("_orig_mod.")), "16"),
     (
         tensors_of_adapter(
-            lambda w: w
-            | {"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.ones(4, 128)}
+            lambda w: (
+                w | {"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.ones(4, 128)}
+            )
         ),
         "1",
     ),
@@ -810,9 +816,8 @@ WIDE = SMALL | dict(
     max_position_embeddings=256,
     pad_token_id=1,
 )
-GROUPED, OLD = WIDE | dict(num_key_value_heads=2), SMALL | dict(
-    n_embd=64, n_layer=2, n_head=4, n_positions=256
-)
+GROUPED = WIDE | dict(num_key_value_heads=2)
+OLD = SMALL | dict(n_embd=64, n_layer=2, n_head=4, n_positions=256)
 WRITERS = dict(
     GPT2=OLD,
     GPTNeoX=WIDE,
@@ -851,7 +856,11 @@ def test_what_transformers_saves_is_not_refused(tmp_path, name):
     ).from_config(config).save_pretrained(tmp_path)
     load_tokenizer("tiny").save_pretrained(tmp_path)
     said = load_engine(str(tmp_path), gpu="cpu").limits
-    known = ("plain English sentence", "an encoder–decoder", "makes other tokens") # a class of its own for Qwen
+    known = (
+        "plain English sentence",
+        "an encoder–decoder",
+        "makes other tokens",
+    )  # a class of its own for Qwen
     assert all(any(k in s for k in known) for s in said), said
 
 
@@ -877,13 +886,15 @@ ENCODERS = dict(
 
 def save_encoder(folder, name="BertForMaskedLM"):
     import transformers
+
     from mlcllm.demux import load_tokenizer as load
 
     kind, given_ = ENCODERS[name]
     torch.manual_seed(0)
-    getattr(transformers, name)(getattr(transformers, kind)(**given_)).save_pretrained(folder), load(
-        "minilm"
-    ).save_pretrained(folder)
+    (
+        getattr(transformers, name)(getattr(transformers, kind)(**given_)).save_pretrained(folder),
+        load("minilm").save_pretrained(folder),
+    )
     return folder
 
 
@@ -1062,10 +1073,14 @@ def test_files_that_an_index_names_are_part_of_the_identity(tmp_path, kind):
 def test_weights_in_a_folder_of_a_model_are_the_same_model(tmp_path, kind):
     NAMED[kind][0](model_copy(tmp_path / "model"))
     own, tiny = (load_engine(m, gpu="cpu", dtype="float32") for m in (str(tmp_path / "model"), "tiny"))
-    assert (own.score([[5, 6, 7]], [8]).logits == tiny.score([[5, 6, 7]], [8]).logits).all() and own.limits == ()
+    assert (
+        own.score([[5, 6, 7]], [8]).logits == tiny.score([[5, 6, 7]], [8]).logits
+    ).all() and own.limits == ()
 
 
-@pytest.mark.parametrize("place", ["../outside.safetensors", "s/../../outside.safetensors", "/outside.safetensors"])
+@pytest.mark.parametrize(
+    "place", ["../outside.safetensors", "s/../../outside.safetensors", "/outside.safetensors"]
+)
 def test_weights_outside_the_folder_are_refused(tmp_path, place):
     folder = model_copy(tmp_path / "model")
     index = dict(metadata={}, weight_map={"a": place})
@@ -1118,11 +1133,17 @@ def test_weights_of_two_formats_are_said(tmp_path, other):
         (dict(is_encoder_decoder=True), "is_encoder_decoder is true, but 'llama' is no encoder–decoder"),
         (dict(max_position_embeddings=8), "its context holds 8 tokens"),
         (dict(rope_parameters=dict(rope_type="yarn", rope_theta=1e4)), "'yarn' needs a factor above 0"),
-        (dict(rope_parameters=dict(rope_type="linear", factor="x")), "rope_parameters: factor must be a number"),
+        (
+            dict(rope_parameters=dict(rope_type="linear", factor="x")),
+            "rope_parameters: factor must be a number",
+        ),
         (dict(rope_parameters=dict(rope_type="linear", factor=0)), "factor must be a number above 0, got 0"),
         (dict(rope_scaling=dict(type="linear", factor=-2)), "rope_scaling: factor must be"),
         (dict(quantization_config=dict(x=1)), "quant_method must be a name"),
-        (dict(quantization_config=dict(quant_method="bitsandbytes", load_in_4bit=True)), "the files hold plain weights"),
+        (
+            dict(quantization_config=dict(quant_method="bitsandbytes", load_in_4bit=True)),
+            "the files hold plain weights",
+        ),
         (dict(quantization_config=dict(load_in_8bit=True)), "names bitsandbytes, but the files hold plain"),
         (dict(quantization_config=dict(quant_method="gptq", bits=4)), "names gptq, but the files hold plain"),
     ],
@@ -1145,7 +1166,9 @@ def test_a_byte_order_mark_is_named(tmp_path):
     assert "save it as UTF-8 without BOM" in refusal(lambda: load_engine(str(path.parent), gpu="cpu"))
 
 
-@pytest.mark.parametrize("name", ["a" * 5000, "a/" * 3000, "a\0b", "ä" * 200], ids=["long", "deep", "zero", "bytes"])
+@pytest.mark.parametrize(
+    "name", ["a" * 5000, "a/" * 3000, "a\0b", "ä" * 200], ids=["long", "deep", "zero", "bytes"]
+)
 def test_a_name_that_no_folder_can_have(name):
     assert "is no name" in refusal(lambda: load_engine(name))
 
@@ -1204,7 +1227,9 @@ def merges(part):
 
 @pytest.mark.parametrize("part", [0, 0.5, 0.9])
 def test_lost_merges_are_refused(tmp_path, part):
-    said = refusal(lambda: load_engine(str(model_copy(tmp_path / "model", tokenizer=merges(part))), gpu="cpu"))
+    said = refusal(
+        lambda: load_engine(str(model_copy(tmp_path / "model", tokenizer=merges(part))), gpu="cpu")
+    )
     assert "merges are missing" in said, said
 
 
@@ -1344,7 +1369,9 @@ def test_an_adapter_of_no_numbers_is_named(tmp_path, value):
 
 @needs_peft
 def test_an_adapter_of_codes_is_refused(tmp_path):
-    tensors_of_adapter(lambda w: {k: v.to(torch.int8) for k, v in w.items()})(save_adapter(tmp_path / "adapter"))
+    tensors_of_adapter(lambda w: {k: v.to(torch.int8) for k, v in w.items()})(
+        save_adapter(tmp_path / "adapter")
+    )
     assert "are whole numbers" in refusal(lambda: load_engine(str(tmp_path / "adapter"), gpu="cpu"))
 
 

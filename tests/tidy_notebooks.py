@@ -1,8 +1,11 @@
-"""Notebooks as they are committed: names of notebooks in prose are links, the heading above a chapter's imports is followed by the chapters
+"""Notebooks as they are committed: names of notebooks in prose are links, the heading above a chapter's
+imports is followed by the chapters
 that it imports, and outputs hold no progress bars, widgets or warnings of libraries.
 
-python tests/tidy_notebooks.py [folder of the repository]; a second run changes nothing. A test asks that there is nothing left to do.
+python tests/tidy_notebooks.py [folder of the repository]; a second run changes nothing. A test asks that
+there is nothing left to do.
 """
+
 import re
 import sys
 from pathlib import Path
@@ -10,19 +13,22 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-PLAIN_WORDS = {"index"}                   # a notebook's name that prose uses as a word
-IMPORTS = "## What it stands on"          # the heading above a chapter's imports, of which the site shows nothing
-CHAPTERS = {"00": "00_data"}              # where a number begins several names: the chapter that is meant by it
+PLAIN_WORDS = {"index"}  # a notebook's name that prose uses as a word
+IMPORTS = "## What it stands on"  # the heading above a chapter's imports, of which the site shows nothing
+CHAPTERS = {"00": "00_data"}  # where a number begins several names: the chapter that is meant by it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
-# of a line of prose: formulas, links, HTML and addresses are left alone; code that is a name or a chain of names becomes links
+# of a line of prose: formulas, links, HTML and addresses are left alone; code that is a name or a chain of
+# names becomes links
 PIECES = re.compile(
     r"(?P<kept>\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|<[^>]*>|https?://\S+)"
     r"|(?P<ticks>`+)(?P<code>.+?)(?P=ticks)(?!`)"
     r"|arXiv:(?P<arxiv>\d{4}\.\d{4,5})"
 )
-NUMBER = r"(?<![\w.,:$/\\-])0\d[a-z]?(?![\w/\\-]|[.,:]\d| ?%)"        # 01, 04a: not part of a number, a date or a path
-BAR = re.compile(r"\d+%\|.*\||\d+(it|doc|step|layer)s? \[\d\d:\d\d")     # tqdm's, with a total and without
+NUMBER = (
+    r"(?<![\w.,:$/\\-])0\d[a-z]?(?![\w/\\-]|[.,:]\d| ?%)"  # 01, 04a: not part of a number, a date or a path
+)
+BAR = re.compile(r"\d+%\|.*\||\d+(it|doc|step|layer)s? \[\d\d:\d\d")  # tqdm's, with a total and without
 LIBRARY_WARNING = re.compile(r"^\[\w+\] |\w*Warning: |^(WARNING|[WIE]\d{4} )")
 
 
@@ -32,7 +38,10 @@ def notebook_names(root):
 
 def modules(root):
     "The notebook of each module: module -> name"
-    sources = {name: (Path(root) / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8") for name in notebook_names(root)}
+    sources = {
+        name: (Path(root) / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8")
+        for name in notebook_names(root)
+    }
     found = {name: re.search(r"#\| *default_exp (\w+)", source) for name, source in sources.items()}
     return {match[1]: name for name, match in found.items() if match}
 
@@ -40,7 +49,11 @@ def modules(root):
 def short_names(names):
     "What a number stands for: 01 for 01_stepwise_logits, 00b for nothing where three names begin with it"
     numbers = [name.split("_")[0] for name in names]
-    single = {number: name for number, name in zip(numbers, names) if numbers.count(number) == 1 and number[0].isdigit()}
+    single = {
+        number: name
+        for number, name in zip(numbers, names)
+        if numbers.count(number) == 1 and number[0].isdigit()
+    }
     return single | {number: name for number, name in CHAPTERS.items() if name in names}
 
 
@@ -57,6 +70,7 @@ def link_text(text, names):
     def one(match):
         found = match[0]
         return link(found) if found in names else link(short[found], found) if found in short else found
+
     return re.sub(f"{full}|{NUMBER}", one, text)
 
 
@@ -73,7 +87,7 @@ def link_line(line, names):
     "A line of prose or of a table"
     parts, end = [], 0
     for piece in PIECES.finditer(line):
-        parts.append(link_text(line[end:piece.start()], names))
+        parts.append(link_text(line[end : piece.start()], names))
         if piece["kept"]:
             parts.append(piece[0])
         elif piece["arxiv"]:
@@ -92,7 +106,7 @@ def link_names(source, names):
         if block:
             block = None if line.rstrip().endswith(block) else block
             lines.append(line)
-        elif marker and not line.rstrip()[len(marker[0]):].endswith(marker[1]):
+        elif marker and not line.rstrip()[len(marker[0]) :].endswith(marker[1]):
             block = marker[1]
             lines.append(line)
         elif marker or re.match(r"#{1,6} |>| {4}|\t", line):
@@ -106,7 +120,9 @@ def without_bars(text):
     "A stream without progress bars and warnings of libraries; the same text where it holds none"
     kept, warned, dropped = [], False, False
     for line in re.split(r"[\r\n]+", text):
-        warned = bool(LIBRARY_WARNING.search(line)) or warned and line.startswith("  ")  # the line that warned follows, indented
+        warned = (
+            bool(LIBRARY_WARNING.search(line)) or warned and line.startswith("  ")
+        )  # the line that warned follows, indented
         if warned or BAR.search(line):
             dropped = True
         elif line.strip():
@@ -117,7 +133,11 @@ def without_bars(text):
 def is_progress(output):
     "Is a shown output a widget or a progress bar?"
     data = output.get("data", {})
-    return WIDGET in data or "<progress" in data.get("text/html", "") or bool(BAR.search(data.get("text/plain", "")))
+    return (
+        WIDGET in data
+        or "<progress" in data.get("text/html", "")
+        or bool(BAR.search(data.get("text/plain", "")))
+    )
 
 
 def tidy_outputs(outputs):
@@ -134,9 +154,15 @@ def tidy_outputs(outputs):
 
 def chapters_used(book, notebook_of):
     "A sentence with the chapters whose modules a notebook's own module imports; empty where there are none"
-    exported = [cell.source for cell in book.cells if cell.cell_type == "code" and re.search(r"^#\| *export", cell.source, re.M)]
+    exported = [
+        cell.source
+        for cell in book.cells
+        if cell.cell_type == "code" and re.search(r"^#\| *export", cell.source, re.M)
+    ]
     imported = re.findall(r"^(?:from|import) mlcllm\.(\w+)", "\n".join(exported), re.M)
-    links = [link(name) for name in sorted({notebook_of[module] for module in imported if module in notebook_of})]
+    links = [
+        link(name) for name in sorted({notebook_of[module] for module in imported if module in notebook_of})
+    ]
     together = " and ".join([", ".join(links[:-1]), links[-1]] if links[1:] else links)
     return f"This chapter uses {together}." if links else ""
 
@@ -144,7 +170,9 @@ def chapters_used(book, notebook_of):
 def under_imports(source, sentence):
     "The cell that holds the heading above the imports, and below it the chapters used"
     heading, _, below = source.partition("\n")
-    ours = heading.strip() == IMPORTS and (not below.strip() or below.strip().startswith("This chapter uses ["))
+    ours = heading.strip() == IMPORTS and (
+        not below.strip() or below.strip().startswith("This chapter uses [")
+    )
     return f"{IMPORTS}\n\n{sentence}" if ours and sentence else source
 
 
