@@ -450,9 +450,8 @@ class _Words:  # what a label set's answers are made of
     joined: int  # parts that a name may have between such ends
     count: int  # of names
     longest: int  # characters of the longest name
-    none: (
-        object  # regular expression of the ways to say that there is no label; None where a document has one
-    )
+    # regular expression of the ways to say that there is no label; None where a document has one
+    none: object
 
 
 @lru_cache(maxsize=256)

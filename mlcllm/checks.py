@@ -165,9 +165,8 @@ _YES_NO = dict(true=True, yes=True, false=False, no=False)
 class Flag:
     "True or False, and nothing that Python would take for one of them"
 
-    texts: bool = (
-        False  # also true, false, yes, no in any case: papermill passes `-p votes false` on as a text
-    )
+    # also true, false, yes, no in any case: papermill passes `-p votes false` on as a text
+    texts: bool = False
     says: str = "True or False"
 
     def takes(self, value):

@@ -192,9 +192,8 @@ class Pack:
     cache: list = None  # decoding: per layer keys and values (n_rows, n_kv_heads, n_columns, head_dim)
     column: torch.Tensor = None  # decoding: (n_rows,) column of the new token
     key_position: torch.Tensor = None  # (n_rows, n_keys) positions of the own keys
-    look: object = (
-        None  # called in each layer with what attention is made of, by whoever wants to see it (`internals`)
-    )
+    # called in each layer with what attention is made of, by whoever wants to see it (`internals`)
+    look: object = None
 
     # what accelerate calls where layers lie on several GPUs; keys and values stay with their layers
     def to(self, device, **how):

@@ -255,9 +255,8 @@ class LeftOut:
     "Every person of every document left out once"
 
     person: LabelDist  # what the person chose: a row for each document and person
-    docs: (
-        AnnotatedDocs  # the others, in the same rows: their gold labels, and one vote that holds their shares
-    )
+    # the others, in the same rows: their gold labels, and one vote that holds their shares
+    docs: AnnotatedDocs
     n_others: np.ndarray  # (n_rows,) how many others there are
     group: np.ndarray  # (n_rows,) number of the document among those with two persons or more
     rows: np.ndarray  # (n_documents,) where these stand in the original documents

@@ -45,9 +45,8 @@ class SetMarginals:
     hi: np.ndarray  # (n_docs, n_labels) and at most this
     sets: tuple  # per document: label sets, the most probable first, as pairs of names and probability
     n_nodes: np.ndarray  # (n_docs,) places of the tree at which the model was asked
-    off_grammar: np.ndarray = (
-        None  # (n_docs,) probability that the model writes something else; None: not asked (local)
-    )
+    # (n_docs,) probability that the model writes something else; None: not asked (local)
+    off_grammar: np.ndarray = None
 
 
 class _Tree:  # one document's tree: open nodes and complete sets with their log-probabilities

@@ -297,9 +297,8 @@ class BrierParts:
     "What a Brier score is made of, summed over labels: brier = reliability - resolution + uncertainty"
 
     reliability: float  # what miscalibration costs, at least 0
-    resolution: (
-        float  # what telling documents apart gains; below 0 where estimates vary within bins to no end
-    )
+    # what telling documents apart gains; below 0 where estimates vary within bins to no end
+    resolution: float
     uncertainty: float  # of the votes: the score of the best constant for each label
 
     @property
@@ -547,9 +546,8 @@ class _Batch:  # all methods on the same documents
     eps: float
     positions: object
     similarity: object
-    group: np.ndarray = (
-        None  # (n_docs,) which rows are readings of one document; None: each is one of its own
-    )
+    # (n_docs,) which rows are readings of one document; None: each is one of its own
+    group: np.ndarray = None
 
     def collapse(self, values):  # (n_methods, n_rows) -> (n_methods, n_documents), means over what is known
         if self.group is None:

@@ -77,9 +77,8 @@ class Template:
     answer_slot: str = "label"  # name of the slot which the model fills
     system: str = ""  # who the model is; a turn of its own in a chat
     ask: str = None  # the words around the document asked about, where they differ from an example's
-    user: str = (
-        None  # the words of a chat's user turn, where the assistant's turn begins with words of its own
-    )
+    # the words of a chat's user turn, where the assistant's turn begins with words of its own
+    user: str = None
 
     def __post_init__(self):
         asked = ("text", "label", "a", "b") if self.answer_slot == "answer" else ("text",)

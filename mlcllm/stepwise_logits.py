@@ -720,9 +720,8 @@ class Asking:
     "How a model is asked to classify documents; the parameters of a run"
 
     shots: int = 10  # demonstrations in each prompt
-    sampling: str = (
-        None  # as in `sample_demos`, or similarity; None: multilabel, or uniform in a single-label task
-    )
+    # as in `sample_demos`, or similarity; None: multilabel, or uniform in a single-label task
+    sampling: str = None
     ratio: float = 0.5  # share of multi-label demonstrations
     seed: int = 0  # of the demonstrations and of a random label order
     template: object = "pipeline"  # as in `get_template`

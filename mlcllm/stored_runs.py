@@ -223,9 +223,8 @@ def comparable(
     return Rows(pd.concat(taken, ignore_index=True) if taken else runs, notes)
 
 # %% ../nbs/00m_stored_runs.ipynb #dab5c73e
-WITHOUT_ONE = (
-    "votes without one person"  # the truth of scores of people, and of methods against the same votes
-)
+# the truth of scores of people, and of methods against the same votes
+WITHOUT_ONE = "votes without one person"
 
 
 def main_rows(

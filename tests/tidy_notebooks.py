@@ -25,9 +25,8 @@ PIECES = re.compile(
     r"|(?P<ticks>`+)(?P<code>.+?)(?P=ticks)(?!`)"
     r"|arXiv:(?P<arxiv>\d{4}\.\d{4,5})"
 )
-NUMBER = (
-    r"(?<![\w.,:$/\\-])0\d[a-z]?(?![\w/\\-]|[.,:]\d| ?%)"  # 01, 04a: not part of a number, a date or a path
-)
+# 01, 04a: not part of a number, a date or a path
+NUMBER = r"(?<![\w.,:$/\\-])0\d[a-z]?(?![\w/\\-]|[.,:]\d| ?%)"
 BAR = re.compile(r"\d+%\|.*\||\d+(it|doc|step|layer)s? \[\d\d:\d\d")  # tqdm's, with a total and without
 LIBRARY_WARNING = re.compile(r"^\[\w+\] |\w*Warning: |^(WARNING|[WIE]\d{4} )")
 
