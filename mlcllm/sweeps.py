@@ -757,28 +757,12 @@ def _taken(output_dir, job):  # parameters that are folders of other jobs
 # %% ../nbs/06_sweeps.ipynb #a399aefb
 def without_examples(
     notebook: str,  # such as 01_stepwise_logits
-    # a notebook: functions, parameters and what stands below the heading Run; the whole one where there is no
-    # such heading
-):
+):  # a notebook without the cells that are tagged skip-execution, which papermill passes over
     "A notebook as a job runs it: what it shows on examples is left out"
     import nbformat
 
     book = nbformat.read(notebooks_dir() / f"{notebook}.ipynb", as_version=4)
-    heads = [
-        k for k, c in enumerate(book.cells) if c.cell_type == "markdown" and c.source.startswith("## Run")
-    ]
-
-    def needed(c):
-        return "parameters" in c.metadata.get("tags", []) or c.source.startswith(
-            ("#| export", "#| hide", "parameters = read_parameters")
-        )
-
-    if heads:
-        book.cells = [
-            c
-            for k, c in enumerate(book.cells)
-            if k == 1 or k >= heads[0] or c.cell_type == "code" and needed(c)
-        ]  # cell 1 is the title
+    book.cells = [c for c in book.cells if "skip-execution" not in c.metadata.get("tags", [])]
     return book
 
 # %% ../nbs/06_sweeps.ipynb #8a3cab6a

@@ -1,6 +1,6 @@
 """Notebooks as they are committed: names of notebooks in prose are links, the heading above a chapter's
-imports is followed by the chapters
-that it imports, and outputs hold no progress bars, widgets or warnings of libraries.
+imports is followed by the chapters that it imports, outputs hold no progress bars, widgets or warnings of
+libraries, and examples are tagged, so that papermill passes over them.
 
 python tests/tidy_notebooks.py [folder of the repository]; a second run changes nothing. A test asks that
 there is nothing left to do.
@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLAIN_WORDS = {"index"}  # a notebook's name that prose uses as a word
 IMPORTS = "## What it stands on"  # the heading above a chapter's imports, of which the site shows nothing
 CHAPTERS = {"00": "00_data"}  # where a number begins several names: the chapter that is meant by it
+SKIP = "skip-execution"  # nbclient's tag: papermill and nbconvert do not run such a cell, JupyterLab does
+NEEDED = ("#| export", "#| hide", "parameters = read_parameters")  # what a run needs of the cells above it
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 # of a line of prose: formulas, links, HTML and addresses are left alone; code that is a name or a chain of
@@ -175,8 +177,28 @@ def under_imports(source, sentence):
     return f"{IMPORTS}\n\n{sentence}" if ours and sentence else source
 
 
+def has_tag(cell, tag):
+    return tag in cell.metadata.get("tags", [])
+
+
+def tag_examples(book):
+    "Tag what stands above the heading Run and is only shown there: a run's first result comes in seconds"
+    code = [k for k, cell in enumerate(book.cells) if cell.cell_type == "code"]
+    heads = [k for k, cell in enumerate(book.cells) if cell.source.startswith("## Run")]
+    runs = bool(heads) and any(has_tag(book.cells[k], "parameters") for k in code)
+    for k in code:
+        cell = book.cells[k]
+        example = runs and k < heads[0] and not has_tag(cell, "parameters")
+        skipped = example and not cell.source.startswith(NEEDED)
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag != SKIP] + [SKIP] * skipped
+        cell.metadata.pop("tags", None)
+        if tags:
+            cell.metadata["tags"] = tags
+
+
 def tidy(book, names, notebook_of):
-    "A notebook with links and without the rest"
+    "A notebook with links and tagged examples, and without the rest"
+    tag_examples(book)
     book.metadata.pop("widgets", None)
     sentence = chapters_used(book, notebook_of)
     for cell in book.cells:
