@@ -24,7 +24,7 @@ import pyarrow as pa
 from fastcore.basics import patch
 
 from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
-from .checks import shown
+from .checks import renamed_arguments, renamed_attribute, shown
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, leave_out
 from .estimators import STEP_METHODS, dist_from_pairs, dist_from_traces, dist_from_unary
 from .label_sets import choice_funnel, set_marginals, set_marginals_global
@@ -32,7 +32,7 @@ from .metrics import score, to_labels
 from .questions import answer_probs, binary_matrix, binary_prompts, unary_matrix, unary_prompts
 from .runs import read_record, read_table
 from mlcllm.stepwise_logits import (
-    Asking,
+    PromptConfig,
     answer_room,
     ask_prompts,
     choose_scoring,
@@ -109,7 +109,7 @@ def parse_method(
 _SAME_IN_ONE_STEP = ("last_step", "mean_over_generations")  # in a single-label task they are compare_to_none
 
 
-def _refuses(m, labels, asking):  # why a task, or a way of asking, cannot have a method; None if it can
+def _refuses(m, labels, config):  # why a task, or a way of asking, cannot have a method; None if it can
     if m.base == "max_over_generations" and not labels.multi:
         return "max_over_generations needs a multi-label task: a single-label answer has one step"
     if m.base == "compare_to_none" and labels.multi and not labels.allows_none:
@@ -127,30 +127,31 @@ def _refuses(m, labels, asking):  # why a task, or a way of asking, cannot have 
     special = [
         k
         for k, v in dict(chat=False, cot=None, demos_per="run", demo_labels="gold").items()
-        if getattr(asking, k) != v
-    ] + ["sampling"] * (asking.sampling == "similarity")
+        if getattr(config, k) != v
+    ] + ["sampling"] * (config.sampling == "similarity")
     if special and m.base in (*QUESTION_METHODS, "choice_funnel"):
         return (
             f"{m.base} is asked in plain text with the demonstrations of the run: leave {special[0]} out, "
             f"or take methods that read answers ({', '.join(STEP_METHODS)}, set_marginals)"
         )
-    if m.base in SET_TREES and asking.cot:
+    if m.base in SET_TREES and config.cot:
         return f"{m.base} reads lists of labels: leave the chain of thought out (cot)"
 
 
+@renamed_arguments(asking="config")
 def choose_methods(
     # names joined by commas, a list of names or of Method; None: all that the task allows; paper: those of
     # its tables
     methods,
     labels: LabelSet,  # the task's labels
-    asking: Asking = Asking(),  # how the model is asked
+    config: PromptConfig = PromptConfig(),  # how the model is asked
 ) -> list:  # of Method
     "Which methods a run computes"
     if methods in (None, "paper"):
         return [
             m
             for m in map(parse_method, PAPER_METHODS if methods else METHODS)
-            if _refuses(m, labels, asking) is None and (labels.multi or m.base not in _SAME_IN_ONE_STEP)
+            if _refuses(m, labels, config) is None and (labels.multi or m.base not in _SAME_IN_ONE_STEP)
         ]
     if not isinstance(methods, (str, list, tuple)):
         raise ValueError(f"methods must be names joined by ',' or a list of them, got {shown(methods)}")
@@ -159,7 +160,7 @@ def choose_methods(
     if not chosen:
         raise ValueError(f"methods is empty: name at least one of {', '.join(METHODS)}")
     for m in chosen:
-        if why := _refuses(m, labels, asking):
+        if why := _refuses(m, labels, config):
             raise ValueError(why)
     return chosen
 
@@ -200,41 +201,41 @@ def _costing(engine, ask, *args):  # what ask gives, and how the engine's counte
     )
 
 
-def _traces(engine, docs, demos, asking):
-    reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, demos, asking, engine.tokenizer)
+def _traces(engine, docs, demos, config):
+    reader, prompts = make_reader(engine, docs, config), ask_prompts(docs, demos, config, engine.tokenizer)
     traces = trace_docs(
         engine,
         reader,
         prompts,
-        asking.max_new_tokens,
-        choose_scoring(reader, asking.label_scoring)[0],
-        asking.decoding,
+        config.max_new_tokens,
+        choose_scoring(reader, config.label_scoring)[0],
+        config.decoding,
     )
     if parts := warn_of_parts(traces):
         warnings.warn(parts, stacklevel=2)
     return traces
 
 
-def _sets(engine, docs, demos, asking, mass, method):
-    reader = make_reader(engine, docs, asking)
+def _sets(engine, docs, demos, config, mass, method):
+    reader = make_reader(engine, docs, config)
     prompts = encode_prompts(
-        engine, ask_prompts(docs, demos, asking, engine.tokenizer), answer_room(reader, asking.max_new_tokens)
+        engine, ask_prompts(docs, demos, config, engine.tokenizer), answer_room(reader, config.max_new_tokens)
     )
     return SET_TREES[method](engine, reader, prompts, docs.ids, eps=1 - mass)
 
 
 # (n_docs, n, n): asked with the earlier label on side a, or on side b
-def _pairs(engine, docs, demos, asking, reverse):
+def _pairs(engine, docs, demos, config, reverse):
     questions = binary_prompts(
-        docs, demos, asking.shots, asking.seed, reverse, asking.sampling, asking.ratio, asking.label_order
+        docs, demos, config.shots, config.seed, reverse, config.sampling, config.ratio, config.label_order
     )
     if reverse:
         questions = questions[1::2]
     return binary_matrix(questions, answer_probs(engine, questions), docs.labels)
 
 
-def _alone(engine, docs, demos, asking):  # (n_docs, n)
-    questions = unary_prompts(docs, demos, asking.shots, asking.seed, asking.sampling, asking.ratio)
+def _alone(engine, docs, demos, config):  # (n_docs, n)
+    questions = unary_prompts(docs, demos, config.shots, config.seed, config.sampling, config.ratio)
     return unary_matrix(questions, answer_probs(engine, questions), docs.labels)
 
 # %% ../nbs/02_alignment.ipynb #6e26bb0f
@@ -244,39 +245,39 @@ _NOTHING = pd.Series(
 
 
 # (base, log_odds) -> LabelDist and its cost, under one label order
-def _ask_once(engine, docs, demos, wanted, asking, mass, traces):
+def _ask_once(engine, docs, demos, wanted, config, mass, traces):
     bases, found, labels, ids = {b for b, _ in wanted}, {}, docs.labels, docs.ids
     if steps := [b for b in STEP_METHODS if b in bases]:
         answers, cost = (
             (traces, _NOTHING)
             if traces is not None
-            else _costing(engine, _traces, engine, docs, demos, asking)
+            else _costing(engine, _traces, engine, docs, demos, config)
         )
         cost = pd.concat([cost, pd.Series(dict(unread=sum(not t.found_step for t in answers)))])
         found |= {(b, False): (dist_from_traces(answers, labels, b), cost) for b in steps}
     for base in (b for b in SET_TREES if b in bases):
-        sets, cost = _costing(engine, _sets, engine, docs, demos, asking, mass, base)
+        sets, cost = _costing(engine, _sets, engine, docs, demos, config, mass, base)
         sums = dict(covered=sets.covered.sum()) | (
             {} if sets.off_grammar is None else dict(off_grammar=sets.off_grammar.sum())
         )
         found[base, False] = sets.dist, pd.concat([cost, pd.Series(sums)])
     if "choice_funnel" in bases:
-        funnel, cost = _costing(engine, choice_funnel, engine, docs, demos, asking)
+        funnel, cost = _costing(engine, choice_funnel, engine, docs, demos, config)
         found["choice_funnel", False] = funnel.dist, cost
     if "unary" in bases:
-        p, cost = _costing(engine, _alone, engine, docs, demos, asking)
+        p, cost = _costing(engine, _alone, engine, docs, demos, config)
         found |= {
             (b, odds): (dist_from_unary(p, labels, ids, odds), cost) for b, odds in wanted if b == "unary"
         }
     if bases & {"binary", "binary_outcome", "binary_both_orders"}:
-        p, cost = _costing(engine, _pairs, engine, docs, demos, asking, False)
+        p, cost = _costing(engine, _pairs, engine, docs, demos, config, False)
         found |= {
             (b, False): (dist_from_pairs(p, labels, ids, b), cost)
             for b in ("binary", "binary_outcome")
             if b in bases
         }
     if "binary_both_orders" in bases:
-        q, more = _costing(engine, _pairs, engine, docs, demos, asking, True)
+        q, more = _costing(engine, _pairs, engine, docs, demos, config, True)
         found["binary_both_orders", False] = (
             replace(dist_from_pairs((p + q) / 2, labels, ids), method="binary_both_orders"),
             cost + more,
@@ -299,23 +300,24 @@ def label_orders(
     ]
 
 # %% ../nbs/02_alignment.ipynb #0e5c5d4c
+@renamed_arguments(asking="config")
 def estimate(
     engine,  # any engine
     docs: AnnotatedDocs,  # documents to estimate
     demos: AnnotatedDocs,  # where demonstrations come from
     methods,  # as in `choose_methods`; calibrations are left to `calibrate_dists`
-    asking: Asking = Asking(),  # how the model is asked
+    config: PromptConfig = PromptConfig(),  # how the model is asked
     mass: float = 0.99,  # set_marginals: share of the probability that the lists found must hold
     # answers of this model to these prompts, in the order of `docs`: they are not asked for again
     traces: list = None,
 ) -> Estimates:  # in the order of the methods, each asked once
     "Ask a model about every document, in all ways that the methods need, each way once"
     check_number("mass", mass, 0, 1, whole=False)
-    chosen, found = choose_methods(methods, docs.labels, asking), {}
+    chosen, found = choose_methods(methods, docs.labels, config), {}
     for n in dict.fromkeys(map(_orders, chosen)):
         wanted = [(m.base, m.log_odds) for m in chosen if _orders(m) == n]
         if not n:
-            found[0] = [_ask_once(engine, docs, demos, wanted, asking, mass, traces)]
+            found[0] = [_ask_once(engine, docs, demos, wanted, config, mass, traces)]
         else:
             found[n] = [
                 _ask_once(
@@ -323,11 +325,11 @@ def estimate(
                     _in_order(docs, o),
                     _in_order(demos, o),
                     wanted,
-                    replace(asking, label_order="file"),
+                    replace(config, label_order="file"),
                     mass,
                     None,
                 )
-                for o in label_orders(docs.labels, n, asking.seed)
+                for o in label_orders(docs.labels, n, config.seed)
             ]
     done = {
         m.asked: _mean([f[m.base, m.log_odds] for f in found[_orders(m)]], docs.labels, m.asked)
@@ -376,12 +378,13 @@ def prompts_per_doc(
 _MANY = 20_000  # questions of a run, above which it says how long they will take
 
 
+@renamed_arguments(asking="config")
 def forecast(
     engine,  # any engine
     docs: AnnotatedDocs,  # documents to ask about
     demos: AnnotatedDocs,  # where demonstrations come from
     chosen: list,  # of Method
-    asking: Asking,  # how the model is asked
+    config: PromptConfig,  # how the model is asked
     n_docs: int,  # how many documents are asked about
 ) -> str:  # one line; "" where there are few questions
     "What the questions of a run will cost, by a first try on one document"
@@ -391,7 +394,7 @@ def forecast(
         return ""
     middle = sorted(range(len(docs)), key=lambda k: len(docs.texts[k]))[len(docs) // 2]
     some = unary_prompts(
-        docs.take([middle]), demos, asking.shots, asking.seed, asking.sampling, asking.ratio
+        docs.take([middle]), demos, config.shots, config.seed, config.sampling, config.ratio
     )[:32]
     tokens, began = engine.stats["tokens_in"], perf_counter()
     answer_probs(engine, some)
@@ -412,6 +415,7 @@ def _duration(seconds):  # in words
     return f"{seconds:,.0f} seconds"
 
 # %% ../nbs/02_alignment.ipynb #bde6dd96
+@renamed_arguments(asking="config")
 @dataclass(frozen=True)
 class Estimator:
     "One probability per label for texts of your own"
@@ -419,9 +423,10 @@ class Estimator:
     engine: object  # any engine
     demos: AnnotatedDocs  # labelled documents: the labels, and where demonstrations come from
     method: str = "max_over_generations"  # one of METHODS, perhaps with +order5 or +logodds
-    asking: Asking = Asking()  # how the model is asked
+    config: PromptConfig = PromptConfig()  # how the model is asked
     calibrator: object = None  # from `calibrate`
     thresholds: object = None  # from `tune`
+    asking = renamed_attribute("config")
 
     def __post_init__(self):
         if parse_method(self.method).calibration:
@@ -429,12 +434,12 @@ class Estimator:
                 f"method {self.method!r}: a calibration is fitted to labelled documents, by "
                 f".calibrate(dev, {parse_method(self.method).calibration!r})"
             )
-        choose_methods([self.method], self.demos.labels, self.asking)
+        choose_methods([self.method], self.demos.labels, self.config)
 
     def __repr__(self):
         return (
             f"Estimator({self.demos.name}: {', '.join(self.demos.labels.names)}; method={self.method!r}, "
-            f"calibrator={self.calibrator}, thresholds={self.thresholds}, {self.asking})"
+            f"calibrator={self.calibrator}, thresholds={self.thresholds}, {self.config})"
         )
 
     def predict_proba(self, docs) -> LabelDist:  # of texts, or of AnnotatedDocs
@@ -456,7 +461,7 @@ class Estimator:
             raise ValueError("predict_proba takes a list of texts, not one text")
         if not isinstance(docs, AnnotatedDocs):
             docs = text_docs(list(docs), self.demos)
-        return estimate(self.engine, docs, self.demos, [self.method], self.asking).dists[0]
+        return estimate(self.engine, docs, self.demos, [self.method], self.config).dists[0]
 
 # %% ../nbs/02_alignment.ipynb #161325f1
 @patch
@@ -738,7 +743,7 @@ _OF_TRACES = (
     "backend_options",
     "quantization",
     "dtype",
-    *(f.name for f in fields(Asking)),
+    *(f.name for f in fields(PromptConfig)),
 )
 
 

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax, softmax
 
-from .checks import legend_text, plain_text
+from .checks import legend_text, plain_text, renamed_arguments
 from .data import AnnotatedDocs, LabelDist, check_number
 from .engines import fill_bound
 from .prompts import build_prompts, get_format, label_tokens, order_labels
 from mlcllm.stepwise_logits import (
-    Asking,
     LabelReader,
     ListGrammar,
+    PromptConfig,
     _after,
     _lse,
     ask_prompts,
@@ -330,7 +330,7 @@ def _funnel_prompts(
     demos,
     rows,
     gone,
-    asking,
+    config,
     # token ids of each document's prompt without the labels in `gone`; those without the same labels are
     # built together
 ):
@@ -341,10 +341,10 @@ def _funnel_prompts(
         prompts = build_prompts(
             some,
             shown,
-            asking.words(docs),
-            asking.shots,
+            config.template_for(docs),
+            config.shots,
             "random",
-            label_format=asking.label_format,
+            label_format=config.label_format,
             label_order="file",
             rows=[rows[k] for k in who],
         )
@@ -367,11 +367,12 @@ def _first_logits(engine, reader, prompts, scoring):  # the same at the first sl
     return _step_logits(engine, reader, [[*p, *forced] for p in prompts], lead, scoring)
 
 # %% ../nbs/01c_label_sets.ipynb #c5f061be
+@renamed_arguments(asking="config")
 def choice_funnel(
     engine,  # any engine
     docs: AnnotatedDocs,  # documents to estimate, of a multi-label task with none
     demos: AnnotatedDocs,  # where demonstrations come from
-    asking: Asking = Asking(),  # how the model is asked
+    config: PromptConfig = PromptConfig(),  # how the model is asked
     threshold: float = 0.0,  # stop where the best label has less than this
     max_rounds: int = None,  # most labels taken; None: all
 ) -> Funnel:  # rows in the order of the documents
@@ -380,14 +381,14 @@ def choice_funnel(
     labels = docs.labels
     if not (labels.multi and labels.allows_none):
         raise ValueError('choice_funnel needs a multi-label task with "none": nothing else says when to stop')
-    if asking.chat or asking.cot:
+    if config.chat or config.cot:
         raise ValueError("choice_funnel asks in plain text: leave chat and cot out")
-    order = order_labels(labels, asking.label_order, asking.seed)
+    order = order_labels(labels, config.label_order, config.seed)
     row_of = {i: k for k, i in enumerate(demos.ids)}
-    rows = [tuple(row_of[i] for i in p.demo_ids) for p in ask_prompts(docs, demos, asking)]
+    rows = [tuple(row_of[i] for i in p.demo_ids) for p in ask_prompts(docs, demos, config)]
     docs, demos = (replace(d, labels=replace(d.labels, file_order=order)) for d in (docs, demos))
-    reader = make_reader(engine, docs, asking)
-    scoring = choose_scoring(reader, asking.label_scoring)[0]
+    reader = make_reader(engine, docs, config)
+    scoring = choose_scoring(reader, config.label_scoring)[0]
     probs = np.full((len(docs), len(labels)), np.nan)
     taken = [()] * len(docs)
     active = list(range(len(docs)))
@@ -399,7 +400,7 @@ def choice_funnel(
             demos,
             [rows[k] for k in active],
             [frozenset(taken[k]) for k in active],
-            asking,
+            config,
         )
         z = _first_logits(engine, reader, prompts, scoring).astype(float)
         rounds += 1

@@ -38,12 +38,13 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from .checks import renamed_arguments
 from .data import AnnotatedDocs, LabelDist, check_choice, same_document
 from .internals import attention_masses, hidden_states, lens_logits
 from .metrics import bootstrap_weights, score
 from .runs import atomic_write, remove_folder, tell_full_disk
 from mlcllm.stepwise_logits import (
-    Asking,
+    PromptConfig,
     answer_room,
     count_readings,
     encode_prompts,
@@ -376,12 +377,13 @@ class Insides:
     lens: pd.DataFrame  # a row a label step and layer, see `lens_rows`
 
 
+@renamed_arguments(asking="config")
 def look_inside(
     engine,  # of the backend hf
     reader,  # a `LabelReader`
     docs: AnnotatedDocs,  # documents
     prompts: list,  # of `Prompt`
-    asking: Asking,  # how the model is asked
+    config: PromptConfig,  # how the model is asked
     layers: tuple,  # from `layer_numbers`
     n_steps: int = 2,  # label steps kept
     attention: bool = True,  # also where later labels look
@@ -389,8 +391,8 @@ def look_inside(
     scoring: str = "first_token",  # from `choose_scoring`
 ) -> Insides:  # of these documents
     "Let the model answer, then read its states at the label steps"
-    traces = trace_docs(engine, reader, prompts, asking.max_new_tokens, scoring, asking.decoding)
-    ids = encode_prompts(engine, prompts, answer_room(reader, asking.max_new_tokens, scoring))
+    traces = trace_docs(engine, reader, prompts, config.max_new_tokens, scoring, config.decoding)
+    ids = encode_prompts(engine, prompts, answer_room(reader, config.max_new_tokens, scoring))
     contexts = step_contexts(reader, ids, traces)
     kept = [c for c in contexts if c[1] < n_steps]
     states = hidden_states(

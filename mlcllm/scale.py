@@ -21,7 +21,7 @@ from .engines import common_lengths, encode_texts, load_tokenizer
 from .estimators import STEP_METHODS
 from .questions import binary_prompts, unary_prompts
 from .runs import notebook_parameters, read_record
-from .stepwise_logits import Asking, ask_prompts
+from .stepwise_logits import PromptConfig, ask_prompts
 from .stored_runs import index_runs, model_size
 
 # %% ../nbs/05b_scale.ipynb #c72aaa42
@@ -95,7 +95,7 @@ def count_tokens(
         return [list(i) for i in encode_texts(tokenizer, [q.text for q in prompts])]
 
     def ask(ratio):
-        return Asking(
+        return PromptConfig(
             p["shots"],
             p["sampling"],
             float(ratio),

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, renamed_arguments
 from .data import AnnotatedDocs
 from .demux import CheckpointManifests, last_checkpoint
 from mlcllm.engines import (
@@ -35,7 +35,7 @@ from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .runs import tell_full_disk
-from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
+from .stepwise_logits import PromptConfig, ask_prompts, parse_answer, step_summary
 from mlcllm.weights import (
     check_adapter_files,
     check_trained,
@@ -46,16 +46,17 @@ from mlcllm.weights import (
 )
 
 # %% ../nbs/04a_sft.ipynb #78496582
+@renamed_arguments(asking="config")
 def sft_examples(
     docs: AnnotatedDocs,  # labelled documents
     reader,  # a `LabelReader`
-    asking: Asking,  # how the model is asked
+    config: PromptConfig,  # how the model is asked
 ) -> list:  # dicts with prompt and completion
     "What a model is finetuned on"
-    prompts = ask_prompts(docs, docs, replace(asking, shots=0))
+    prompts = ask_prompts(docs, docs, replace(config, shots=0))
     tail = reader.template.tail.rstrip()
     answers = [
-        format_labels(list(docs.labels.decode(g)), asking.label_format, docs.labels.multi) for g in docs.gold
+        format_labels(list(docs.labels.decode(g)), config.label_format, docs.labels.multi) for g in docs.gold
     ]
     return [dict(prompt=p.text, completion=reader.opening + a + tail) for p, a in zip(prompts, answers)]
 
@@ -324,11 +325,12 @@ def answer_reward(
     return 1.0 if not said and not true else 2 * len(said & true) / (len(said) + len(true))
 
 
+@renamed_arguments(asking="config")
 def train_grpo(
     model: str,  # as in `load_trainable`: a finetuned one
     docs: AnnotatedDocs,  # labelled documents
     reader,  # a `LabelReader`
-    asking: Asking,  # how the model is asked
+    config: PromptConfig,  # how the model is asked
     folder,  # where the trained model goes
     steps: int,  # of the training
     group: int = 8,  # answers to each prompt
@@ -349,13 +351,13 @@ def train_grpo(
 
     device, tokenizer = device or torch.device("cpu"), load_tokenizer(model)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    prompts = ask_prompts(docs, docs, replace(asking, shots=0))
+    prompts = ask_prompts(docs, docs, replace(config, shots=0))
     args = GRPOConfig(
         f"{folder}_checkpoints",
         max_steps=steps,
         per_device_train_batch_size=4 * group,
         num_generations=group,
-        max_completion_length=asking.max_new_tokens,
+        max_completion_length=config.max_new_tokens,
         learning_rate=learning_rate,
         lr_scheduler_type="constant",
         logging_steps=1,

@@ -26,7 +26,7 @@ from mlcllm.data import AnnotatedDocs, LabelSet, load_docs
 from mlcllm.engines import load_engine
 from mlcllm.prompts import Template, build_prompts, encode_chats, get_template, preview
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import Asking, LabelReader, ListGrammar, ask_prompts, parse_answer
+from mlcllm.stepwise_logits import LabelReader, ListGrammar, PromptConfig, ask_prompts, parse_answer
 
 DOCS, TRAIN = load_docs("demo", "test", n_docs=2), load_docs("demo", "train")
 SYSTEM = replace(get_template("demo"), system="You are a careful annotator.")
@@ -170,7 +170,9 @@ def test_options_reach_the_template(sentencepiece_like):
     assert plain[0].text.endswith("assistant\n") and off[0].text.endswith("<think>\n\n</think>\n\n")
     assert any("enable_thinking" in s for s in said) and not silent
     assert plain[0].sha256 != off[0].sha256
-    asked = ask_prompts(DOCS, TRAIN, Asking(shots=2, chat=True, chat_options={"enable_thinking": False}), tok)
+    asked = ask_prompts(
+        DOCS, TRAIN, PromptConfig(shots=2, chat=True, chat_options={"enable_thinking": False}), tok
+    )
     assert asked[0].text.endswith("</think>\n\n")
 
 
@@ -235,7 +237,7 @@ def test_options_need_a_chat():
     with pytest.raises(ValueError, match="set chat to True"):
         build_prompts(DOCS, TRAIN, shots=1, chat_options={"enable_thinking": False})
     with pytest.raises(ValueError, match="set chat to True"):
-        Asking(chat_options={"enable_thinking": False})
+        PromptConfig(chat_options={"enable_thinking": False})
 
 
 def test_a_template_that_leaves_the_question_out_is_refused(sentencepiece_like):

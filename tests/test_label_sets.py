@@ -19,8 +19,8 @@ from mlcllm.label_sets import (
     set_marginals_global,
 )
 from mlcllm.stepwise_logits import (
-    Asking,
     ListGrammar,
+    PromptConfig,
     ask_prompts,
     encode_prompts,
     make_reader,
@@ -37,8 +37,8 @@ def engine():
 
 
 def setting(engine, docs=DOCS, demos=TRAIN, **how):
-    asking = Asking(shots=4, **how)
-    return make_reader(engine, docs, asking), encode_prompts(engine, ask_prompts(docs, demos, asking), 24)
+    config = PromptConfig(shots=4, **how)
+    return make_reader(engine, docs, config), encode_prompts(engine, ask_prompts(docs, demos, config), 24)
 
 
 def some_labels(docs, n):
@@ -203,7 +203,7 @@ def test_every_format(engine, label_format):
     greedy = trace_docs(
         engine,
         reader,
-        ask_prompts(DOCS, TRAIN, Asking(shots=4, label_format=label_format)),
+        ask_prompts(DOCS, TRAIN, PromptConfig(shots=4, label_format=label_format)),
         60,
         decoding="constrained",
     )
@@ -215,7 +215,7 @@ def test_every_format(engine, label_format):
             np.testing.assert_allclose(
                 forced.second[k, DOCS.labels.index(t.predicted[0])], t.logits[1], atol=1e-3
             )
-    funnel = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4, label_format=label_format))
+    funnel = choice_funnel(engine, DOCS, TRAIN, PromptConfig(shots=4, label_format=label_format))
     assert not np.isnan(funnel.dist.probs).any() and all(len(set(t)) == len(t) for t in funnel.taken)
 
 
@@ -228,7 +228,7 @@ def test_labels_that_share_their_first_token(engine):
     found = set_marginals(engine, reader, prompts[:1], docs.ids[:1], eps=0)
     for s, p in found.sets[0]:
         assert p == pytest.approx(exact[frozenset(s)], abs=1e-5)
-    assert np.ptp(choice_funnel(engine, docs, demos, Asking(shots=4)).dist.probs) > 0
+    assert np.ptp(choice_funnel(engine, docs, demos, PromptConfig(shots=4)).dist.probs) > 0
     assert (
         np.ptp(
             forced_first(engine, reader, prompts, docs.ids, "sequence").after[
@@ -250,11 +250,11 @@ def test_single_label_marginals_are_a_distribution(engine):
 
 
 def test_the_funnel_stops_by_itself_and_asks_without_what_it_took(engine):
-    funnel = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4))
+    funnel = choice_funnel(engine, DOCS, TRAIN, PromptConfig(shots=4))
     assert funnel.rounds == max(map(len, funnel.taken)) + any(
         len(t) < 7 for t in funnel.taken if len(t) == max(map(len, funnel.taken))
     )
-    few = choice_funnel(engine, DOCS, TRAIN, Asking(shots=4), max_rounds=1)
+    few = choice_funnel(engine, DOCS, TRAIN, PromptConfig(shots=4), max_rounds=1)
     assert [t[:1] for t in funnel.taken] == [t[:1] for t in few.taken] and few.rounds == 1
 
 
@@ -270,7 +270,7 @@ def test_bad_input_gives_one_clear_line(engine):
         ),
         (lambda: choice_funnel(engine, single, TRAIN), "needs a multi-label task"),
         (lambda: choice_funnel(engine, DOCS, TRAIN, threshold=-1), "threshold must be a number from 0 to 1"),
-        (lambda: choice_funnel(engine, DOCS, TRAIN, Asking(chat=True)), "leave chat and cot out"),
+        (lambda: choice_funnel(engine, DOCS, TRAIN, PromptConfig(chat=True)), "leave chat and cot out"),
         (
             lambda: forced_first(engine, replace(reader, labels=single.labels), prompts, DOCS.ids),
             "needs a multi-label task",

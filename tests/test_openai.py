@@ -22,7 +22,7 @@ from mlcllm.engines import load_engine
 from mlcllm.openai_engine import load_openai
 from mlcllm.questions import answer_probs, unary_prompts
 from mlcllm.runs import find_runs, read_run, start_run
-from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader, trace_docs
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_reader, trace_docs
 
 ROOT, KEY = Path(__file__).resolve().parent.parent, "secret-key-123456"
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
@@ -43,14 +43,14 @@ def options(server, **more):
 
 
 def traces_of(engine, docs, **how):
-    asking = Asking(shots=4, label_format="comma", **how)
+    config = PromptConfig(shots=4, label_format="comma", **how)
     return trace_docs(
         engine,
-        make_reader(engine, docs, asking),
-        ask_prompts(docs, TRAIN, asking),
+        make_reader(engine, docs, config),
+        ask_prompts(docs, TRAIN, config),
         18,
         "first_token",
-        asking.decoding,
+        config.decoding,
     )
 
 

@@ -17,7 +17,7 @@ from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
 from mlcllm.probing import StateFile, attention_table, fit_probe, load_probes, look_inside
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_reader
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,9 +112,9 @@ def test_answers_cut_at_the_limit_and_without_labels_have_the_states_that_produc
     )
     engine = load_engine("tiny", gpu="cpu")
     for n_new in (2, 9):  # no label fits into two tokens of a JSON list; nine cut some lists
-        asking = Asking(max_new_tokens=n_new)
-        reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, train, asking)
-        seen = look_inside(engine, reader, docs, prompts, asking, (4,))
+        config = PromptConfig(max_new_tokens=n_new)
+        reader, prompts = make_reader(engine, docs, config), ask_prompts(docs, train, config)
+        seen = look_inside(engine, reader, docs, prompts, config, (4,))
         assert any(t.finish_reason == "length" for t in seen.traces) and (
             n_new > 2 or not any(t.found_step for t in seen.traces)
         )
@@ -129,10 +129,10 @@ def test_answers_cut_at_the_limit_and_without_labels_have_the_states_that_produc
 
 def test_attention_is_averaged_over_steps_as_by_hand():
     engine = load_engine("tiny", gpu="cpu")
-    docs, train, asking = load_docs("demo", "test"), load_docs("demo", "train"), Asking()
+    docs, train, config = load_docs("demo", "test"), load_docs("demo", "train"), PromptConfig()
     docs = docs.take([8, 35, 47])
-    reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, train, asking)
-    seen = look_inside(engine, reader, docs, prompts, asking, (4,))
+    reader, prompts = make_reader(engine, docs, config), ask_prompts(docs, train, config)
+    seen = look_inside(engine, reader, docs, prompts, config, (4,))
     engine.model.set_attn_implementation("eager")
     per_token = []
     for p, t in zip(prompts, seen.traces):
