@@ -38,7 +38,7 @@ from mlcllm.stepwise_logits import (
     choose_scoring,
     encode_prompts,
     kept_warnings,
-    make_reader,
+    make_verbalizer,
     once_each,
     read_answers,
     read_traces,
@@ -202,13 +202,16 @@ def _costing(engine, ask, *args):  # what ask gives, and how the engine's counte
 
 
 def _traces(engine, docs, demos, config):
-    reader, prompts = make_reader(engine, docs, config), ask_prompts(docs, demos, config, engine.tokenizer)
+    verbalizer, prompts = (
+        make_verbalizer(engine, docs, config),
+        ask_prompts(docs, demos, config, engine.tokenizer),
+    )
     traces = trace_docs(
         engine,
-        reader,
+        verbalizer,
         prompts,
         config.max_new_tokens,
-        choose_scoring(reader, config.label_scoring)[0],
+        choose_scoring(verbalizer, config.label_scoring)[0],
         config.decoding,
     )
     if parts := warn_of_parts(traces):
@@ -217,11 +220,13 @@ def _traces(engine, docs, demos, config):
 
 
 def _sets(engine, docs, demos, config, mass, method):
-    reader = make_reader(engine, docs, config)
+    verbalizer = make_verbalizer(engine, docs, config)
     prompts = encode_prompts(
-        engine, ask_prompts(docs, demos, config, engine.tokenizer), answer_room(reader, config.max_new_tokens)
+        engine,
+        ask_prompts(docs, demos, config, engine.tokenizer),
+        answer_room(verbalizer, config.max_new_tokens),
     )
-    return SET_TREES[method](engine, reader, prompts, docs.ids, eps=1 - mass)
+    return SET_TREES[method](engine, verbalizer, prompts, docs.ids, eps=1 - mass)
 
 
 # (n_docs, n, n): asked with the earlier label on side a, or on side b

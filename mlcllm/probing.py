@@ -52,7 +52,7 @@ from mlcllm.stepwise_logits import (
     label_logits,
     label_probs,
     step_contexts,
-    step_leads,
+    step_prefixes,
     tfidf_answers,
     trace_docs,
     warn_of_parts,
@@ -355,7 +355,7 @@ def document_ends(
     ids: list,  # the prompts' token ids, for chats, which end with the turn
 ) -> list:  # token-id lists
     "Prompts up to the last character of the document"
-    if prompts and prompts[0].turns:
+    if prompts and prompts[0].messages:
         return ids
 
     def cut(p, text):
@@ -377,10 +377,10 @@ class Insides:
     lens: pd.DataFrame  # a row a label step and layer, see `lens_rows`
 
 
-@renamed_arguments(asking="config")
+@renamed_arguments(asking="config", reader="verbalizer")
 def look_inside(
     engine,  # of the backend hf
-    reader,  # a `LabelReader`
+    verbalizer,  # a `Verbalizer`
     docs: AnnotatedDocs,  # documents
     prompts: list,  # of `Prompt`
     config: PromptConfig,  # how the model is asked
@@ -391,9 +391,9 @@ def look_inside(
     scoring: str = "first_token",  # from `choose_scoring`
 ) -> Insides:  # of these documents
     "Let the model answer, then read its states at the label steps"
-    traces = trace_docs(engine, reader, prompts, config.max_new_tokens, scoring, config.decoding)
-    ids = encode_prompts(engine, prompts, answer_room(reader, config.max_new_tokens, scoring))
-    contexts = step_contexts(reader, ids, traces)
+    traces = trace_docs(engine, verbalizer, prompts, config.max_new_tokens, scoring, config.decoding)
+    ids = encode_prompts(engine, prompts, answer_room(verbalizer, config.max_new_tokens, scoring))
+    contexts = step_contexts(verbalizer, ids, traces)
     kept = [c for c in contexts if c[1] < n_steps]
     states = hidden_states(
         engine, document_ends(engine, prompts, docs, ids) + [c for _, _, c in kept], layers
@@ -406,17 +406,18 @@ def look_inside(
         states,
         doc,
         position,
-        attention_rows(engine, reader, ids, traces, later),
-        lens_rows(engine, reader, traces, states[len(docs) :], kept, layers) if lens else pd.DataFrame(),
+        attention_rows(engine, verbalizer, ids, traces, later),
+        lens_rows(engine, verbalizer, traces, states[len(docs) :], kept, layers) if lens else pd.DataFrame(),
     )
 
 # %% ../nbs/03_probing.ipynb #a41f77eb
 _PARTS = ("first", "input", "answer", "labels")
 
 
+@renamed_arguments(reader="verbalizer")
 def attention_rows(
     engine,  # of the backend hf
-    reader,  # a `LabelReader`
+    verbalizer,  # a `Verbalizer`
     ids: list,  # token ids of the prompts
     traces: list,  # their traces
     contexts: list,  # from `step_contexts`, second steps and later
@@ -494,9 +495,10 @@ def attention_table(
     return pd.DataFrame([one(*g) for g in groups.items()])
 
 # %% ../nbs/03_probing.ipynb #e6815ab2
+@renamed_arguments(reader="verbalizer")
 def lens_rows(
     engine,  # of the backend hf
-    reader,  # a `LabelReader`
+    verbalizer,  # a `Verbalizer`
     traces: list,  # of StepTrace
     states: np.ndarray,  # (n_steps, n_layers, width)
     contexts: list,  # their step contexts
@@ -504,12 +506,12 @@ def lens_rows(
     # doc_id, step, layer, chosen, p_chosen, rank of the label written (1: the most probable), p_top
 ) -> pd.DataFrame:
     "Label probabilities of each layer at each label step"
-    leads = {k: step_leads(reader, traces[k]) for k in {k for k, _, _ in contexts}}
-    z = lens_logits(engine, states, layers, reader.watch_ids)
+    prefixes = {k: step_prefixes(verbalizer, traces[k]) for k in {k for k, _, _ in contexts}}
+    z = lens_logits(engine, states, layers, verbalizer.watch_ids)
     out = []
     for j, layer in enumerate(layers):
         probs = (
-            label_probs(label_logits(reader, z[:, j], [leads[k][s] for k, s, _ in contexts]))
+            label_probs(label_logits(verbalizer, z[:, j], [prefixes[k][s] for k, s, _ in contexts]))
             if contexts
             else np.zeros((0, 1))
         )

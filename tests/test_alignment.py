@@ -25,7 +25,7 @@ from mlcllm.engines import load_engine
 from mlcllm.estimators import bradley_terry, dist_from_pairs, one_against_rest, reference_dists
 from mlcllm.metrics import compare, ece, nll, reliability, score
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import PromptConfig, ask_prompts, choose_scoring, make_reader, trace_docs
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, choose_scoring, make_verbalizer, trace_docs
 from mlcllm.stored_runs import index_runs, main_rows, publish_runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,13 +83,13 @@ def test_answers_without_a_label_are_counted():
 
 def answers_of(docs):
     engine, config = load_engine("tiny", gpu="cpu"), PromptConfig()
-    reader = make_reader(engine, docs, config)
+    verbalizer = make_verbalizer(engine, docs, config)
     return trace_docs(
         engine,
-        reader,
+        verbalizer,
         ask_prompts(docs, TRAIN, config, engine.tokenizer),
         12,
-        choose_scoring(reader, "first_token")[0],
+        choose_scoring(verbalizer, "first_token")[0],
     )
 
 

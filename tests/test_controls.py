@@ -12,7 +12,7 @@ from mlcllm.data import LabelSet, load_docs, most_active
 from mlcllm.demos import perturb_labels
 from mlcllm.engines import load_tokenizer
 from mlcllm.prompts import any_cots, build_prompts, get_template
-from mlcllm.stepwise_logits import LabelReader, PromptConfig, ask_prompts, parse_answer
+from mlcllm.stepwise_logits import PromptConfig, Verbalizer, ask_prompts, parse_answer
 
 DOCS, TRAIN = load_docs("demo", "test"), load_docs("demo", "train")
 
@@ -176,13 +176,13 @@ def test_user_and_assistant_words():
         f"{plain.text[slice(*plain.answers[0])]}\nWhat does it express? {DOCS.texts[0]}"
     )
     chat = build_prompts(DOCS.take([0]), TRAIN, words, shots=1, rows=[[0]], chat=Chat())[0]
-    assert [r for r, _ in chat.turns] == ["user", "assistant", "user"]
+    assert [r for r, _ in chat.messages] == ["user", "assistant", "user"]
     assert (
-        chat.turns[1][1].startswith("Emotions: ")
-        and chat.turns[2][1] == f"What does it express? {DOCS.texts[0]}"
+        chat.messages[1][1].startswith("Emotions: ")
+        and chat.messages[2][1] == f"What does it express? {DOCS.texts[0]}"
     )
     assert chat.text[slice(*chat.answers[0])] == plain.text[slice(*plain.answers[0])]
-    assert parse_answer(LabelReader(None, DOCS.labels, "comma", words), "\nEmotions: joy, fear\n").labels == (
+    assert parse_answer(Verbalizer(None, DOCS.labels, "comma", words), "\nEmotions: joy, fear\n").labels == (
         "joy",
         "fear",
     )
@@ -242,9 +242,9 @@ def test_an_unknown_word_counts_as_the_nearest_label_where_that_is_asked_for(
 
     monkeypatch.setattr(demos, "embed", lambda texts, encoder: np.array([VECTORS[t] for t in texts], float))
     task = LabelSet(("anger", "fear", "joy"))
-    plain = parse_answer(LabelReader(None, task, "comma", get_template("SemEval")), "\n" + text)
+    plain = parse_answer(Verbalizer(None, task, "comma", get_template("SemEval")), "\n" + text)
     match = demos.NearestLabel(task.names, "an encoder")
-    got = parse_answer(LabelReader(None, task, "comma", get_template("SemEval"), match=match), "\n" + text)
+    got = parse_answer(Verbalizer(None, task, "comma", get_template("SemEval"), match=match), "\n" + text)
     assert (got.labels, got.unknown) == (labels, unknown)
     assert set(plain.labels) <= set(got.labels) and (got.read == plain.read or got.read == "in_part")
     assert [("\n" + text)[s:e] for s, e in zip(got.starts, got.ends)] == [

@@ -22,7 +22,7 @@ from mlcllm.engines import load_engine
 from mlcllm.openai_engine import load_openai
 from mlcllm.questions import answer_probs, unary_prompts
 from mlcllm.runs import find_runs, read_run, start_run
-from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_reader, trace_docs
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer, trace_docs
 
 ROOT, KEY = Path(__file__).resolve().parent.parent, "secret-key-123456"
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
@@ -46,7 +46,7 @@ def traces_of(engine, docs, **how):
     config = PromptConfig(shots=4, label_format="comma", **how)
     return trace_docs(
         engine,
-        make_reader(engine, docs, config),
+        make_verbalizer(engine, docs, config),
         ask_prompts(docs, TRAIN, config),
         18,
         "first_token",

@@ -36,7 +36,7 @@ from mlcllm.engines import find_model, load_engine, load_tokenizer
 from mlcllm.openai_engine import load_openai
 from mlcllm.questions import answer_probs, binary_prompts, unary_prompts
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_reader, trace_docs
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer, trace_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
@@ -137,7 +137,7 @@ def steps_agree(engine, own, docs, config):
     def of(e):
         return trace_docs(
             e,
-            make_reader(e, docs, config),
+            make_verbalizer(e, docs, config),
             ask_prompts(docs, TRAIN, config),
             18,
             "first_token",
