@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .alignment import choose_methods
+from .checks import renamed_attribute
 from .data import check_choice, check_number, load_docs
 from .engines import common_lengths, encode_texts, load_tokenizer
 from .estimators import STEP_METHODS
@@ -240,7 +241,8 @@ class Setting:
     gpus: int  # how many it takes
     bits: int  # of a weight
     needed: float  # bytes on each GPU
-    say: str  # what to ask for
+    advice: str  # what to ask for
+    say = renamed_attribute("advice")
 
 
 def kv_bytes(

@@ -1292,7 +1292,7 @@ def print_plan(
     for m in dict.fromkeys(j.model for j in jobs if j.gpus):
         console.print(
             f"  {m}: "
-            f"{fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model == m)).say}"
+            f"{fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model == m)).advice}"
             if model_size(m) == model_size(m)
             else f"  {m}: its name does not tell its size",
             highlight=False,

@@ -120,7 +120,7 @@ def one_way(way, n_docs, sample):
             ),
         )
         if "vllm" in way
-        else load_engine("small", gpu="cpu", dtype="float32", share=way == "forest")
+        else load_engine("small", gpu="cpu", dtype="float32", share_prefixes=way == "forest")
     )
     start = time.perf_counter() - began
     jobs = workloads(n_docs, engine.encode, lambda docs: make_verbalizer(engine, docs, PromptConfig()))

@@ -251,7 +251,7 @@ def test_several_templates_by_name(sentencepiece_like):
 
 
 def test_options_are_part_of_a_run(tmp_path):
-    engine = load_engine("tiny", gpu="cpu", share=False)
+    engine = load_engine("tiny", gpu="cpu", share_prefixes=False)
     engine.tokenizer.chat_template = (
         "{% for m in messages %}{{ m.content }}\n{% endfor %}"
         "{% if style is defined %}{{ style }}{% endif %}{% if today is defined %}{{ today }}{% endif %}"

@@ -76,7 +76,7 @@ def points(**columns):  # a table of two datasets and two models
 def traced(folder):  # runs of 01 with such labels
     for seed, model in enumerate((MODEL, "tiny")):
         stored(folder, DATASET, model, seed=seed, labels=(*LABELS, "none"))
-    found = figures.traces_of(figures.open_shelf(folder))
+    found = figures.traces_of(figures.open_run_index(folder))
     assert (DATASET, MODEL) in found
     return found
 

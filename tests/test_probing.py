@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
-from mlcllm.probing import StateFile, attention_table, fit_probe, load_probes, look_inside
+from mlcllm.probing import StateFile, attention_table, collect_activations, fit_probe, load_probes
 from mlcllm.runs import find_runs, read_run
 from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer
 
@@ -114,7 +114,7 @@ def test_answers_cut_at_the_limit_and_without_labels_have_the_states_that_produc
     for n_new in (2, 9):  # no label fits into two tokens of a JSON list; nine cut some lists
         config = PromptConfig(max_new_tokens=n_new)
         verbalizer, prompts = make_verbalizer(engine, docs, config), ask_prompts(docs, train, config)
-        seen = look_inside(engine, verbalizer, docs, prompts, config, (4,))
+        seen = collect_activations(engine, verbalizer, docs, prompts, config, (4,))
         assert any(t.finish_reason == "length" for t in seen.traces) and (
             n_new > 2 or not any(t.found_step for t in seen.traces)
         )
@@ -132,7 +132,7 @@ def test_attention_is_averaged_over_steps_as_by_hand():
     docs, train, config = load_docs("demo", "test"), load_docs("demo", "train"), PromptConfig()
     docs = docs.take([8, 35, 47])
     verbalizer, prompts = make_verbalizer(engine, docs, config), ask_prompts(docs, train, config)
-    seen = look_inside(engine, verbalizer, docs, prompts, config, (4,))
+    seen = collect_activations(engine, verbalizer, docs, prompts, config, (4,))
     engine.model.set_attn_implementation("eager")
     per_token = []
     for p, t in zip(prompts, seen.traces):

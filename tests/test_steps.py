@@ -206,7 +206,7 @@ def test_colliding_labels_are_found_under_llama3(data_root):
 )
 def test_whole_labels_are_scored_as_by_brute_force(names, nested):
     "The tokens of each label one by one; where a label begins another one, also the tokens that may end it"
-    slow, labels = load_engine("tiny", gpu="cpu", share=False), LabelSet(names)
+    slow, labels = load_engine("tiny", gpu="cpu", share_prefixes=False), LabelSet(names)
     verbalizer = Verbalizer(slow.tokenizer, labels, "json", get_template("demo"))
     context = slow.encode('Input: a day\n{"label": ["')
     got = score_sequences(load_engine("tiny", gpu="cpu"), verbalizer, [context], [""])[0]
@@ -327,7 +327,7 @@ def test_constrained_probabilities_are_those_of_brute_force_and_sum_to_one():
     """All lists over two labels, each token's probability among the allowed ones, from a model one prompt at
     a time
     """
-    engine, slow = load_engine("tiny", gpu="cpu"), load_engine("tiny", gpu="cpu", share=False)
+    engine, slow = load_engine("tiny", gpu="cpu"), load_engine("tiny", gpu="cpu", share_prefixes=False)
     verbalizer = Verbalizer(
         engine.tokenizer, LabelSet(("disgust", "disgusting")), "comma", get_template("demo")
     )
