@@ -7,7 +7,7 @@ __all__ = ['Shelf', 'open_shelf', 'TRAINED', 'UNREADABLE', 'PROBES', 'TABLE_METR
            'Missing', 'by_size', 'run_command', 'Traced', 'rows_that', 'traced_runs', 'load_traced', 'traces_of',
            'position_table', 'sweep_table', 'sweep_answers', 'probe_rows', 'information_rows', 'probe_table',
            'alignment_scores', 'stored_losses', 'methods_table', 'text_of', 'outcome_pairs', 'tuned_table',
-           'vote_kappa', 'votes_table', 'never_table', 'attention_rows', 'attention_means', 'order_answers',
+           'vote_kappa', 'votes_table', 'never_table', 'stored_attention', 'attention_means', 'order_answers',
            'order_table', 'dists_of', 'cost_table', 'scale_table']
 
 # %% ../nbs/04d_figure_tables.ipynb #7095a3b7
@@ -569,7 +569,7 @@ def never_table(
 
 # dataset, model, part, value, lo, hi (% per token), share (%), tokens
 @renamed_arguments(shelf="run_index")
-def attention_rows(run_index: RunIndex) -> pd.DataFrame:
+def stored_attention(run_index: RunIndex) -> pd.DataFrame:
     "Attention per token of later labels"
     got = gather(comparable(usable(run_index.index, "03_probing")).table, "attention_means").table
     if not len(got):
@@ -581,7 +581,7 @@ def attention_rows(run_index: RunIndex) -> pd.DataFrame:
 @renamed_arguments(shelf="run_index")
 def attention_means(run_index: RunIndex) -> pd.DataFrame:
     "Attention per token of later labels, ours and published (paper, Table 6)"
-    got = attention_rows(run_index).assign(source="ours")[
+    got = stored_attention(run_index).assign(source="ours")[
         ["dataset", "model", "part", "value", "lo", "hi", "source"]
     ]
     theirs = published_steps("Table 6")
@@ -596,6 +596,9 @@ def attention_means(run_index: RunIndex) -> pd.DataFrame:
         if published
         else got
     )
+
+# %% ../nbs/04d_figure_tables.ipynb #a27499a0
+attention_rows = stored_attention  # its name in earlier versions
 
 # %% ../nbs/04d_figure_tables.ipynb #e680613f
 # dataset, model, order (such as "random, seed 1"), label_order, doc_id, alphabet, prompt (does the answer

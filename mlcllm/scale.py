@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GPUS', 'SHARE', 'Tokens', 'tree_size', 'count_tokens', 'gpu_seconds', 'measured_speeds', 'Setting', 'kv_bytes',
-           'fitting_setting', 'estimate']
+           'fitting_setting', 'estimate_cost']
 
 # %% ../nbs/05b_scale.ipynb #e473c2bc
 import json
@@ -299,7 +299,7 @@ def fitting_setting(
     )
 
 # %% ../nbs/05b_scale.ipynb #946265d4
-def estimate(
+def estimate_cost(
     jobs: list,  # of `Job` (06_sweeps): name, id, notebook, dataset, model, parameters, takes
     folders=(),  # of finished runs
     gpu: str = "H100",  # a name in `GPUS`
@@ -397,3 +397,6 @@ def _tokens_of(job, known):  # Tokens, or why they are not known
         )  # what 01 has asked is not asked again
     except (ValueError, OSError, ImportError) as error:
         return f"not known: {' '.join(str(error).split())[:90]}"
+
+# %% ../nbs/05b_scale.ipynb #cda749c6
+estimate = estimate_cost  # its name in earlier versions

@@ -1239,7 +1239,7 @@ def print_plan(
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # a plan downloads nothing
     from mlcllm.scale import (
         GPUS,
-        estimate,
+        estimate_cost,
         fitting_setting,
     )  # needs a model's libraries, which take seconds to load
 
@@ -1279,7 +1279,9 @@ def print_plan(
             str(g.gpus.max()),
         )
     console.print(shown)
-    cost = estimate([j for j in jobs if not finished_folder(out, j.id)], [out] if out.is_dir() else [], gpu)
+    cost = estimate_cost(
+        [j for j in jobs if not finished_folder(out, j.id)], [out] if out.is_dir() else [], gpu
+    )
     total = cost[["asked", "computed", "gpu_hours"]].sum()
     if cost.asked.notna().any():
         console.print(

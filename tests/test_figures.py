@@ -309,7 +309,7 @@ def test_tables_are_shown_whole(tmp_path, capsys):
         s: "".join("".join(o.get("data", {}).get("text/html", "")) for o in c["outputs"])
         for c in book["cells"]
         if c["cell_type"] == "code"
-        for s in re.findall(r'show\("(table\d)"', "".join(c["source"]))
+        for s in re.findall(r'show\(\s*"(table\d)"', "".join(c["source"]))
     }
     assert set(shown) == {"table1", "table2", "table4", "table6", "table7"}
     for name, words in {

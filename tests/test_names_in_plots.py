@@ -175,7 +175,7 @@ def probe_rows():
             hi=0.6,
             n_docs=9,
         )
-        for k in probing.TARGETS
+        for k in probing.PROBE_TARGETS
         for l in (0, 1)
         for p in (0, 1)
     ]

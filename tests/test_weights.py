@@ -887,7 +887,7 @@ ENCODERS = dict(
 def save_encoder(folder, name="BertForMaskedLM"):
     import transformers
 
-    from mlcllm.demux import load_tokenizer as load
+    from mlcllm.demux import load_encoder_tokenizer as load
 
     kind, given_ = ENCODERS[name]
     torch.manual_seed(0)
