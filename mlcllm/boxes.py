@@ -74,7 +74,9 @@ def _names(objects):
     return " and ".join(f"the {o}" for o in objects) or "nothing"
 
 
-def _say(objects, a, b, places, move_contents, all_contents):  # an operation in words; `places` before it
+def _operation_text(
+    objects, a, b, places, move_contents, all_contents
+):  # an operation in words; `places` before it
     world, everything = len(places) - 1, len(objects) == len(places[a])
     if a == world:
         return f"Put {_names(sorted(objects))} into Box {b}."
@@ -103,7 +105,7 @@ def _sample(rng, counts, n_operations, most, move_contents, all_contents):  # se
     states = [places]
     for _ in range(n_operations):
         op = _draw_operation(rng, places, most)
-        sentences.append(_say(*op, places, move_contents, all_contents))
+        sentences.append(_operation_text(*op, places, move_contents, all_contents))
         places = _apply(*op, places)
         states.append(places)
     return tuple(sentences), tuple(tuple(map(tuple, s[:-1])) for s in states)

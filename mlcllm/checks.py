@@ -6,11 +6,12 @@
 __all__ = ['PARAMETERS', 'BACKEND_OPTIONS', 'OWN_PARAMETERS', 'shown', 'plain_text', 'legend_text', 'markdown_text', 'styled',
            'check_choice', 'check_number', 'Number', 'Flag', 'Word', 'Text', 'Names', 'check_path', 'Place', 'Output',
            'read_text', 'decoded', 'read_object', 'check_nesting', 'Table', 'Many', 'Parameter', 'check_parameter',
-           'note_parameters', 'read_parameters', 'CommandParser']
+           'note_parameters', 'read_parameters', 'renamed_arguments', 'renamed_attribute', 'CommandParser']
 
 # %% ../nbs/00_checks.ipynb #df36464e
 import argparse
 import difflib
+import functools
 import html
 import json
 import math
@@ -717,6 +718,46 @@ def read_parameters(
     values = {k: check_parameter(k, seen[k], notebook) for k in known}
     names.update(values)
     return values
+
+# %% ../nbs/00_checks.ipynb #b1fa3d31
+def renamed_arguments(
+    **names: str,  # earlier name = name
+):  # a decorator of functions and classes
+    "Keyword arguments go on working by their names in earlier versions"
+
+    def accept(function):
+        if isinstance(function, type):
+            function.__init__ = accept(function.__init__)
+            return function
+
+        @functools.wraps(function)
+        def call(*args, **given):
+            return function(*args, **_by_new_names(function.__qualname__, given, names))
+
+        return call
+
+    return accept
+
+
+def _by_new_names(where, given, names):
+    for old in names.keys() & given.keys():
+        if names[old] in given:
+            raise TypeError(f"{where}() was given {names[old]} twice: {old} is its name in earlier versions")
+    return {names.get(name, name): value for name, value in given.items()}
+
+# %% ../nbs/00_checks.ipynb #82ff3f28
+def renamed_attribute(
+    name: str,  # what the attribute is called now
+) -> property:  # to be kept in the class under the earlier name
+    "An attribute goes on being read, and set, by its name in earlier versions"
+
+    def read(self):
+        return getattr(self, name)
+
+    def write(self, value):
+        setattr(self, name, value)
+
+    return property(read, write, doc=f"`{name}` by its name in earlier versions")
 
 # %% ../nbs/00_checks.ipynb #d6f819cb
 class CommandParser(argparse.ArgumentParser):

@@ -16,12 +16,12 @@ from .engines import HFEngine, _Writing
 class EncoderDecoderEngine(HFEngine):
     "A transformers encoder–decoder behind `score` and `generate`; made by `load_engine`"
 
-    limits = (
+    notes = (
         "an encoder–decoder: the question is read by the encoder, and the answer begins with the decoder",
     )
 
     def __init__(self, model, tokenizer, model_hash=""):
-        super().__init__(model, tokenizer, share=False, model_hash=model_hash)
+        super().__init__(model, tokenizer, share_prefixes=False, model_hash=model_hash)
         start, forced = (
             getattr(model.generation_config, k, None) or getattr(model.config, k, None)
             for k in ("decoder_start_token_id", "forced_bos_token_id")

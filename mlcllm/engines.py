@@ -37,7 +37,7 @@ from fastcore.basics import patch
 from transformers.utils.peft_utils import find_adapter_config_file
 
 import mlcllm
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, renamed_arguments, renamed_attribute
 from .runs import pick_device
 from mlcllm.weights import (
     PLAIN_TEXT,
@@ -481,14 +481,17 @@ def encode_texts(
 class Engine:
     "What notebooks ask of a model: a subclass gives `score` and `generate`"
 
-    limits, share, all_tokens = (
-        (),
-        True,
-        True,
-        # sentences on what a run should say of the engine; does it compute what prompts share once; does it
-        # give
-        # the logit of any token?
-    )
+    notes = ()  # sentences on what a run should say of the engine
+    share_prefixes = True  # does it compute what prompts share once?
+    all_tokens = True  # does it give the logit of any token?
+    limits, share = renamed_attribute("notes"), renamed_attribute("share_prefixes")
+
+    def __init_subclass__(cls, **options):  # a class attribute may have its name of earlier versions
+        super().__init_subclass__(**options)
+        for old, name in (("limits", "notes"), ("share", "share_prefixes")):
+            if old in vars(cls):
+                setattr(cls, name, vars(cls)[old])
+                delattr(cls, old)
 
     def __init__(self, tokenizer, max_length=None, eos=(), model_hash="", dtype="unknown", device="cpu"):
         self.tokenizer = tokenizer
@@ -519,7 +522,8 @@ class Engine:
 class HFEngine(Engine):
     "A transformers causal language model behind `score` and `generate`"
 
-    def __init__(self, model, tokenizer, share=True, pack_tokens=None, model_hash=""):
+    @renamed_arguments(share="share_prefixes")
+    def __init__(self, model, tokenizer, share_prefixes=True, pack_tokens=None, model_hash=""):
         eos = model.generation_config.eos_token_id if model.generation_config else None
         super().__init__(
             tokenizer,
@@ -538,20 +542,20 @@ class HFEngine(Engine):
         if model.config._attn_implementation == "mlcllm_forest":
             model.set_attn_implementation(model._own_attention)  # an engine had it before
         self._own_attention = model._own_attention = model.config._attn_implementation
-        self._prefix, self.share, self._exact_up_to = (None, None), False, _rope_limit(model.config)
-        if share and (why := self._cannot_share()):
+        self._prefix, self.share_prefixes, self._exact_up_to = (None, None), False, _rope_limit(model.config)
+        if share_prefixes and (why := self._cannot_share()):
             warnings.warn(
                 f"{type(model).__name__} cannot take packed prompts ({why}): they run one at a time",
                 stacklevel=2,
             )
-        elif share:
-            self.share = True
+        elif share_prefixes:
+            self.share_prefixes = True
         self._prefix, self.stats = (None, None), dict(prompts=0, tokens_in=0, tokens_forwarded=0)
 
     def __repr__(self):
         return (
             f"HFEngine({type(self.model).__name__}, {self.model.num_parameters():,} parameters, "
-            f"{self.model.dtype}, {self.device}, share={self.share})"
+            f"{self.model.dtype}, {self.device}, share_prefixes={self.share_prefixes})"
         )
 
 # %% ../nbs/00c_engines.ipynb #5e6634e0
@@ -594,11 +598,11 @@ def _cannot_share(self: HFEngine):
 @patch
 # is the forest exact for prompts of this length? sets the model up accordingly
 def _sharing(self: HFEngine, longest):
-    share = self.share and not (self._exact_up_to and longest > self._exact_up_to)
-    wanted = "mlcllm_forest" if share else self._own_attention
+    share_prefixes = self.share_prefixes and not (self._exact_up_to and longest > self._exact_up_to)
+    wanted = "mlcllm_forest" if share_prefixes else self._own_attention
     if self.model.config._attn_implementation != wanted:
         self.model.set_attn_implementation(wanted)
-    return share
+    return share_prefixes
 
 
 def _rope_limit(config):  # longest prompt for which rotary frequencies do not depend on its length, or None
@@ -713,8 +717,8 @@ def score(
     unique, back = self._check(prompts, token_ids)
     ids = torch.as_tensor(list(token_ids), dtype=torch.long, device=self.device)
     logits, total = np.zeros((len(unique), len(ids)), np.float32), np.zeros(len(unique), np.float32)
-    share = self._sharing(max(map(len, unique), default=0))
-    for numbers, z in self._leaves(unique) if share else self._one_by_one(unique):
+    share_prefixes = self._sharing(max(map(len, unique), default=0))
+    for numbers, z in self._leaves(unique) if share_prefixes else self._one_by_one(unique):
         logits[numbers], total[numbers] = z[:, ids].cpu().numpy(), self._total(z).cpu().numpy()
     return Scored(logits[back], total[back])
 
@@ -816,7 +820,7 @@ def predict_memory(
     "The most memory that a call will need on the engine's device"
     if not len(prompts):
         return 0
-    groups = build_forest(_distinct(prompts)[0] if self.share else [max(prompts, key=len)])
+    groups = build_forest(_distinct(prompts)[0] if self.share_prefixes else [max(prompts, key=len)])
 
     def peak(g):  # of the pass over the prefix, or of a pack behind it
         n = len(g.prefix)
@@ -1010,8 +1014,8 @@ def generate(
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     unique, back = self._check(prompts, watch_ids, max_new_tokens)
     out, stop = [None] * len(unique), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-    share = self._sharing(max(map(len, unique), default=0) + max_new_tokens)
-    for numbers, written in (self._write_forest if share else self._write_alone)(
+    share_prefixes = self._sharing(max(map(len, unique), default=0) + max_new_tokens)
+    for numbers, written in (self._write_forest if share_prefixes else self._write_alone)(
         unique, max_new_tokens, stop, watch_ids, allowed
     ):
         for n, g in zip(numbers, written):
@@ -1255,7 +1259,7 @@ def _base_of_adapter(model, name):  # the model that an adapter belongs to
     return found
 
 # %% ../nbs/00c_engines.ipynb #fe138b6f
-def _say(model, error):  # one line for what the Hub's libraries say in many
+def _one_line(model, error):  # one line for what the Hub's libraries say in many
     text = f"{type(error).__name__} {error}"
     why = (
         f"is a folder, but it holds no model that can be loaded ({_blamed(model, error)})"
@@ -1308,7 +1312,7 @@ def model_error(
             f"model {model!r} comes with code of its own, which is not run unless you trust it: -y "
             f"'backend_options: {{trust_remote_code: true}}'"
         )
-    return ValueError(_say(str(model), error))
+    return ValueError(_one_line(str(model), error))
 
 
 def quantized(
@@ -1592,13 +1596,14 @@ def check_reading(
     ]
 
 # %% ../nbs/00c_engines.ipynb #a131b8e8
+@renamed_arguments(share="share_prefixes")
 def load_engine(
     model: str,  # tiny, small, a folder or a Hub id; of a model, or of a LoRA adapter
     backend: str = "hf",  # hf; vllm (see `vllm_engine`); openai: a server (see `openai_engine`)
     gpu=None,  # None: the first GPU, else the CPU; a number; "cpu"; "auto": spread over all GPUs
     dtype: str = "auto",  # auto: float32 on a CPU, bfloat16 on a GPU
     quantization: str = None,  # None, 4bit or 8bit
-    share: bool = True,  # False: one prompt at a time, the slow reference
+    share_prefixes: bool = True,  # False: one prompt at a time, the slow reference
     # what the backend takes besides: some of `HF_OPTIONS`, `VLLM_OPTIONS` or `OPTIONS` of a server, such as
     # base_url
     backend_options: dict = None,
@@ -1626,7 +1631,7 @@ def load_engine(
     how = dict(dtype=kind, device_map=places, **quantized(quantization, kind))
     try:
         with _quietly(model in BUNDLED):
-            engine = _load_hf(model, options, how, share)
+            engine = _load_hf(model, options, how, share_prefixes)
     except FloatingPointError:
         raise
     except Exception as error:
@@ -1649,7 +1654,7 @@ def _quietly(bundled):  # what transformers reports is checked here; a bundled m
         transformers.logging.enable_progress_bar()
 
 
-def _load_hf(model, options, how, share):  # an engine, and every check of what it was made from
+def _load_hf(model, options, how, share_prefixes):  # an engine, and every check of what it was made from
     name, adapter, left_out = base_model(model)
     who, trust = f"model {str(model)!r}", options["trust_remote_code"]
     loaded, said = load_weights(who, name, trust, attn_implementation=options["attn_implementation"], **how)
@@ -1658,12 +1663,12 @@ def _load_hf(model, options, how, share):  # an engine, and every check of what 
     tokenizer = load_tokenizer(model, trust)
     n_rows = loaded.get_input_embeddings().weight.shape[0]
     said += check_tokenizer(who, tokenizer, n_rows, model_configs(name))
-    engine = _engine(loaded, tokenizer, share, full_digest(name, adapter))
+    engine = _engine(loaded, tokenizer, share_prefixes, full_digest(name, adapter))
     engine.n_rows = n_rows
     engine.eos = {i for i in engine.eos if i < n_rows}  # a class's default may lie beyond
     said += check_answers(who, engine)
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
-    engine.limits += tuple(s for s in (left_out, code, *said) if s)
+    engine.notes += tuple(s for s in (left_out, code, *said) if s)
     return engine
 
 
@@ -1710,9 +1715,9 @@ def _described(config, kind):  # how many weights a configuration describes, wit
     return sum(p.numel() for p in model.parameters())
 
 
-def _engine(model, tokenizer, share, digest):
+def _engine(model, tokenizer, share_prefixes, digest):
     if model.config.is_encoder_decoder:
         return import_module("mlcllm.encoder_decoder").EncoderDecoderEngine(
             model, tokenizer, model_hash=digest
         )
-    return HFEngine(model, tokenizer, share, model_hash=digest)
+    return HFEngine(model, tokenizer, share_prefixes, model_hash=digest)

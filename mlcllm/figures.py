@@ -26,7 +26,8 @@ from .data import check_choice
 from mlcllm.figure_tables import (
     PROBES,
     Missing,
-    Shelf,  # noqa: F401 (its place in earlier versions)
+    RunIndex,  # noqa: F401 (its place in earlier versions)
+    Shelf,  # noqa: F401 (its name in earlier versions)
     Traced,  # noqa: F401 (its place in earlier versions)
     alignment_scores,
     attention_means,
@@ -36,7 +37,8 @@ from mlcllm.figure_tables import (
     load_traced,  # noqa: F401 (its place in earlier versions)
     methods_table,
     never_table,
-    open_shelf,
+    open_run_index,
+    open_shelf,  # noqa: F401 (its name in earlier versions)
     order_table,
     outcome_pairs,
     position_table,

@@ -12,7 +12,7 @@ import torch
 from .engines import HFEngine
 
 # %% ../nbs/00l_internals.ipynb #0b28a4cd
-def _insides(engine):  # the decoder of the engine's model, and its blocks
+def _decoder_and_blocks(engine):  # the decoder of the engine's model, and its blocks
     if not isinstance(engine, HFEngine):
         raise ValueError(
             f"{type(engine).__name__} shows neither hidden states nor attention: they are read with "
@@ -35,7 +35,7 @@ def layer_numbers(
     # of numbers from 0 (embedding) to the number of blocks; raises ValueError on a layer that does not exist
 ) -> tuple:
     "Which layers are meant"
-    n = len(_insides(engine)[1])
+    n = len(_decoder_and_blocks(engine)[1])
     if layers == "all":
         return tuple(range(n + 1))
     asked = [n] if layers == "last" else [layers] if isinstance(layers, int) else layers
@@ -58,13 +58,13 @@ def state_width(
     engine,  # of the backend hf
 ) -> int:  # numbers in a hidden state
     "Width of the model"
-    return _insides(engine) and engine.model.config.get_text_config().hidden_size
+    return _decoder_and_blocks(engine) and engine.model.config.get_text_config().hidden_size
 
 # %% ../nbs/00l_internals.ipynb #d0844b60
 # while entered: collects rows of what goes into the blocks, and of what comes out behind the last
 class _Kept:
     def __init__(self, engine, layers, rows):
-        self.decoder, self.blocks = _insides(engine)
+        self.decoder, self.blocks = _decoder_and_blocks(engine)
         self.layers, self.rows, self.states, self.hooks = layers, rows, {}, []
 
     def keep(self, layer):  # a hook for one layer
@@ -156,7 +156,7 @@ def lens_logits(
         raise ValueError(
             f"states have shape {states.shape}: (n, {len(layers)}, width) is needed for layers {layers}"
         )
-    decoder, blocks = _insides(engine)
+    decoder, blocks = _decoder_and_blocks(engine)
     norm, head = _final_norm(decoder), engine.model.get_output_embeddings()
     ids = torch.as_tensor(list(token_ids), device=head.weight.device)
     cap = getattr(engine.model.config.get_text_config(), "final_logit_softcapping", None)
@@ -171,7 +171,7 @@ def lens_logits(
     return np.stack([one(states[:, j], layer) for j, layer in enumerate(layers)], 1)
 
 # %% ../nbs/00l_internals.ipynb #8830f11b
-class _Look:  # collects the attention of some tokens of a pack, layer by layer
+class _AttentionReader:  # collects the attention of some tokens of a pack, layer by layer
     def __init__(
         self,
         leaves,
@@ -222,7 +222,7 @@ def attention_masses(
     n_parts: int,  # how many parts there are
 ) -> np.ndarray:  # (n_prompts, n_layers, n_parts) float32; sums to 1 over parts
     "How much of the last token's attention goes to each part of a prompt, mean over heads"
-    _insides(engine)
+    _decoder_and_blocks(engine)
     for k, (p, part) in enumerate(zip(prompts, parts, strict=True)):
         if len(p) != len(part):
             raise ValueError(
@@ -262,7 +262,7 @@ def _packed_masses(engine, prompts, parts, n_parts):  # yields numbers and (n, n
         def there(x):
             return torch.as_tensor(np.asarray(x), device=engine.device)
 
-        pack.look = _Look(
+        pack.look = _AttentionReader(
             there(leaves), there(np.stack([parts[j][:n] for j in numbers])), there(own), n_parts
         )
         _through(engine, ids, pack)

@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax, softmax
 
-from .checks import legend_text, plain_text
+from .checks import legend_text, plain_text, renamed_arguments
 from .data import AnnotatedDocs, LabelDist, check_number
 from .engines import fill_bound
 from .prompts import build_prompts, get_format, label_tokens, order_labels
 from mlcllm.stepwise_logits import (
-    Asking,
-    LabelReader,
     ListGrammar,
+    PromptConfig,
+    Verbalizer,
     _after,
     _lse,
     ask_prompts,
@@ -30,7 +30,7 @@ from mlcllm.stepwise_logits import (
     first_slot,
     label_logits,
     label_probs,
-    make_reader,
+    make_verbalizer,
     score_sequences,
 )
 
@@ -118,9 +118,10 @@ def _best_sets(tree, labels):  # pairs of names and probability, the most probab
     return tuple((tuple(n for n in labels.names if n in s), float(np.exp(p))) for s, p in ranked)
 
 
+@renamed_arguments(reader="verbalizer")
 def set_marginals(
     engine,  # any engine
-    reader: LabelReader,  # the run's reader
+    verbalizer: Verbalizer,  # the run's verbalizer
     prompts: list,  # of token-id lists
     ids: tuple,  # the documents
     eps: float = 0.01,  # stop where less than this is left
@@ -130,23 +131,25 @@ def set_marginals(
     the tree of lists from its most probable branches
     """
     _check_sets(engine, prompts, ids, eps, max_nodes)
-    grammar, trees = ListGrammar(reader), [_Tree() for _ in prompts]
+    grammar, trees = ListGrammar(verbalizer), [_Tree() for _ in prompts]
     for t in trees:
         t.open.clear()
         t.add(grammar, (), 0.0)
     while _grow(engine, grammar, prompts, trees, eps, max_nodes):
         pass
     probs, covered, lo, hi = (
-        (np.array(x) for x in zip(*(_marginals(t, grammar, reader.labels) for t in trees)))
+        (np.array(x) for x in zip(*(_marginals(t, grammar, verbalizer.labels) for t in trees)))
         if trees
-        else (np.zeros((0, len(reader.labels))), np.zeros(0), *np.zeros((2, 0, len(reader.labels))))
+        else (np.zeros((0, len(verbalizer.labels))), np.zeros(0), *np.zeros((2, 0, len(verbalizer.labels))))
     )
     return SetMarginals(
-        LabelDist(np.clip(probs, 0, 1), reader.labels, tuple(ids), "set_marginals", not reader.labels.multi),
+        LabelDist(
+            np.clip(probs, 0, 1), verbalizer.labels, tuple(ids), "set_marginals", not verbalizer.labels.multi
+        ),
         covered,
         lo,
         np.clip(hi, 0, 1),
-        tuple(_best_sets(t, reader.labels) for t in trees),
+        tuple(_best_sets(t, verbalizer.labels) for t in trees),
         np.array([t.n_nodes for t in trees]),
     )
 
@@ -226,9 +229,10 @@ def _whole_marginals(tree, grammar, labels):
         )
 
 # %% ../nbs/01c_label_sets.ipynb #33345952
+@renamed_arguments(reader="verbalizer")
 def set_marginals_global(
     engine,  # any engine that gives the log-sum-exp over the vocabulary
-    reader: LabelReader,  # the run's reader
+    verbalizer: Verbalizer,  # the run's verbalizer
     prompts: list,  # of token-id lists
     ids: tuple,  # the documents
     eps: float = 0.01,  # stop where less than this share of the lists is left
@@ -240,7 +244,7 @@ def set_marginals_global(
     the mass off the grammar
     """
     _check_sets(engine, prompts, ids, eps, max_nodes)
-    grammar, trees, labels = ListGrammar(reader), [_WholeTree() for _ in prompts], reader.labels
+    grammar, trees, labels = ListGrammar(verbalizer), [_WholeTree() for _ in prompts], verbalizer.labels
     for t in trees:
         t.add(grammar, (), 0, 0.0)
     while _grow_whole(engine, grammar, prompts, trees, eps, max_nodes):
@@ -330,7 +334,7 @@ def _funnel_prompts(
     demos,
     rows,
     gone,
-    asking,
+    config,
     # token ids of each document's prompt without the labels in `gone`; those without the same labels are
     # built together
 ):
@@ -341,10 +345,10 @@ def _funnel_prompts(
         prompts = build_prompts(
             some,
             shown,
-            asking.words(docs),
-            asking.shots,
+            config.template_for(docs),
+            config.shots,
             "random",
-            label_format=asking.label_format,
+            label_format=config.label_format,
             label_order="file",
             rows=[rows[k] for k in who],
         )
@@ -354,24 +358,25 @@ def _funnel_prompts(
 
 
 # (n, n_labels + 1) behind contexts that end right before a label
-def _step_logits(engine, reader, contexts, lead, scoring):
-    leads = [lead] * len(contexts)
+def _step_logits(engine, verbalizer, contexts, prefix, scoring):
+    prefixes = [prefix] * len(contexts)
     if scoring == "sequence":
-        return score_sequences(engine, reader, contexts, leads)
-    read = engine.score(contexts, reader.watch_ids)
-    return label_logits(reader, fill_bound(read.logits, getattr(read, "bound", None)), leads)
+        return score_sequences(engine, verbalizer, contexts, prefixes)
+    read = engine.score(contexts, verbalizer.watch_ids)
+    return label_logits(verbalizer, fill_bound(read.logits, getattr(read, "bound", None)), prefixes)
 
 
-def _first_logits(engine, reader, prompts, scoring):  # the same at the first slot
-    forced, lead = first_slot(reader)
-    return _step_logits(engine, reader, [[*p, *forced] for p in prompts], lead, scoring)
+def _first_logits(engine, verbalizer, prompts, scoring):  # the same at the first slot
+    forced, prefix = first_slot(verbalizer)
+    return _step_logits(engine, verbalizer, [[*p, *forced] for p in prompts], prefix, scoring)
 
 # %% ../nbs/01c_label_sets.ipynb #c5f061be
+@renamed_arguments(asking="config")
 def choice_funnel(
     engine,  # any engine
     docs: AnnotatedDocs,  # documents to estimate, of a multi-label task with none
     demos: AnnotatedDocs,  # where demonstrations come from
-    asking: Asking = Asking(),  # how the model is asked
+    config: PromptConfig = PromptConfig(),  # how the model is asked
     threshold: float = 0.0,  # stop where the best label has less than this
     max_rounds: int = None,  # most labels taken; None: all
 ) -> Funnel:  # rows in the order of the documents
@@ -380,14 +385,14 @@ def choice_funnel(
     labels = docs.labels
     if not (labels.multi and labels.allows_none):
         raise ValueError('choice_funnel needs a multi-label task with "none": nothing else says when to stop')
-    if asking.chat or asking.cot:
+    if config.chat or config.cot:
         raise ValueError("choice_funnel asks in plain text: leave chat and cot out")
-    order = order_labels(labels, asking.label_order, asking.seed)
+    order = order_labels(labels, config.label_order, config.seed)
     row_of = {i: k for k, i in enumerate(demos.ids)}
-    rows = [tuple(row_of[i] for i in p.demo_ids) for p in ask_prompts(docs, demos, asking)]
+    rows = [tuple(row_of[i] for i in p.demo_ids) for p in ask_prompts(docs, demos, config)]
     docs, demos = (replace(d, labels=replace(d.labels, file_order=order)) for d in (docs, demos))
-    reader = make_reader(engine, docs, asking)
-    scoring = choose_scoring(reader, asking.label_scoring)[0]
+    verbalizer = make_verbalizer(engine, docs, config)
+    scoring = choose_scoring(verbalizer, config.label_scoring)[0]
     probs = np.full((len(docs), len(labels)), np.nan)
     taken = [()] * len(docs)
     active = list(range(len(docs)))
@@ -399,9 +404,9 @@ def choice_funnel(
             demos,
             [rows[k] for k in active],
             [frozenset(taken[k]) for k in active],
-            asking,
+            config,
         )
-        z = _first_logits(engine, reader, prompts, scoring).astype(float)
+        z = _first_logits(engine, verbalizer, prompts, scoring).astype(float)
         rounds += 1
         active = [k for k, row in zip(active, z) if _take(row, k, labels, probs, taken, threshold)]
     return Funnel(LabelDist(probs, labels, docs.ids, "choice_funnel"), tuple(taken), rounds)
@@ -471,32 +476,33 @@ def _among_others(z):  # softmax over the columns but the row's own
 
 
 # tokens between a first label and a second one, and what the second one's first token holds before it
-def _second_slot(reader):
-    fmt, first = get_format(reader.label_format, reader.labels.multi), reader.places[0] + "word"
+def _second_slot(verbalizer):
+    fmt, first = get_format(verbalizer.label_format, verbalizer.labels.multi), verbalizer.places[0] + "word"
     join = fmt.after + fmt.separator + fmt.before
-    leads = [label_tokens(reader.tokenizer, n, first + join).lead for n in reader.labels.names]
-    lead = max(sorted(set(leads)), key=leads.count)
-    return tuple(_after(reader.tokenizer, first + join.removesuffix(lead), len(first))), lead
+    prefixes = [label_tokens(verbalizer.tokenizer, n, first + join).prefix for n in verbalizer.labels.names]
+    prefix = max(sorted(set(prefixes)), key=prefixes.count)
+    return tuple(_after(verbalizer.tokenizer, first + join.removesuffix(prefix), len(first))), prefix
 
 # %% ../nbs/01c_label_sets.ipynb #10d7bfe2
+@renamed_arguments(reader="verbalizer")
 def forced_first(
     engine,  # any engine
-    reader: LabelReader,  # the run's reader, of a multi-label task
+    verbalizer: Verbalizer,  # the run's verbalizer, of a multi-label task
     prompts: list,  # of token-id lists
     ids: tuple,  # the documents
     label_scoring: str = "first_token",  # or sequence: whole labels
 ) -> ForcedFirst:
     "Force every label as the first one and read the second step"
-    if not reader.labels.multi:
+    if not verbalizer.labels.multi:
         raise ValueError("forced_first needs a multi-label task: a single-label answer has no second label")
     if len(prompts) != len(ids):
         raise ValueError(f"{len(prompts)} prompts for {len(ids)} documents: one each is expected")
-    grammar, n, (join, lead) = ListGrammar(reader), len(reader.labels), _second_slot(reader)
-    go_on, stop, delay = reader.turns
-    begun = [[*p, *grammar.first[name]] for p in prompts for name in reader.labels.names]
+    grammar, n, (join, prefix) = ListGrammar(verbalizer), len(verbalizer.labels), _second_slot(verbalizer)
+    go_on, stop, delay = verbalizer.stop_tokens
+    begun = [[*p, *grammar.first[name]] for p in prompts for name in verbalizer.labels.names]
     contexts = [b + list(join) for b in begun]
     turn = engine.score([b + list(join[:delay]) for b in begun], [*go_on, *stop])
-    second = _step_logits(engine, reader, contexts, lead, label_scoring)
+    second = _step_logits(engine, verbalizer, contexts, prefix, label_scoring)
     turn = fill_bound(turn.logits, getattr(turn, "bound", None))
     p_stop = 1 / (
         1
@@ -506,8 +512,8 @@ def forced_first(
     )
     return ForcedFirst(
         tuple(ids),
-        reader.labels.with_none,
-        _first_logits(engine, reader, prompts, label_scoring),
+        verbalizer.labels.with_none,
+        _first_logits(engine, verbalizer, prompts, label_scoring),
         second.reshape(len(ids), n, -1),
         p_stop.reshape(len(ids), n),
     )

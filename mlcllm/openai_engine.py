@@ -1112,7 +1112,7 @@ class OpenAIEngine(Engine):
         del self.model_hash  # is found out when it is first needed
         self.options, self.stats = o, self.stats | _STATS
         self.model, self.client = model, _Client(model, o, self.stats)
-        self.api, self._ways, self._first, self.limits = o["api"], None, None, ()
+        self.api, self._ways, self._first, self.notes = o["api"], None, None, ()
         self.client.changed = lambda fingerprint: self._says_once(
             "changed",
             f"{self.client.url} has changed while it was asked (system_fingerprint "
@@ -1125,7 +1125,7 @@ class OpenAIEngine(Engine):
                 self.api, self._first = self._find_api()
         self.all_tokens = self.api == "full"
         if self.api in _LIMITS:
-            self.limits = (_LIMITS[self.api],)
+            self.notes = (_LIMITS[self.api],)
 
     def __repr__(self):
         return (
@@ -1316,7 +1316,7 @@ def _identify(self: OpenAIEngine):  # asks, compares with what is stored, and gi
     listed = {n for _, _, top in _steps(answer) for n, _ in top if not isinstance(n, int)}
     self._ways = (listed and self.names.fitting(listed)) or None
     if listed and (twins := self.names.twins(self._ways, all(n[1] is not None for n in listed))):
-        self.limits += (
+        self.notes += (
             f"the server names tokens by their texts, and {twins:,} of the tokenizer's "
             f"{len(self.tokenizer):,} tokens share theirs with another one (such as a word with and "
             "without a blank before it): of these nothing is known (see values_unknown in the counters)",
@@ -1347,7 +1347,7 @@ def _says_otherwise(self: OpenAIEngine, last, card, told):  # than when answers 
         "model: the stored answers are not used"
     )
     warnings.warn(said, stacklevel=2)
-    self.limits += (said,)
+    self.notes += (said,)
 
 # %% ../nbs/00e_openai.ipynb #59cebe3f
 _MOST_IDS = 128
@@ -1419,7 +1419,7 @@ def _says_once(self: OpenAIEngine, what, said):  # a limit that shows only while
         if what in self._told:
             return
         self._told.add(what)
-        self.limits += (said,)
+        self.notes += (said,)
     warnings.warn(said, stacklevel=2)
 
 

@@ -38,7 +38,7 @@ from mlcllm.answers import (
     get_format,
     parse_labels,
 )
-from .checks import shown
+from .checks import renamed_arguments, renamed_attribute, shown
 from .columns import existing_path, read_csv, read_text
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number
 from .demos import choose_demos, doc_seed
@@ -103,7 +103,7 @@ class Template:
                 f"a template's example has its slots in the order {{text}}, {{cot}}, "
                 f"{{{self.answer_slot}}}: {self.example!r}"
             )
-        if "{cot}" in self.example and not self.lead.strip():
+        if "{cot}" in self.example and not self.prefix.strip():
             raise ValueError(
                 f"behind {{cot}} the example needs words that announce the answer, such as 'Answer:', "
                 f"for the model to end its thoughts with: {self.example!r}"
@@ -123,7 +123,7 @@ class Template:
 
     @property
     # what stands right before the answer: the query, or the words behind the chain of thought
-    def lead(self):
+    def prefix(self):
         return (
             self.example.split(f"{{{self.answer_slot}}}")[0].split("{cot}")[1]
             if "{cot}" in self.example
@@ -140,7 +140,9 @@ class Template:
 
     @property
     def marker(self):
-        return self.lead.strip() if "{cot}" in self.example else ""  # words that end a chain of thought
+        return self.prefix.strip() if "{cot}" in self.example else ""  # words that end a chain of thought
+
+    lead = renamed_attribute("prefix")
 
 # %% ../nbs/00b_prompts.ipynb #c56a53e1
 def _into(what, one=False):
@@ -378,6 +380,7 @@ def join_labels(
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 # %% ../nbs/00b_prompts.ipynb #4d94f465
+@renamed_arguments(turns="messages")
 @dataclass(frozen=True)
 class Prompt:
     "What one document's model call starts from"
@@ -386,8 +389,9 @@ class Prompt:
     text: str  # the whole prompt
     demo_ids: tuple  # ids of its demonstrations, in the order shown
     answers: tuple = ()  # (start, end) of each demonstration's answer in `text`
-    turns: tuple = ()  # (role, words) of a chat; none: plain text
+    messages: tuple = ()  # (role, words) of a chat; none: plain text
     places: tuple = ()  # (turn, start, end): where `text` holds the words of each turn, in the text's order
+    turns = renamed_attribute("messages")
 
     @property
     def sha256(self):
@@ -1043,7 +1047,7 @@ def _chats(demos, template, example, tokenizer, options, own_turn):
 
 def _check_turns(tokenizer, prompt):  # the words of every turn must be in the prompt
     found = {turn for turn, _, _ in prompt.places}
-    lost = next((k for k in range(len(prompt.turns)) if k not in found), None)
+    lost = next((k for k in range(len(prompt.messages)) if k not in found), None)
     if lost is None:
         return
     raise ValueError(
@@ -1053,18 +1057,18 @@ def _check_turns(tokenizer, prompt):  # the words of every turn must be in the p
 
 
 def _turn_name(prompt, turn):  # for messages
-    role = prompt.turns[turn][0]
+    role = prompt.messages[turn][0]
     if role == "system":
         return "the system turn"
-    if turn == len(prompt.turns) - 1:
+    if turn == len(prompt.messages) - 1:
         return "the question"
-    shown = prompt.demo_ids[(turn - (prompt.turns[0][0] == "system")) // 2]
+    shown = prompt.demo_ids[(turn - (prompt.messages[0][0] == "system")) // 2]
     return f"demonstration {shown!r} ({'its answer' if role == 'assistant' else 'its question'})"
 
 
 def _answer_places(prompt, shown):  # (start, end) of each demonstration's answer
     places = {turn: (start, end) for turn, start, end in reversed(prompt.places)}
-    turns = [places[k] for k, (role, _) in enumerate(prompt.turns) if role == "assistant"]
+    turns = [places[k] for k, (role, _) in enumerate(prompt.messages) if role == "assistant"]
     return tuple(_inside(prompt.text[a:z], a, e) for (a, z), e in zip(turns, shown))
 
 
@@ -1096,7 +1100,7 @@ def encode_chats(
     if not control:
         return ids
     pattern = re.compile("|".join(map(re.escape, sorted(control, key=len, reverse=True))))
-    mixed = [any(pattern.search(words) for _, words in p.turns) for p in prompts]
+    mixed = [any(pattern.search(words) for _, words in p.messages) for p in prompts]
     plain = _plain_tokenizer(tokenizer) if any(mixed) else None
     return [_encode_mixed(tokenizer, p, pattern, plain) if m else i for p, m, i in zip(prompts, mixed, ids)]
 
@@ -1120,14 +1124,14 @@ def _plain_tokenizer(tokenizer):  # one without added tokens
 def _turn_places(prompt):  # of a prompt that was not built here: words that stand in it once
     if prompt.places:
         return prompt.places
-    once = [(k, words) for k, (_, words) in enumerate(prompt.turns) if prompt.text.count(words) == 1]
+    once = [(k, words) for k, (_, words) in enumerate(prompt.messages) if prompt.text.count(words) == 1]
     return tuple((k, prompt.text.find(words), prompt.text.find(words) + len(words)) for k, words in once)
 
 
 def _encode_mixed(tokenizer, prompt, pattern, plain):  # a chat in which somebody wrote control tokens
     places = _turn_places(prompt)
     found = {turn for turn, _, _ in places}
-    for turn, (_, words) in enumerate(prompt.turns):
+    for turn, (_, words) in enumerate(prompt.messages):
         if turn not in found and pattern.search(words):
             raise ValueError(
                 f"document {prompt.doc_id!r}: its prompt holds {pattern.search(words)[0]!r} as plain "
@@ -1152,13 +1156,15 @@ def surface_forms(
     return tuple(dict.fromkeys((name, name.lower(), name.capitalize(), name.upper())))
 
 
+@renamed_arguments(lead="prefix")
 @dataclass(frozen=True)
 class LabelTokens:
     "The tokens of a label in its context"
 
-    lead: str  # characters before the label that its first token swallows, such as a blank or a quote
+    prefix: str  # characters before the label that its first token swallows, such as a blank or a quote
     ids: tuple  # from the token that holds the label's first character
     start: str = ""  # what the first of them holds of the label
+    lead = renamed_attribute("prefix")
 
 
 def label_tokens(
@@ -1175,9 +1181,9 @@ def label_tokens(
             f"characters (its files are damaged, or it does not know them)"
         )
     so_far = tokenizer.decode(enc["input_ids"][:first], clean_up_tokenization_spaces=False)
-    lead = before[len(so_far) :] if before.startswith(so_far) else ""
+    prefix = before[len(so_far) :] if before.startswith(so_far) else ""
     start = form[: enc["offset_mapping"][first][1] - len(before)]
-    return LabelTokens(lead, tuple(enc["input_ids"][first:]), start)
+    return LabelTokens(prefix, tuple(enc["input_ids"][first:]), start)
 
 
 def stands_for(
@@ -1298,11 +1304,11 @@ def preview(
         prompt = Prompt(prompt.doc_id, prompt.text, prompt.demo_ids)  # a question
     enc = tokenizer(
         prompt.text,
-        add_special_tokens=not prompt.turns,
-        split_special_tokens=not prompt.turns,
+        add_special_tokens=not prompt.messages,
+        split_special_tokens=not prompt.messages,
         return_offsets_mapping=True,
     )
-    ids = encode_chats(tokenizer, [prompt])[0] if prompt.turns else enc["input_ids"]
+    ids = encode_chats(tokenizer, [prompt])[0] if prompt.messages else enc["input_ids"]
     spans = enc["offset_mapping"]
     if list(ids) != list(
         enc["input_ids"]

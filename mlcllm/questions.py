@@ -427,7 +427,7 @@ def answer_tokens(
     # where `form` would melt into the token before it, its tokens without anything before it
     def tokens(form):
         t = label_tokens(tokenizer, form, before)
-        return label_tokens(tokenizer, form) if t.lead else t
+        return label_tokens(tokenizer, form) if t.prefix else t
 
     def first_tokens(answer, blank):  # its own, and those of other spellings that stand for it
         own = tokens(blank + answer)

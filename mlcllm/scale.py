@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GPUS', 'SHARE', 'Tokens', 'tree_size', 'count_tokens', 'gpu_seconds', 'measured_speeds', 'Setting', 'kv_bytes',
-           'fitting_setting', 'estimate']
+           'fitting_setting', 'estimate_cost']
 
 # %% ../nbs/05b_scale.ipynb #e473c2bc
 import json
@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from .alignment import choose_methods
+from .checks import renamed_attribute
 from .data import check_choice, check_number, load_docs
 from .engines import common_lengths, encode_texts, load_tokenizer
 from .estimators import STEP_METHODS
 from .questions import binary_prompts, unary_prompts
 from .runs import notebook_parameters, read_record
-from .stepwise_logits import Asking, ask_prompts
+from .stepwise_logits import PromptConfig, ask_prompts
 from .stored_runs import index_runs, model_size
 
 # %% ../nbs/05b_scale.ipynb #c72aaa42
@@ -95,7 +96,7 @@ def count_tokens(
         return [list(i) for i in encode_texts(tokenizer, [q.text for q in prompts])]
 
     def ask(ratio):
-        return Asking(
+        return PromptConfig(
             p["shots"],
             p["sampling"],
             float(ratio),
@@ -240,7 +241,8 @@ class Setting:
     gpus: int  # how many it takes
     bits: int  # of a weight
     needed: float  # bytes on each GPU
-    say: str  # what to ask for
+    advice: str  # what to ask for
+    say = renamed_attribute("advice")
 
 
 def kv_bytes(
@@ -297,7 +299,7 @@ def fitting_setting(
     )
 
 # %% ../nbs/05b_scale.ipynb #946265d4
-def estimate(
+def estimate_cost(
     jobs: list,  # of `Job` (06_sweeps): name, id, notebook, dataset, model, parameters, takes
     folders=(),  # of finished runs
     gpu: str = "H100",  # a name in `GPUS`
@@ -395,3 +397,6 @@ def _tokens_of(job, known):  # Tokens, or why they are not known
         )  # what 01 has asked is not asked again
     except (ValueError, OSError, ImportError) as error:
         return f"not known: {' '.join(str(error).split())[:90]}"
+
+# %% ../nbs/05b_scale.ipynb #cda749c6
+estimate = estimate_cost  # its name in earlier versions

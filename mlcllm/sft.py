@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .checks import check_choice, check_number
+from .checks import check_choice, check_number, renamed_arguments
 from .data import AnnotatedDocs
 from .demux import CheckpointManifests, last_checkpoint
 from mlcllm.engines import (
@@ -35,7 +35,7 @@ from .estimators import dist_from_traces
 from .metrics import bootstrap_weights
 from .prompts import format_labels
 from .runs import tell_full_disk
-from .stepwise_logits import Asking, ask_prompts, parse_answer, step_summary
+from .stepwise_logits import PromptConfig, ask_prompts, parse_answer, step_summary
 from mlcllm.weights import (
     check_adapter_files,
     check_trained,
@@ -46,18 +46,19 @@ from mlcllm.weights import (
 )
 
 # %% ../nbs/04a_sft.ipynb #78496582
+@renamed_arguments(asking="config", reader="verbalizer")
 def sft_examples(
     docs: AnnotatedDocs,  # labelled documents
-    reader,  # a `LabelReader`
-    asking: Asking,  # how the model is asked
+    verbalizer,  # a `Verbalizer`
+    config: PromptConfig,  # how the model is asked
 ) -> list:  # dicts with prompt and completion
     "What a model is finetuned on"
-    prompts = ask_prompts(docs, docs, replace(asking, shots=0))
-    tail = reader.template.tail.rstrip()
+    prompts = ask_prompts(docs, docs, replace(config, shots=0))
+    tail = verbalizer.template.tail.rstrip()
     answers = [
-        format_labels(list(docs.labels.decode(g)), asking.label_format, docs.labels.multi) for g in docs.gold
+        format_labels(list(docs.labels.decode(g)), config.label_format, docs.labels.multi) for g in docs.gold
     ]
-    return [dict(prompt=p.text, completion=reader.opening + a + tail) for p, a in zip(prompts, answers)]
+    return [dict(prompt=p.text, completion=verbalizer.opening + a + tail) for p, a in zip(prompts, answers)]
 
 
 def examples_hash(
@@ -311,24 +312,28 @@ def train_sft(
     return log[log["loss"].notna()][["step", "epoch", "loss"]].reset_index(drop=True)
 
 # %% ../nbs/04a_sft.ipynb #4ce68ecf
+@renamed_arguments(reader="verbalizer")
 def answer_reward(
-    reader,  # a `LabelReader`
+    verbalizer,  # a `Verbalizer`
     text: str,  # an answer
     gold: tuple,  # label names
 ) -> float:  # from 0 to 1
     "Example-F1 of an answer"
-    got = parse_answer(reader, text.split(reader.template.stop)[0] if reader.template.stop else text)
+    got = parse_answer(
+        verbalizer, text.split(verbalizer.template.stop)[0] if verbalizer.template.stop else text
+    )
     if not got.labels:
         return 0.0
     said, true = set(got.predicted), set(gold)
     return 1.0 if not said and not true else 2 * len(said & true) / (len(said) + len(true))
 
 
+@renamed_arguments(asking="config", reader="verbalizer")
 def train_grpo(
     model: str,  # as in `load_trainable`: a finetuned one
     docs: AnnotatedDocs,  # labelled documents
-    reader,  # a `LabelReader`
-    asking: Asking,  # how the model is asked
+    verbalizer,  # a `Verbalizer`
+    config: PromptConfig,  # how the model is asked
     folder,  # where the trained model goes
     steps: int,  # of the training
     group: int = 8,  # answers to each prompt
@@ -349,13 +354,13 @@ def train_grpo(
 
     device, tokenizer = device or torch.device("cpu"), load_tokenizer(model)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    prompts = ask_prompts(docs, docs, replace(asking, shots=0))
+    prompts = ask_prompts(docs, docs, replace(config, shots=0))
     args = GRPOConfig(
         f"{folder}_checkpoints",
         max_steps=steps,
         per_device_train_batch_size=4 * group,
         num_generations=group,
-        max_completion_length=asking.max_new_tokens,
+        max_completion_length=config.max_new_tokens,
         learning_rate=learning_rate,
         lr_scheduler_type="constant",
         logging_steps=1,
@@ -374,7 +379,7 @@ def train_grpo(
     torch.manual_seed(seed)
 
     def reward(completions, gold, **others):
-        return [answer_reward(reader, c, g) for c, g in zip(completions, gold)]
+        return [answer_reward(verbalizer, c, g) for c, g in zip(completions, gold)]
 
     data = Dataset.from_list(
         [dict(prompt=p.text, gold=list(docs.labels.decode(g))) for p, g in zip(prompts, docs.gold)]

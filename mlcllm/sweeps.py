@@ -1223,7 +1223,7 @@ def print_plan(
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # a plan downloads nothing
     from mlcllm.scale import (
         GPUS,
-        estimate,
+        estimate_cost,
         fitting_setting,
     )  # needs a model's libraries, which take seconds to load
 
@@ -1263,7 +1263,9 @@ def print_plan(
             str(g.gpus.max()),
         )
     console.print(shown)
-    cost = estimate([j for j in jobs if not finished_folder(out, j.id)], [out] if out.is_dir() else [], gpu)
+    cost = estimate_cost(
+        [j for j in jobs if not finished_folder(out, j.id)], [out] if out.is_dir() else [], gpu
+    )
     total = cost[["asked", "computed", "gpu_hours"]].sum()
     if cost.asked.notna().any():
         console.print(
@@ -1276,7 +1278,7 @@ def print_plan(
     for m in dict.fromkeys(j.model for j in jobs if j.gpus):
         console.print(
             f"  {m}: "
-            f"{fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model == m)).say}"
+            f"{fitting_setting(model_size(m), gpu, n_gpus=max(j.gpus for j in jobs if j.model == m)).advice}"
             if model_size(m) == model_size(m)
             else f"  {m}: its name does not tell its size",
             highlight=False,

@@ -78,10 +78,10 @@ def load_vllm(
     engine = VLLMEngine(llm, tokenizer, full_digest(name, adapter), place)
     engine.n_rows = config.get_text_config().vocab_size
     code = f"{name}: the code that came with the model was run (trust_remote_code)" if trust else None
-    engine.limits += tuple(s for s in (left_out, code, *said) if s)
+    engine.notes += tuple(s for s in (left_out, code, *said) if s)
     if adapter:
         _try_adapter(engine, name)
-    engine.limits += tuple(check_answers(who, engine))
+    engine.notes += tuple(check_answers(who, engine))
     return engine
 
 
@@ -123,7 +123,7 @@ _MOST_IDS = 128  # that vLLM takes with a request
 class VLLMEngine(Engine):
     "A model run by vLLM; made by `load_vllm`"
 
-    limits = ("label values are log-probabilities: what is stored as log-sum-exp is 0",)
+    notes = ("label values are log-probabilities: what is stored as log-sum-exp is 0",)
 
     def __init__(self, llm, tokenizer, model_hash="", adapter=None):
         config = llm.llm_engine.model_config

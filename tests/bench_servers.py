@@ -26,7 +26,7 @@ from bench_forest import BATCH, timed, transformers_way
 from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
 from mlcllm.questions import binary_prompts, unary_prompts
-from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer
 
 WAYS = ("forest", "vllm", "vllm, small blocks", "one at a time", "padded")
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -38,7 +38,7 @@ def workloads(n_docs, encode, reader_of):
     docs, train = load_docs("demo", "dev+test", n_docs=n_docs), load_docs("demo", "train")
 
     def asked(**how):
-        return encode([p.text for p in ask_prompts(docs, train, Asking(**how))])
+        return encode([p.text for p in ask_prompts(docs, train, PromptConfig(**how))])
 
     watch = reader_of(docs).watch_ids
     return {
@@ -120,10 +120,10 @@ def one_way(way, n_docs, sample):
             ),
         )
         if "vllm" in way
-        else load_engine("small", gpu="cpu", dtype="float32", share=way == "forest")
+        else load_engine("small", gpu="cpu", dtype="float32", share_prefixes=way == "forest")
     )
     start = time.perf_counter() - began
-    jobs = workloads(n_docs, engine.encode, lambda docs: make_reader(engine, docs, Asking()))
+    jobs = workloads(n_docs, engine.encode, lambda docs: make_verbalizer(engine, docs, PromptConfig()))
     rows = list(
         whole(way, engine, jobs)
         if way == "forest" or "vllm" in way

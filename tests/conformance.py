@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlcllm.data import load_docs
-from mlcllm.stepwise_logits import Asking, ListGrammar, ask_prompts, make_reader, trace_docs
+from mlcllm.stepwise_logits import ListGrammar, PromptConfig, ask_prompts, make_verbalizer, trace_docs
 
 TEXTS = (
     "Input: We won the cup!\nEmotion(s):",
@@ -26,8 +26,8 @@ def check_engine(engine, reference, atol=1e-4, constrained=True):
         "max_length",
         "eos",
         "stats",
-        "limits",
-        "share",
+        "notes",
+        "share_prefixes",
         "all_tokens",
         "model_hash",
         "dtype",
@@ -74,7 +74,7 @@ def check_generate(engine, reference, prompts, atol, constrained):
     if not constrained:
         return
     docs = load_docs("demo", "test", n_docs=1)
-    grammar = ListGrammar(make_reader(engine, docs, Asking(label_format="comma")))
+    grammar = ListGrammar(make_verbalizer(engine, docs, PromptConfig(label_format="comma")))
     for a, b in zip(
         engine.generate(prompts, 20, [], ids, grammar), reference.generate(prompts, 20, [], ids, grammar)
     ):
@@ -83,10 +83,14 @@ def check_generate(engine, reference, prompts, atol, constrained):
 
 
 def check_steps(engine, reference, atol):
-    docs, train, asking = load_docs("demo", "test", n_docs=6), load_docs("demo", "train"), Asking(shots=4)
+    docs, train, config = (
+        load_docs("demo", "test", n_docs=6),
+        load_docs("demo", "train"),
+        PromptConfig(shots=4),
+    )
 
     def of(e):
-        return trace_docs(e, make_reader(e, docs, asking), ask_prompts(docs, train, asking), 18)
+        return trace_docs(e, make_verbalizer(e, docs, config), ask_prompts(docs, train, config), 18)
 
     for a, b in zip(of(engine), of(reference)):
         assert (a.chosen, a.output, a.finish_reason) == (b.chosen, b.output, b.finish_reason)

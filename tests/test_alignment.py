@@ -25,7 +25,7 @@ from mlcllm.engines import load_engine
 from mlcllm.estimators import bradley_terry, dist_from_pairs, one_against_rest, reference_dists
 from mlcllm.metrics import compare, ece, nll, reliability, score
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import Asking, ask_prompts, choose_scoring, make_reader, trace_docs
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, choose_scoring, make_verbalizer, trace_docs
 from mlcllm.stored_runs import index_runs, main_rows, publish_runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,14 +82,14 @@ def test_answers_without_a_label_are_counted():
 
 
 def answers_of(docs):
-    engine, asking = load_engine("tiny", gpu="cpu"), Asking()
-    reader = make_reader(engine, docs, asking)
+    engine, config = load_engine("tiny", gpu="cpu"), PromptConfig()
+    verbalizer = make_verbalizer(engine, docs, config)
     return trace_docs(
         engine,
-        reader,
-        ask_prompts(docs, TRAIN, asking, engine.tokenizer),
+        verbalizer,
+        ask_prompts(docs, TRAIN, config, engine.tokenizer),
         12,
-        choose_scoring(reader, "first_token")[0],
+        choose_scoring(verbalizer, "first_token")[0],
     )
 
 
@@ -158,7 +158,7 @@ def test_answers_of_a_run_of_01_are_read_and_not_asked_for_again(tmp_path):
         docs,
         TRAIN,
         ["hard", "max_over_generations", "compare_to_none"],
-        Asking(label_format="comma"),
+        PromptConfig(label_format="comma"),
     )
     for d in again.dists:
         np.testing.assert_allclose(
@@ -270,7 +270,7 @@ def test_bradley_terry_recovers_strengths_and_takes_missing_pairs():
 LABELS = LabelSet(("a", "b"))
 CALLS = [
     (lambda: choose_methods("unray", LABELS), "did you mean 'unary'?"),
-    (lambda: choose_methods("unary", LABELS, Asking(chat=True)), "leave chat out"),
+    (lambda: choose_methods("unary", LABELS, PromptConfig(chat=True)), "leave chat out"),
     (lambda: estimate(None, TEST, TRAIN, ["unary"], mass=2), "mass must be a number from 0 to 1"),
     (lambda: parse_method("unary+order"), "did you mean 'order5'?"),
     (lambda: join_dists([], TEST) or join_dists("x.csv", TEST), "x.csv: no table of estimates"),

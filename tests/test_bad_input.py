@@ -27,7 +27,7 @@ from mlcllm.prompts import (
 )
 from mlcllm.questions import binary_prompts
 from mlcllm.runs import pick_device, read_run, start_run
-from mlcllm.stepwise_logits import LabelReader, trace_docs
+from mlcllm.stepwise_logits import Verbalizer, trace_docs
 from mlcllm.stored_runs import index_runs, read_table
 from mlcllm.testsets import write_ids
 
@@ -178,7 +178,7 @@ def broken_model():
 
 def ask(engine, prompts, **how):
     return trace_docs(
-        engine, LabelReader(engine.tokenizer, EMOTIONS, "json", get_template("demo")), prompts, **how
+        engine, Verbalizer(engine.tokenizer, EMOTIONS, "json", get_template("demo")), prompts, **how
     )
 
 

@@ -26,7 +26,7 @@ from mlcllm.data import AnnotatedDocs, LabelSet, load_docs
 from mlcllm.engines import load_engine
 from mlcllm.prompts import Template, build_prompts, encode_chats, get_template, preview
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import Asking, LabelReader, ListGrammar, ask_prompts, parse_answer
+from mlcllm.stepwise_logits import ListGrammar, PromptConfig, Verbalizer, ask_prompts, parse_answer
 
 DOCS, TRAIN = load_docs("demo", "test", n_docs=2), load_docs("demo", "train")
 SYSTEM = replace(get_template("demo"), system="You are a careful annotator.")
@@ -132,8 +132,8 @@ def test_system_words_stand_before_the_first_question_where_there_is_no_system_r
         prompts, said = built(tok)
         assert sum("has no system role" in s for s in said) == 1
         assert all(p.text.count("You are a careful annotator.") == 1 for p in prompts)
-        assert [r for r, _ in prompts[0].turns] == ["user", "assistant"] * 2 + ["user"]
-        assert prompts[0].turns[0][1].startswith("You are a careful annotator.\n\nClassify")
+        assert [r for r, _ in prompts[0].messages] == ["user", "assistant"] * 2 + ["user"]
+        assert prompts[0].messages[0][1].startswith("You are a careful annotator.\n\nClassify")
         assert "has no system role" not in " ".join(
             built(tok, get_template("demo"))[1]
         )  # no system words, nothing to say
@@ -170,7 +170,9 @@ def test_options_reach_the_template(sentencepiece_like):
     assert plain[0].text.endswith("assistant\n") and off[0].text.endswith("<think>\n\n</think>\n\n")
     assert any("enable_thinking" in s for s in said) and not silent
     assert plain[0].sha256 != off[0].sha256
-    asked = ask_prompts(DOCS, TRAIN, Asking(shots=2, chat=True, chat_options={"enable_thinking": False}), tok)
+    asked = ask_prompts(
+        DOCS, TRAIN, PromptConfig(shots=2, chat=True, chat_options={"enable_thinking": False}), tok
+    )
     assert asked[0].text.endswith("</think>\n\n")
 
 
@@ -188,18 +190,18 @@ def test_the_date_does_not_make_runs_differ(sentencepiece_like):
 def test_an_opened_thought_is_said_and_only_what_follows_it_is_an_answer(sentencepiece_like):
     tok = tokenizer_with(sentencepiece_like, R1)
     assert any("opens thoughts" in s for s in built(tok)[1])
-    reader = LabelReader(
+    verbalizer = Verbalizer(
         tok, LabelSet(("anger", "fear", "joy")), "json", get_template("demo"), chat=True, thinks="</think>"
     )
     assert (
-        parse_answer(reader, "joy").read == "unread"
-        and parse_answer(reader, '{"label": ["joy"]}').read == "unread"
+        parse_answer(verbalizer, "joy").read == "unread"
+        and parse_answer(verbalizer, '{"label": ["joy"]}').read == "unread"
     )
     text = 'Is it joy?\n</think>\n\n{"label": ["fear"]}'
-    got = parse_answer(reader, text)
+    got = parse_answer(verbalizer, text)
     assert got.labels == ("fear",) and text[got.starts[0] : got.ends[0]] == "fear"
     with pytest.raises(ValueError, match="opens thoughts"):
-        ListGrammar(reader)
+        ListGrammar(verbalizer)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_options_need_a_chat():
     with pytest.raises(ValueError, match="set chat to True"):
         build_prompts(DOCS, TRAIN, shots=1, chat_options={"enable_thinking": False})
     with pytest.raises(ValueError, match="set chat to True"):
-        Asking(chat_options={"enable_thinking": False})
+        PromptConfig(chat_options={"enable_thinking": False})
 
 
 def test_a_template_that_leaves_the_question_out_is_refused(sentencepiece_like):
@@ -249,7 +251,7 @@ def test_several_templates_by_name(sentencepiece_like):
 
 
 def test_options_are_part_of_a_run(tmp_path):
-    engine = load_engine("tiny", gpu="cpu", share=False)
+    engine = load_engine("tiny", gpu="cpu", share_prefixes=False)
     engine.tokenizer.chat_template = (
         "{% for m in messages %}{{ m.content }}\n{% endfor %}"
         "{% if style is defined %}{{ style }}{% endif %}{% if today is defined %}{{ today }}{% endif %}"
@@ -376,17 +378,17 @@ def test_answers_are_found_where_the_template_writes_them(sentencepiece_like, la
             gold = [labels.names[train.ids.index(i)] for i in p.demo_ids]
             assert [p.text[a:z] for a, z in p.answers] == gold
             for turn, a, z in p.places:
-                assert p.text[a:z].split() == p.turns[turn][1].split()
+                assert p.text[a:z].split() == p.messages[turn][1].split()
             checked_against_marks(tok, p)
 
 
 def checked_against_marks(tok, p):
     "Render with another answer in one turn: what differs must be at the recorded place"
-    for k, (a, z) in zip([k for k, (r, _) in enumerate(p.turns) if r == "assistant"], p.answers):
-        role, words = p.turns[k]
+    for k, (a, z) in zip([k for k, (r, _) in enumerate(p.messages) if r == "assistant"], p.answers):
+        role, words = p.messages[k]
         turn, start, end = next(x for x in p.places if x[0] == k)
         messages = [
-            dict(role=r, content=w) for r, w in (*p.turns[:k], (role, "§" + words), *p.turns[k + 1 :])
+            dict(role=r, content=w) for r, w in (*p.messages[:k], (role, "§" + words), *p.messages[k + 1 :])
         ]
         other = tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         assert "§" in other and other.index("§") == start <= a < z <= end
@@ -415,7 +417,7 @@ def test_answers_are_found_in_any_markup(sentencepiece_like, user, assistant, en
     tok = tokenizer_with(sentencepiece_like, source)
     for p in build_prompts(docs, train, ANSWERS, shots=3, sampling="random", label_format="comma", chat=tok):
         at = 0
-        for k, (role, said) in enumerate(p.turns):
+        for k, (role, said) in enumerate(p.messages):
             at += len(user if role == "user" else assistant)
             assert p.places[k] == (k, at, at + len(said)) and (
                 role == "user" or p.answers[k // 2] == (at, at + 1)
@@ -487,8 +489,8 @@ def test_system_words_are_never_lost(sentencepiece_like, words, source, shots, o
         prompts = build_prompts(DOCS, TRAIN, replace(SYSTEM, system=words), shots=shots, chat=tok)
     assert any("has no system role" in str(w.message) for w in said) == (not own_turn)
     for p in prompts:
-        assert p.turns[0][0] == ("system" if own_turn else "user") and p.turns[0][1].startswith(words)
-        assert {k for k, _, _ in p.places} == set(range(len(p.turns)))
+        assert p.messages[0][0] == ("system" if own_turn else "user") and p.messages[0][1].startswith(words)
+        assert {k for k, _, _ in p.places} == set(range(len(p.messages)))
 
 
 # Values of options
@@ -650,7 +652,7 @@ def test_control_tokens_of_documents_are_plain_text(control, special):
     prompts = build_prompts(docs, TRAIN, shots=2, chat=tok)
     for p, ids in zip(prompts, encode_chats(tok, prompts)):
         assert control_id not in ids and tok.decode(ids) == p.text
-        assert ids.count(tok.eos_token_id) == len(p.turns) and ids.count(word) == 1
+        assert ids.count(tok.eos_token_id) == len(p.messages) and ids.count(word) == 1
     assert encode_chats(tok, prompts)[0].count(blanks) == 1  # blanks and words are what they always are
     shown = preview(prompts[0], tok)
     assert "".join(shown.to_frame().token) == prompts[0].text

@@ -12,7 +12,7 @@ from mlcllm.data import LabelSet, load_docs, most_active
 from mlcllm.demos import perturb_labels
 from mlcllm.engines import load_tokenizer
 from mlcllm.prompts import any_cots, build_prompts, get_template
-from mlcllm.stepwise_logits import Asking, LabelReader, ask_prompts, parse_answer
+from mlcllm.stepwise_logits import PromptConfig, Verbalizer, ask_prompts, parse_answer
 
 DOCS, TRAIN = load_docs("demo", "test"), load_docs("demo", "train")
 
@@ -94,7 +94,7 @@ def test_wrong_labels_have_a_seed_of_their_own():
         and np.array_equal(a, perturb_labels(TRAIN, "random", 1))
     )
     prompts = [
-        ask_prompts(DOCS.take([0]), TRAIN, Asking(demo_labels=dict(labels="random", seed=s)))[0]
+        ask_prompts(DOCS.take([0]), TRAIN, PromptConfig(demo_labels=dict(labels="random", seed=s)))[0]
         for s in (1, 2)
     ]
     assert (
@@ -105,22 +105,26 @@ def test_wrong_labels_have_a_seed_of_their_own():
 @pytest.mark.parametrize("label_format", ["comma", "json"])
 def test_wrong_labels_of_the_same_length(label_format):
     tokenizer = load_tokenizer("tiny")
-    asking = Asking(
+    config = PromptConfig(
         label_format=label_format, demo_labels=dict(labels="distribution", same_length=True, seed=3)
     )
-    length = asking.length_of(TRAIN.labels, tokenizer)
-    shown = perturb_labels(TRAIN, asking.demo_labels, length=length)
+    length = config.length_of(TRAIN.labels, tokenizer)
+    shown = perturb_labels(TRAIN, config.demo_labels, length=length)
 
     def of(rows):
         return [length(TRAIN.labels.decode(r)) for r in rows]
 
     assert of(shown) == of(TRAIN.gold) and not np.array_equal(shown, TRAIN.gold)
     kinds = {tuple(r) for r in TRAIN.gold}
-    assert all(tuple(r) in kinds for r in shown) and asking.needs_tokenizer and not Asking().needs_tokenizer
+    assert (
+        all(tuple(r) in kinds for r in shown)
+        and config.needs_tokenizer
+        and not PromptConfig().needs_tokenizer
+    )
     with pytest.warns(UserWarning, match="1 of 1 possible demonstrations keep their labels"):
-        perturb_labels(TRAIN.take([0]), asking.demo_labels, length=length)
+        perturb_labels(TRAIN.take([0]), config.demo_labels, length=length)
     with pytest.raises(ValueError, match="no tokenizer is known"):
-        ask_prompts(DOCS, TRAIN, asking)
+        ask_prompts(DOCS, TRAIN, config)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +146,15 @@ def test_any_chain_of_thought(tmp_path):
     path.write_text("id,cot\n" + "".join(f"{i},because {k}\n" for k, i in enumerate(TRAIN.ids)))
     thinks = dict(example="Text: {text}\nThoughts: {cot}\nLabels: {label}\n\n")
     own, anyone, again = (
-        ask_prompts(DOCS.take([0]), TRAIN, Asking(shots=4, template=thinks, cot=cot))[0]
+        ask_prompts(DOCS.take([0]), TRAIN, PromptConfig(shots=4, template=thinks, cot=cot))[0]
         for cot in (str(path), *[dict(file=str(path), randomize=True)] * 2)
     )
     assert own.demo_ids == anyone.demo_ids and own.text != anyone.text and anyone.text == again.text
     assert set(any_cots({"a": "x", "b": "y"}, TRAIN.ids)) == set(TRAIN.ids)
     with pytest.raises(ValueError, match="did you mean 'randomize'"):
-        ask_prompts(DOCS.take([0]), TRAIN, Asking(template=thinks, cot=dict(file=str(path), randomise=True)))
+        ask_prompts(
+            DOCS.take([0]), TRAIN, PromptConfig(template=thinks, cot=dict(file=str(path), randomise=True))
+        )
 
 
 class Chat:
@@ -170,13 +176,13 @@ def test_user_and_assistant_words():
         f"{plain.text[slice(*plain.answers[0])]}\nWhat does it express? {DOCS.texts[0]}"
     )
     chat = build_prompts(DOCS.take([0]), TRAIN, words, shots=1, rows=[[0]], chat=Chat())[0]
-    assert [r for r, _ in chat.turns] == ["user", "assistant", "user"]
+    assert [r for r, _ in chat.messages] == ["user", "assistant", "user"]
     assert (
-        chat.turns[1][1].startswith("Emotions: ")
-        and chat.turns[2][1] == f"What does it express? {DOCS.texts[0]}"
+        chat.messages[1][1].startswith("Emotions: ")
+        and chat.messages[2][1] == f"What does it express? {DOCS.texts[0]}"
     )
     assert chat.text[slice(*chat.answers[0])] == plain.text[slice(*plain.answers[0])]
-    assert parse_answer(LabelReader(None, DOCS.labels, "comma", words), "\nEmotions: joy, fear\n").labels == (
+    assert parse_answer(Verbalizer(None, DOCS.labels, "comma", words), "\nEmotions: joy, fear\n").labels == (
         "joy",
         "fear",
     )
@@ -236,9 +242,9 @@ def test_an_unknown_word_counts_as_the_nearest_label_where_that_is_asked_for(
 
     monkeypatch.setattr(demos, "embed", lambda texts, encoder: np.array([VECTORS[t] for t in texts], float))
     task = LabelSet(("anger", "fear", "joy"))
-    plain = parse_answer(LabelReader(None, task, "comma", get_template("SemEval")), "\n" + text)
+    plain = parse_answer(Verbalizer(None, task, "comma", get_template("SemEval")), "\n" + text)
     match = demos.NearestLabel(task.names, "an encoder")
-    got = parse_answer(LabelReader(None, task, "comma", get_template("SemEval"), match=match), "\n" + text)
+    got = parse_answer(Verbalizer(None, task, "comma", get_template("SemEval"), match=match), "\n" + text)
     assert (got.labels, got.unknown) == (labels, unknown)
     assert set(plain.labels) <= set(got.labels) and (got.read == plain.read or got.read == "in_part")
     assert [("\n" + text)[s:e] for s, e in zip(got.starts, got.ends)] == [

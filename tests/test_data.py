@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from mlcllm.data import annotation_stats, copies, leave_out, load_docs
+from mlcllm.data import annotation_stats, copies, exclude, load_docs
 
 
 @pytest.mark.parametrize("split, n", [("train", 43410), ("dev", 5426), ("test", 5427)])
@@ -278,7 +278,7 @@ def test_copies_of_scored_posts_leave_training(data_root):
     )
     slow = {" ".join(t.split()) for t in train.texts}
     assert copies(scored, train).sum() == sum(" ".join(t.split()) in slow for t in scored.texts) == 80
-    rest = leave_out(train, scored, "train_split")
+    rest = exclude(train, scored, "train_split")
     assert len(rest) == len(train) - 127 and not {" ".join(t.split()) for t in rest.texts} & {
         " ".join(t.split()) for t in scored.texts
     }

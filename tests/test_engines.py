@@ -133,7 +133,7 @@ def test_bfloat16_is_as_near_as_bfloat16_allows(folder, engine):
     ids, prompts = range(500), CASES["questions"] + CASES["uneven"]
     exact = engine.score(prompts, ids).logits
     fast, slow = (
-        load_engine(str(folder), gpu="cpu", dtype="bfloat16", share=share).score(prompts, ids).logits
+        load_engine(str(folder), gpu="cpu", dtype="bfloat16", share_prefixes=share).score(prompts, ids).logits
         for share in (True, False)
     )
     assert (
@@ -194,7 +194,7 @@ def longest_text(engine):
 def test_one_model_behind_two_engines(folder, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     fast = HFEngine(model, tokenizer)
-    slow = HFEngine(model, tokenizer, share=False)
+    slow = HFEngine(model, tokenizer, share_prefixes=False)
     again = HFEngine(model, tokenizer)
     wanted = slow.score(CASES["uneven"], [5]).logits
     for engine in (fast, again, slow, fast):
@@ -244,7 +244,7 @@ def test_an_architecture_that_the_forest_cannot_compute_is_noticed_and_runs_one_
         torch.nn.init.normal_(p, std=2.0 if "sinks" in name else 0.2)
     with pytest.warns(UserWarning, match="attention sinks.*one at a time"):
         engine = HFEngine(model, tokenizer)
-    assert not engine.share and engine.stats["tokens_in"] == 0
+    assert not engine.share_prefixes and engine.stats["tokens_in"] == 0
     plain = [last_logits(model, p) for p in CASES["uneven"][1:]]
     np.testing.assert_allclose(engine.score(CASES["uneven"][1:], range(600)).logits, plain, atol=1e-3)
 
@@ -295,7 +295,7 @@ def test_rotary_frequencies_that_depend_on_length_stay_right(tokenizer):
     engine = HFEngine(model, tokenizer)
     np.testing.assert_allclose(engine.score(prompts, range(600)).logits, wanted, atol=1e-3)
     np.testing.assert_allclose(engine.score(prompts[:2], range(600)).logits, wanted[:2], atol=1e-3)
-    assert engine.share
+    assert engine.share_prefixes
 
 
 def test_one_long_document_does_not_make_short_ones_expensive():
@@ -464,9 +464,11 @@ class Naive(Engine):
 
 
 def test_every_engine_conforms():
-    reference = load_engine("tiny", gpu="cpu", share=False)
+    reference = load_engine("tiny", gpu="cpu", share_prefixes=False)
     check_engine(load_engine("tiny", gpu="cpu"), reference)
-    check_engine(Naive(load_engine("tiny", gpu="cpu", share=False).model, reference.tokenizer), reference)
+    check_engine(
+        Naive(load_engine("tiny", gpu="cpu", share_prefixes=False).model, reference.tokenizer), reference
+    )
     assert Engine(reference.tokenizer).predict_memory([[1]]) == 0
     with pytest.raises(NotImplementedError):
         Engine(reference.tokenizer).score([[1]], [1])

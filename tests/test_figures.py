@@ -17,7 +17,7 @@ from mlcllm.figures import (
     MEASURES,
     load_traced,
     never_table,
-    open_shelf,
+    open_run_index,
     plot_steps_wall,
     plot_tuned,
     scale_table,
@@ -90,7 +90,7 @@ def stored(folder, dataset="A", model="tiny", n=30, labels=LABELS, seed=0, docs=
 
 def test_statistics_of_a_wall_are_those_of_plain_loops(tmp_path):
     stored(tmp_path), stored(tmp_path, model="small", seed=1)
-    traced = traces_of(open_shelf(tmp_path))
+    traced = traces_of(open_run_index(tmp_path))
     assert set(traced) == {("A", "tiny"), ("A", "small")}
     t = traced["A", "tiny"]
     for column, last in (("top", True), ("top", False), ("second", False)):
@@ -124,7 +124,7 @@ def test_statistics_of_a_wall_are_those_of_plain_loops(tmp_path):
 
 def test_drawn_numbers_are_the_tables(tmp_path):
     stored(tmp_path)
-    traced = traces_of(open_shelf(tmp_path))
+    traced = traces_of(open_run_index(tmp_path))
     fig = plot_steps_wall(traced, "top", kind="box")
     medians = sorted(
         line.get_ydata()[0]
@@ -153,11 +153,11 @@ def test_runs_that_cannot_stand_together(tmp_path):
     (old / "run.json").write_text(
         (old / "run.json").read_text().replace('"schema_version": 1', '"schema_version": 7')
     )
-    shelf = open_shelf(tmp_path)
-    rows = traced_runs(shelf)
+    run_index = open_run_index(tmp_path)
+    rows = traced_runs(run_index)
     assert rows.table.n_docs.tolist() == [30, 30] and rows.table.dataset.tolist() == ["A", "A"]
     assert len(rows.notes) == 1 and "2 of 4 runs" in rows.notes[0]
-    problems = " ".join(shelf.index.problem.dropna())
+    problems = " ".join(run_index.index.problem.dropna())
     assert "in progress" in problems and "schema 7" in problems
 
 
@@ -267,9 +267,9 @@ def test_wrong_names_are_one_line(tmp_path):
     ):
         assert says in refusal("05_figures", tmp_path, **params)
     with pytest.raises(ValueError, match="did you mean 'tiny'"):
-        open_shelf(tmp_path / "runs", models=["tinny"])
+        open_run_index(tmp_path / "runs", models=["tinny"])
     with pytest.raises(ValueError, match="did you mean 'violin'"):
-        plot_steps_wall(traces_of(open_shelf(tmp_path / "runs")), kind="violins")
+        plot_steps_wall(traces_of(open_run_index(tmp_path / "runs")), kind="violins")
 
 
 def test_committed_runs_carry_no_text():
@@ -295,8 +295,8 @@ def test_a_run_that_lacks_a_column_costs_its_own_panel(tmp_path):
     stored(tmp_path / "runs")
     broken = stored(tmp_path / "runs", model="small", seed=1)
     pd.read_parquet(broken / "steps.parquet").drop(columns="stop_logit").to_parquet(broken / "steps.parquet")
-    shelf = open_shelf(tmp_path / "runs")
-    assert set(traces_of(shelf)) == {("A", "tiny")} and "stop_logit" in shelf.missing[0][3]
+    run_index = open_run_index(tmp_path / "runs")
+    assert set(traces_of(run_index)) == {("A", "tiny")} and "stop_logit" in run_index.missing[0][3]
     run_short("05_figures", tmp_path, runs=tmp_path / "runs", output_dir=tmp_path / "made")
     (folder,) = find_runs(tmp_path / "made", "05_figures")
     assert (folder / "figures" / "figure2.svg").exists() and (folder / "table1.parquet").exists()
@@ -309,7 +309,7 @@ def test_tables_are_shown_whole(tmp_path, capsys):
         s: "".join("".join(o.get("data", {}).get("text/html", "")) for o in c["outputs"])
         for c in book["cells"]
         if c["cell_type"] == "code"
-        for s in re.findall(r'show\("(table\d)"', "".join(c["source"]))
+        for s in re.findall(r'show\(\s*"(table\d)"', "".join(c["source"]))
     }
     assert set(shown) == {"table1", "table2", "table4", "table6", "table7"}
     for name, words in {

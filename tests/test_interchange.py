@@ -10,7 +10,7 @@ import pytest
 import yaml
 from scipy.special import expit
 
-from mlcllm.alignment import stored_traces, take_over
+from mlcllm.alignment import inherit_parameters, stored_traces
 from mlcllm.data import CLUSTERS, load_docs
 from mlcllm.estimators import dist_from_traces
 from mlcllm.figure_tables import sweep_answers, sweep_table
@@ -115,7 +115,7 @@ def test_traces_of_logs_stand_for_their_documents_in_alignment(tmp_path):
         options=None,
     )
     noted = dict(seen={k: id(v) for k, v in parameters.items()})
-    taken = take_over(back, parameters, noted)
+    taken = inherit_parameters(back, parameters, noted)
     assert (taken["dataset"], taken["split"], taken["model"], taken["shots"]) == ("demo", "test", "tiny", 10)
     traces = stored_traces(back, DOCS.take([2, 0]))
     assert [t.doc_id for t in traces] == [DOCS.ids[2], DOCS.ids[0]] and np.allclose(
@@ -191,10 +191,10 @@ def ratio_logs(folder):
 
 def test_a_sweep_of_ratios_can_be_drawn(tmp_path):
     read_logs(ratio_logs(tmp_path / "logs"), tmp_path / "runs")
-    shelf = SimpleNamespace(index=index_runs(tmp_path / "runs"))
-    table = sweep_table(shelf).set_index("ratio")
+    run_index = SimpleNamespace(index=index_runs(tmp_path / "runs"))
+    table = sweep_table(run_index).set_index("ratio")
     assert np.allclose(table.value, [0, 1 / 3, 2 / 3]) and (table.n_docs == 3).all()
-    assert np.allclose(sweep_answers(shelf).groupby("ratio").many.mean(), [0, 1 / 3, 2 / 3])
+    assert np.allclose(sweep_answers(run_index).groupby("ratio").many.mean(), [0, 1 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, BertConfig
 from transformers.trainer_callback import TrainerState
 
-from mlcllm.demux import last_checkpoint, load_tokenizer
+from mlcllm.demux import last_checkpoint, load_encoder_tokenizer
 from mlcllm.runs import (
     find_runs,
     manifest_fault,
@@ -357,7 +357,7 @@ def test_what_was_trained_from_another_model_is_trained_again(tmp_path):
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):  # a BERT of two small layers
-    place, tokenizer = tmp_path_factory.mktemp("models") / "encoder", load_tokenizer("minilm")
+    place, tokenizer = tmp_path_factory.mktemp("models") / "encoder", load_encoder_tokenizer("minilm")
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mlcllm.data import LabelSet
 from mlcllm.prompts import format_labels, get_template, parse_labels
-from mlcllm.stepwise_logits import LabelReader, parse_answer
+from mlcllm.stepwise_logits import Verbalizer, parse_answer
 
 LABELS = LabelSet(("anger", "fear", "joy", "sadness"))
 
@@ -44,20 +44,20 @@ UNREAD = [  # nothing that is certainly this document's answer
 ]
 
 
-def reader(label_format, family="SemEval"):
-    return LabelReader(None, LABELS, label_format, get_template(family))
+def verbalizer(label_format, family="SemEval"):
+    return Verbalizer(None, LABELS, label_format, get_template(family))
 
 
 @pytest.mark.parametrize("label_format, text, chosen", READ)
 def test_a_list_below_the_rest_of_the_document_is_read(label_format, text, chosen):
-    parsed = parse_answer(reader(label_format), text)
+    parsed = parse_answer(verbalizer(label_format), text)
     assert parsed.labels == tuple(chosen.split()) and parsed.read in ("in_part", "loose")
     assert [text[s:e].lower() for s, e in zip(parsed.starts, parsed.ends)] == list(parsed.labels)
 
 
 @pytest.mark.parametrize("label_format, text", UNREAD)
 def test_what_is_not_certainly_this_documents_answer_is_not_read(label_format, text):
-    parsed = parse_answer(reader(label_format), text)
+    parsed = parse_answer(verbalizer(label_format), text)
     assert (parsed.labels, parsed.read) == ((), "unread")
 
 
@@ -77,7 +77,7 @@ def test_without_the_next_documents_first_words_only_the_second_line_counts(text
 
 
 def test_a_chat_has_no_document_to_go_on_with():
-    chat = LabelReader(None, LABELS, "comma", get_template("SemEval"), chat=True)
+    chat = Verbalizer(None, LABELS, "comma", get_template("SemEval"), chat=True)
     assert parse_answer(chat, "Full of joy.\nfear").labels == ()
     assert parse_answer(chat, "Let me see.\nfear").labels == ("fear",)
 
@@ -94,7 +94,7 @@ PROSE = st.text(st.sampled_from("qwzx .!?"), min_size=1, max_size=30)  # names n
 )
 def test_the_next_documents_answer_is_never_read(rest, names, following, others, label_format):
     own, theirs = (format_labels(n, label_format) for n in (names, others))
-    parsed = parse_answer(reader(label_format), f"{rest}\n{own}\nInput: {following}\n{theirs}\n")
+    parsed = parse_answer(verbalizer(label_format), f"{rest}\n{own}\nInput: {following}\n{theirs}\n")
     if rest.strip():
         assert parsed.labels == (tuple(names) or ("none",))
-    assert parse_answer(reader(label_format), f"{rest}\nInput: {following}\n{theirs}\n").labels == ()
+    assert parse_answer(verbalizer(label_format), f"{rest}\nInput: {following}\n{theirs}\n").labels == ()

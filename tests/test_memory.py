@@ -172,7 +172,7 @@ def test_the_questions_of_one_document_are_cut_where_they_do_not_fit(engine, mon
 
 
 def test_weights_that_change_are_noticed(folder):  # noqa: F811
-    fast, slow = (load_engine(str(folder), gpu="cpu", share=share) for share in (True, False))
+    fast, slow = (load_engine(str(folder), gpu="cpu", share_prefixes=share) for share in (True, False))
     fast.score(CASES["questions"], [5])
     for e in (fast, slow):
         with torch.no_grad():

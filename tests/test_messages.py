@@ -14,7 +14,7 @@ from mlcllm.alignment import choose_methods, parse_method
 from mlcllm.checks import check_choice, check_parameter, check_path, read_object, read_text
 from mlcllm.corpora import _lex_ids, _read_splits
 from mlcllm.data import LabelSet, load_docs
-from mlcllm.figures import open_shelf
+from mlcllm.figures import open_run_index
 from mlcllm.more_corpora import _read_json_list
 from mlcllm.prompts import build_prompts, get_template, read_cots
 from mlcllm.runs import find_runs, read_record, read_run, read_table, start_run
@@ -156,7 +156,7 @@ NAMES = {  # what takes a name or a path
     "table": lambda v: read_table(v, "scores"),
     "runs": find_runs,
     "index": index_runs,
-    "shelf": open_shelf,
+    "shelf": open_run_index,
     "notebook": lambda v: start_run(v, {}, output_dir="."),
     "grid": read_grid,
     "text": read_text,
@@ -176,7 +176,7 @@ def test_numbers_and_lists_where_names_are_expected(tmp_path, monkeypatch, what,
 @pytest.mark.parametrize("value", [3, 2.5, True, b"demo", {"a": 1}], ids=str)
 def test_lists_of_names(value):
     assert "must be" in line(choose_methods, value, LabelSet(("a", "b")))
-    assert "must be a list of names" in line(open_shelf, ".", models=value)
+    assert "must be a list of names" in line(open_run_index, ".", models=value)
     if isinstance(value, dict):
         assert "dataset must be a name" in line(get_template, value)
 

@@ -67,10 +67,10 @@ def fresh():
 @needs("peft")
 @pytest.mark.parametrize("base", ["tiny", str(TINY)])
 def test_an_adapter_is_a_model(tiny, tmp_path, base):
-    merged = HFEngine(adapter_of(fresh(), tmp_path, base), tiny.tokenizer, share=False)
+    merged = HFEngine(adapter_of(fresh(), tmp_path, base), tiny.tokenizer, share_prefixes=False)
     engine = load_engine(str(tmp_path), gpu="cpu", dtype="float32")
     assert (
-        engine.share
+        engine.share_prefixes
         and engine.model_hash.startswith(tiny.model_hash)
         and engine.model_hash != tiny.model_hash
     )
@@ -110,7 +110,7 @@ def test_a_model_with_several_heads_is_read_from_its_base_head(tiny, tmp_path):
         )
     )
     engine = load_engine(str(tmp_path), gpu="cpu")
-    assert any("3 extra decoding heads are left out" in s for s in engine.limits)
+    assert any("3 extra decoding heads are left out" in s for s in engine.notes)
     prompts = engine.encode(TEXTS)
     np.testing.assert_array_equal(engine.score(prompts, [5, 6]).logits, tiny.score(prompts, [5, 6]).logits)
 
@@ -122,9 +122,9 @@ def test_few_bits(tiny, quantization, near):
     prompts = engine.encode(TEXTS)
     got, true = (e.score(prompts, range(6000)).logits for e in (engine, tiny))
     off = np.abs(got - true).mean() / true.std()
-    assert engine.share and 1e-4 < off < near  # rounded, not ruined
+    assert engine.share_prefixes and 1e-4 < off < near  # rounded, not ruined
     slow = (
-        load_engine("tiny", gpu="cpu", quantization=quantization, share=False)
+        load_engine("tiny", gpu="cpu", quantization=quantization, share_prefixes=False)
         .score(prompts, range(6000))
         .logits
     )
@@ -152,7 +152,7 @@ def test_layers_on_several_devices_give_the_same(tiny, tmp_path):
     model = dispatch_model(fresh(), parts, main_device="cpu", offload_dir=tmp_path, force_hooks=True)
     engine = HFEngine(model, tiny.tokenizer)
     prompts = tiny.encode([t + q for t in TEXTS for q in ("", " One", " Two")])
-    assert engine.share
+    assert engine.share_prefixes
     np.testing.assert_allclose(
         engine.score(prompts, [5, 6]).logits, tiny.score(prompts, [5, 6]).logits, atol=1e-5
     )
@@ -199,12 +199,15 @@ def test_code_that_comes_with_a_model_runs_only_if_asked(tmp_path):
         load_engine(str(tmp_path), gpu="cpu")
     assert "\n" not in str(error.value) and not (tmp_path / "ran").exists()
     engine = load_engine(str(tmp_path), gpu="cpu", backend_options=dict(trust_remote_code=True))
-    assert (tmp_path / "ran").exists() and any("trust_remote_code" in s for s in engine.limits)
+    assert (tmp_path / "ran").exists() and any("trust_remote_code" in s for s in engine.notes)
 
 
 def test_attention_and_length_are_options(tiny):
     engine = load_engine(
-        "tiny", gpu="cpu", share=False, backend_options=dict(attn_implementation="eager", max_length=40)
+        "tiny",
+        gpu="cpu",
+        share_prefixes=False,
+        backend_options=dict(attn_implementation="eager", max_length=40),
     )
     prompts = engine.encode(TEXTS)
     assert engine.model.config._attn_implementation == "eager" and engine.max_length == 40

@@ -76,7 +76,7 @@ def points(**columns):  # a table of two datasets and two models
 def traced(folder):  # runs of 01 with such labels
     for seed, model in enumerate((MODEL, "tiny")):
         stored(folder, DATASET, model, seed=seed, labels=(*LABELS, "none"))
-    found = figures.traces_of(figures.open_shelf(folder))
+    found = figures.traces_of(figures.open_run_index(folder))
     assert (DATASET, MODEL) in found
     return found
 
@@ -175,7 +175,7 @@ def probe_rows():
             hi=0.6,
             n_docs=9,
         )
-        for k in probing.TARGETS
+        for k in probing.PROBE_TARGETS
         for l in (0, 1)
         for p in (0, 1)
     ]

@@ -22,7 +22,7 @@ from mlcllm.engines import load_engine
 from mlcllm.openai_engine import load_openai
 from mlcllm.questions import answer_probs, unary_prompts
 from mlcllm.runs import find_runs, read_run, start_run
-from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader, trace_docs
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer, trace_docs
 
 ROOT, KEY = Path(__file__).resolve().parent.parent, "secret-key-123456"
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
@@ -43,14 +43,14 @@ def options(server, **more):
 
 
 def traces_of(engine, docs, **how):
-    asking = Asking(shots=4, label_format="comma", **how)
+    config = PromptConfig(shots=4, label_format="comma", **how)
     return trace_docs(
         engine,
-        make_reader(engine, docs, asking),
-        ask_prompts(docs, TRAIN, asking),
+        make_verbalizer(engine, docs, config),
+        ask_prompts(docs, TRAIN, config),
         18,
         "first_token",
-        asking.decoding,
+        config.decoding,
     )
 
 
@@ -86,7 +86,7 @@ def test_what_a_plain_server_cuts_off_is_set_to_its_bound_and_counted(tiny, mode
     for a, b in zip(got, traces_of(tiny, docs)):
         assert a.chosen == b.chosen and not np.isnan(a.logits).any()
         assert np.abs(a.probs - b.probs).max() < 0.05  # labels outside the 20 best are improbable
-    assert engine.stats["values_cut_off"] > 0 and engine.limits and "values_cut_off" in engine.limits[0]
+    assert engine.stats["values_cut_off"] > 0 and engine.notes and "values_cut_off" in engine.notes[0]
 
 
 def test_a_faulty_server_gives_the_same_values(tiny):
@@ -204,7 +204,7 @@ def start(engine, cache, port=0, mode="full", api=None, **server):
     with s:
         e = load_openai("tiny", options(s, cache=str(cache), api=api))
         z = e.score([engine.encode(ASKED)], IDS).logits
-        return z, dict(e.stats), e.model_hash, s.server_address[1], list(e.limits), sum(s.asked.values())
+        return z, dict(e.stats), e.model_hash, s.server_address[1], list(e.notes), sum(s.asked.values())
 
 
 @pytest.mark.filterwarnings("ignore:.*stored answers")

@@ -112,7 +112,7 @@ def test_a_chat_with_the_most_similar_demonstrations(tmp_path):
             intermediate_size=64,
         )
     ).save_pretrained(tmp_path / "encoder")
-    engine = load_engine("tiny", gpu="cpu", share=False)
+    engine = load_engine("tiny", gpu="cpu", share_prefixes=False)
     engine.tokenizer.chat_template = (
         "{% for m in messages %}[{{ m.role }}]\n{{ m.content }}{{ eos_token }}{% endfor %}{% if "
         "add_generation_prompt %}[assistant]\n{% endif %}"

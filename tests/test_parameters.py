@@ -546,7 +546,7 @@ def test_what_is_wrong_and_what_would_be_right(name, value, says):
         ("dtype", engines.DTYPES),
         ("quantization", engines.QUANTIZATIONS),
         ("pooling", demux.POOLINGS),
-        ("metric", demux.METRICS),
+        ("metric", demux.DEV_METRICS),
         ("tuning", sft.TUNINGS),
         ("loss", sft.LOSSES),
         ("recipe", probing.RECIPES),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from recomputed import assert_recomputed
 
-from mlcllm.alignment import dists_table, reading, stored_estimates, thresholds_table, with_people
+from mlcllm.alignment import add_references, dists_table, reading, stored_estimates, thresholds_table
 from mlcllm.data import AnnotatedDocs, LabelDist, LabelSet, load_docs
 from mlcllm.estimators import (
     GOLD_RULES,
@@ -493,7 +493,7 @@ def made_run(folder):
     run.save_table(
         "scores", pd.concat([score(dists, docs), score_without_one(dists, docs)], ignore_index=True)
     )
-    run.save_table("dists", dists_table(with_people(dists, docs)))
+    run.save_table("dists", dists_table(add_references(dists, docs)))
     run.done()
     return docs
 

@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 
 from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
-from mlcllm.probing import StateFile, attention_table, fit_probe, load_probes, look_inside
+from mlcllm.probing import StateFile, attention_table, collect_activations, fit_probe, load_probes
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,16 +112,16 @@ def test_answers_cut_at_the_limit_and_without_labels_have_the_states_that_produc
     )
     engine = load_engine("tiny", gpu="cpu")
     for n_new in (2, 9):  # no label fits into two tokens of a JSON list; nine cut some lists
-        asking = Asking(max_new_tokens=n_new)
-        reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, train, asking)
-        seen = look_inside(engine, reader, docs, prompts, asking, (4,))
+        config = PromptConfig(max_new_tokens=n_new)
+        verbalizer, prompts = make_verbalizer(engine, docs, config), ask_prompts(docs, train, config)
+        seen = collect_activations(engine, verbalizer, docs, prompts, config, (4,))
         assert any(t.finish_reason == "length" for t in seen.traces) and (
             n_new > 2 or not any(t.found_step for t in seen.traces)
         )
         for k, t in enumerate(seen.traces):
             state = seen.states[(seen.doc == k) & (seen.position == 1)][0, 0]
-            z = engine.model.get_output_embeddings().weight.detach().numpy()[reader.watch_ids] @ state
-            where = [reader.columns[lead] for lead in reader.forms]
+            z = engine.model.get_output_embeddings().weight.detach().numpy()[verbalizer.watch_ids] @ state
+            where = [verbalizer.columns[prefix] for prefix in verbalizer.variants]
             assert (
                 min(np.abs(z[c].max(-1) - t.logits[0]).max() for c in where) < 1e-2
             )  # through the head, the state gives the logits of the trace
@@ -129,10 +129,10 @@ def test_answers_cut_at_the_limit_and_without_labels_have_the_states_that_produc
 
 def test_attention_is_averaged_over_steps_as_by_hand():
     engine = load_engine("tiny", gpu="cpu")
-    docs, train, asking = load_docs("demo", "test"), load_docs("demo", "train"), Asking()
+    docs, train, config = load_docs("demo", "test"), load_docs("demo", "train"), PromptConfig()
     docs = docs.take([8, 35, 47])
-    reader, prompts = make_reader(engine, docs, asking), ask_prompts(docs, train, asking)
-    seen = look_inside(engine, reader, docs, prompts, asking, (4,))
+    verbalizer, prompts = make_verbalizer(engine, docs, config), ask_prompts(docs, train, config)
+    seen = collect_activations(engine, verbalizer, docs, prompts, config, (4,))
     engine.model.set_attn_implementation("eager")
     per_token = []
     for p, t in zip(prompts, seen.traces):

@@ -252,7 +252,7 @@ def test_answers_of_the_bundled_model(tiny):
         and ((p > 0) & (p < 1)).all()
         and len(np.unique(p.round(6))) > len(p) // 2
     )
-    alone = load_engine("tiny", gpu="cpu", share=False)
+    alone = load_engine("tiny", gpu="cpu", share_prefixes=False)
     few = np.random.default_rng(0).choice(len(questions), 12, replace=False)
     for k in few:  # the slow way: one prompt, the model's own forward pass
         q = questions[k]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from notebooks import refusal
 
-from mlcllm.alignment import check_weights, join_dists, stored_traces, take_over
+from mlcllm.alignment import check_weights, inherit_parameters, join_dists, stored_traces
 from mlcllm.checks import PARAMETERS
 from mlcllm.data import DATASETS, load_docs, note_parameters, read_parameters
 from mlcllm.demos import perturb_labels
@@ -1207,7 +1207,7 @@ def test_a_damaged_record_as_traces_is_one_line(tmp_path):
         folder = made(tmp_path / name.replace(" ", "-"))
         DAMAGE[name](folder / "run.json")
         for call in (
-            lambda: take_over(folder, {}, dict(seen={})),
+            lambda: inherit_parameters(folder, {}, dict(seen={})),
             lambda: check_weights(folder, dict(model="x")),
             lambda: stored_traces(folder, load_docs("demo", "train")),
         ):

@@ -295,8 +295,8 @@ def asks_and_stores(base_url, folder):
         with run.timed("work"):
             engine = load_openai("tiny", options)
             (got,) = engine.generate([engine.encode("Say:")], 1)
-            for limit in engine.limits:
-                run.warn(limit)
+            for note in engine.notes:
+                run.warn(note)
             run.save_table("docs", pd.DataFrame(dict(output=[got.text], model=[engine.model_hash])))
             run.done()
             return repr(engine) + repr(got)

@@ -221,7 +221,7 @@ def test_draws_are_noticed(answer, counted):
         assert (
             (engine.stats["tokens_not_greedy"] > 0)
             == counted
-            == any("temperature=0" in l for l in engine.limits)
+            == any("temperature=0" in l for l in engine.notes)
         )
 
 
@@ -264,7 +264,7 @@ def test_a_change_during_a_run_is_said_once(tmp_path):
             engine.generate(prompts, 1)
         assert (
             sum("has changed" in str(w.message) for w in said) == 1
-            and sum("has changed" in l for l in engine.limits) == 1
+            and sum("has changed" in l for l in engine.notes) == 1
         )
         n = server.asked
         server.answer = lambda n: (200, GOOD | dict(system_fingerprint="a"))
@@ -639,7 +639,7 @@ def test_a_stored_model_that_is_damaged_is_as_one_never_stored(tmp_path):
         again = engine_at(server, cache=str(kept))
         assert (
             ask(again)[0].text == WORD
-            and again.limits == engine.limits
+            and again.notes == engine.notes
             and again.client.kept.models(again._server) == [stored]
         )
 

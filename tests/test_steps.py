@@ -21,8 +21,8 @@ from mlcllm.prompts import (
     parse_labels,
 )
 from mlcllm.stepwise_logits import (
-    LabelReader,
     ListGrammar,
+    Verbalizer,
     count_readings,
     docs_table,
     encode_prompts,
@@ -47,10 +47,13 @@ def tokenizer(request):
     return PreTrainedTokenizerFast(tokenizer_file=str(path), eos_token="<|end_of_text|>")
 
 
-def written(reader, text, confident=7.0, eos=False):
+def written(verbalizer, text, confident=7.0, eos=False):
     "What an engine would give for `text`: at each token, the written id's logit is high if it is watched"
-    ids = reader.tokenizer(text, add_special_tokens=False).input_ids + [reader.tokenizer.eos_token_id] * eos
-    z = np.array([[confident * (i == w) for w in reader.watch_ids] for i in ids], np.float32)
+    ids = (
+        verbalizer.tokenizer(text, add_special_tokens=False).input_ids
+        + [verbalizer.tokenizer.eos_token_id] * eos
+    )
+    z = np.array([[confident * (i == w) for w in verbalizer.watch_ids] for i in ids], np.float32)
     return SimpleNamespace(
         token_ids=ids,
         text=text,
@@ -80,9 +83,9 @@ ASKED = {
 )
 def test_each_written_label_is_a_step_and_has_the_top_logit_there(tokenizer, label_format, names, asked):
     template, before, after, chat = ASKED[asked]
-    reader = LabelReader(tokenizer, EMOTIONS, label_format, template, chat=chat)
+    verbalizer = Verbalizer(tokenizer, EMOTIONS, label_format, template, chat=chat)
     answer = format_labels(names, label_format)
-    trace = read_trace(reader, "d", written(reader, before + answer + after, eos=chat))
+    trace = read_trace(verbalizer, "d", written(verbalizer, before + answer + after, eos=chat))
     assert trace.chosen == tuple(names or ["none"]) and trace.predicted == tuple(names) and trace.well_formed
     assert [trace.names[k] for k in trace.logits.argmax(1)] == list(trace.chosen)
     if label_format in LABEL_FORMATS and asked == "plain":
@@ -98,17 +101,17 @@ def test_a_label_that_swallows_what_stands_before_it_is_named(data_root):
         eos_token="<|end_of_text|>",
     )
     assert joined_labels(
-        LabelReader(tokenizer, EMOTIONS, "<{label}; {label}>", get_template("GoEmotions"))
+        Verbalizer(tokenizer, EMOTIONS, "<{label}; {label}>", get_template("GoEmotions"))
     ) == ["fear", "sadness"]
     for label_format in LABEL_FORMATS:
-        assert not joined_labels(LabelReader(tokenizer, EMOTIONS, label_format, get_template("GoEmotions")))
+        assert not joined_labels(Verbalizer(tokenizer, EMOTIONS, label_format, get_template("GoEmotions")))
 
 
 def test_without_its_marker_a_chain_of_thought_has_no_answer(tokenizer):
-    reader = LabelReader(tokenizer, EMOTIONS, "comma", THINKS)
-    assert not read_trace(reader, "d", written(reader, " joy, fear, I think.\n\n")).found_step
+    verbalizer = Verbalizer(tokenizer, EMOTIONS, "comma", THINKS)
+    assert not read_trace(verbalizer, "d", written(verbalizer, " joy, fear, I think.\n\n")).found_step
     with pytest.raises(ValueError, match="leave the chain of thought out"):
-        ListGrammar(reader)
+        ListGrammar(verbalizer)
 
 
 def test_a_chat_is_tokenised_as_its_template_does_and_answers_are_read(tokenizer):
@@ -126,14 +129,14 @@ def test_a_chat_is_tokenised_as_its_template_does_and_answers_are_read(tokenizer
         assert (
             i
             == engine.tokenizer.apply_chat_template(
-                [dict(role=r, content=c) for r, c in p.turns], add_generation_prompt=True
+                [dict(role=r, content=c) for r, c in p.messages], add_generation_prompt=True
             )["input_ids"]
         )
     assert ids[0].count(engine.tokenizer.eos_token_id) == len(
-        prompts[0].turns
+        prompts[0].messages
     )  # one behind each turn, none in the document
-    reader = LabelReader(engine.tokenizer, docs.labels, "json", get_template("demo"), chat=True)
-    traces = trace_docs(engine, reader, prompts)
+    verbalizer = Verbalizer(engine.tokenizer, docs.labels, "json", get_template("demo"), chat=True)
+    traces = trace_docs(engine, verbalizer, prompts)
     assert sum(t.found_step for t in traces) > 8 and all(
         t.names[k] == c for t in traces if t.found_step for c, k in zip(t.chosen, t.logits.argmax(1))
     )
@@ -154,12 +157,12 @@ def test_a_chat_is_tokenised_as_its_template_does_and_answers_are_read(tokenizer
     ],
 )
 def test_awkward_answers(tokenizer, text, chosen):
-    reader = LabelReader(tokenizer, EMOTIONS, "comma", get_template("SemEval"))
-    trace = read_trace(reader, "d", written(reader, text))
+    verbalizer = Verbalizer(tokenizer, EMOTIONS, "comma", get_template("SemEval"))
+    trace = read_trace(verbalizer, "d", written(verbalizer, text))
     assert trace.chosen == chosen and trace.found_step == bool(chosen)
     for step, k in enumerate(trace.token_index):
         assert (
-            tokenizer.decode(written(reader, text).token_ids[k:])
+            tokenizer.decode(written(verbalizer, text).token_ids[k:])
             .lower()
             .strip(' ,"')
             .startswith(chosen[step][:2])
@@ -203,10 +206,10 @@ def test_colliding_labels_are_found_under_llama3(data_root):
 )
 def test_whole_labels_are_scored_as_by_brute_force(names, nested):
     "The tokens of each label one by one; where a label begins another one, also the tokens that may end it"
-    slow, labels = load_engine("tiny", gpu="cpu", share=False), LabelSet(names)
-    reader = LabelReader(slow.tokenizer, labels, "json", get_template("demo"))
+    slow, labels = load_engine("tiny", gpu="cpu", share_prefixes=False), LabelSet(names)
+    verbalizer = Verbalizer(slow.tokenizer, labels, "json", get_template("demo"))
     context = slow.encode('Input: a day\n{"label": ["')
-    got = score_sequences(load_engine("tiny", gpu="cpu"), reader, [context], [""])[0]
+    got = score_sequences(load_engine("tiny", gpu="cpu"), verbalizer, [context], [""])[0]
     edges = {slow.tokenizer.encode('"' + rest, add_special_tokens=False)[0] for rest in (', "joy"', "]}")}
     for name, value in zip(labels.with_none, got):
         ids, total = label_tokens(slow.tokenizer, name, '["').ids, 0.0
@@ -223,12 +226,16 @@ def test_whole_labels_are_scored_as_by_brute_force(names, nested):
 def test_labels_of_split_characters_are_steps_where_they_begin(tokenizer, label_format):
     "An emoji is several tokens: its step is the first of them; an accent may be a character of its own"
     labels = LabelSet(("😀", "🙁", "e\u0301tat", "joy"))
-    reader = LabelReader(tokenizer, labels, label_format, get_template("demo"))
+    verbalizer = Verbalizer(tokenizer, labels, label_format, get_template("demo"))
     trace = read_trace(
-        reader, "d", written(reader, "\n" + format_labels(["e\u0301tat", "🙁", "joy"], label_format) + "\n")
+        verbalizer,
+        "d",
+        written(verbalizer, "\n" + format_labels(["e\u0301tat", "🙁", "joy"], label_format) + "\n"),
     )
     assert trace.chosen == ("e\u0301tat", "🙁", "joy") and trace.well_formed
-    ids = written(reader, "\n" + format_labels(["e\u0301tat", "🙁", "joy"], label_format) + "\n").token_ids
+    ids = written(
+        verbalizer, "\n" + format_labels(["e\u0301tat", "🙁", "joy"], label_format) + "\n"
+    ).token_ids
     for name, k in zip(trace.chosen, trace.token_index):
         assert tokenizer.decode(ids[k:]).lstrip(' "').startswith(name) and not tokenizer.decode(
             ids[k + 1 :]
@@ -248,10 +255,10 @@ def test_labels_of_split_characters_are_steps_where_they_begin(tokenizer, label_
 )
 def test_constrained_decoding_writes_nothing_but_lists(label_format, labels):
     engine = load_engine("tiny", gpu="cpu")
-    reader = LabelReader(engine.tokenizer, labels, label_format, get_template("demo", labels.multi))
+    verbalizer = Verbalizer(engine.tokenizer, labels, label_format, get_template("demo", labels.multi))
     texts = ["a letter from home", "Nobody came.", "x"]
     prompts = [Prompt(str(k), f"Say what you like.\nInput: {t}", ()) for k, t in enumerate(texts)]
-    for t in trace_docs(engine, reader, prompts, max_new_tokens=40, decoding="constrained"):
+    for t in trace_docs(engine, verbalizer, prompts, max_new_tokens=40, decoding="constrained"):
         assert t.well_formed and t.finish_reason in ("stop", "eos"), t.output
 
 
@@ -270,7 +277,7 @@ def test_constrained_decoding_writes_nothing_but_lists(label_format, labels):
 def test_a_grammar_allows_nothing_but_lists(tokenizer, label_format, names, multi):
     "Random walks, with labels whose last character a tokenizer joins with what follows"
     labels = LabelSet(names, allows_none=multi, multi=multi)
-    grammar = ListGrammar(LabelReader(tokenizer, labels, label_format, get_template("demo", multi)))
+    grammar = ListGrammar(Verbalizer(tokenizer, labels, label_format, get_template("demo", multi)))
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
@@ -289,11 +296,11 @@ def test_labels_that_end_in_punctuation_spoil_no_other_label(tokenizer, names):
     are
     """
     for label_format in LABEL_FORMATS:
-        reader = LabelReader(tokenizer, LabelSet(names), label_format, get_template("demo"))
+        verbalizer = Verbalizer(tokenizer, LabelSet(names), label_format, get_template("demo"))
         trace = read_trace(
-            reader,
+            verbalizer,
             "d",
-            written(reader, "\n" + format_labels(["Men", "LGBTQ+", "Women"], label_format) + "\n"),
+            written(verbalizer, "\n" + format_labels(["Men", "LGBTQ+", "Women"], label_format) + "\n"),
         )
         assert trace.chosen == ("Men", "LGBTQ+", "Women")
         turns = trace.continue_logit - trace.stop_logit
@@ -304,14 +311,15 @@ def test_ending_the_text_ends_a_label_too():
     "A model that likes to end its answer after 'hate' must not be taken for one that means 'hate speech'"
     tokenizer = AutoTokenizer.from_pretrained(find_model("tiny"))
     for eos in ((), (7, 9)):
-        reader = LabelReader(
+        verbalizer = Verbalizer(
             tokenizer, LabelSet(("hate", "hate speech", "joy")), "comma", get_template("demo"), eos
         )
-        assert set(eos or (tokenizer.eos_token_id,)) <= set(reader.edges) & set(reader.turns[1]) & {
-            e[0] for e in ListGrammar(reader).ends
-        }
+        assert set(eos or (tokenizer.eos_token_id,)) <= set(verbalizer.boundary_tokens) & set(
+            verbalizer.stop_tokens[1]
+        ) & {e[0] for e in ListGrammar(verbalizer).ends}
     assert (
-        tokenizer.eos_token_id not in LabelReader(tokenizer, EMOTIONS, "json", get_template("demo")).edges
+        tokenizer.eos_token_id
+        not in Verbalizer(tokenizer, EMOTIONS, "json", get_template("demo")).boundary_tokens
     )  # a JSON list is closed first
 
 
@@ -319,9 +327,11 @@ def test_constrained_probabilities_are_those_of_brute_force_and_sum_to_one():
     """All lists over two labels, each token's probability among the allowed ones, from a model one prompt at
     a time
     """
-    engine, slow = load_engine("tiny", gpu="cpu"), load_engine("tiny", gpu="cpu", share=False)
-    reader = LabelReader(engine.tokenizer, LabelSet(("disgust", "disgusting")), "comma", get_template("demo"))
-    grammar, prompt = ListGrammar(reader), engine.encode("Input: a day by the sea")
+    engine, slow = load_engine("tiny", gpu="cpu"), load_engine("tiny", gpu="cpu", share_prefixes=False)
+    verbalizer = Verbalizer(
+        engine.tokenizer, LabelSet(("disgust", "disgusting")), "comma", get_template("demo")
+    )
+    grammar, prompt = ListGrammar(verbalizer), engine.encode("Input: a day by the sea")
 
     def lists(written=(), logp=0.0):
         options = grammar(written)
@@ -349,28 +359,28 @@ def test_constrained_probabilities_are_those_of_brute_force_and_sum_to_one():
 
 def test_prompts_that_do_not_fit_name_their_document():
     engine = load_engine("tiny", gpu="cpu")
-    reader = LabelReader(load_engine("tiny", gpu="cpu").tokenizer, EMOTIONS, "json", get_template("demo"))
+    verbalizer = Verbalizer(load_engine("tiny", gpu="cpu").tokenizer, EMOTIONS, "json", get_template("demo"))
     long = Prompt("post-7", "word " * 3000, tuple("abcdefghij"))
     with pytest.raises(
         ValueError,
         match=r"document 'post-7': its prompt has 3\d\d\d tokens and 24 are kept for the answer, the model's context holds 2048; about \d of its 10 demonstrations would fit",  # noqa: E501
     ):
-        trace_docs(engine, reader, [Prompt("post-6", "word", ()), long])
+        trace_docs(engine, verbalizer, [Prompt("post-6", "word", ()), long])
 
 
 def test_answers_without_a_label_are_read_at_the_first_slot():
     engine = load_engine("tiny", gpu="cpu")
     docs, demos = load_docs("demo", "test", n_docs=3), load_docs("demo", "train")
-    reader = LabelReader(engine.tokenizer, docs.labels, "json", get_template("demo"))
+    verbalizer = Verbalizer(engine.tokenizer, docs.labels, "json", get_template("demo"))
     prompts = build_prompts(docs, demos, shots=3, label_format="json")
     for scoring in ("first_token", "sequence"):
         cut = trace_docs(
-            engine, reader, prompts, max_new_tokens=2, label_scoring=scoring
+            engine, verbalizer, prompts, max_new_tokens=2, label_scoring=scoring
         )  # no room for a label
         assert [t.found_step for t in cut] == [False] * 3 and all(
             len(t) == 1 and t.predicted == () and t.token_index[0] == -1 for t in cut
         )
-        whole = trace_docs(engine, reader, prompts, label_scoring=scoring)
+        whole = trace_docs(engine, verbalizer, prompts, label_scoring=scoring)
         for a, b in zip(cut, whole):
             if b.well_formed:
                 np.testing.assert_allclose(
@@ -382,36 +392,38 @@ def test_answers_without_a_label_are_read_at_the_first_slot():
     "label_format, names", [("json", ("a", "b", "label")), ("polysyndeton", ("e", "h", "the"))]
 )
 def test_labels_that_occur_in_the_formats_own_words(tokenizer, label_format, names):
-    reader = LabelReader(tokenizer, LabelSet(names), label_format, get_template("demo"))
-    trace = read_trace(reader, "d", written(reader, "\n" + format_labels(names[:2], label_format) + "\n"))
+    verbalizer = Verbalizer(tokenizer, LabelSet(names), label_format, get_template("demo"))
+    trace = read_trace(
+        verbalizer, "d", written(verbalizer, "\n" + format_labels(names[:2], label_format) + "\n")
+    )
     assert trace.chosen == names[:2] and (trace.continue_logit > trace.stop_logit).tolist() == [True, False]
 
 
 def test_whole_labels_keep_the_order_of_the_label_set(tokenizer):
     labels = LabelSet(("hate", "normal", "offensive"), allows_none=False, multi=False)
     for label_format in LABEL_FORMATS:
-        reader = LabelReader(tokenizer, labels, label_format, get_template("HateXplain", False))
-        assert all(tuple(names) == labels.names for names in reader.whole.values())
+        verbalizer = Verbalizer(tokenizer, labels, label_format, get_template("HateXplain", False))
+        assert all(tuple(names) == labels.names for names in verbalizer.label_tokens.values())
 
 
 def test_spellings_that_two_labels_share_speak_for_neither(tokenizer):
     labels = LabelSet(("Hispanic", "Homosexual", "anger", "annoyance", "caring", "curiosity"))
     for label_format in LABEL_FORMATS:
-        reader = LabelReader(tokenizer, labels, label_format, get_template("demo"))
-        for lead, per_label in reader.forms.items():
+        verbalizer = Verbalizer(tokenizer, labels, label_format, get_template("demo"))
+        for prefix, per_label in verbalizer.variants.items():
             for k, n in enumerate(labels.names):
-                assert reader.whole[lead][n][0] in per_label[k]  # as given, always
+                assert verbalizer.label_tokens[prefix][n][0] in per_label[k]  # as given, always
                 shared = set(per_label[k]) & set().union(
                     *(set(ids) for m, ids in enumerate(per_label) if m != k)
                 )
-                assert shared <= {ids[0] for ids in reader.whole[lead].values()}
+                assert shared <= {ids[0] for ids in verbalizer.label_tokens[prefix].values()}
 
 
 def answered(tokenizer, text, label_format="comma", finish="stop"):
-    reader = LabelReader(tokenizer, EMOTIONS, label_format, get_template("demo"))
-    generation = written(reader, text)
+    verbalizer = Verbalizer(tokenizer, EMOTIONS, label_format, get_template("demo"))
+    generation = written(verbalizer, text)
     generation.finish_reason = finish
-    return read_trace(reader, "d", generation)
+    return read_trace(verbalizer, "d", generation)
 
 
 @pytest.mark.parametrize(
@@ -454,9 +466,9 @@ def test_labels_written_otherwise_are_steps_where_they_stand(tokenizer, text, ch
 
 
 def test_the_full_stop_of_a_template_moves_no_label(tokenizer):
-    reader = LabelReader(tokenizer, EMOTIONS, "- {label}\n- {label}", get_template("Boxes"))
+    verbalizer = Verbalizer(tokenizer, EMOTIONS, "- {label}\n- {label}", get_template("Boxes"))
     text = "\n- joy.\n- fear."
-    got = parse_answer(reader, text)
+    got = parse_answer(verbalizer, text)
     assert [text[s:e] for s, e in zip(got.starts, got.ends)] == ["joy", "fear"]
 
 

@@ -13,7 +13,7 @@ from mlcllm.data import CLUSTERS, HATE_LABELS, LabelSet
 from mlcllm.engines import load_tokenizer
 from mlcllm.prompts import LABEL_FORMATS, LabelTokens, get_template, label_tokens, stands_for, surface_forms
 from mlcllm.questions import answer_tokens
-from mlcllm.stepwise_logits import LabelReader, label_logits
+from mlcllm.stepwise_logits import Verbalizer, label_logits
 
 SEMEVAL = tuple("anger anticipation disgust fear joy love optimism pessimism sadness surprise trust".split())
 TASKS = {
@@ -66,16 +66,21 @@ def llama3(data_root):
     )
 
 
-def spoken(reader):
-    "lead -> label -> first tokens as texts, the label's own left out"
-    own = {lead: {n: ids[0] for n, ids in names.items()} for lead, names in reader.whole.items()}
+def spoken(verbalizer):
+    "prefix -> label -> first tokens as texts, the label's own left out"
+    own = {
+        prefix: {n: ids[0] for n, ids in names.items()} for prefix, names in verbalizer.label_tokens.items()
+    }
 
     def text(i):
-        return reader.tokenizer.decode([i]).strip()
+        return verbalizer.tokenizer.decode([i]).strip()
 
     return {
-        lead: {n: {text(i) for i in ids if i != own[lead][n]} for n, ids in zip(reader.labels.with_none, per)}
-        for lead, per in reader.forms.items()
+        prefix: {
+            n: {text(i) for i in ids if i != own[prefix][n]}
+            for n, ids in zip(verbalizer.labels.with_none, per)
+        }
+        for prefix, per in verbalizer.variants.items()
     }
 
 
@@ -83,7 +88,7 @@ def spoken(reader):
 @pytest.mark.parametrize("task", TASKS)
 def test_no_letter_alone_speaks_for_a_label_under_llama3(llama3, task, label_format):
     labels = TASKS[task]
-    for names in spoken(LabelReader(llama3, labels, label_format, get_template(task, labels.multi))).values():
+    for names in spoken(Verbalizer(llama3, labels, label_format, get_template(task, labels.multi))).values():
         for n, texts in names.items():
             assert not [t for t in texts if len(t) < 2]
             assert all(
@@ -93,9 +98,9 @@ def test_no_letter_alone_speaks_for_a_label_under_llama3(llama3, task, label_for
 
 def test_what_is_left_out_under_llama3(llama3):
     "The pieces that the all-capitals spelling and others brought in: P, F, S, C"
-    reader = LabelReader(llama3, TASKS["SemEval"], "comma", get_template("SemEval"))
-    texts = spoken(reader)[" "]
-    assert texts == {n: set() for n in reader.labels.with_none} | dict(
+    verbalizer = Verbalizer(llama3, TASKS["SemEval"], "comma", get_template("SemEval"))
+    texts = spoken(verbalizer)[" "]
+    assert texts == {n: set() for n in verbalizer.labels.with_none} | dict(
         fear={"Fear"},
         joy={"Joy"},
         love={"Love", "LOVE"},
@@ -103,10 +108,10 @@ def test_what_is_left_out_under_llama3(llama3):
         trust={"Trust"},
         none={"None", "NONE"},
     )
-    assert spoken(LabelReader(llama3, TASKS["MFRC"], "comma", get_template("MFRC")))[""]["care"] == {"Care"}
+    assert spoken(Verbalizer(llama3, TASKS["MFRC"], "comma", get_template("MFRC")))[""]["care"] == {"Care"}
     spelt = [
         (n, f, label_tokens(llama3, f, "\njoy, "))
-        for n in reader.labels.with_none
+        for n in verbalizer.labels.with_none
         for f in surface_forms(n)[1:]
     ]
     assert (
@@ -118,12 +123,12 @@ def test_what_is_left_out_under_llama3(llama3):
 def test_what_a_letter_says_is_no_longer_read_as_none():
     "The bundled tokenizer cuts NONE into N and ONE: a high logit of N left none at the top"
     tokenizer = load_tokenizer("tiny")
-    reader = LabelReader(tokenizer, TASKS["SemEval"], "comma", get_template("SemEval"))
+    verbalizer = Verbalizer(tokenizer, TASKS["SemEval"], "comma", get_template("SemEval"))
     (n,) = {label_tokens(tokenizer, f, "\n").ids[0] for f in ("NONE", "None")}
-    assert tokenizer.decode([n]) == "N" and n not in reader.watch_ids
-    logits = np.zeros((1, len(reader.watch_ids)), np.float32)
-    logits[0, reader.watch_ids.index(label_tokens(tokenizer, "joy", "\n").ids[0])] = 2
-    assert reader.labels.with_none[label_logits(reader, logits, [""])[0].argmax()] == "joy"
+    assert tokenizer.decode([n]) == "N" and n not in verbalizer.watch_ids
+    logits = np.zeros((1, len(verbalizer.watch_ids)), np.float32)
+    logits[0, verbalizer.watch_ids.index(label_tokens(tokenizer, "joy", "\n").ids[0])] = 2
+    assert verbalizer.labels.with_none[label_logits(verbalizer, logits, [""])[0].argmax()] == "joy"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from mlcllm.engines import find_model, load_engine, load_tokenizer
 from mlcllm.openai_engine import load_openai
 from mlcllm.questions import answer_probs, binary_prompts, unary_prompts
 from mlcllm.runs import find_runs, read_run
-from mlcllm.stepwise_logits import Asking, ask_prompts, make_reader, trace_docs
+from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer, trace_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, TRAIN = load_docs("demo", "dev+test"), load_docs("demo", "train")
@@ -131,17 +131,17 @@ def engine(request):
     return request.getfixturevalue(request.param)
 
 
-def steps_agree(engine, own, docs, asking):
+def steps_agree(engine, own, docs, config):
     "How many documents were compared; raises where a step differs"
 
     def of(e):
         return trace_docs(
             e,
-            make_reader(e, docs, asking),
-            ask_prompts(docs, TRAIN, asking),
+            make_verbalizer(e, docs, config),
+            ask_prompts(docs, TRAIN, config),
             18,
             "first_token",
-            asking.decoding,
+            config.decoding,
         )
 
     for k, (a, b) in enumerate(zip(of(engine), of(own), strict=True)):  # noqa: B007
@@ -163,8 +163,8 @@ def steps_agree(engine, own, docs, asking):
 )
 def test_label_steps_are_those_of_the_forest(engine, tiny, decoding, label_format):
     docs = DOCS.take(range(len(DOCS) if decoding == "free" else 12))
-    asking = Asking(shots=6, label_format=label_format, decoding=decoding)
-    assert steps_agree(engine, tiny, docs, asking) == len(docs)
+    config = PromptConfig(shots=6, label_format=label_format, decoding=decoding)
+    assert steps_agree(engine, tiny, docs, config) == len(docs)
 
 
 @pytest.mark.parametrize("how", ["offline", "served"])
@@ -174,7 +174,7 @@ def test_a_random_llama(random_llama, how, tmp_path):
 
     def same(other):
         check_engine(other, own)
-        assert steps_agree(other, own, DOCS, Asking(shots=4)) == len(DOCS)
+        assert steps_agree(other, own, DOCS, PromptConfig(shots=4)) == len(DOCS)
 
     if how == "offline":
         same(load_engine(random_llama, backend="vllm", dtype="float32", backend_options=OFFLINE))

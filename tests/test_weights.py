@@ -194,7 +194,7 @@ def test_what_was_not_loaded_is_an_error(tmp_path, config, weights, says):
     ],
 )
 def test_what_is_no_fault_loads(tmp_path, config, weights, left_out):
-    limits = load_engine(str(model_copy(tmp_path / "model", config, weights)), gpu="cpu").limits
+    limits = load_engine(str(model_copy(tmp_path / "model", config, weights)), gpu="cpu").notes
     assert any(left_out in s for s in limits) if left_out else limits == ()
 
 
@@ -266,7 +266,7 @@ def test_other_formats_are_the_same_model(tmp_path, change):
     own, tiny = (load_engine(m, gpu="cpu", dtype="float32") for m in (str(tmp_path / "model"), "tiny"))
     assert (
         own.score([[5, 6, 7]], [8, 9]).logits == tiny.score([[5, 6, 7]], [8, 9]).logits
-    ).all() and own.limits == ()
+    ).all() and own.notes == ()
 
 
 # ---- configuration
@@ -437,7 +437,7 @@ def test_a_tokenizer_of_another_size(tmp_path, data_root):
 
 def test_a_token_that_was_only_added_does_no_harm(tmp_path):
     engine = load_engine(str(model_copy(tmp_path / "model", tokenizer=padding)), gpu="cpu")
-    assert engine.limits == () and len(engine.tokenizer) == 6145
+    assert engine.notes == () and len(engine.tokenizer) == 6145
 
 
 def test_mixed_up_words_are_said(tmp_path):
@@ -448,7 +448,7 @@ def test_mixed_up_words_are_said(tmp_path):
         return t
 
     assert "its tokenizer is another model's" in " ".join(
-        load_engine(str(model_copy(tmp_path / "model", tokenizer=mixed)), gpu="cpu").limits
+        load_engine(str(model_copy(tmp_path / "model", tokenizer=mixed)), gpu="cpu").notes
     )
 
 
@@ -638,7 +638,7 @@ def test_foreign_code_runs_when_it_is_asked_for(tmp_path):
         gpu="cpu",
         backend_options=dict(trust_remote_code=True),
     )
-    assert (tmp_path / "ran").exists() and any("trust_remote_code" in s for s in engine.limits)
+    assert (tmp_path / "ran").exists() and any("trust_remote_code" in s for s in engine.notes)
 
 
 def test_foreign_code_runs_in_no_other_loader(tmp_path):
@@ -855,7 +855,7 @@ def test_what_transformers_saves_is_not_refused(tmp_path, name):
         transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     ).from_config(config).save_pretrained(tmp_path)
     load_tokenizer("tiny").save_pretrained(tmp_path)
-    said = load_engine(str(tmp_path), gpu="cpu").limits
+    said = load_engine(str(tmp_path), gpu="cpu").notes
     known = (
         "plain English sentence",
         "an encoder–decoder",
@@ -887,7 +887,7 @@ ENCODERS = dict(
 def save_encoder(folder, name="BertForMaskedLM"):
     import transformers
 
-    from mlcllm.demux import load_tokenizer as load
+    from mlcllm.demux import load_encoder_tokenizer as load
 
     kind, given_ = ENCODERS[name]
     torch.manual_seed(0)
@@ -1075,7 +1075,7 @@ def test_weights_in_a_folder_of_a_model_are_the_same_model(tmp_path, kind):
     own, tiny = (load_engine(m, gpu="cpu", dtype="float32") for m in (str(tmp_path / "model"), "tiny"))
     assert (
         own.score([[5, 6, 7]], [8]).logits == tiny.score([[5, 6, 7]], [8]).logits
-    ).all() and own.limits == ()
+    ).all() and own.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -1113,7 +1113,7 @@ def test_weights_of_two_formats_are_said(tmp_path, other):
     folder = model_copy(tmp_path / "model")
     (folder / "optimizer.pt").write_bytes(b"x")
     (folder / other).write_bytes(b"x")
-    (said,) = load_engine(str(folder), gpu="cpu").limits
+    (said,) = load_engine(str(folder), gpu="cpu").notes
     assert f"read from model.safetensors; other weight files beside it are left out ({other})" in said
 
 
@@ -1203,7 +1203,7 @@ def test_a_tokenizer_that_loses_every_blank_is_refused(tmp_path, name):
 def test_a_class_that_makes_other_tokens_than_its_file_is_said(tmp_path):
     folder = model_copy(tmp_path / "model")
     rewrite(folder / "tokenizer_config.json", lambda c: c | dict(tokenizer_class="Qwen2Tokenizer"))
-    (said,) = load_engine(str(folder), gpu="cpu").limits
+    (said,) = load_engine(str(folder), gpu="cpu").notes
     assert "Qwen2Tokenizer, makes other tokens of a plain text than tokenizer.json" in said
 
 
@@ -1234,7 +1234,7 @@ def test_lost_merges_are_refused(tmp_path, part):
 
 
 def test_a_few_lost_merges_are_said(tmp_path):
-    (said,) = load_engine(str(model_copy(tmp_path / "model", tokenizer=merges(0.995))), gpu="cpu").limits
+    (said,) = load_engine(str(model_copy(tmp_path / "model", tokenizer=merges(0.995))), gpu="cpu").notes
     assert "30 of the tokenizer's 6,144 tokens" in said
 
 
@@ -1243,7 +1243,7 @@ def test_a_vocabulary_that_needs_no_merges(tmp_path):
         t["model"]["ignore_merges"] = True
         return merges(0.5)(t)
 
-    limits = load_engine(str(model_copy(tmp_path / "model", tokenizer=change)), gpu="cpu").limits
+    limits = load_engine(str(model_copy(tmp_path / "model", tokenizer=change)), gpu="cpu").notes
     assert not any("merges" in s for s in limits)
 
 
@@ -1259,7 +1259,7 @@ def save_gpt2(folder, **config):
 
 def test_the_default_of_a_class_is_no_fault(tmp_path):
     engine = load_engine(str(save_gpt2(tmp_path)), gpu="cpu")
-    assert any("eos_token_id is 50,256" in s and "the tokenizer's own is taken" in s for s in engine.limits)
+    assert any("eos_token_id is 50,256" in s and "the tokenizer's own is taken" in s for s in engine.notes)
     assert 1 in engine.eos and max(engine.eos) < 6144
 
 
@@ -1352,11 +1352,11 @@ def test_adapters_of_every_kind_give_what_peft_gives(tmp_path, kind, form):
 def test_an_adapter_that_changes_nothing_is_said(tmp_path):
     folder = save_adapter(tmp_path / "adapter")
     config_of_adapter(lora_alpha=0)(folder)
-    assert any("lora_alpha is 0: it changes nothing" in s for s in load_engine(str(folder), gpu="cpu").limits)
+    assert any("lora_alpha is 0: it changes nothing" in s for s in load_engine(str(folder), gpu="cpu").notes)
     config_of_adapter(lora_alpha=8)(folder)
-    assert load_engine(str(folder), gpu="cpu").limits == ()
+    assert load_engine(str(folder), gpu="cpu").notes == ()
     tensors_of_adapter(filled("lora_B", 0.0))(folder)
-    assert any("its matrices are all zero" in s for s in load_engine(str(folder), gpu="cpu").limits)
+    assert any("its matrices are all zero" in s for s in load_engine(str(folder), gpu="cpu").notes)
 
 
 @needs_peft
