@@ -402,6 +402,15 @@ class StepTrace:
     def p_stop(self):  # (n_steps,) P(the list ends | it ends or goes on)
         return 1 / (1 + np.exp(self.continue_logit - self.stop_logit))
 
+    def _repr_html_(self):  # a row a label step, the label written in bold
+        head = "".join(f"<th>{html.escape(n)}</th>" for n in self.names)
+        rows = ""
+        for k, (chosen, probs) in enumerate(zip(self.chosen, self.probs), 1):
+            cells = [f"<b>{p:.3f}</b>" if n == chosen else f"{p:.3f}" for n, p in zip(self.names, probs)]
+            rows += f"<tr><td>{k}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
+        answer = f"<p>{html.escape(self.doc_id)}: <code>{html.escape(self.output)}</code></p>"
+        return f"{answer}<table><tr><th>step</th>{head}</tr>{rows}</table>"
+
 # %% ../nbs/01_stepwise_logits.ipynb #ad5e299c
 def read_trace(
     reader: LabelReader,  # the run's reader
@@ -785,17 +794,6 @@ class PromptConfig:
 Asking = PromptConfig  # its name in earlier versions
 
 # %% ../nbs/01_stepwise_logits.ipynb #dfc2030e
-@patch
-def _repr_html_(self: StepTrace):  # a row a label step, the label written in bold
-    head = "".join(f"<th>{html.escape(n)}</th>" for n in self.names)
-    rows = ""
-    for k, (chosen, probs) in enumerate(zip(self.chosen, self.probs), 1):
-        cells = [f"<b>{p:.3f}</b>" if n == chosen else f"{p:.3f}" for n, p in zip(self.names, probs)]
-        rows += f"<tr><td>{k}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
-    answer = f"<p>{html.escape(self.doc_id)}: <code>{html.escape(self.output)}</code></p>"
-    return f"{answer}<table><tr><th>step</th>{head}</tr>{rows}</table>"
-
-
 @patch
 def _repr_html_(self: PromptConfig):  # what differs from the defaults in bold
     rows = ""
