@@ -8,6 +8,7 @@ __all__ = ['default_config', 'Estimator']
 # %% ../nbs/02b_estimator.ipynb #7ac71a76
 import copy
 import inspect
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, replace
@@ -69,6 +70,10 @@ def _read_target(y, known):  # known: names of the labels, None where nothing sa
         return _from_matrix(y, known, known)
     if isinstance(y, (str, bytes, dict, set)) or not isinstance(y, Iterable):
         raise ValueError(f"fit: y must hold the labels of each text, got {shown(y)}")
+    if isinstance(y, np.ndarray) and y.ndim != 1:
+        raise ValueError(
+            f"fit: y has the shape {y.shape}: one name a text, or a row of marks a text, is expected"
+        )
     rows = [x.item() if isinstance(x, np.generic) else x for x in y]
     if rows and all(isinstance(x, str) for x in rows):
         return _from_names(rows, known)
@@ -127,12 +132,13 @@ def _from_numbers(rows, known):  # scikit-learn numbers the classes in alphabeti
 
 
 def _from_lists(rows, known):
-    for k, row in enumerate(rows, 1):
-        if not isinstance(row, (list, tuple, set, frozenset, np.ndarray)):
-            raise ValueError(
-                f"fit: label {k} is {shown(row)}: each is a name, or each a list of names; leave texts whose "
-                "labels are unknown out"
-            )
+    kinds = str if rows and isinstance(rows[0], str) else (list, tuple, set, frozenset, np.ndarray)
+    odd = next((k for k, row in enumerate(rows) if not isinstance(row, kinds)), None)
+    if odd is not None:
+        raise ValueError(
+            f"fit: label {odd + 1} is {shown(rows[odd])}: each is a name, or each a list of names; leave "
+            "texts whose labels are unknown out"
+        )
     rows = [sorted(row) if isinstance(row, (set, frozenset)) else list(row) for row in rows]
     marks = [x for row in rows for x in row]
     if marks and all(isinstance(x, (Real, np.bool_)) for x in marks):
@@ -150,7 +156,13 @@ def _labelled(texts, target):  # documents of `fit`
     rows = [{"its id": f"fit-{k}", "its text": t, "its split": "train"} for k, t in enumerate(texts, 1)]
     for row, labels in zip(rows, target.rows):
         row |= dict(zip(target.names, labels)) if target.kind == "indicator" else {"its labels": labels}
-    return to_docs(rows, options=options, what="fit")
+    return _told(to_docs(rows, options=options, what="fit"))
+
+
+def _told(docs):  # what was left out is said
+    for note in docs.notes:
+        warnings.warn(note, stacklevel=2)
+    return docs
 
 # %% ../nbs/02b_estimator.ipynb #46848d80
 @renamed_arguments(engine="model", asking="config")
@@ -176,10 +188,13 @@ class Estimator(ClassifierMixin, BaseEstimator):
 
     @property
     def engine(self):  # the loaded model
+        return self._load() if self._check_model() else self.model
+
+    def _check_model(self):  # is it a name?
         if isinstance(self.model, (str, Path)) and str(self.model).strip():
-            return self._load()
-        if callable(getattr(self.model, "score", None)) and callable(getattr(self.model, "generate", None)):
-            return self.model
+            return True
+        if all(callable(getattr(self.model, name, None)) for name in ("score", "generate")):
+            return False
         raise ValueError(
             "model must be a name such as 'tiny', a folder, a Hub id, or an engine of load_engine, got "
             f"{shown(self.model)}"
@@ -237,7 +252,7 @@ def _demo_docs(estimator, demos):  # labelled documents, whatever they are given
     if isinstance(demos, AnnotatedDocs):
         return _check_labels(demos, estimator.labels)
     if _is_table(demos):
-        return to_docs(demos, None, _demo_options(estimator), "demos", prefer="train")
+        return _told(to_docs(demos, None, _demo_options(estimator), "demos", prefer="train"))
     if isinstance(demos, str) and demos.strip():
         return _check_labels(load_docs(demos, "train", options=estimator.options), estimator.labels)
     raise ValueError(
@@ -300,6 +315,8 @@ def _calibrator(self: Estimator):
 
 @patch
 def _uncalibrated(self: Estimator, X, what="predict_proba"):
+    if self.model is not None:
+        self._check_model()
     task = self._task()
     method = self._method(task)
     docs = text_docs(X, task, None if isinstance(self.demos, str) else self.options, what)

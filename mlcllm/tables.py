@@ -956,7 +956,7 @@ def to_docs(
     if split is None and o["split"] in df:
         split = prefer
     docs = load_table(split, df, name, own, source)
-    return docs if own and own.get("id", "id") is not None else _named_by_text(docs)
+    return docs if (own or {}).get("id", "id") is not None else _named_by_text(docs)
 
 # %% ../nbs/00g_tables.ipynb #6ebf8286
 def label_docs(
@@ -964,6 +964,7 @@ def label_docs(
     single: bool = False,  # does exactly one label fit each text?
 ) -> AnnotatedDocs:  # none, with these labels
     "No documents, only the labels of a task: what is asked without demonstrations"
+    check_choice("single", single, (True, False))
     if not isinstance(labels, LabelSet):
         labels = LabelSet(label_list(labels), not single, not single)
     n = len(labels)
@@ -981,6 +982,9 @@ def label_list(
         labels = labels.tolist()
     if not isinstance(labels, (list, tuple)) or not labels:
         raise ValueError(f'labels must be a list of names such as ["joy", "anger"], got {shown(labels)}')
+    odd = next((k for k, n in enumerate(labels) if not isinstance(n, str) or not n.strip()), None)
+    if odd is not None:
+        raise ValueError(f"labels, item {odd + 1}: a name is expected, got {shown(labels[odd])}")
     names = table_options("labels", dict(label_names=list(labels)))["label_names"]
     _check_spellings({name: f"labels, item {k}" for k, name in enumerate(names, 1)})
     return names
@@ -1033,7 +1037,7 @@ def _numbered(n, known):  # ids that no known document has
 # %% ../nbs/00g_tables.ipynb #9da5dba6
 def _ids_and_texts(texts, options, what):  # ids (None: they have none) and a list
     is_file = isinstance(texts, Path) or isinstance(texts, str) and Path(texts).suffix.lower() in TABLES
-    if isinstance(texts, str) and not (is_file and _is_file(Path(texts))):
+    if isinstance(texts, str) and not is_file:
         raise ValueError(f"{what} takes a list of texts, not one text: put it into a list, [{shown(texts)}]")
     first = texts[0] if isinstance(texts, (list, tuple)) and texts else None
     if is_file or isinstance(texts, pd.DataFrame) or isinstance(first, dict):
