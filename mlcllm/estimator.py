@@ -147,7 +147,7 @@ def _from_lists(rows, known):
         return _from_matrix(np.array(rows), known, known)
     return _Target("lists", rows, known)
 
-# %% ../nbs/02b_estimator.ipynb #bfc4e355
+
 def _labelled(texts, target):  # documents of `fit`
     options = dict(id="its id", text="its text", labels="its labels", split="its split")
     options["single"] = target.kind in ("names", "numbers")
@@ -296,7 +296,7 @@ def _task(self: Estimator):  # the demonstrations; none, with the labels, where 
         ".fit(texts, labels) gives demonstrations"
     )
 
-# %% ../nbs/02b_estimator.ipynb #e31634b6
+# %% ../nbs/02b_estimator.ipynb #18b589dd
 @patch
 def predict_proba(
     self: Estimator,
@@ -365,7 +365,7 @@ def _method(self: Estimator, task):  # the method's name, if the task allows it
         raise ValueError(f"{error}; this task allows {allowed}") from None
     return self.method
 
-# %% ../nbs/02b_estimator.ipynb #644f4a42
+
 @patch
 def predict(
     self: Estimator,
@@ -384,7 +384,7 @@ def predict(
         return np.array([dist.labels.encode(names) for names in chosen], dtype=int)
     return chosen
 
-# %% ../nbs/02b_estimator.ipynb #797fd2f8
+# %% ../nbs/02b_estimator.ipynb #e31634b6
 @patch
 def fit(
     self: Estimator,
@@ -429,7 +429,7 @@ def _labelled_texts(self: Estimator, X, y):  # documents from texts and labels, 
         raise ValueError(f"fit: {len(texts)} texts and the labels of {len(target.rows)}")
     return _labelled(texts.texts, target), target.kind
 
-# %% ../nbs/02b_estimator.ipynb #8e66e13c
+
 @patch
 def calibrate(
     self: Estimator,
