@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DELIMITERS', 'TABLES', 'existing_path', 'regular_file', 'read_text', 'check_columns', 'read_csv', 'parse_json',
-           'read_json_lines', 'from_arrow', 'read_table', 'is_unknown', 'check_string', 'parse_list', 'text_cell',
-           'name_cell', 'mark_cell', 'class_marks', 'ClassName', 'label_cell', 'index_cell']
+           'read_json_lines', 'from_arrow', 'read_table', 'table_of', 'is_unknown', 'check_string', 'parse_list',
+           'text_cell', 'name_cell', 'mark_cell', 'class_marks', 'ClassName', 'label_cell', 'index_cell']
 
 # %% ../nbs/00_columns.ipynb #b1e8c70e
 import ast
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .checks import check_choice
+from .checks import check_choice, shown
 
 # %% ../nbs/00_columns.ipynb #708e75c8
 def existing_path(
@@ -600,6 +600,37 @@ def read_table(
     if not len(df):
         raise ValueError(f"{path} is empty: a row a document is expected")
     return df
+
+# %% ../nbs/00_columns.ipynb #8a6aa2fa
+def table_of(
+    data,  # a pandas DataFrame, or a list of dicts
+    what: str = "table",  # what it is for, for the message
+) -> pd.DataFrame:  # of plain Python values
+    "A table from Python objects; raises ValueError for what is no table"
+    if isinstance(data, pd.DataFrame):
+        df = _from_frame(data, what)
+    elif isinstance(data, (list, tuple)) and data and all(isinstance(row, dict) for row in data):
+        df = _from_objects(list(data))
+        df.columns = check_columns(list(df.columns), what)
+    else:
+        _refuse_objects(data, what)
+    if not len(df):
+        raise ValueError(f"{what} is empty: a row a document is expected")
+    return df
+
+
+def _from_frame(df, what):
+    names = check_columns(list(df.columns), what)
+    columns = [df.iloc[:, k].tolist() for k in range(len(names))]
+    return pd.DataFrame({n: pd.Series(cells, dtype=object) for n, cells in zip(names, columns)})
+
+
+def _refuse_objects(data, what):  # the line that says what is no table
+    wanted = 'a file, a pandas DataFrame, or a list of dicts such as {"text": …, "labels": […]}'
+    if isinstance(data, (list, tuple)) and data:
+        odd = next(k for k, row in enumerate(data) if not isinstance(row, dict))
+        raise ValueError(f"{what}, item {odd + 1}: {wanted} is expected, found {shown(data[odd])}")
+    raise ValueError(f"{what} must be {wanted}, got {shown(data)}")
 
 # %% ../nbs/00_columns.ipynb #45aec3f5
 _EMPTY = ("null", "nan", "<na>", "na", "n/a", "nat", "\\n", "undefined", "(null)")  # as texts, in lower case

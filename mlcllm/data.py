@@ -100,8 +100,32 @@ class LabelDist:
     def __len__(self):
         return len(self.ids)
 
+    @property
+    def shape(self):
+        return self.probs.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.probs, dtype=dtype, copy=copy)
+
+    def __getitem__(self, key):  # a label's column by its name; else rows and columns as of an array
+        return self.probs[:, self.labels.index(key)] if isinstance(key, str) else self.probs[key]
+
     def to_frame(self):
         return pd.DataFrame(self.probs, index=list(self.ids), columns=list(self.labels.names))
+
+    def _repr_html_(self):
+        names = "".join(f"<th>{html.escape(n)}</th>" for n in self.labels.names)
+        rows = "".join(_probs_row(i, p) for i, p in zip(self.ids[:10], self.probs))
+        more = f"<p>and {len(self) - 10:,} more</p>" if len(self) > 10 else ""
+        return (
+            f"<p>{html.escape(self.method)}: {len(self):,} documents, {len(self.labels)} labels</p>"
+            f"<table><tr><th>id</th>{names}</tr>{rows}</table>{more}"
+        )
+
+
+def _probs_row(doc_id, probs):  # of a table in HTML; an unknown value is a dash
+    cells = "".join(f"<td>{'–' if np.isnan(p) else f'{p:.3f}'}</td>" for p in probs)
+    return f"<tr><td>{html.escape(doc_id)}</td>{cells}</tr>"
 
 # %% ../nbs/00_data.ipynb #ddba1bec
 @dataclass(frozen=True)
@@ -963,9 +987,23 @@ def _only(docs, ids, source):  # the documents of an id list, in the data's orde
     return docs.take([k for k, i in enumerate(docs.ids) if i in wanted])
 
 # %% ../nbs/00_data.ipynb #679543cb
+def _check_source(dataset, split):  # what is asked for: a list of splits; [None]: all rows
+    is_name = isinstance(dataset, str) and dataset.strip()
+    if not is_name and not isinstance(dataset, (pd.DataFrame, list, tuple)):
+        raise ValueError(
+            f"dataset must be a name, a file, a Hub id, a DataFrame or a list of dicts, got {shown(dataset)}"
+        )
+    if split is None and not (isinstance(dataset, str) and dataset in DATASETS):
+        return [None]
+    if not isinstance(split, str):
+        raise ValueError(f"split must be train, dev, test or several joined by +, got {split!r}")
+    return [check_choice("split", s, SPLITS) for s in split.split("+")]
+
+
 def load_docs(
-    dataset: str,  # a name in `DATASETS`, a csv/jsonl/parquet file, or a Hub dataset id
-    split: str,  # train, dev or test; dev+test joins
+    # a name in `DATASETS`, a csv/jsonl/parquet/xlsx file, a Hub dataset id, a DataFrame or a list of dicts
+    dataset,
+    split: str = None,  # train, dev or test; dev+test joins; None: all rows of a file or table of one's own
     data_dir=None,  # the dataset's own folder; None: the Hub (demo is bundled)
     test_ids=None,  # a file with an id a line, or a list of ids: only these documents
     n_docs: int = None,  # only the first n
@@ -974,11 +1012,10 @@ def load_docs(
     options: dict = None,
 ) -> AnnotatedDocs:  # documents in the order of the data
     "Load documents with their gold labels and votes"
-    if not isinstance(dataset, str) or not dataset.strip():
-        raise ValueError(f"dataset must be a name, a file or a Hub id, got {dataset!r}")
-    if not isinstance(split, str):
-        raise ValueError(f"split must be train, dev, test or several joined by +, got {split!r}")
-    splits = [check_choice("split", s, SPLITS) for s in split.split("+")]
+    dataset = str(dataset) if isinstance(dataset, Path) else dataset
+    splits = _check_source(dataset, split)
+    if data_dir is not None and not isinstance(dataset, str):
+        raise ValueError("data_dir is the folder of a data set with a name, and this one is given as a table")
     if data_dir is not None:
         existing_path(data_dir, "data_dir")
     if options is not None and not isinstance(options, dict):
@@ -1036,14 +1073,14 @@ def _load_splits(dataset, splits, data_dir, options):
 
 
 def _load(dataset, split, data_dir, options):
-    if dataset in DATASETS:
+    if isinstance(dataset, str) and dataset in DATASETS:
         docs = DATASETS[dataset](split, data_dir, options)
     else:
         docs = import_module("mlcllm.tables").load_own(
             dataset, split, data_dir, options
         )  # whatever its name, it gets the general words
     if not len(docs):
-        raise ValueError(f"{dataset}: the split {split!r} has no documents")
+        raise ValueError(f"{docs.name}: the split {split!r} has no documents")
     return docs
 
 # %% ../nbs/00_data.ipynb #5c611ca2

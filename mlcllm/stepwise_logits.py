@@ -14,10 +14,11 @@ __all__ = ['turning_tokens', 'LabelReader', 'step_leads', 'LABEL_SCORINGS', 'DEC
            'read_answers']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
+import html
 import re
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from fastcore.basics import patch
 from matplotlib.axes import Axes
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -422,6 +424,15 @@ class StepTrace:
     def p_stop(self):  # (n_steps,) P(the list ends | it ends or goes on)
         return 1 / (1 + np.exp(self.continue_logit - self.stop_logit))
 
+    def _repr_html_(self):  # a row a label step, the label written in bold
+        head = "".join(f"<th>{html.escape(n)}</th>" for n in self.names)
+        rows = ""
+        for k, (chosen, probs) in enumerate(zip(self.chosen, self.probs), 1):
+            cells = [f"<b>{p:.3f}</b>" if n == chosen else f"{p:.3f}" for n, p in zip(self.names, probs)]
+            rows += f"<tr><td>{k}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
+        answer = f"<p>{html.escape(self.doc_id)}: <code>{html.escape(self.output)}</code></p>"
+        return f"{answer}<table><tr><th>step</th>{head}</tr>{rows}</table>"
+
 # %% ../nbs/01_stepwise_logits.ipynb #ad5e299c
 @renamed_arguments(reader="verbalizer")
 def read_trace(
@@ -815,6 +826,18 @@ class PromptConfig:
 
 
 Asking = PromptConfig  # its name in earlier versions
+
+# %% ../nbs/01_stepwise_logits.ipynb #dfc2030e
+@patch
+def _repr_html_(self: PromptConfig):  # what differs from the defaults in bold
+    rows = ""
+    for field in fields(self):
+        value = getattr(self, field.name)
+        text = html.escape(shown(value))
+        if value != field.default:
+            text = f"<b>{text}</b>"
+        rows += f"<tr><td style='text-align:left'>{field.name}</td><td>{text}</td></tr>"
+    return f"<table>{rows}</table>"
 
 # %% ../nbs/01_stepwise_logits.ipynb #3ebb53a5
 @renamed_arguments(asking="config")

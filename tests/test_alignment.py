@@ -274,7 +274,7 @@ CALLS = [
     (lambda: estimate(None, TEST, TRAIN, ["unary"], mass=2), "mass must be a number from 0 to 1"),
     (lambda: parse_method("unary+order"), "did you mean 'order5'?"),
     (lambda: join_dists([], TEST) or join_dists("x.csv", TEST), "x.csv: no table of estimates"),
-    (lambda: Estimator(None, TRAIN, "unary+platt"), "by .calibrate(dev, 'platt')"),
+    (lambda: Estimator(None, TRAIN, "unary+platt").predict_proba(["a"]), "by .calibrate(dev, 'platt')"),
     (lambda: bradley_terry(np.zeros((2, 3))), "expected (documents, labels, labels)"),
     (lambda: bradley_terry(np.full((1, 2, 2), 2.0)), "outside [0, 1]"),
     (lambda: bradley_terry(np.full((1, 2, 2), 0.5), ridge=0), "ridge must be above 0"),
@@ -291,7 +291,10 @@ CALLS = [
         ),
         "no document has two annotators",
     ),
-    (lambda: Estimator(None, TRAIN, "maximum"), "unknown method 'maximum'; did you mean"),
+    (
+        lambda: Estimator(None, TRAIN, "maximum").predict_proba(["a"]),
+        "unknown method 'maximum'; did you mean",
+    ),
     (lambda: Estimator(None, TRAIN).predict_proba("one text"), "takes a list of texts"),
     (
         lambda: read_dists(
