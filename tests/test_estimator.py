@@ -247,7 +247,7 @@ def test_a_clone_shares_the_loaded_model_and_a_pickle_loads_it_again():
     made = Estimator("tiny", labels=NAMES, engine_options=dict(gpu="cpu"))
     other = clone(made)
     assert other.engine is made.engine and clone(other).engine is made.engine
-    assert made.set_params(engine_options=dict(gpu="cpu", share=False)).engine is not other.engine
+    assert made.set_params(engine_options=dict(gpu="cpu", share_prefixes=False)).engine is not other.engine
     again = pickle.loads(pickle.dumps(other))
     assert again.get_params() == other.get_params() and "_engines" not in vars(again)
     assert clone(Estimator(other.engine, TRAIN)).model is other.engine
