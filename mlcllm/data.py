@@ -768,7 +768,7 @@ def split_annotators(
     docs: AnnotatedDocs,  # documents with votes
     keep_aggregate: bool = False,  # also the documents themselves, before those of their annotators?
 ) -> AnnotatedDocs:  # a document per vote, ids joined as document__annotator
-    "Make every annotator's reading a document of its own"
+    "Make every vote a document of its own"
     if not docs.has_votes:
         raise ValueError(f"{docs.name} {docs.split} has no annotators: annotators must be 'aggregate'")
     if docs.counted:
@@ -873,7 +873,7 @@ def at_least(
 
 # %% ../nbs/00_data.ipynb #16db88db
 def text_key(text: str) -> str:  # equal for copies of a text
-    "A text without what blanks and line breaks differ in"
+    "A text with its white space normalised"
     return " ".join(text.split())
 
 

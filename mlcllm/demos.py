@@ -218,8 +218,8 @@ def embed(
 
 
 class NearestLabel:
-    """Gives an unknown word the label whose name is nearest to it, by a sentence encoder; `found` keeps what
-    was given
+    """Maps an unknown word to the label with the most similar name, by a sentence encoder; `found` keeps
+    these pairs
     """
 
     def __init__(
@@ -301,7 +301,7 @@ def perturb_labels(
     seed: int = 0,  # of the drawing
     length=None,  # a function of label names: how many tokens they take, for same_length
 ) -> np.ndarray:  # (n_demos, n_labels) 0/1: the labels to show
-    "Labels for demonstrations that are not, or not all, their own (official behaviour, section 2.5)"
+    "Replace the labels that demonstrations show: a control, with the modes of the released code"
     check_number("seed", seed, 0)
     if isinstance(demo_labels, dict):
         asked = demo_label_settings(demo_labels, seed)

@@ -255,7 +255,7 @@ def get_template(
     # assistant
     template="pipeline",
 ) -> Template:  # the dataset's own words, else the family's general ones
-    "The template of `dataset`; one that is not listed gets the general words of its kind"
+    "The template of `dataset`; an unlisted one gets the family's general template"
     if isinstance(template, Template):
         return template
     if not isinstance(dataset, (str, type(None), Path)):
@@ -347,7 +347,7 @@ def query_text(
     template: Template,  # whose example is asked
     **slots: str,  # the document's text and, in questions, the labels asked about
 ) -> str:  # ends right before the answer, without trailing white space
-    "One example up to the place where the model answers"
+    "One example up to where the model's answer begins"
     return fill(template.query, **slots).rstrip()
 
 # %% ../nbs/00b_prompts.ipynb #9523d708
@@ -383,7 +383,7 @@ def join_labels(
 @renamed_arguments(turns="messages")
 @dataclass(frozen=True)
 class Prompt:
-    "What one document's model call starts from"
+    "The prompt for one document"
 
     doc_id: str  # id of the document asked about
     text: str  # the whole prompt
@@ -882,7 +882,7 @@ def opens_thoughts(
     tokenizer,  # of an instruct model
     chat_options: dict = None,  # as in `build_prompts`
 ) -> str:  # the tag that closes them, such as </think>; empty where it opens none
-    "Which tag of thoughts does the chat template open before the answer?"
+    "Which reasoning tag does the chat template open before the answer?"
     options = _all_options(tokenizer, chat_options or {})
     try:
         opened = _OPEN_THOUGHT.search(_render(tokenizer, [("user", "x")], options))
@@ -1092,7 +1092,7 @@ def encode_chats(
     tokenizer,  # a fast Hugging Face tokenizer
     prompts: list,  # of `Prompt`, with turns
 ) -> list:  # token-id lists
-    """Tokenise rendered chats: the template's control tokens are such, those that a document holds are plain
+    """Tokenise rendered chats: control tokens of the template are kept, those in a document's text are plain
     text
     """
     ids = tokenizer([p.text for p in prompts], add_special_tokens=False).input_ids if prompts else []
@@ -1172,7 +1172,7 @@ def label_tokens(
     form: str,  # what is written
     before: str = "",  # the text right before it
 ) -> LabelTokens:  # its tokens there
-    "Tokenise `form` where it stands: the same letters are other tokens after a quote, a blank or a newline"
+    "Tokenise `form` in its context: tokens differ after a quote, a space or a newline"
     enc = tokenizer(before + form, add_special_tokens=False, return_offsets_mapping=True)
     first = next((k for k, (_, e) in enumerate(enc["offset_mapping"]) if e > len(before)), None)
     if first is None:
@@ -1191,7 +1191,7 @@ def stands_for(
     form: str,  # that spelling
     own: LabelTokens,  # of the label as given, at the same place
 ) -> bool:  # False: it is a piece that other words begin with
-    "May the first token of a spelling stand for the label?"
+    "Does the first token of a surface form count for the label?"
     start, word = tokens.start.strip(), form.split()[0]
     whole = start.startswith(word)
     same = len(start) > 1 and start.lower() == own.start.strip().lower()
@@ -1203,7 +1203,7 @@ def label_places(
     label_format,  # as in `get_format`
     opening: str = "\n",  # what the template leaves between prompt and answer
 ) -> tuple:  # texts that end right before a first label and before a later one
-    "What stands before a label in an answer"
+    "The text before a label in an answer"
     fmt = get_format(label_format, labels.multi)
     first = opening + fmt.opening + fmt.before
     return (
@@ -1221,7 +1221,7 @@ def inspect_labels(
     # a row a label: first token, its id and the number of tokens at a later place of the list, and the labels
     # it shares its first token with at any place
 ) -> pd.DataFrame:
-    "How a tokenizer splits the labels, where they collide, and how long they are"
+    "How a tokenizer splits the labels, which of them share tokens, and how long they are"
     if isinstance(labels, str):
         raise ValueError(f"labels must be a list of names or a LabelSet, got {labels!r}")
     labels = labels if isinstance(labels, LabelSet) else LabelSet(tuple(labels))
@@ -1295,7 +1295,7 @@ def preview(
     labels: LabelSet = None,  # the task's labels, to mark where they start
     label_format="comma",  # as in `get_format`
 ) -> Preview:  # draws itself in a notebook
-    "The exact prompt as text, its tokens with the places of labels, and its length"
+    "The exact prompt: its text, its tokens with the positions of labels, and its length"
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     if not hasattr(prompt, "demo_ids") or not callable(tokenizer):
         raise ValueError("preview takes one Prompt and a tokenizer or an engine: preview(prompts[0], engine)")

@@ -408,7 +408,7 @@ def set_targets(
     questions: list,  # of `Question` about sets
     docs: AnnotatedDocs,  # the documents that they ask about
 ) -> np.ndarray:  # (n_questions,) bool: is the set asked about the gold one?
-    "What the answers should be"
+    "The right answers: is each set the gold set?"
     gold = {i: set(docs.labels.decode(g)) for i, g in zip(docs.ids, docs.gold)}
     for q in questions:
         if q.kind != "set":
@@ -422,7 +422,7 @@ def answer_tokens(
     answers: tuple,  # the two answers
     before: str = "Answer:",  # the word right before the answer
 ) -> tuple:  # two tuples of ids: tokens that may begin the first answer, and the second
-    "The first tokens of both answers' surface forms, behind a blank or not"
+    "The first tokens of both answers' surface forms, with and without a leading space"
 
     # where `form` would melt into the token before it, its tokens without anything before it
     def tokens(form):
@@ -529,7 +529,7 @@ def binary_matrix(
     # (n_docs, n_labels, n_labels) P(row preferred over column), "none" last where allowed; nan on the
     # diagonal
 ) -> np.ndarray:
-    "Who wins each comparison: one square matrix per document"
+    "Probabilities of all pairwise comparisons: one square matrix per document"
     rows, columns, n_docs, n = _places("binary", questions, probs, labels)
     (a, b), p = columns.T, np.asarray(probs, dtype=np.float64)
     return _mean_at((n_docs, n, n), (np.r_[rows, rows], np.r_[a, b], np.r_[b, a]), np.r_[p, 1 - p])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 from nbdev.serve import proc_nbs
+from tidy_notebooks import is_imports_section
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCED = re.compile(r"^```.*?^```", re.M | re.S)
@@ -24,6 +25,9 @@ def mend(path):
     "What nbdev leaves in a staged notebook and a page should not show"
     book = nbformat.read(path, nbformat.NO_CONVERT)
     book.metadata.pop("widgets", None)
+    book.cells = [
+        cell for cell in book.cells if cell.cell_type != "markdown" or not is_imports_section(cell.source)
+    ]
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     for data in (output.data for output in outputs if "text/markdown" in output.get("data", {})):
         data["text/markdown"] = without_links_in_code(data["text/markdown"])

@@ -15,8 +15,9 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_site import without_links_in_code
+from stage_site import mend, without_links_in_code
 from tidy_notebooks import (
+    IMPORTS,
     chapters_used,
     link_names,
     modules,
@@ -351,16 +352,23 @@ def test_the_heading_above_the_imports_is_followed_by_the_chapters_used():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     used = chapters_used(notebook, dict(data="00_data", runs="00a_runs", engines="00c_engines"))
     assert used == "This chapter uses [00_data](00_data.ipynb) and [00a_runs](00a_runs.ipynb)."
-    assert under_imports("## What it stands on", used) == f"## What it stands on\n\n{used}"
-    assert (
-        under_imports("## What it stands on\n\nThis chapter uses [x](x.ipynb).", used)
-        == f"## What it stands on\n\n{used}"
-    )
-    assert (
-        under_imports("## What it stands on\n\nWords of its own.", used)
-        == "## What it stands on\n\nWords of its own."
-    )
+    assert under_imports(IMPORTS, used) == f"{IMPORTS}\n\n{used}"
+    assert under_imports(f"{IMPORTS}\n\nThis chapter uses [x](x.ipynb).", used) == f"{IMPORTS}\n\n{used}"
+    assert under_imports(f"{IMPORTS}\n\nWords of its own.", used) == f"{IMPORTS}\n\nWords of its own."
     assert under_imports("## Another", used) == "## Another"
+
+
+def test_the_section_above_the_imports_is_not_on_the_site(tmp_path):
+    "The site shows nothing of the imports, so their heading would stand above nothing; own words stay"
+    kept = ["# Title", "## Next", f"{IMPORTS}\n\nWords of its own.", f"{IMPORTS} of data"]
+    dropped = [IMPORTS, f"{IMPORTS}\n\nThis chapter uses [x](x.ipynb) and [y](y.ipynb)."]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell(source) for source in [*dropped, *kept, *dropped]]
+    )
+    path = tmp_path / "x.ipynb"
+    nbformat.write(notebook, path)
+    mend(path)
+    assert [cell.source for cell in nbformat.read(path, 4).cells] == kept
 
 
 HIDDEN = {"hide", "export", "exporti", "default_exp"}

@@ -14,7 +14,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN_WORDS = {"index"}  # a notebook's name that prose uses as a word
-IMPORTS = "## What it stands on"  # the heading above a chapter's imports, of which the site shows nothing
+IMPORTS = "## Imports"  # the heading above a chapter's imports; the site leaves this cell out
 CHAPTERS = {"00": "00_data"}  # where a number begins several names: the chapter that is meant by it
 SKIP = "skip-execution"  # nbclient's tag: papermill and nbconvert do not run such a cell, JupyterLab does
 NEEDED = ("#| export", "#| hide", "parameters = read_parameters")  # what a run needs of the cells above it
@@ -168,13 +168,16 @@ def chapters_used(book, notebook_of):
     return f"This chapter uses {together}." if links else ""
 
 
+def is_imports_section(source):
+    "Is this the cell above the imports, with nothing but its heading and the chapters used?"
+    heading, _, below = source.partition("\n")
+    plain = not below.strip() or below.strip().startswith("This chapter uses [")
+    return heading.strip() == IMPORTS and plain
+
+
 def under_imports(source, sentence):
     "The cell that holds the heading above the imports, and below it the chapters used"
-    heading, _, below = source.partition("\n")
-    ours = heading.strip() == IMPORTS and (
-        not below.strip() or below.strip().startswith("This chapter uses [")
-    )
-    return f"{IMPORTS}\n\n{sentence}" if ours and sentence else source
+    return f"{IMPORTS}\n\n{sentence}" if sentence and is_imports_section(source) else source
 
 
 def has_tag(cell, tag):
