@@ -92,7 +92,7 @@ turning_tokens = find_stop_tokens  # its name in earlier versions
 
 
 # token lists that may follow a label: those that lead to another one, and those that end the list
-def _behind_label(tokenizer, label_format, multi, tail, eos, another):
+def _next_tokens(tokenizer, label_format, multi, tail, eos, another):
     pieces, a = (
         get_format(label_format, multi),
         "word",
@@ -146,7 +146,7 @@ class Verbalizer:
 
     @cached_property
     def label_tokens(self):
-        return _whole_labels(self)  # prefix -> per label its tokens, as given
+        return _label_tokens(self)  # prefix -> per label its tokens, as given
 
     @cached_property
     def variants(self):
@@ -165,7 +165,7 @@ class Verbalizer:
 
     @cached_property
     def next_tokens(self):  # token lists that may follow a label: those that go on, and those that end
-        return _behind_label(
+        return _next_tokens(
             self.tokenizer,
             self.label_format,
             self.labels.multi,
@@ -295,7 +295,7 @@ def joined_labels(
     )
 
 # %% ../nbs/01_stepwise_logits.ipynb #779a9fdf
-def _whole_labels(verbalizer):
+def _label_tokens(verbalizer):
     names, out = verbalizer.labels.with_none, {}
     for place in verbalizer.places:
         for n in names:
@@ -453,7 +453,7 @@ def read_trace(
         [k < n and complete[k] > e for k, e in zip(last, parsed.ends)], dtype=bool
     )  # the label's last token holds what follows, too: nothing to be read
     turn = np.where(joined, n, last + 1 + verbalizer.stop_tokens[2])
-    go_on, stop = _turn_logits(verbalizer, logits, turn)
+    go_on, stop = _stop_logits(verbalizer, logits, turn)
     return StepTrace(
         doc_id,
         verbalizer.labels.with_none,
@@ -484,7 +484,7 @@ def _prefixes(text, complete, starts, at):  # what the tokens `at` hold before t
 
 
 # separator's and terminator's logit at the tokens `turn`; nan past the end
-def _turn_logits(verbalizer, logits, turn):
+def _stop_logits(verbalizer, logits, turn):
     position = {i: k for k, i in enumerate(verbalizer.watch_ids)}
     there = turn < len(logits)
     out = np.full((2, len(turn)), np.nan, np.float32)
