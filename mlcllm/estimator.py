@@ -392,7 +392,7 @@ def _likeliest(dist):  # (n_docs,) the column of the most probable label
     if not (probs > 0).any(1).all():
         unread = dist.ids[int((probs > 0).any(1).argmin())]
         raise ValueError(
-            f"{dist.method}: no label of {unread!r} has a probability above 0, so none can be predicted: take "
+            f"{dist.method}: no label of {unread!r} has a probability above 0, so none is predicted: take "
             "another method, or predict_proba"
         )
     return probs.argmax(1)
