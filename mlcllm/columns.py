@@ -601,7 +601,7 @@ def read_table(
         raise ValueError(f"{path} is empty: a row a document is expected")
     return df
 
-# %% ../nbs/00_columns.ipynb #8a6aa2fa
+
 def table_of(
     data,  # a pandas DataFrame, or a list of dicts
     what: str = "table",  # what it is for, for the message

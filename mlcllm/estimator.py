@@ -375,7 +375,9 @@ def predict(
     dist = self.predict_proba(X)
     kind = self._kind()
     if kind in ("names", "numbers"):
-        return self.classes_[np.nan_to_num(dist.probs).argmax(1)]
+        return self.classes_[_likeliest(dist)]
+    if unknown := int(np.isnan(dist.probs).all(1).sum()):
+        warnings.warn(f"of {unknown} texts no probability is known: they get no label", stacklevel=2)
     if self.thresholds:
         chosen = self.thresholds.predict(dist)
     else:
@@ -383,6 +385,17 @@ def predict(
     if kind == "indicator":
         return np.array([dist.labels.encode(names) for names in chosen], dtype=int)
     return chosen
+
+
+def _likeliest(dist):  # (n_docs,) the column of the most probable label
+    probs = np.nan_to_num(dist.probs)
+    if not (probs > 0).any(1).all():
+        unread = dist.ids[int((probs > 0).any(1).argmin())]
+        raise ValueError(
+            f"{dist.method}: no label of {unread!r} has a probability above 0, so none is predicted: take "
+            "another method, or predict_proba"
+        )
+    return probs.argmax(1)
 
 # %% ../nbs/02b_estimator.ipynb #e31634b6
 @patch

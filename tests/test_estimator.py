@@ -441,6 +441,22 @@ def test_fit_calibrates_when_asked(engine):
     assert copy.copy(made).calibrate(few.take(range(20)), "isotonic").calibrator.how == "isotonic"
 
 
+class Silent(Estimator):
+    "Nothing is known of the last text"
+
+    def _uncalibrated(self, X, what="predict_proba"):
+        labels = self._task().labels
+        probs = np.array([[0.25, 0.75], [np.nan, np.nan]])
+        return LabelDist(probs, labels, ("text-1", "text-2"), "hard", not labels.multi)
+
+
+def test_what_is_unknown_is_not_predicted():
+    with pytest.raises(ValueError, match="no label of 'text-2' has a probability above 0"):
+        Silent(NoEngine()).fit(TEXTS, ["joy", "anger", "joy"]).predict(["a", "b"])
+    with pytest.warns(UserWarning, match="of 1 texts no probability is known: they get no label"):
+        assert Silent(NoEngine(), labels=NAMES).predict(["a", "b"]) == [("anger",), ()]
+
+
 def test_few_demonstrations_are_all_shown():
     one = TRAIN.take(np.flatnonzero(TRAIN.gold.sum(1) == 1)[:20])
     assert default_config(TRAIN) == PromptConfig()
