@@ -468,7 +468,7 @@ def flat_top(
 def people_tops(
     docs: pd.DataFrame,  # docs.parquet
 ) -> pd.Series:  # doc_id -> top share, of documents with votes of two people or more
-    "How much people pile up on one label"
+    "Concentration of the votes on one label"
     voted = docs[docs.human.map(lambda h: h is not None and np.ndim(h) == 1) & (docs.n_annotators > 1)]
     return pd.Series(
         {d: _top_share(np.asarray(h, float)) for d, h in zip(voted.doc_id, voted.human)}, dtype=float

@@ -408,8 +408,8 @@ def resampling_floor(
     n_boot: int = 1000,  # bootstrap draws of documents for the intervals
     # as from `score`: methods true_shares and another_panel (brier), resampled (nll, kl, l1, brier, js)
 ) -> pd.DataFrame:
-    """How far sampling alone goes: the true shares, another panel, and the votes drawn from themselves,
-    against as many votes
+    """Scores due to sampling error alone: the true shares, another panel, and votes resampled from
+    themselves, against as many votes
     """
     check_number("n_draws", n_draws, 1)
     _check_persons(replace(docs, counted=False))

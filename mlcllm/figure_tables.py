@@ -279,7 +279,7 @@ def probe_rows(shelf: Shelf) -> pd.DataFrame:
 # dataset, model, target (first, second), method (gain), value, lo, hi, n_docs: shares of the entropy; no rows
 # for runs without that table
 def information_rows(shelf: Shelf) -> pd.DataFrame:
-    "What the state tells beyond the words, of answers with two labels or more"
+    "Information of hidden states beyond the words, for answers with two labels or more"
     columns = ["dataset", "model", "target", "method", "value", "lo", "hi", "n_docs"]
     bits = gather(comparable(usable(shelf.index, "03_probing")).table, "information").table
     if not len(bits):
@@ -506,7 +506,7 @@ def votes_table(
     # rows: dataset, source; documents, annotators (per document), κ, share of documents with 0, 1, 2, 3+
     # labels
 ) -> pd.DataFrame:
-    "What people said (paper, Table 1)"
+    "Annotation statistics (paper, Table 1)"
     rows = {}
     for (dataset, _), t in traced.items():
         if (dataset, "ours") not in rows:
@@ -689,7 +689,7 @@ def cost_table(
     scores: pd.DataFrame,  # from `alignment_scores`
     metric: str = "kl",  # a name in `METRICS`
 ) -> pd.DataFrame:  # dataset, model, method, tokens (computed per document), value, lo, hi
-    "What a method costs and how near it comes"
+    "Cost and score of each method"
     costs = gather(comparable(usable(shelf.index, "02_alignment")).table, "costs").table
     if not len(costs):
         raise Missing("no run of 02")

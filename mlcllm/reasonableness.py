@@ -30,7 +30,7 @@ def answer_table(
     questions: dict,  # kind -> a `Question` from `set_prompts` for each document
     docs: AnnotatedDocs,  # their documents
 ) -> pd.DataFrame:  # doc_id, kind, labels, p (of reasonable), wanted
-    "Ask a model, and put its answers beside what they should be"
+    "Prompt a model about label sets, and compare its answers with the right ones"
     parts = [
         pd.DataFrame(
             dict(

@@ -189,7 +189,7 @@ def measured_speeds(
     # notebook, dataset, model, device, n_docs, asked and computed (tokens a document), per_second (tokens
     # computed a second), bytes (on disk, a document), parameters
 ) -> pd.DataFrame:
-    "What finished runs took"
+    "Tokens, speed and disk space of finished runs"
     rows = []
     for r in (i := index_runs(folders))[i.problem.isna()].itertuples():
         try:

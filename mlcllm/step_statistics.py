@@ -158,8 +158,8 @@ def document_of(
     # the run's option of this name: annotator or both where rows are persons' readings
     annotators: str = "aggregate",
 ) -> pd.Series:  # the document of each row, shared by all readings of it
-    """What varies where persons' readings are rows: rows with the same text are one document; without texts
-    the ids tell
+    """The document of each row, where rows are annotators' readings: rows with the same text are one
+    document; without texts the ids decide
     """
     if annotators == "aggregate":
         return docs.doc_id

@@ -23,7 +23,7 @@ def viewer_data(
     # labels, and for each document: id, text, gold, votes (thousandths, or None), answer, steps (written
     # label, probabilities, P(stop); thousandths)
 ) -> dict:
-    "What the viewer shows, small"
+    "The data of the viewer, in compact form"
     at = {n: k for k, n in enumerate(names)}
 
     def mille(x):

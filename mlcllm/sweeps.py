@@ -93,7 +93,7 @@ def _known_keys(what, mapping, known):
 
 @dataclass(frozen=True)
 class Grid:
-    "What is wanted"
+    "The datasets, models, seeds and jobs of a sweep"
 
     datasets: dict
     models: dict
@@ -731,7 +731,7 @@ def kept_apart(
     output_dir,  # where runs go
     job_id: str,  # of a job of the plan
 ) -> dict:  # parameters with secrets; empty where the job has none
-    "What a job's kernel is given and no notebook holds"
+    "Secret parameters of a job, which its kernel gets and no notebook holds"
     names = read_object(sweep_dir(output_dir) / "plan.json").get("apart", {}).get(job_id, [])
     path = _secrets_file(output_dir)
     found = read_object(path).get(job_id, {}) if names and path.exists() else {}
@@ -932,7 +932,7 @@ def job_states(
     output_dir,  # where runs go
     # a row a job: id, job, notebook, dataset, model, seed, state (done, running, failed, left), seconds, note
 ) -> pd.DataFrame:
-    "How far the sweep is that was started last"
+    "States of the jobs of the sweep that was started last"
     rows = []
     for i, j in read_plan(output_dir).items():
         folder = finished_folder(output_dir, i)
@@ -963,7 +963,7 @@ _COLOURS = dict(done="green", running="yellow", failed="red", left="", stopped="
 def run_states(
     output_dir,  # where runs go
 ) -> pd.DataFrame:  # as `index_runs`, and state: done, running, failed, stopped
-    "All runs below a folder and what has become of them"
+    "All runs below a folder and their states"
     index = index_runs(output_dir) if Path(output_dir).is_dir() else index_runs([])
     state = [
         "done"
@@ -1052,7 +1052,7 @@ def snakemake_command(
     partition: str = None,  # of the cluster
     keep_going: bool = True,  # when a job fails
 ) -> list:
-    "What is called"
+    "The command that runs Snakemake"
     out = Path(output_dir).resolve()
     command = [
         sys.executable,
