@@ -1159,9 +1159,7 @@ def word_counts(
     texts,  # to learn the words from
     min_df: int = 1,  # in so many texts a word must stand
 ) -> TfidfVectorizer:  # fitted
-    """TF-IDF of words and pairs; where no word of two letters is left, of everything between blanks, in
-    however few texts
-    """
+    "TF-IDF of words and word pairs; if no word has two letters, of all strings between blanks"
     how = dict(ngram_range=(1, 2), sublinear_tf=True)
     try:
         return TfidfVectorizer(min_df=min_df, **how).fit(texts)
