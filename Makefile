@@ -144,7 +144,7 @@ reference-04: reference-data
 # what may be passed on, into outputs/reference
 publish: $(READY)
 	$(BIN)/python -c 'from mlcllm.stored_runs import index_runs, publish_runs; i = index_runs("outputs/bundled"); print(len(publish_runs(i[i.problem.isna()], "outputs/reference")), "runs published")'
-	mkdir -p outputs/reference/figures && cp "$$(ls -t outputs/bundled/01_stepwise_logits/demo/tiny/*/figures/steps.png | head -1)" outputs/reference/figures/
+	mkdir -p outputs/reference/figures && $(BIN)/python tests/hero_picture.py
 
 clean:
 	rm -rf $(VENV) $(SERVERS) _proc _docs _site_check build dist *.egg-info

@@ -4,14 +4,16 @@ import contextlib
 import io
 import re
 
+import nbformat
 import numpy as np
 import pytest
 
 from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 
 
-def test_python_in_the_readme_runs(root):
-    text = (root / "README.md").read_text()
+def test_python_in_the_readme_and_its_guide_runs(root):
+    guide = nbformat.read(root / "nbs" / "running.ipynb", nbformat.NO_CONVERT)
+    text = "\n".join([(root / "README.md").read_text(), *(cell.source for cell in guide.cells)])
     blocks = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.S)
     assert len(blocks) == text.count("```python") >= 2  # each with what it prints
     names = {}
@@ -31,9 +33,13 @@ def test_what_the_readme_names_exists(root):
         assert (root / picture).is_file(), picture
     listed = re.findall(r"^\| \[(\d\d\w+)\]\((.+?)\) \|", text, re.M)
     assert [link for _, link in listed] == [f"nbs/{name}.ipynb" for name, _ in listed]
-    assert [name for name, _ in listed] == sorted(p.stem for p in (root / "nbs").glob("0*.ipynb"))
+    assert [name[:2] for name, _ in listed] == ["00", "01", "02", "03", "04", "05"]
+    for page in re.findall(r"\]\((nbs/\w+\.ipynb)\)", text):
+        assert (root / page).is_file(), page
+    assert text.count("\n") <= 120
     targets = " ".join(re.findall(r"^([\w -]+):", (root / "Makefile").read_text(), re.M)).split()
-    named = re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)
+    guide = (root / "nbs" / "running.ipynb").read_text()
+    named = re.findall(r"(?:^|`|\")make ([\w-]+)", text + guide, re.M)
     assert {"demo", "test"} <= set(named) <= set(targets), set(named) - set(targets)
 
 

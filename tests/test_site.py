@@ -190,7 +190,8 @@ def test_the_reading_map_holds_every_chapter_and_says_what_the_readme_says():
     rows = row.findall("\n".join(cells))
     assert [name for name, _, _ in rows] == [name for name in NAMES if name[0].isdigit()]
     assert all(name == target for name, target, _ in rows)
-    assert rows == row.findall((ROOT / "README.md").read_text())
+    main = row.findall((ROOT / "README.md").read_text())
+    assert len(main) == 6 and set(main) <= set(rows)
 
 
 def test_symbols_link_to_their_pages_and_to_their_source(tmp_path):
