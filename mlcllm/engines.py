@@ -1145,10 +1145,10 @@ def find_model(
         )
     if "/" in model.strip("/"):
         return model
-    if difflib.get_close_matches(model, BUNDLED, 1, 0.5) or not model.strip():
-        check_choice("model", model, BUNDLED)
     if difflib.get_close_matches(model, gguf_models.PACKAGED, 1, 0.75):
         check_choice("model", model, gguf_models.PACKAGED)
+    if difflib.get_close_matches(model, BUNDLED, 1, 0.5) or not model.strip():
+        check_choice("model", model, BUNDLED)
     return model
 
 # %% ../nbs/00c_engines.ipynb #8a3ba9b4
