@@ -7,7 +7,7 @@ __all__ = ['ARCHITECTURES', 'VERSION', 'PACKAGED', 'GGUFTensor', 'GGUFHeader', '
            'special_token_ids', 'model_config', 'tensor_names', 'check_length', 'read_tensor', 'adds_bos',
            'build_tokenizer', 'cache_folder', 'convert_gguf', 'PackagedModel', 'gguf_folder', 'named_file']
 
-# %% ../nbs/00b_gguf.ipynb #6e21a141
+# %% ../nbs/00b_gguf.ipynb #3c4c53f4
 import hashlib
 import json
 import math
@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 
 from .runs import manifest_fault, remove_folder, tell_full_disk, write_manifest
 
-# %% ../nbs/00b_gguf.ipynb #c46db572
+# %% ../nbs/00b_gguf.ipynb #c4a89bae
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), ("<" + c for c in "BbHhIif?Qqd")))
 _TEXT, _LIST = 8, 9
 
@@ -105,7 +105,7 @@ class _Bytes:
         shape = tuple(reversed([self.number("<Q") for _ in range(n)]))
         return GGUFTensor(name, shape, self.number("<I"), self.number("<Q"))
 
-# %% ../nbs/00b_gguf.ipynb #f59fa04e
+# %% ../nbs/00b_gguf.ipynb #6364ac04
 def read_header(
     path,  # a GGUF file
 ) -> GGUFHeader:
@@ -148,7 +148,7 @@ def _header(path, read):
     start = -(-read.at // step) * step
     return GGUFHeader(path, settings, {t.name: t for t in tensors}, start)
 
-# %% ../nbs/00b_gguf.ipynb #4453ca4c
+# %% ../nbs/00b_gguf.ipynb #59b384be
 ARCHITECTURES = dict(llama="llama", qwen2="qwen2", qwen3="qwen3", gemma3="gemma3_text")  # in transformers
 
 _SETTINGS = {  # of an architecture -> the field of a configuration
@@ -193,7 +193,7 @@ def check_settings(
     if bad:
         raise ValueError(f"{who}: {kind}.{bad} differs between layers, which is not understood here")
 
-# %% ../nbs/00b_gguf.ipynb #df62c819
+# %% ../nbs/00b_gguf.ipynb #ecee30f9
 def _head_width(who, header):
     default = header.get("embedding_length") // header.get("attention.head_count")
     widths = {header.get(n) for n in _WIDTHS} - {None} or {default}
@@ -270,7 +270,7 @@ def model_config(
         ARCHITECTURES[header.architecture], **fields, **special_token_ids(header)
     )
 
-# %% ../nbs/00b_gguf.ipynb #7c1796dd
+# %% ../nbs/00b_gguf.ipynb #bd2c0a3e
 def _in_halves(values, n_heads):  # (rows, ...): pairs of a head's rows, into its two halves
     width = values.shape[0] // n_heads // 2
     paired = values.reshape(n_heads, width, 2, *values.shape[1:])
@@ -285,7 +285,7 @@ def _as_transformers(config, name, values):  # name in the file
         return values - 1
     return values
 
-# %% ../nbs/00b_gguf.ipynb #c0a0fc63
+# %% ../nbs/00b_gguf.ipynb #ede54fde
 def _empty_model(config):  # the model without its values
     with torch.device("meta"):
         return transformers.AutoModelForCausalLM.from_config(config)
@@ -328,7 +328,7 @@ def _check_names(who, header, names, shapes):
                 f"{who}: tensor {n} has the shape {header.tensors[n].shape}, its settings say {shapes[k]}"
             )
 
-# %% ../nbs/00b_gguf.ipynb #396c66c3
+# %% ../nbs/00b_gguf.ipynb #c3ccee47
 def _gguf(who):
     if find_spec("gguf") is None:
         raise ValueError(f"{who} is a GGUF file, which needs the package gguf: pip install 'mlcllm[gguf]'")
@@ -382,7 +382,7 @@ def _plain(gguf, kind, rows):
     plain = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
     return rows.view(plain[kind.name]) if kind.name in plain else gguf.dequantize(rows, kind)
 
-# %% ../nbs/00b_gguf.ipynb #440e8a7e
+# %% ../nbs/00b_gguf.ipynb #508be86d
 _SENTENCEPIECE, _BYTES = "llama", "gpt2"
 _LLAMA3 = ("llama3", "llama-v3", "llama-bpe", "falcon3")
 _SPLITS = ("gpt-2", "default", "smollm", "qwen2", "deepseek-r1-qwen", "tekken", "gpt-4o", *_LLAMA3)
@@ -449,7 +449,7 @@ def _add_bos(backend, token, number):
         single=f"{token}:0 $A:0", pair=f"{token}:0 $A:0 {token}:1 $B:1", special_tokens=[(token, number)]
     )
 
-# %% ../nbs/00b_gguf.ipynb #c4321ba2
+# %% ../nbs/00b_gguf.ipynb #4be83c52
 VERSION = 1  # of the conversion: another one makes another folder
 _SHARD = 2 * 2**30  # bytes of one file of weights, and so what a conversion holds in memory
 
@@ -488,7 +488,7 @@ def _fault(folder):  # "" where a converted folder is whole; looked at once, unt
         return None
     return _kept_fault(folder, tuple((p.name, *_stat(p)) for p in sorted(folder.iterdir())))
 
-# %% ../nbs/00b_gguf.ipynb #91ee9761
+# %% ../nbs/00b_gguf.ipynb #fca043d3
 def _shards(header, names):  # lists of names in transformers, each of at most _SHARD bytes
     shards, size = [[]], 0
     for k, n in names.items():
@@ -547,7 +547,7 @@ def _write_tokenizer(who, header, folder):
     if starts != adds_bos(header.settings):
         raise ValueError(f"{who}: the tokenizer made from it does not begin texts as the file says (BOS)")
 
-# %% ../nbs/00b_gguf.ipynb #e16502e1
+# %% ../nbs/00b_gguf.ipynb #54cfe9a1
 def _say(text):  # on the way, where a notebook's answer does not take it up
     print(text, file=sys.stderr, flush=True)
 
@@ -649,7 +649,7 @@ def _make(who, path, digest, folder, licence):  # holding the lock
     finally:
         remove_folder(part)
 
-# %% ../nbs/00b_gguf.ipynb #e55a0ff9
+# %% ../nbs/00b_gguf.ipynb #151e6453
 @dataclass(frozen=True)
 class PackagedModel:
     "A model that comes with a Python package"
@@ -717,7 +717,7 @@ def _joined(name, parts, place, digest):
         raise ValueError(f"model {name!r}: its parts are damaged; again: {PACKAGED[name].install}")
     return place
 
-# %% ../nbs/00b_gguf.ipynb #b0ee9ebf
+
 def _gguf_files(folder):
     try:
         return sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".gguf")
