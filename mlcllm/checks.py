@@ -531,6 +531,7 @@ _PRICE = _is(Number(0, whole=False), none=True)
 
 BACKEND_OPTIONS = dict(  # of all backends, by name
     trust_remote_code=_is(Flag()),
+    gguf_file=_is(Text(), none=True),
     attn_implementation=_is(Text(), none=True),
     max_length=_is(_SIZE, none=True),
     tensor_parallel_size=_is(Number(1, sane=10_000)),

@@ -1137,6 +1137,9 @@ def find_model(
         )
     if model in BUNDLED:
         return str(Path(mlcllm.__file__).parent / "models" / model)
+    gguf_models = import_module("mlcllm.gguf_models")
+    if model.strip() and (converted := gguf_models.gguf_folder(model)):
+        return converted
     if model.strip() and Path(model).is_dir():
         return model
     if model.startswith(("/", ".", "~")) or model.count("/") > 1 or Path(model).exists():
@@ -1146,6 +1149,8 @@ def find_model(
         )
     if "/" in model.strip("/"):
         return model
+    if difflib.get_close_matches(model, gguf_models.PACKAGED, 1, 0.75):
+        check_choice("model", model, gguf_models.PACKAGED)
     if difflib.get_close_matches(model, BUNDLED, 1, 0.5) or not model.strip():
         check_choice("model", model, BUNDLED)
     return model
@@ -1463,11 +1468,13 @@ def check_adapter_values(
 # %% ../nbs/00c_engines.ipynb #b1370f28
 HF_OPTIONS = dict(
     attn_implementation=None,  # for prompts that run one at a time; packed ones bring their own
+    gguf_file=None,  # which GGUF file of a folder or a Hub id is the model
     trust_remote_code=False,  # run code that comes with a model
     max_length=None,
 )  # most tokens of a prompt and its answer, where the model's files say something else
 HF_KINDS = dict(
     attn_implementation=("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
+    gguf_file="text",
     trust_remote_code="flag",
     max_length=(1, 10**9),
 )  # what each may be, for `check_options`
@@ -1616,6 +1623,8 @@ def load_engine(
     if backend == "vllm":
         return import_module("mlcllm.vllm_engine").load_vllm(model, dtype, backend_options)
     options, device = check_options(backend_options, HF_KINDS, HF_OPTIONS), pick_device(gpu)
+    if options["gguf_file"]:
+        model = import_module("mlcllm.gguf_models").named_file(model, options["gguf_file"])
     if options["attn_implementation"] == "flex_attention" and device.type == "cpu":
         raise ValueError(
             "backend_options: attn_implementation: flex_attention runs on a GPU only, and this is a "

@@ -204,10 +204,14 @@ def _model_files(value, params, fingerprint):
     if _is_trained(params, fingerprint):
         return {}
     folder, bundled = Path(str(value)), Path(mlcllm.__file__).parent / "models"
-    if not os.path.isdir(folder) or str(value) == folder.name and os.path.isdir(bundled / folder.name):
+    is_file = folder.suffix.lower() == ".gguf" and os.path.isfile(folder)
+    bundled_one = str(value) == folder.name and os.path.isdir(bundled / folder.name)
+    if not (os.path.isdir(folder) or is_file) or bundled_one:
         return None
     if params.get("backend") != "openai" and {"model", "encoder"} & set(fingerprint):
         return {}
+    if is_file:
+        return _in_order([folder])
     return _files_below(folder)
 
 
@@ -382,7 +386,8 @@ def run_folder(
 ) -> Path:  # outputs/<notebook>/<dataset>/<model>/<run>
     "Where a run lives"
     dataset, model = str(params.get("dataset", "none")), str(params.get("model", "none")).rstrip("/")
-    model = _part(Path(model).name if Path(model).is_dir() else model)
+    is_place = Path(model).is_dir() or Path(model).suffix.lower() == ".gguf"
+    model = _part(Path(model).name if is_place else model)
     return (
         Path(output_dir or default_output_dir())
         / notebook

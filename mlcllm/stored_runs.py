@@ -596,7 +596,7 @@ def _public_options(options):  # names of settings are somebody's words too
     return shown
 
 
-_BUNDLED = ("tiny", "small", "minilm")
+_BUNDLED = ("tiny", "small", "minilm", "smollm2", "gemma3-270m")
 _ENCODER = "sentence-transformers/all-mpnet-base-v2"  # that of the paper, the default
 
 

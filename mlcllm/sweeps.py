@@ -63,7 +63,7 @@ from .stored_runs import compare_runs, index_runs, model_size
 # %% ../nbs/06_sweeps.ipynb #9d7b0f1a
 GRID_KEYS = ("about", "output_dir", "datasets", "models", "seeds", "parameters", "jobs")
 JOB_KEYS = ("notebook", "datasets", "models", "seeds", "parameters", "files", "vary", "join", "gpus")
-BUNDLED_MODELS = ("tiny", "small")
+BUNDLED_MODELS = ("tiny", "small", "smollm2", "gemma3-270m")
 
 _JOB_KINDS = (
     ("parameters", dict, "a table of parameters"),

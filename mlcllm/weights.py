@@ -756,7 +756,20 @@ def check_tokenizer(
     )
     few = [few] if max(vocab.values()) + 1 < 0.75 * n_rows else []
     said += few + _round_trip(who, tokenizer)
+    said += _asks_for_bos(who, tokenizer)
     return said + _check_merges(who, tokenizer) + _as_in_its_file(who, tokenizer)
+
+
+# transformers may leave out what tokenizer_config.json asks for; sentences
+def _asks_for_bos(who, tokenizer):
+    own = _own_file(tokenizer)
+    asked = own and _as_object(own.with_name("tokenizer_config.json")).get("add_bos_token") is True
+    if not asked or tokenizer.bos_token_id in tokenizer(PLAIN_TEXT).input_ids[:1]:
+        return []
+    return [
+        f"{who}: tokenizer_config.json asks for BOS at the start of a text (add_bos_token), and the tokenizer "
+        f"does not add {tokenizer.bos_token!r}: a post-processor in tokenizer.json would"
+    ]
 
 
 # tokens beyond the rows; an added one that is never used is no harm
