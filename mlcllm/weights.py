@@ -767,8 +767,8 @@ def _asks_for_bos(who, tokenizer):
     if not asked or tokenizer.bos_token_id in tokenizer(PLAIN_TEXT).input_ids[:1]:
         return []
     return [
-        f"{who}: tokenizer_config.json asks for BOS at the start of a text (add_bos_token), and the tokenizer "
-        f"does not add {tokenizer.bos_token!r}: a post-processor in tokenizer.json would"
+        f"{who}: tokenizer_config.json asks for BOS at the start of a text (add_bos_token), and the "
+        f"tokenizer does not add {tokenizer.bos_token!r}: a post-processor in tokenizer.json would"
     ]
 
 

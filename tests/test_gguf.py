@@ -575,7 +575,7 @@ def test_parts_that_do_not_belong_together(monkeypatch):
 
 PROMPTS = (
     "The capital of France is",
-    "Text: I love this so much!\nEmotions: joy, love\n\nText: Why is my bus always late? 12 minutes\nEmotions:",
+    "Text: I love this so much!\nEmotions: joy, love\n\nText: Why is my bus late? 12 minutes\nEmotions:",
 )
 
 
