@@ -17,21 +17,16 @@ from scipy.special import log_softmax, softmax
 from .checks import legend_text, plain_text, renamed_arguments
 from .data import AnnotatedDocs, LabelDist, check_number
 from .engines import fill_bound
+from .prompt_config import PromptConfig, ask_prompts, choose_scoring, make_verbalizer
 from .prompts import build_prompts, get_format, label_tokens, order_labels
-from mlcllm.stepwise_logits import (
+from .stepwise_logits import encode_prompts, first_slot, label_probs
+from mlcllm.verbalizer import (
     ListGrammar,
-    PromptConfig,
     Verbalizer,
-    _after,
-    _lse,
-    ask_prompts,
-    choose_scoring,
-    encode_prompts,
-    first_slot,
     label_logits,
-    label_probs,
-    make_verbalizer,
+    log_sum_exp,
     score_sequences,
+    tokens_after,
 )
 
 # %% ../nbs/01c_label_sets.ipynb #47c77813
@@ -481,7 +476,7 @@ def _second_slot(verbalizer):
     join = fmt.after + fmt.separator + fmt.before
     prefixes = [label_tokens(verbalizer.tokenizer, n, first + join).prefix for n in verbalizer.labels.names]
     prefix = max(sorted(set(prefixes)), key=prefixes.count)
-    return tuple(_after(verbalizer.tokenizer, first + join.removesuffix(prefix), len(first))), prefix
+    return tuple(tokens_after(verbalizer.tokenizer, first + join.removesuffix(prefix), len(first))), prefix
 
 # %% ../nbs/01c_label_sets.ipynb #10d7bfe2
 @renamed_arguments(reader="verbalizer")
@@ -507,7 +502,8 @@ def forced_first(
     p_stop = 1 / (
         1
         + np.exp(
-            _lse(turn, np.arange(len(go_on))).astype(float) - _lse(turn, len(go_on) + np.arange(len(stop)))
+            log_sum_exp(turn, np.arange(len(go_on))).astype(float)
+            - log_sum_exp(turn, len(go_on) + np.arange(len(stop)))
         )
     )
     return ForcedFirst(

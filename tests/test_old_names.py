@@ -126,6 +126,53 @@ KEYWORDS = [  # module, functions, earlier name, name
     ("engines", ("load_engine",), "share", "share_prefixes"),
 ]
 
+MOVED = {  # from stepwise_logits, where they are found as well: module -> names
+    "verbalizer": (
+        "LabelReader",
+        "ListGrammar",
+        "Verbalizer",
+        "find_stop_tokens",
+        "joined_labels",
+        "label_logits",
+        "likeliest",
+        "parse_answer",
+        "score_sequences",
+        "text_lengths",
+        "tokens_at",
+        "turning_tokens",
+    ),
+    "prompt_config": (
+        "DECODINGS",
+        "LABEL_SCORINGS",
+        "Asking",
+        "PromptConfig",
+        "ask_prompts",
+        "choose_scoring",
+        "kept_warnings",
+        "make_reader",
+        "make_verbalizer",
+        "once_each",
+    ),
+    "answer_scores": (
+        "answer_scores",
+        "count_readings",
+        "plot_sweep",
+        "score_table",
+        "sweep_scores",
+        "tfidf_answers",
+        "tfidf_probs",
+        "warn_of_parts",
+        "word_counts",
+    ),
+    "stored_answers": ("docs_table", "read_answers", "steps_table"),
+}
+
+
+@pytest.mark.parametrize("module", MOVED)
+def test_what_moved_is_found_in_its_earlier_place(module):
+    here, there = import_module("mlcllm.stepwise_logits"), import_module(f"mlcllm.{module}")
+    assert all(getattr(here, name) is getattr(there, name) for name in MOVED[module])
+
 
 @pytest.fixture(scope="module")
 def engine():

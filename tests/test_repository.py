@@ -14,6 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").glob("0*.ipynb"))
 ALL_NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+SHORT = ("00n", "00o", "00p", "00q", "01_")  # chapters that were one
 BIN = Path(sys.executable).parent
 
 
@@ -163,6 +164,11 @@ def test_imports_stand_in_cells_of_their_own(path):
         assert not imports or all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body), (
             cell.source[:200]
         )
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem.startswith(SHORT)], ids=lambda p: p.stem)
+def test_a_chapter_has_at_most_60_cells(path):
+    assert len(nbformat.read(path, 4).cells) <= 60
 
 
 @pytest.mark.parametrize("path", ALL_NOTEBOOKS, ids=lambda p: p.stem)
