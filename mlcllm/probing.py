@@ -28,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit, logit, logsumexp, softmax
@@ -1170,21 +1171,28 @@ def plot_lens(
             .agg(["mean", "sem", "size"])
         )
         for ax, key in zip(axes, ("leads", "p_chosen")):
+            m = means[key]
             ax.errorbar(
                 means.index,
-                means[key]["mean"],
-                yerr=1.96 * means[key]["sem"],
+                m["mean"],
+                yerr=_within_one(m["mean"], 1.96 * m["sem"]),
                 fmt="o-",
                 ms=4,
                 color=colour,
                 capsize=2,
-                label=f"step {step} (n = {means[key]['size'].iloc[0]:,})",
+                label=f"step {step} (n = {m['size'].iloc[0]:,})",
             )
     for ax, name in zip(axes, ("label written leads (share)", "its probability (mean)")):
-        ax.set(xlabel="layer", ylabel=name, ylim=(0, 1.03))
+        ax.set(xlabel="layer", ylabel=name, ylim=(-0.03, 1.03))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize=8)
     return axes
+
+
+# below and above; what is a share, or a probability, lies from 0 to 1, and so does its interval
+def _within_one(mean, half):
+    return np.minimum(half, mean), np.minimum(half, 1 - mean)
 
 
 def plot_attention(
