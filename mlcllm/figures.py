@@ -258,9 +258,9 @@ def plot_first_ranks(
                 continue
             votes = _sorted_votes(t)
             for k in range(1, n_ranks + 1):
-                draw_spread(ax, r.prob[r["rank"] == k], k - 0.16, ORANGE, "box", 0.34)
+                draw_spread(ax, r.prob[r["rank"] == k], k - (0.16 if len(votes) else 0), ORANGE, "box", 0.34)
                 draw_spread(ax, votes[votes["rank"] == k].prob, k + 0.16, PALE, "box", 0.34)
-            ax.set(xticks=range(1, n_ranks + 1), ylim=(0, 1.04))
+            ax.set(xticks=range(1, n_ranks + 1), xlim=(0.5, n_ranks + 0.5), ylim=(0, 1.04))
             ax.set_xlabel(f"rank (n = {r.doc_id.nunique():,} documents)", size=7)
         line[0].set_ylabel("P(label)", size=8)
     fig.legend(
@@ -329,7 +329,8 @@ def plot_positions(
         0.12,
     )
     for ax in axes:
-        ax.set(ylim=(0, 1), xticks=range(1, 1 + int(table.position.max())))
+        n = int(table.position.max())
+        ax.set(ylim=(0, 1.02), xticks=range(1, 1 + n), xlim=(0.6, n + 0.4))
         ax.set_xlabel("place in the answer", size=8)
     axes[0].set_ylabel("share that is gold", size=8)
     return fig
