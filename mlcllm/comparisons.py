@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -322,6 +323,8 @@ def _place_names(
 
     for dot, xy, name in zip(dots, zip(x, y), names):
         text = ax.annotate(plain_text(name), xy, (0, 0), textcoords="offset points", size=7.5, zorder=5)
+        # what it still covers, as in a crowd, does not strike it out
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
         text.set_in_layout(False)
 
         def cost(at):
@@ -419,6 +422,7 @@ def _plot_front(ax, own, ref, metric):
     return np.concatenate(
         [
             ends(own.tokens, own.lo.fillna(own.value), own.tokens, own.hi.fillna(own.value)),
+            ends(own.tokens, own.value, own.asked.fillna(own.tokens), own.value),
             ends(left, ref.value, right, ref.value),
             ends(x[:-1], y[:-1], x[1:], y[:-1]),
             ends(x[1:], y[:-1], x[1:], y[1:]),

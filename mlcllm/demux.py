@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
+from matplotlib.ticker import MaxNLocator
 from scipy.special import expit, softmax
 from torch import nn
 from torch.utils.data import DataLoader
@@ -620,6 +621,7 @@ def plot_training(
     axes[0].set(xlabel="epoch", ylabel="loss")
     axes[1].set(xlabel="epoch", ylabel=f"{metric.replace('_', '-')} on dev")
     for ax in axes:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.spines[["top", "right"]].set_visible(False)
     return axes
 

@@ -532,7 +532,8 @@ def plot_forced_first(
     mean = effect.mean(0)
     half = 1.96 * effect.std(0, ddof=1) / np.sqrt(len(effect)) if len(effect) > 1 else np.full((n, n), np.inf)
     axes[0].imshow(after, cmap="Greys", vmin=0, vmax=1)
-    axes[1].imshow(np.abs(mean), cmap="Greys", vmin=0, vmax=max(0.3, np.nanmax(np.abs(mean))))
+    most = max(0.3, np.nanmax(np.abs(mean)))
+    axes[1].imshow(mean, cmap="RdBu", vmin=-most, vmax=most)  # the sign by colour: red down, blue up
     for (i, j), p in np.ndenumerate(after):
         if i == j:
             continue
@@ -553,17 +554,13 @@ def plot_forced_first(
             va="center",
             size=7.5,
             weight="bold" if abs(mean[i, j]) > half[i, j] else "normal",
-            color="white"
-            if abs(mean[i, j]) > 0.55 * max(0.3, np.nanmax(np.abs(mean)))
-            else "black"
-            if abs(mean[i, j]) > half[i, j]
-            else ".45",
+            color="white" if abs(mean[i, j]) > 0.6 * most else "black",
         )
     for ax, title in zip(
         axes,
         (
             "P(second label | forced first)",
-            "change against the first step\n(bold: the 95 % interval leaves out 0)",
+            "change against the first step: blue up, red down\n(bold: the 95 % interval leaves out 0)",
         ),
     ):
         ax.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")

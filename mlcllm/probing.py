@@ -28,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit, logit, logsumexp, softmax
@@ -1061,7 +1062,7 @@ def plot_probes(
         r = r.iloc[0]
         ax.bar(x, r.value, color=".35" if x == len(PROBE_TARGETS) else "tab:orange", alpha=0.8, width=0.62)
         ax.plot([x, x], [r.lo, r.hi], color="black", lw=1.5)
-        ax.text(x, min(max(r.hi, tops[x]) + 0.02, 1.02), f"{r.value:.2f}", ha="center", size=8)
+        ax.text(x, min(max(r.hi, tops[x]) + 0.03, 1.02), f"{r.value:.2f}", ha="center", size=8)
     ax.set(
         xticks=range(len(bars)),
         xticklabels=[n for n, _ in bars],
@@ -1170,21 +1171,28 @@ def plot_lens(
             .agg(["mean", "sem", "size"])
         )
         for ax, key in zip(axes, ("leads", "p_chosen")):
+            m = means[key]
             ax.errorbar(
                 means.index,
-                means[key]["mean"],
-                yerr=1.96 * means[key]["sem"],
+                m["mean"],
+                yerr=_within_one(m["mean"], 1.96 * m["sem"]),
                 fmt="o-",
                 ms=4,
                 color=colour,
                 capsize=2,
-                label=f"step {step} (n = {means[key]['size'].iloc[0]:,})",
+                label=f"step {step} (n = {m['size'].iloc[0]:,})",
             )
     for ax, name in zip(axes, ("label written leads (share)", "its probability (mean)")):
-        ax.set(xlabel="layer", ylabel=name, ylim=(0, 1.03))
+        ax.set(xlabel="layer", ylabel=name, ylim=(-0.03, 1.03))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize=8)
     return axes
+
+
+# below and above; what is a share, or a probability, lies from 0 to 1, and so does its interval
+def _within_one(mean, half):
+    return np.minimum(half, mean), np.minimum(half, 1 - mean)
 
 
 def plot_attention(
@@ -1205,11 +1213,13 @@ def plot_attention(
     colours = dict(first=".8", input=".5", answer="tab:blue", labels="tab:orange")
     for p in _PARTS[1:]:
         axes[0].plot(layers, 100 * (mass[p] / n[p]).mean(0), "o-", ms=4, color=colours[p], label=names[p])
+    seen = [p for p in _PARTS if mass[p].mean() > 1e-4]  # a part without a visible share is not named
     axes[1].stackplot(
         layers,
-        *(100 * mass[p].mean(0) for p in _PARTS),
-        colors=[colours[p] for p in _PARTS],
-        labels=[names[p] for p in _PARTS],
+        *(100 * mass[p].mean(0) for p in seen),
+        colors=[colours[p] for p in seen],
+        labels=[names[p] for p in seen],
+        edgecolor="white",
         alpha=0.85,
     )
     axes[0].set(
@@ -1225,8 +1235,8 @@ def plot_attention(
         xlim=(1, max(len(layers), 2)),
         xticks=layers[:: max(1, len(layers) // 8)],
     )
-    axes[1].legend(frameon=True, fontsize=7, loc="lower left")
-    axes[0].legend(frameon=False, fontsize=7)
-    for ax in axes:
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    for ax in axes:  # below the panels, where no line lies
+        ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
         ax.spines[["top", "right"]].set_visible(False)
     return axes

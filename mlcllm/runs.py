@@ -1032,6 +1032,9 @@ def chunks(
             if not fits:
                 chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source, wanted)
             reused += fits
+            if fits:  # it was there already, and is no part of the speed
+                bar.initial += stop - start
+                bar.last_print_n += stop - start
             self._counts.add(chunk, not fits)
             self._counts.put(self.record["counters"])
             if not fits:

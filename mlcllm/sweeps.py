@@ -1228,7 +1228,7 @@ def print_plan(
     )  # needs a model's libraries, which take seconds to load
 
     check_choice("GPU", gpu, tuple(GPUS))
-    console = console or Console()
+    console = console or Console(soft_wrap=True)
     grid = read_grid(path)
     jobs = plan(grid, data)
     out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
@@ -1253,7 +1253,7 @@ def print_plan(
         ("done", "right"),
         ("GPUs each", "right"),
     ):
-        shown.add_column(c, justify=side)
+        shown.add_column(c, justify=side, overflow="fold")  # a long name goes on in the next line
     for key, g in table.groupby(["job", "dataset"], sort=False):
         shown.add_row(
             *map(escape, key),
