@@ -145,6 +145,8 @@ def _header(path, read):
     if not isinstance(settings.get("general.architecture"), str) or not tensors:
         raise ValueError("it holds no model (no architecture or no tensor)")
     step = settings.get("general.alignment", 32)
+    if not isinstance(step, int) or not 0 < step < 10**6:
+        raise ValueError(f"general.alignment must be a count of bytes, got {str(step)[:40]}: it is damaged")
     start = -(-read.at // step) * step
     return GGUFHeader(path, settings, {t.name: t for t in tensors}, start)
 
@@ -164,6 +166,8 @@ _WIDTHS = ("attention.key_length", "attention.value_length", "rope.dimension_cou
 _NEEDED = set(_SETTINGS) - {"attention.head_count_kv"}
 _READ_ELSEWHERE = {"rope.freq_base", "vocab_size", "attention.causal"}
 _OF_WINDOWS = {"attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"}
+_FRACTIONS = {"attention.layer_norm_rms_epsilon", "rope.freq_base", "rope.freq_base_swa"}
+_NUMBERS_BESIDE = {"attention.sliding_window", "rope.freq_base", "rope.freq_base_swa"}
 _FIXED = {"rope.scaling.type": "none", "attention.causal": True}  # understood only so
 
 
@@ -189,9 +193,20 @@ def check_settings(
     lacks = sorted(_NEEDED - set(names))
     if lacks:
         raise ValueError(f"{who}: it lacks the setting {kind}.{lacks[0]}: it is damaged or not whole")
-    bad = next((n for n in _SETTINGS if not isinstance(header.get(n, 1), (int, float))), None)
-    if bad:
-        raise ValueError(f"{who}: {kind}.{bad} differs between layers, which is not understood here")
+    for name in names:
+        if name in (*_SETTINGS, *_WIDTHS, *_NUMBERS_BESIDE):
+            _check_amount(who, f"{kind}.{name}", header.get(name), name in _FRACTIONS)
+    if header.get("block_count") > len(header.tensors):
+        raise ValueError(f"{who}: {kind}.block_count is more than it has tensors: it is damaged or not whole")
+
+
+def _check_amount(who, name, value, may_be_fraction):
+    if isinstance(value, list):
+        raise ValueError(f"{who}: {name} differs between layers, which is not understood here")
+    is_number = isinstance(value, (int, float) if may_be_fraction else int) and not isinstance(value, bool)
+    if not is_number or not 0 < value < 10**9:
+        what = "number" if may_be_fraction else "whole number"
+        raise ValueError(f"{who}: {name} must be a {what} above 0, got {str(value)[:40]}: it is damaged")
 
 # %% ../nbs/00b_gguf.ipynb #ecee30f9
 def _head_width(who, header):
@@ -412,6 +427,12 @@ def _check_tokenizer(who, header):
     n, rows = len(header.settings["tokenizer.ggml.tokens"]), header.tensors["token_embd.weight"].shape[0]
     if n > rows:
         raise ValueError(f"{who}: its tokenizer has {n:,} tokens, its embeddings {rows:,} rows")
+    ids = {k: v for k, v in header.settings.items() if re.fullmatch(r"tokenizer\.ggml\.\w+_token_id", k)}
+    odd = next((k for k, v in ids.items() if not isinstance(v, int) or not 0 <= v < n), None)
+    if odd:
+        raise ValueError(
+            f"{who}: {odd} is {str(ids[odd])[:40]}, its tokenizer has {n:,} tokens: it is damaged"
+        )
     if adds_bos(header.settings) and "bos_token_id" not in special_token_ids(header):
         raise ValueError(f"{who}: its tokenizer is to add BOS, and it does not say which token that is")
 

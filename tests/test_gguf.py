@@ -137,13 +137,15 @@ def write_tokenizer(w, bos):
     w.add_add_bos_token(bos)
 
 
-def write_gguf(path, kind="llama", bos=True, arch=None, change=None, drop=(), extra=()):
+def write_gguf(path, kind="llama", bos=True, arch=None, change=None, last=None, drop=(), extra=()):
     gguf = pytest.importorskip("gguf")
     model, w = make_model(kind), gguf.GGUFWriter(str(path), arch or kind)
     write_settings(w, kind, model.config)
     if change:
         change(w)
     write_tokenizer(w, bos)
+    if last:
+        last(w)
     for name, p in model.state_dict().items():
         n = gguf_name(kind, name)
         if n in drop or name == "lm_head.weight" and model.config.tie_word_embeddings:
@@ -274,6 +276,31 @@ FAULTS = {
     "scaled rope": (
         with_change(lambda w: w.add_rope_scaling_factor(8.0)),
         "llama.rope.scaling.factor (8.0) is not understood",
+    ),
+    "layers without end": (
+        with_change(lambda w: w.add_uint32("llama.block_count", 2**31)),
+        "llama.block_count must be a whole number above 0",
+    ),
+    "more layers than tensors": (
+        with_change(lambda w: w.add_uint32("llama.block_count", 4000)),
+        "llama.block_count is more than it has tensors",
+    ),
+    "no heads": (
+        with_change(lambda w: w.add_uint32("llama.attention.head_count", 0)),
+        "llama.attention.head_count must be a whole number above 0, got 0",
+    ),
+    "a width per layer": (
+        with_change(lambda w: w.add_array("llama.feed_forward_length", [48, 48])),
+        "llama.feed_forward_length differs between layers",
+    ),
+    "a text as a number": (
+        with_change(lambda w: w.add_string("llama.rope.freq_base", "x")),
+        "llama.rope.freq_base must be a number above 0, got x",
+    ),
+    "alignment": (with_change(lambda w: w.add_uint32("general.alignment", 0)), "general.alignment must be"),
+    "bos beyond": (
+        lambda p: write_gguf(p, last=lambda w: w.add_uint32("tokenizer.ggml.bos_token_id", 5000)),
+        "tokenizer.ggml.bos_token_id is 5000, its tokenizer has 260 tokens",
     ),
     "experts": (with_change(lambda w: w.add_expert_count(4)), "llama.expert_count (4) is not understood"),
     "soft cap": (
