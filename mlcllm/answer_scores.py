@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['answer_scores', 'word_counts', 'tfidf_probs', 'tfidf_answers', 'score_table', 'count_readings', 'warn_of_parts',
-           'sweep_scores', 'plot_sweep']
+           'sweep_scores', 'plot_sweep', 'plot_scores']
 
 # %% ../nbs/00p_answer_scores.ipynb #f5a57fed
 import matplotlib.pyplot as plt
@@ -17,6 +17,7 @@ from sklearn.model_selection import cross_val_predict
 from statsmodels.stats.proportion import proportion_confint
 
 from .answers import READINGS
+from .checks import plain_text
 from .data import AnnotatedDocs, copies, same_document
 from .runs import hide_secrets
 
@@ -215,3 +216,49 @@ def plot_sweep(
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+# %% ../nbs/00p_answer_scores.ipynb #9d153f0b
+def plot_scores(
+    scores: pd.DataFrame,  # of several runs, with the columns dataset, docs and model (see `gather`)
+    metric: str = "micro_f1",  # which one
+    axes=None,  # one per group of documents
+):  # the axes
+    "Models beside baselines, with 95 % intervals"
+    table = scores[scores.metric == metric].assign(
+        name=lambda d: np.where(d.method == "hard", d.model, d.method.str.replace("_", " "))
+    )
+    groups = list(table.groupby(["dataset", "docs"], sort=False))
+    names = [n for n in ("small", "tiny", "tfidf", "most frequent", "always none") if n in set(table.name)]
+    axes = (
+        axes
+        if axes is not None
+        else plt.subplots(
+            1,
+            len(groups),
+            figsize=(3.1 * len(groups), 0.32 * len(names) + 1.1),
+            sharey=True,
+            sharex=True,
+            layout="constrained",
+            squeeze=False,
+        )[1][0]
+    )
+    for ax, ((dataset, docs), g) in zip(axes, groups):
+        g = g.drop_duplicates("name").set_index("name")
+        for y, n in enumerate(reversed(names)):
+            if n not in g.index:
+                continue
+            r = g.loc[n]
+            colour = "tab:orange" if n in ("small", "tiny") else ".35"
+            ax.plot([r.lo, r.hi], [y, y], color=colour, lw=2.5, alpha=0.5)
+            ax.plot(r.value, y, "o" if colour != ".35" else "s", color=colour)
+            ax.text(min(r.hi + 0.02, 0.9), y, f"{r.value:.2f}", va="center", size=8)
+        ax.set(
+            yticks=range(len(names)),
+            yticklabels=[plain_text(name) for name in names[::-1]],
+            xlim=(-0.02, 1),
+            ylim=(-0.6, len(names) - 0.4),
+            xlabel=metric.replace("_", "-"),
+        )
+        ax.set_title(plain_text(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})"), size=9)
+        ax.spines[["top", "right"]].set_visible(False)
+    return axes

@@ -4,24 +4,27 @@
 
 # %% auto #0
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'Asking', 'make_reader', 'PromptConfig', 'ask_prompts', 'kept_warnings', 'once_each',
-           'make_verbalizer', 'choose_scoring']
+           'make_verbalizer', 'choose_scoring', 'encode_prompts', 'StepwiseConfig', 'StepwiseInputs', 'load_inputs']
 
 # %% ../nbs/00o_prompt_config.ipynb #3e43596a
 import html
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from fastcore.basics import patch
 
 from .answers import format_labels
-from .checks import renamed_arguments, shown
-from .data import AnnotatedDocs, check_choice, check_number
-from .demos import NearestLabel, demo_label_settings, nearest_demos, perturb_labels
+from .checks import check_parameter, renamed_arguments, shown
+from .data import AnnotatedDocs, check_choice, check_number, load_docs
+from .demos import NearestLabel, demo_label_settings, nearest_demos, perturb_labels, repeat_docs
+from .engines import load_tokenizer
 from mlcllm.prompts import (
     any_cots,
     build_prompts,
     check_chat_options,
+    encode_chats,
     get_template,
     inspect_labels,
     opens_thoughts,
@@ -201,3 +204,145 @@ def choose_scoring(
 
 
 make_reader = make_verbalizer  # its name in earlier versions
+
+# %% ../nbs/00o_prompt_config.ipynb #d40efe61
+def encode_prompts(
+    engine,  # any engine
+    prompts: list,  # of `Prompt`
+    room: int,  # tokens that must fit behind each
+) -> list:  # token-id lists; raises ValueError on a prompt that does not fit, naming its document
+    "Tokenise prompts; nothing is ever cut"
+    ids = (
+        []
+        if not prompts
+        else encode_chats(engine.tokenizer, prompts)
+        if prompts[0].messages
+        else engine.encode([p.text for p in prompts])
+    )
+    long = max(range(len(ids)), key=lambda k: len(ids[k]), default=None)
+    if long is not None and len(ids[long]) + room > engine.max_length:
+        p, n, shots = prompts[long], len(ids[long]), len(prompts[long].demo_ids)
+        fits = (engine.max_length - room) * shots // n  # demonstrations make up most of a prompt
+        raise ValueError(
+            f"document {p.doc_id!r}: its prompt has {n} tokens and {room} are kept for the answer, the "
+            f"model's context holds {engine.max_length}; "
+            + (
+                f"about {fits} of its {shots} demonstrations would fit (shots), or leave the document out"
+                if fits > 0
+                else "leave the document out (test_ids) or take a model with a longer context"
+            )
+        )
+    return ids
+
+# %% ../nbs/00o_prompt_config.ipynb #de3e76b9
+def _as_given(value):  # as a parameter of a notebook would come
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+@dataclass(frozen=True)
+class StepwiseConfig:
+    "The parameters of `run_stepwise`"
+
+    dataset: str = "demo"  # a name in mlcllm.data.DATASETS, a csv/jsonl/parquet file, or a Hub dataset id
+    data_dir: str = None  # the dataset's own folder; None: from the Hub (demo is bundled)
+    options: dict = None  # what the dataset takes besides, e.g. {"clustering": "none"}
+    split: str = "test"  # train, dev, test or dev+test
+    demo_split: str = "train"  # where the demonstrations come from
+    test_ids: str = None  # a file with an id a line: only these documents
+    n_docs: int = None  # only the first n documents
+    model: str = "tiny"  # tiny, small, a folder, or a Hub model id
+    backend: str = "hf"  # which engine runs the model: hf, vllm, or openai for a server
+    backend_options: dict = (
+        None  # what the backend takes besides, e.g. {"base_url": "http://localhost:8000/v1"}
+    )
+    gpu: object = None  # None: the first GPU, else the CPU; a number; or "cpu"
+    quantization: str = None  # None, 4bit or 8bit
+    dtype: str = "auto"  # auto, float32, bfloat16 or float16
+    shots: int = 10  # demonstrations in each prompt
+    # multilabel, uniform, random, complete or similarity; None: multilabel, or uniform in a single-label task
+    sampling: str = None
+    # share of multi-label demonstrations, for multilabel sampling; a list such as [0, 0.2, 0.4, 0.6, 0.8, 1]:
+    # one run asks with each
+    ratio: object = 0.5
+    demos_per: str = "run"  # run: the same demonstrations for all documents; document: other ones for each
+    # what demonstrations show: gold, random, distribution, opposite, the folder of a run, or e.g. {"labels":
+    # "distribution", "seed": 1, "same_length": True}
+    demo_labels: object = "gold"
+    # for similarity sampling: a sentence-transformers model, or a folder
+    encoder: str = "sentence-transformers/all-mpnet-base-v2"
+    nearest: str = (
+        "last"  # for similarity sampling: where the most similar demonstration stands, last or first
+    )
+    seed: int = 0  # of the demonstrations, a random label order and the intervals
+    template: object = "pipeline"  # the prompt's words: pipeline, config, or a YAML file of your own
+    chat: bool = False  # True: ask in turns, by the model's chat template
+    chat_options: dict = None  # what the chat template takes besides, e.g. {"enable_thinking": False}
+    # a csv file with the columns id and cot, for a template with {cot}; {"file": ..., "randomize": True}
+    # shows any of them
+    cot: object = None
+    label_format: object = (
+        "json"  # comma, json, json-<key>, polysyndeton, or a text such as "{label}; {label}"
+    )
+    label_order: str = (
+        "alphabetical"  # alphabetical, file, reverse, random, or shuffled: random for each document
+    )
+    label_scoring: str = "first_token"  # first_token, or sequence: whole labels
+    decoding: str = "free"  # free, or constrained: only label lists can be written
+    max_new_tokens: int = 24  # longest answer
+    # a sentence encoder: an unknown word counts as the label nearest to it; None: it is no label
+    match_unknown: str = None
+    output_dir: str = None  # where runs go; None: outputs/ of the checkout, or of this folder
+
+    def __post_init__(self):
+        for name, value in self.parameters.items():
+            object.__setattr__(self, name, check_parameter(name, _as_given(value), "01_stepwise_logits"))
+
+    @property
+    def parameters(self):  # name -> value
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def prompt_config(self):
+        return PromptConfig(**{field.name: getattr(self, field.name) for field in fields(PromptConfig)})
+
+    @property
+    def ratios(self):  # of a sweep; None: there is a single ratio
+        return self.ratio if isinstance(self.ratio, list) else None
+
+# %% ../nbs/00o_prompt_config.ipynb #4387f07b
+@dataclass(frozen=True)
+class StepwiseInputs:
+    "What a run asks about"
+
+    docs: AnnotatedDocs  # the documents; with a list of ratios, once for each
+    demos: AnnotatedDocs  # where the demonstrations come from
+    prompts: list  # a `Prompt` for each document
+    notes: list  # what was warned of
+
+
+def load_inputs(
+    config: StepwiseConfig,  # the run's parameters
+) -> StepwiseInputs:  # raises ValueError where they do not fit the documents
+    "Load documents and demonstrations, and make the prompts"
+    how = config.prompt_config
+    source = dict(data_dir=config.data_dir, options=config.options)
+    docs = load_docs(config.dataset, config.split, test_ids=config.test_ids, n_docs=config.n_docs, **source)
+    demos = load_docs(config.dataset, config.demo_split, **source)
+    _check_ratios(config, how.sampling_for(docs.labels))
+    tokenizer = load_tokenizer(config.model) if how.needs_tokenizer else None
+    with kept_warnings() as notes:
+        ratios = config.ratios or [config.ratio]
+        parts = [ask_prompts(docs, demos, replace(how, ratio=r), tokenizer) for r in ratios]
+    if config.ratios:
+        docs = repeat_docs(docs, config.ratios)
+    prompts = [replace(p, doc_id=i) for p, i in zip(sum(parts, []), docs.ids)]
+    return StepwiseInputs(docs, demos, prompts, notes)
+
+
+def _check_ratios(config, sampling):
+    if config.ratios and sampling != "multilabel":
+        raise ValueError(
+            f"a list of ratios needs sampling='multilabel' (a multi-label task), got {sampling!r}"
+        )

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['turning_tokens', 'LabelReader', 'tokens_after', 'find_stop_tokens', 'Verbalizer', 'parse_answer', 'joined_labels',
-           'log_sum_exp', 'likeliest', 'label_logits', 'text_lengths', 'tokens_at', 'score_sequences', 'ListGrammar']
+           'log_sum_exp', 'likeliest', 'label_logits', 'text_lengths', 'tokens_at', 'first_slot', 'answer_room',
+           'score_sequences', 'ListGrammar']
 
 # %% ../nbs/00n_label_tokens.ipynb #b7a3dbf0
 import re
@@ -338,6 +339,41 @@ def tokens_at(
 ) -> np.ndarray:
     "The tokens in which the characters at `offsets` lie"
     return np.searchsorted(lengths, np.asarray(offsets, dtype=int), side="right")
+
+# %% ../nbs/00n_label_tokens.ipynb #df76458f
+@renamed_arguments(reader="verbalizer")
+def first_slot(
+    verbalizer: Verbalizer,  # the run's verbalizer
+) -> tuple:  # token ids of the forced opening, and the prefix of the label behind it
+    "What stands between a prompt and its first label"
+    place = verbalizer.places[0]
+    prefixes = [label_tokens(verbalizer.tokenizer, n, place).prefix for n in verbalizer.labels.with_none]
+    prefix = max(sorted(set(prefixes)), key=prefixes.count)
+    unthought = (
+        verbalizer.template.prefix.rstrip()
+        if verbalizer.template.marker
+        else f"{verbalizer.thinks}\n\n"
+        if verbalizer.thinks
+        else ""
+    )
+    opening = unthought + place.removesuffix(prefix)  # without a chain of thought: straight to the answer
+    return verbalizer.tokenizer(opening, add_special_tokens=False).input_ids if opening else [], prefix
+
+
+@renamed_arguments(reader="verbalizer")
+def answer_room(
+    verbalizer: Verbalizer,  # the run's verbalizer
+    max_new_tokens: int,  # longest answer
+    label_scoring: str = "first_token",  # or sequence
+) -> int:  # tokens
+    """What must fit behind a prompt: the answer, and where whole labels are scored the longest of them at its
+    end
+    """
+    return max(max_new_tokens, len(first_slot(verbalizer)[0])) + (
+        max(len(ids) for names in verbalizer.label_tokens.values() for ids in names.values())
+        if label_scoring == "sequence"
+        else 0
+    )
 
 # %% ../nbs/00n_label_tokens.ipynb #8f209adb
 @renamed_arguments(reader="verbalizer", leads="prefixes")

@@ -1,5 +1,6 @@
 "Notebook 01 as a user runs it: through papermill, with good and bad parameters, killed and resumed."
 
+import inspect
 import json
 import os
 import re
@@ -7,14 +8,17 @@ import signal
 import subprocess
 import time
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from notebooks import ENV, papermill, papermill_command, refusal, run_short
 
 from mlcllm.data import load_docs
 from mlcllm.demos import embed, nearest_demos
+from mlcllm.prompt_config import StepwiseConfig
 from mlcllm.prompts import build_prompts
-from mlcllm.runs import find_runs, read_run
+from mlcllm.runs import find_runs, notebook_parameters, read_run
+from mlcllm.stepwise_logits import run_stepwise
 
 
 def only_run(tmp_path):
@@ -249,3 +253,51 @@ def test_a_finished_run_keeps_its_record(tmp_path):
         and 5 <= record["counters"]["prompts"] < 10
         and record["counters"]["tokens_in"] > record["counters"]["tokens_forwarded"] > 0
     )
+
+
+def test_the_function_has_the_defaults_of_the_notebook():
+    "The same names and values, in the same order, as the parameters cell; help() shows them"
+    defaults = notebook_parameters("01_stepwise_logits")
+    assert list(StepwiseConfig().parameters.items()) == list(defaults.items())
+    shown = inspect.signature(run_stepwise).parameters
+    assert {k: p.default for k, p in shown.items() if k != "config"} == defaults
+
+
+def test_a_run_from_python_is_the_run_of_the_notebook(tmp_path, capsys):
+    run_short("01_stepwise_logits", tmp_path, n_docs=5)
+    before = only_run(tmp_path)
+    run = run_stepwise(model="tiny", n_docs=5, output_dir=tmp_path / "runs")
+    after = only_run(tmp_path)
+    assert run.folder == find_runs(tmp_path / "runs")[0].resolve() and run.record["status"] == "done"
+    assert run.record["run"] == before["record"]["run"] and len(run.traces) == len(run.docs) == 5
+    assert [t.output for t in run.traces] == list(before["docs"].output)
+    for name in ("docs", "steps", "scores"):
+        pd.testing.assert_frame_equal(after[name], before[name])
+    pd.testing.assert_frame_equal(run.scores, after["scores"], check_dtype=False)
+    assert f"tables and pictures: {os.path.relpath(run.folder)}" in capsys.readouterr().out
+    assert "traces" not in repr(run) and not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        (dict(modle="tiny"), "unknown parameter 'modle'; did you mean 'model'?"),
+        (dict(decoding="constraind"), "did you mean 'constrained'"),
+        (dict(model="tin"), "did you mean 'tiny'?"),
+        (dict(gpu=99), "for the CPU use"),
+        (dict(n_docs=0), "n_docs"),
+        (dict(ratio=[0, 1], sampling="uniform"), "a list of ratios needs sampling='multilabel'"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_the_notebooks_words(tmp_path, given, says):
+    with pytest.raises(ValueError) as refused:
+        run_stepwise(**given, output_dir=tmp_path / "runs")
+    said = str(refused.value)
+    assert says in said and "\n" not in said
+    assert refusal("01_stepwise_logits", tmp_path, **given) == f"ValueError: {said}"
+
+
+def test_a_configuration_can_be_kept_and_changed(tmp_path):
+    config = StepwiseConfig(n_docs=4, shots=2, output_dir=tmp_path)
+    run = run_stepwise(config, n_docs=3)
+    assert len(run.docs) == 3 and len(run.prompts[0].demo_ids) == 2
