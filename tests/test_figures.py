@@ -16,7 +16,7 @@ import yaml
 from notebooks import papermill, refusal, run_short
 
 from mlcllm.claims import adjust, claim_text, claims_table, step_verdicts
-from mlcllm.comparisons import plot_pareto
+from mlcllm.comparisons import plot_pareto, wrap_name
 from mlcllm.demux import plot_training
 from mlcllm.figure_tables import Missing
 from mlcllm.figures import (
@@ -25,6 +25,7 @@ from mlcllm.figures import (
     never_table,
     no_run,
     open_run_index,
+    panels,
     plot_positions,
     plot_slopes,
     plot_steps_wall,
@@ -455,3 +456,25 @@ def test_a_viewer_stands_beside_a_plain_table():
     pages = ["".join(d.get("text/html", "")) for d in shown]
     frames = [k for k, html in enumerate(pages) if "<iframe" in html]
     assert frames and all("<table" in pages[k + 1] and "label step" in pages[k + 1] for k in frames)
+
+
+@pytest.mark.parametrize(
+    "name, lines",
+    [
+        ("tiny", ["tiny"]),
+        ("binary both orders", ["binary both", "orders"]),
+        ("posts_of_2024-annotated.csv", ["posts_of_", "2024-", "annotated.", "csv"]),
+        ("incomprehensibilities", ["incomprehensibilities"]),
+        ("", [""]),
+    ],
+)
+def test_names_are_broken_between_words(name, lines):
+    assert wrap_name(name, 12).split("\n") == lines
+
+
+def test_the_name_of_a_row_stays_beside_its_row():
+    "An own CSV's name is long; it must not run under the next row or the legend"
+    fig, axes = panels(["my_posts_about_the_weather_of_2024_annotated_by_five_people.csv", "b"], ["tiny"])
+    fig.draw_without_rendering()
+    (text,) = axes[0][0].texts
+    assert text.get_window_extent().height <= axes[0][0].get_window_extent().height + 20
