@@ -21,7 +21,7 @@ from .alignment import PAPER_METHODS
 from .calibration import CALIBRATIONS
 from .checks import legend_text, plain_text
 from .claims import claims_table, plot_claims
-from .comparisons import REFERENCES, _plain_ticks
+from .comparisons import REFERENCES, _plain_ticks, wrap_name
 from .data import check_choice
 from mlcllm.figure_tables import (
     PROBES,
@@ -79,10 +79,15 @@ def panels(
         layout="constrained",
     )
     for ax, name in zip(axes[0], columns):
-        ax.set_title(plain_text(name), size=9)
+        ax.set_title(wrap_name(name, int(13 * width)), size=9)
     for line, name in zip(axes, rows):
         line[-1].annotate(
-            plain_text(name), (1.02, 0.5), xycoords="axes fraction", rotation=-90, va="center", size=9
+            wrap_name(name, int(13 * height)),
+            (1.02, 0.5),
+            xycoords="axes fraction",
+            rotation=-90,
+            va="center",
+            size=9,
         )
     for ax in axes.ravel():
         ax.spines[["top", "right"]].set_visible(False)

@@ -88,16 +88,30 @@ def write_logs(
         distribution=distribution,
         shot=p.get("shots"),
         mlcllm_run=record["run"],
+        labels=list(record["labels"]),
         producer=producer,
     )
-    entries = indexed_metrics(*read_answers(run), producer)
+    docs, steps, names = read_answers(run)
+    _refuse_unknown(run, docs, steps)
+    entries = indexed_metrics(docs, steps, names, producer)
     ids = Path(p["test_ids"]).stem if p.get("test_ids") else str(p.get("split"))
     folder, experiment = _place(
         Path(logs) / _part(task) / _part(ids) / distribution, _part(p["model"]), params
     )
-    for name, value in (("params", params), ("indexed_metrics", entries | dict(description=""))):
+    for name, value in (("params", params), ("indexed_metrics", dict(description="") | entries)):
         _add_to(folder / f"{name}.yml", experiment, value)
     return folder
+
+
+def _refuse_unknown(run, docs, steps):  # in such logs every label has a probability
+    found = steps[steps.doc_id.isin(docs.doc_id[docs.found_step])]
+    unknown = [np.isnan(np.asarray(z, float)).any() for z in found.logits]
+    if any(unknown):
+        row = found.iloc[int(np.argmax(unknown))]
+        raise ValueError(
+            f"{run}, document {row.doc_id}, label step {row.step + 1}: the logit of a label is not known, "
+            "and the logs of the paper's code need a probability for every label"
+        )
 
 
 def _add_to(path, experiment, value):  # of a YAML file of experiments
@@ -109,7 +123,7 @@ def _add_to(path, experiment, value):  # of a YAML file of experiments
 # folder and experiment: where this run is, or its like but for the seed, or a new one
 def _place(above, model, params):
     def alike(a):
-        return {k: v for k, v in a.items() if k not in ("seed", "mlcllm_run")}
+        return {k: v for k, v in a.items() if k not in ("seed", "mlcllm_run", "labels")}
 
     k = 0
     while (folder := above / f"{model}_{k}").exists():
@@ -183,8 +197,11 @@ def _check_entry(where, entry):  # what it holds must be what tables are made of
             raise ValueError(f"{where}: {key} must be a label or a list of labels, got {shown(value)}")
 
 
-def _check_labels(where, entries):  # every step must tell of every label; the labels, "none" last
+# every step must tell of every label; the labels, "none" last
+def _check_labels(where, entries, labels=None):
     first = next((s for e in entries.values() for s in _scores_of(e)), None)
+    if first is None and labels:  # known although no answer held one
+        return tuple(sorted(labels, key=lambda n: (n == "none", n)))
     if first is None:
         raise ValueError(
             f"{where}: no test_scores in it, so there is nothing to draw; log with label probabilities"
@@ -249,18 +266,21 @@ def _step_rows(doc_id, scores, chosen, names):
 def tables_of_logs(
     entries: dict,  # id -> entry, of one experiment
     where: str = "the logs",  # for errors
+    # label columns of the run that `write_logs` wrote, in whose logs every id is a document's; None: logs of
+    # the paper's code, where ids with _unary_ or _binary_ are questions about one label or two, no answers
+    labels: list = None,
 ) -> tuple:  # docs and steps as DataFrames, label columns
     "Tables of 01 from what the paper's code stored"
     entries = {
         str(k): v
         for k, v in entries.items()
-        if isinstance(v, dict) and not re.search(r"_(unary|binary)_", str(k))
-    }  # questions about one label or two are no answers
+        if isinstance(v, dict) and (labels or not re.search(r"_(unary|binary)_", str(k)))
+    }
     if not entries:
         raise ValueError(f"{where}: no document in it (answers to unary and binary questions are not read)")
     for i, e in entries.items():
         _check_entry(f"{where}, document {i}", e)
-    names, docs, steps = _check_labels(where, entries), [], []
+    names, docs, steps = _check_labels(where, entries, labels), [], []
     for i, e in entries.items():
         scores = _scores_of(e)
         chosen = [max(s, key=s.get) for s in scores]
@@ -396,13 +416,19 @@ def read_logs(
             "experiment_1, …"
         )
     read = {
-        e: tables_of_logs(entries or {}, f"{folder / 'indexed_metrics.yml'}, {e}")
+        e: tables_of_logs(entries or {}, f"{folder / 'indexed_metrics.yml'}, {e}", _own_labels(params.get(e)))
         for e, entries in found.items()
     }  # all of them before the first is stored
     return [
         _store(folder, e, params.get(e) or {}, found[e], tables, output_dir, dataset, model)
         for e, tables in read.items()
     ]
+
+
+def _own_labels(params):  # as `write_logs` stores them
+    params = params or {}
+    labels = params.get("labels") if params.get("mlcllm_run") else None
+    return labels if isinstance(labels, list) and all(isinstance(n, str) for n in labels) else None
 
 
 # as a finished run; its folder

@@ -396,7 +396,7 @@ def _tokens_of(job, known):  # Tokens, or why they are not known
             t.asked - told.asked, t.computed - told.computed, t.answered - told.answered, t.source
         )  # what 01 has asked is not asked again
     except (ValueError, OSError, ImportError) as error:
-        return f"not known: {' '.join(str(error).split())[:90]}"
+        return f"not known: {' '.join(str(error).split())}"
 
 # %% ../nbs/05b_scale.ipynb #cda749c6
 estimate = estimate_cost  # its name in earlier versions

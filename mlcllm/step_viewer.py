@@ -86,12 +86,15 @@ def steps_table(
     docs: pd.DataFrame,
     steps: pd.DataFrame,  # docs.parquet and steps.parquet of a run of 01
     names,  # label columns, "none" last where allowed
-) -> pd.DataFrame:  # a row a label, a column a label step; its name is the document's id
-    "Label probabilities of the document with most label steps: the viewer's numbers as a plain table"
+    most: int = 4,  # label steps
+    n_labels: int = 10,  # labels, those with the largest probabilities
+) -> pd.DataFrame:  # a row a label, a column a label step
+    "Label probabilities of the first document with most label steps: the viewer's numbers as a plain table"
     if not len(docs) or not len(steps):
         raise ValueError("there is no label step to show")
-    doc_id = steps.groupby("doc_id", sort=False).size().idxmax()
-    one = steps[steps.doc_id == doc_id].sort_values("step")
+    doc_id = steps.groupby("doc_id", sort=False).size().clip(upper=most).idxmax()
+    one = steps[steps.doc_id == doc_id].sort_values("step").head(most)
     columns = [f"{k}: {c}" for k, c in enumerate(one.chosen, 1)]
     table = pd.DataFrame(label_probs(np.stack(one.logits.to_list())).T, list(names), columns)
-    return table.rename_axis(index="label", columns="label step: label written")
+    table = table[table.max(axis=1).rank(ascending=False, method="first") <= n_labels]
+    return table.rename_axis(columns=f"document {doc_id}, label step: label written")

@@ -1228,7 +1228,7 @@ def print_plan(
     )  # needs a model's libraries, which take seconds to load
 
     check_choice("GPU", gpu, tuple(GPUS))
-    console = console or Console(soft_wrap=True)
+    console = console or Console()
     grid = read_grid(path)
     jobs = plan(grid, data)
     out = Path(output_dir or grid.output_dir or default_output_dir()).resolve()
@@ -1271,10 +1271,11 @@ def print_plan(
         console.print(
             f"about {total.asked / 1e6:,.1f} M tokens asked for, {total.computed / 1e6:,.2f} M "
             f"computed, {total.gpu_hours:,.2f} hours of one {gpu} at a third of its peak"
-            + (f" ({int(cost.asked.isna().sum())} jobs not estimated)" if cost.asked.isna().any() else "")
+            + (f" ({int(cost.asked.isna().sum())} jobs not estimated)" if cost.asked.isna().any() else ""),
+            soft_wrap=True,  # a terminal breaks the line; a file keeps it whole
         )
     for why, n in cost.source[cost.asked.isna()].value_counts().items():
-        console.print(Text(f"  {n} × {why}"))
+        console.print(Text(f"  {n} × {why}"), soft_wrap=True)
     for m in dict.fromkeys(j.model for j in jobs if j.gpus):
         console.print(
             f"  {m}: "
@@ -1282,6 +1283,7 @@ def print_plan(
             if model_size(m) == model_size(m)
             else f"  {m}: its name does not tell its size",
             highlight=False,
+            soft_wrap=True,
         )
 
 

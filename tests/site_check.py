@@ -47,11 +47,13 @@ def convert(staged, target):
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     notebooks = map(str, sorted(staged.glob("*.ipynb")))
-    subprocess.run(
+    made = subprocess.run(
         [sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", str(target), *notebooks],
-        check=True,
         capture_output=True,
+        text=True,
     )
+    if made.returncode:  # what went wrong stands at the end of what nbconvert says
+        raise RuntimeError(f"nbconvert ended with {made.returncode}:\n{made.stderr.strip()[-2000:]}")
     for pattern in ("*.png", "*.svg", "*.css"):
         for path in staged.glob(pattern):
             shutil.copy(path, target)
@@ -188,8 +190,8 @@ def look(pages):
     try:
         from axe_playwright_python.sync_playwright import Axe
         from playwright.sync_api import sync_playwright
-    except ImportError:
-        print("not looked at in a browser: pip install -e .[site] and a Chromium are needed")
+    except ImportError as error:
+        print(f"not looked at in a browser ({error}): pip install -e .[site] and a Chromium are needed")
         return []
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:

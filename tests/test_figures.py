@@ -1,11 +1,14 @@
 "05 draws what is there, says what is not, and draws the same picture twice; the viewer is one page."
 
+import itertools
 import json
 import re
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,17 +16,27 @@ import yaml
 from notebooks import papermill, refusal, run_short
 
 from mlcllm.claims import adjust, claim_text, claims_table, step_verdicts
+from mlcllm.comparisons import plot_pareto, wrap_name
+from mlcllm.demux import plot_training
+from mlcllm.figure_tables import Missing
 from mlcllm.figures import (
     MEASURES,
     load_traced,
     never_table,
+    no_run,
     open_run_index,
+    panels,
+    plot_positions,
+    plot_slopes,
     plot_steps_wall,
     plot_tuned,
     scale_table,
+    shown_panels,
     traced_runs,
     traces_of,
 )
+from mlcllm.label_sets import plot_forced_first
+from mlcllm.probing import plot_lens
 from mlcllm.runs import find_runs, read_run, start_run
 from mlcllm.step_statistics import step_table
 from mlcllm.stored_runs import index_runs
@@ -347,3 +360,121 @@ def test_base_and_tuned_share_one_legend_outside_the_panels():
         )
     )
     assert all(ax.get_legend() is None for ax in fig.axes) and len(fig.legends[0].get_texts()) == 5
+
+
+def outside(ax):
+    "Whether the legend of `ax` touches none of its data area"
+    fig = ax.figure
+    fig.draw_without_rendering()
+    return not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+
+
+def test_rows_and_columns_without_a_panel_are_left_out():
+    found = {("A", "tiny"): 1, ("A", "small"): None, ("B", "tiny"): None, ("B", "small"): None}
+    assert shown_panels(found) == (["A"], ["tiny"])
+    with pytest.raises(Missing):
+        shown_panels({("A", "tiny"): None})
+
+
+def test_a_blank_panel_has_no_hatching():
+    ax = no_run(plt.figure().subplots())
+    assert not ax.axison and not ax.patches and [t.get_text() for t in ax.texts] == ["no run"]
+
+
+def score_rows(n_methods, n_models=2):
+    return pd.DataFrame(
+        [
+            dict(dataset="A", model=m, method=f"m{k}", metric="kl", value=1.0 + k, lo=0.9 + k, hi=1.1 + k)
+            for k in range(n_methods)
+            for m in ("tiny", "small")[:n_models]
+        ]
+    )
+
+
+def test_slopes_have_six_colours_and_no_single_points():
+    lone = score_rows(1, 1).assign(method="lone")
+    ax = plot_slopes(pd.concat([score_rows(17), lone])).axes[0]
+    lines = [line for line in ax.lines if len(line.get_xdata()) == 2]
+    looks = {(line.get_color(), line.get_linestyle(), line.get_markerfacecolor()) for line in lines}
+    assert len(lines) == len(looks) == 17 and len({line.get_color() for line in lines}) == 6
+    with pytest.raises(Missing):
+        plot_slopes(lone)
+
+
+def test_legends_lie_below_the_points():
+    rows = [("A", m, k, 0.9, 0.8, 1.0, 40) for m in ("tiny", "small") for k in (1, 2, 3)]
+    table = pd.DataFrame(rows, columns=["dataset", "model", "position", "value", "lo", "hi", "n"])
+    ax = plot_positions(table).axes[0]
+    assert outside(ax) and list(ax.get_xticks()) == [1, 2, 3]
+
+
+def test_intervals_of_shares_end_at_0_and_1():
+    rows = [
+        dict(step=1, layer=k, rank=1 + (j < 2 - k), p_chosen=0.99 - j) for k in (0, 1) for j in (0, 0, 0, 0.9)
+    ]
+    for ax in plot_lens(pd.DataFrame(rows)):
+        ends = np.concatenate([s for c in ax.collections for s in c.get_segments()])[:, 1]
+        assert ends.min() >= 0 and ends.max() <= 1
+
+
+def test_epochs_are_whole():
+    table = pd.DataFrame(dict(epoch=[1.0, 2, 3], loss=0.7, dev_loss=0.6, dev_nll=[3, 2.9, 2.95]))
+    for ax in plot_training(table):
+        ax.figure.draw_without_rendering()
+        assert all(float(t).is_integer() for t in ax.get_xticks())
+
+
+def test_the_sign_of_a_change_has_a_colour():
+    after = np.array([[[np.nan, 0.6, 0.4], [0.2, np.nan, 0.8], [0.5, 0.5, np.nan]]] * 2)
+    effect = np.array([[[np.nan, 0.2, -0.2], [-0.2, np.nan, 0.2], [0.0, 0.0, np.nan]]] * 2)
+    forced = SimpleNamespace(names=("a", "b", "c"), n_labels=3, after=after, effect=effect, ids=("x", "y"))
+    image = plot_forced_first(forced)[1].images[0]
+    up, down = image.cmap(image.norm([0.2, -0.2]))[:, :3]
+    assert up[2] > up[0] and down[0] > down[2]
+
+
+def test_names_beside_cost_marks_do_not_overlap():
+    names = ("compare_to_none", "hard", "max_over_generations", "unary", "binary", "binary_outcome")
+    marks = pd.DataFrame(dict(method=names, value=[0.8, 0.81, 0.5, 1.1, 0.7, 0.9], metric="brier"))
+    marks = marks.assign(tokens=[40, 40, 40, 90, 200, 200], asked=[450, 450, 450, 4000, 15000, 15000])
+    marks = marks.assign(lo=marks.value - 0.1, hi=marks.value + 0.1, n_docs=57, reference=False)
+    (ax,) = plot_pareto(marks.assign(on_front=marks.method == "max_over_generations"))
+    ax.figure.draw_without_rendering()
+    texts = [t for t in ax.texts if t.get_text()]
+    boxes = [t.get_window_extent() for t in texts]
+    assert {t.get_text().replace(" ", "_") for t in texts} == set(names)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(
+        ax.bbox.x0 <= b.x0 and b.x1 <= ax.bbox.x1 and t.get_path_effects() for b, t in zip(boxes, texts)
+    )
+
+
+def test_a_viewer_stands_beside_a_plain_table():
+    "Jupyter shows no frame of a notebook that it does not trust"
+    book = json.loads((ROOT / "nbs" / "05a_step_viewer.ipynb").read_text())
+    shown = [o.get("data", {}) for c in book["cells"] if c["cell_type"] == "code" for o in c["outputs"]]
+    pages = ["".join(d.get("text/html", "")) for d in shown]
+    frames = [k for k, html in enumerate(pages) if "<iframe" in html]
+    assert frames and all("<table" in pages[k + 1] and "label step" in pages[k + 1] for k in frames)
+
+
+@pytest.mark.parametrize(
+    "name, lines",
+    [
+        ("tiny", ["tiny"]),
+        ("binary both orders", ["binary both", "orders"]),
+        ("posts_of_2024-annotated.csv", ["posts_of_", "2024-", "annotated.", "csv"]),
+        ("incomprehensibilities", ["incomprehensibilities"]),
+        ("", [""]),
+    ],
+)
+def test_names_are_broken_between_words(name, lines):
+    assert wrap_name(name, 12).split("\n") == lines
+
+
+def test_the_name_of_a_row_stays_beside_its_row():
+    "An own CSV's name is long; it must not run under the next row or the legend"
+    fig, axes = panels(["my_posts_about_the_weather_of_2024_annotated_by_five_people.csv", "b"], ["tiny"])
+    fig.draw_without_rendering()
+    (text,) = axes[0][0].texts
+    assert text.get_window_extent().height <= axes[0][0].get_window_extent().height + 20

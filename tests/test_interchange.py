@@ -319,3 +319,59 @@ def test_the_command_line_writes_either_shape(tmp_path, capsys):
     assert main(["from-logs", str(path.parent), str(tmp_path / "runs"), "--dataset", "demo"]) == 0
     with pytest.raises(SystemExit):
         main(["to-logs", str(run), str(tmp_path / "logs"), "--producer", "llm"])
+
+
+def small_run(folder, ids=("a", "b"), found=True, logits=(2.0, 1.0, 0.0)):
+    "A run of two documents and the labels joy, fear and none"
+    docs = [
+        dict(
+            doc_id=i,
+            text="hi",
+            gold=["joy"],
+            predicted=["joy"] * found,
+            human=None,
+            n_annotators=0,
+            output="joy" if found else "I cannot say",
+            found_step=found,
+        )
+        for i in ids
+    ]
+    unknown = dict(token_index=0, is_last=True, logsumexp=3.0, continue_logit=0.0, stop_logit=1.0)
+    steps = [dict(doc_id=i, step=0, chosen="joy", logits=list(logits)) | unknown for i in ids]
+    run = start_run(
+        "01_stepwise_logits",
+        dict(dataset="demo", split="test", model="tiny", seed=0),
+        labels=["joy", "fear", "none"],
+        fingerprint=dict(docs="x"),
+        output_dir=folder,
+    )
+    run.save_table("docs", pd.DataFrame(docs))
+    run.save_table("steps", pd.DataFrame(steps))
+    run.done()
+    return run.folder
+
+
+@pytest.mark.parametrize("producer", PRODUCERS)
+@pytest.mark.parametrize(
+    "ids, found",
+    [
+        (("a", "b"), False),  # no answer holds a label: the labels stand in params.yml
+        (("post_unary_1", "x_binary_2"), True),  # ids that look like questions of the paper's code
+        (("description", "b"), True),  # the name under which the paper's code stores a remark
+    ],
+)
+def test_what_was_written_is_read(tmp_path, producer, ids, found):
+    folder = write_logs(small_run(tmp_path, ids, found), tmp_path / "logs", producer=producer)
+    (back,) = read_logs(folder, tmp_path / "back")
+    docs = read_table(back, "docs")
+    assert sorted(docs.doc_id) == sorted(ids) and (docs.found_step == found).all()
+    assert read_record(back)["labels"] == ["fear", "joy", "none"]
+    logits = np.stack(read_table(back, "steps").logits).astype(float)
+    assert (np.isnan(logits) == (not found)).all()
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path):
+    run = small_run(tmp_path, logits=(1.0, np.nan, 0.0))
+    with pytest.raises(ValueError, match="document a, label step 1: the logit of a label is not known"):
+        write_logs(run, tmp_path / "logs")
+    assert not (tmp_path / "logs").exists()

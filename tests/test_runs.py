@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from notebooks import refusal
+from tqdm import tqdm
 
 from mlcllm.alignment import check_weights, inherit_parameters, join_dists, stored_traces
 from mlcllm.checks import PARAMETERS
@@ -1214,3 +1215,27 @@ def test_a_damaged_record_as_traces_is_one_line(tmp_path):
             with pytest.raises(ValueError) as error:
                 call()
             assert "\n" not in str(error.value) and str(folder / "run.json") in str(error.value)
+
+
+class Bar(tqdm):
+    "A progress bar that is kept"
+
+    made = []
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        Bar.made.append(self)
+
+
+def test_what_was_there_already_is_no_part_of_the_speed(tmp_path, monkeypatch):
+    def stops(a, b):
+        if a == 8:
+            raise KeyboardInterrupt
+        return squares(a, b)
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(tmp_path).chunks("squares", 12, 4, stops)
+    monkeypatch.setattr("mlcllm.runs.tqdm", Bar)
+    begin(tmp_path).chunks("squares", 12, 4, squares)
+    bar = Bar.made.pop()
+    assert (bar.initial, bar.n, bar.total) == (8, 12, 12)

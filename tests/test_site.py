@@ -414,3 +414,14 @@ def test_no_heading_is_empty(name):
         if level and following and following <= level
     ]
     assert empty == []
+
+
+def test_what_nbconvert_says_is_shown(tmp_path):
+    "A page that cannot be made ends with the reason, not with a status alone"
+    pytest.importorskip("bs4")
+    from site_check import convert
+
+    (tmp_path / "staged").mkdir()
+    (tmp_path / "staged" / "bad.ipynb").write_text("{not json")
+    with pytest.raises(RuntimeError, match=r"(?s)nbconvert ended with 1:.*not valid|JSON"):
+        convert(tmp_path / "staged", tmp_path / "pages")

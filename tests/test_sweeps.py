@@ -2,6 +2,7 @@
 that fail.
 """
 
+import io
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
 from mlcllm.runs import start_run
 from mlcllm.sweeps import (
@@ -25,6 +27,7 @@ from mlcllm.sweeps import (
     job_states,
     main,
     plan,
+    print_plan,
     read_grid,
     read_plan,
     run_states,
@@ -450,3 +453,20 @@ def test_a_job_whose_files_changed_is_run_again_and_so_is_what_needs_it(tmp_path
     finished()
     (data / "more.txt").write_text("x")
     assert stale_jobs(jobs, tmp_path) == of("demo")
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_plan_says_all_of_why_a_job_is_not_estimated(tmp_path, width):
+    "No word of a message, and no name in the table, is cut at the terminal's width"
+    path = grid(
+        tmp_path,
+        datasets=["GoEmotions"],
+        models=["medusa-1.0-zephyr-7b-beta"],
+        seeds=[0],
+        jobs=dict(stepwise=dict(notebook="01_stepwise_logits")),
+    )
+    console = Console(file=io.StringIO(), width=width)
+    print_plan(path, tmp_path / "out", data=str(tmp_path), console=console)
+    said = console.file.getvalue()
+    (why,) = [line for line in said.splitlines() if "not known" in line]
+    assert len(why) > 110 and "…" not in said
