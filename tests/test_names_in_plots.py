@@ -9,6 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -96,6 +97,10 @@ def trace():  # of one answer
         np.zeros(n),
         np.ones(n),
     )
+
+
+def answered():  # a run of 01
+    return SimpleNamespace(docs=DOCS, traces=[trace()] * len(DOCS))
 
 
 def votes_wall():  # from `dists_of`
@@ -322,6 +327,8 @@ PLOTS = {  # function -> a call, the names that must be seen
         [f"● {LABELS[0]}", *LABELS[1:]],
     ),
     "plot_step_distributions": (lambda d: stepwise_logits.plot_step_distributions(step_rows(), 6), []),
+    "plot_longest_answer": (lambda d: stepwise_logits.plot_longest_answer(answered()), []),
+    "plot_all_steps": (lambda d: stepwise_logits.plot_all_steps(answered()), []),
     "plot_n_labels": (lambda d: stepwise_logits.plot_n_labels([trace()] * len(DOCS), DOCS), []),
     "plot_sweep": (lambda d: sweep(), []),
     "plot_scores": (
