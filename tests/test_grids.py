@@ -18,14 +18,13 @@ FEW = {
     "04_demux": dict(encoder="minilm", epochs=1, n_train=30),
     "04a_sft": dict(epochs=1, n_train=8),
 }
-ALL = {"figure2", "figure3", "figure4", "figure9", "figure10", "figure11", "table1", "table4", "claims"}
+ALL = {"figure2", "figure3", "figure4", "figure9", "figure10", "table1", "table4", "claims"}
 DRAWN = {
-    "paper": ALL
-    | {"figure6", "figure7", "figure8", "table2", "table7", "slopes", "votes", "reliability", "costs"},
+    "paper": ALL | {"figure6", "figure7", "figure8", "table2", "table7", "votes", "reliability", "costs"},
     "qwen": ALL,
     "medusa": ALL,
-    "demo": ALL | {"figure8", "table2", "slopes", "votes", "reliability", "costs"},
-}  # of so few documents; what needs several labels in an answer may be missing
+    "demo": ALL | {"figure8", "table2", "votes", "reliability", "costs"},
+}  # of so few documents of one model; what needs several labels in an answer, or two models, may be missing
 
 
 # a bundled data set and its settings; the demo documents stand for corpora that are not here

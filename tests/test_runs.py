@@ -694,7 +694,7 @@ def test_the_step_viewer_says_what_is_wrong_with_a_run(tmp_path):
         assert said.startswith("ValueError") and str(folder / "run.json") in said and "\n" not in said
     folder = made(tmp_path / "columns")
     pq.write_table(pa.table(dict(doc_id=["a"])), folder / "docs.parquet")
-    assert "has no column 'text'" in refusal("05a_step_viewer", tmp_path, traces=str(folder))
+    assert "has no column 'gold'" in refusal("05a_step_viewer", tmp_path, traces=str(folder))
     for odd in (3, ["x"], 2.5, {"a": 1}):
         assert "\n" not in refusal("05a_step_viewer", tmp_path, traces=odd)
 

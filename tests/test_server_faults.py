@@ -70,10 +70,13 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(slowly)
 
 
+NO_MODELS = {}
+
+
 @contextmanager
-def served(*answer, models=()):
+def served(*answer, models=NO_MODELS):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads, server.asked, server.models = True, 0, dict(models)
+    server.daemon_threads, server.asked, server.models = True, 0, models
     server.answer = answer[0] if callable(answer[0]) else answer
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
