@@ -1310,7 +1310,7 @@ def model_error(
     "The one line for a model that could not be loaded"
     if said := loading_error(f"model {str(model)!r}", error):
         return said
-    if isinstance(error, ValueError) and str(error).startswith(("model ", "quantization=")):
+    if isinstance(error, ValueError) and str(error).startswith(("model ", "unknown model ", "quantization=")):
         return error
     if "trust_remote_code" in str(error):
         return ValueError(

@@ -254,9 +254,8 @@ class StepwiseConfig:
     n_docs: int = None  # only the first n documents
     model: str = "tiny"  # tiny, small, a folder, or a Hub model id
     backend: str = "hf"  # which engine runs the model: hf, vllm, or openai for a server
-    backend_options: dict = (
-        None  # what the backend takes besides, e.g. {"base_url": "http://localhost:8000/v1"}
-    )
+    # what the backend takes besides, e.g. {"base_url": "http://localhost:8000/v1"}
+    backend_options: dict = None
     gpu: object = None  # None: the first GPU, else the CPU; a number; or "cpu"
     quantization: str = None  # None, 4bit or 8bit
     dtype: str = "auto"  # auto, float32, bfloat16 or float16
@@ -272,9 +271,8 @@ class StepwiseConfig:
     demo_labels: object = "gold"
     # for similarity sampling: a sentence-transformers model, or a folder
     encoder: str = "sentence-transformers/all-mpnet-base-v2"
-    nearest: str = (
-        "last"  # for similarity sampling: where the most similar demonstration stands, last or first
-    )
+    # for similarity sampling: where the most similar demonstration stands, last or first
+    nearest: str = "last"
     seed: int = 0  # of the demonstrations, a random label order and the intervals
     template: object = "pipeline"  # the prompt's words: pipeline, config, or a YAML file of your own
     chat: bool = False  # True: ask in turns, by the model's chat template
@@ -282,12 +280,10 @@ class StepwiseConfig:
     # a csv file with the columns id and cot, for a template with {cot}; {"file": ..., "randomize": True}
     # shows any of them
     cot: object = None
-    label_format: object = (
-        "json"  # comma, json, json-<key>, polysyndeton, or a text such as "{label}; {label}"
-    )
-    label_order: str = (
-        "alphabetical"  # alphabetical, file, reverse, random, or shuffled: random for each document
-    )
+    # comma, json, json-<key>, polysyndeton, or a text such as "{label}; {label}"
+    label_format: object = "json"
+    # alphabetical, file, reverse, random, or shuffled: random for each document
+    label_order: str = "alphabetical"
     label_scoring: str = "first_token"  # first_token, or sequence: whole labels
     decoding: str = "free"  # free, or constrained: only label lists can be written
     max_new_tokens: int = 24  # longest answer
