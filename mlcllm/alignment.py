@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
 from .checks import renamed_arguments, shown
+from .comparisons import REFERENCES
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, exclude
 from .estimators import STEP_METHODS, dist_from_pairs, dist_from_traces, dist_from_unary
 from .label_sets import choice_funnel, set_marginals, set_marginals_global
@@ -534,18 +535,7 @@ def stored_estimates(
 with_people = add_references  # its name in earlier versions
 
 # %% ../nbs/02_alignment.ipynb #b321f725
-_NOT_JOINED = (
-    "human",
-    "gold",
-    "constant",
-    "prior",
-    "prior_scored",
-    "uniform",
-    "annotator",
-    "resampled",
-    "true_shares",
-    "another_panel",
-)  # in every file
+_NOT_JOINED = ("human", "gold", *REFERENCES)  # in every file
 
 
 # a null would be left out of every group, and of every mean, without a word

@@ -1007,7 +1007,7 @@ def load_docs(
     data_dir=None,  # the dataset's own folder; None: the Hub (demo is bundled)
     test_ids=None,  # a file with an id a line, or a list of ids: only these documents
     n_docs: int = None,  # only the first n
-    # what the dataset takes besides; for all of them: annotators (aggregate, annotator or both),
+    # dataset-specific options; for all of them: annotators (aggregate, annotator or both),
     # min_annotators, preprocess (twitter or reddit), doc_range and annotator_range (such as [10, 20])
     options: dict = None,
 ) -> AnnotatedDocs:  # documents in the order of the data

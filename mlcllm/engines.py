@@ -1611,7 +1611,7 @@ def load_engine(
     dtype: str = "auto",  # auto: float32 on a CPU, bfloat16 on a GPU
     quantization: str = None,  # None, 4bit or 8bit
     share_prefixes: bool = True,  # False: one prompt at a time, the slow reference
-    # what the backend takes besides: some of `HF_OPTIONS`, `VLLM_OPTIONS` or `OPTIONS` of a server, such as
+    # backend-specific options: some of `HF_OPTIONS`, `VLLM_OPTIONS` or `OPTIONS` of a server, such as
     # base_url
     backend_options: dict = None,
 ) -> Engine:  # ready to score and generate

@@ -57,7 +57,7 @@ class PromptConfig:
     label_scoring: str = "first_token"  # or sequence: whole labels
     decoding: str = "free"  # or constrained: only label lists can be written
     max_new_tokens: int = 24  # longest answer
-    chat_options: dict = None  # what the chat template takes besides, as in `build_prompts`
+    chat_options: dict = None  # further arguments of the chat template, as in `build_prompts`
 
     def __post_init__(self):
         check_choice("decoding", self.decoding, DECODINGS)
@@ -247,14 +247,14 @@ class StepwiseConfig:
 
     dataset: str = "demo"  # a name in mlcllm.data.DATASETS, a csv/jsonl/parquet file, or a Hub dataset id
     data_dir: str = None  # the dataset's own folder; None: from the Hub (demo is bundled)
-    options: dict = None  # what the dataset takes besides, e.g. {"clustering": "none"}
+    options: dict = None  # dataset-specific options, e.g. {"clustering": "none"}
     split: str = "test"  # train, dev, test or dev+test
     demo_split: str = "train"  # where the demonstrations come from
     test_ids: str = None  # a file with an id a line: only these documents
     n_docs: int = None  # only the first n documents
     model: str = "tiny"  # tiny, small, a folder, or a Hub model id
     backend: str = "hf"  # which engine runs the model: hf, vllm, or openai for a server
-    # what the backend takes besides, e.g. {"base_url": "http://localhost:8000/v1"}
+    # backend-specific options, e.g. {"base_url": "http://localhost:8000/v1"}
     backend_options: dict = None
     gpu: object = None  # None: the first GPU, else the CPU; a number; or "cpu"
     quantization: str = None  # None, 4bit or 8bit
@@ -276,7 +276,7 @@ class StepwiseConfig:
     seed: int = 0  # of the demonstrations, a random label order and the intervals
     template: object = "pipeline"  # the prompt's words: pipeline, config, or a YAML file of your own
     chat: bool = False  # True: ask in turns, by the model's chat template
-    chat_options: dict = None  # what the chat template takes besides, e.g. {"enable_thinking": False}
+    chat_options: dict = None  # further arguments of the chat template, e.g. {"enable_thinking": False}
     # a csv file with the columns id and cot, for a template with {cot}; {"file": ..., "randomize": True}
     # shows any of them
     cot: object = None

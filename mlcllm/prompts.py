@@ -469,7 +469,7 @@ def build_prompts(
     shown: np.ndarray = None,
     cots: dict = None,  # id -> chain of thought, for a template with {cot} (see `read_cots`)
     chat=None,  # tokenizer of an instruct model: ask in turns by its chat template; None: plain text
-    chat_options: dict = None,  # what the chat template takes besides, such as {"enable_thinking": False}
+    chat_options: dict = None,  # further arguments of the chat template, such as {"enable_thinking": False}
 ) -> list:  # a Prompt for each document, in their order
     "Build every document's prompt; all share their demonstrations unless a document is one of them"
     check_names(docs.labels, label_format)
@@ -646,7 +646,7 @@ _SET_BY_RUNS = (
 
 
 def check_chat_options(
-    options,  # what the chat template takes besides: a dict of names and literal values; None: nothing
+    options,  # further arguments of the chat template: a dict of names and literal values; None: nothing
     chat: bool = True,  # is the model asked in turns at all?
 ) -> dict:  # the options, {} for None
     "Refuse options that no chat template can take"
