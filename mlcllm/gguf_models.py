@@ -31,7 +31,7 @@ import transformers  # its parts are loaded when they are asked for
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from .runs import manifest_fault, remove_folder, tell_full_disk, write_manifest
+from .runs import manifest_fault, manifest_path, remove_folder, tell_full_disk, write_manifest
 
 # %% ../nbs/00b_gguf.ipynb #c4a89bae
 _NUMBERS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), ("<" + c for c in "BbHhIif?Qqd")))
@@ -507,7 +507,12 @@ def _kept_fault(folder, stats):
 def _fault(folder):  # "" where a converted folder is whole; looked at once, until one of its files changes
     if not folder.is_dir():
         return None
-    return _kept_fault(folder, tuple((p.name, *_stat(p)) for p in sorted(folder.iterdir())))
+    manifest = manifest_path(
+        folder
+    )  # written last, and beside the folder: until it is there, nothing is remembered
+    if not manifest.is_file():
+        return None
+    return _kept_fault(folder, tuple((p.name, *_stat(p)) for p in (manifest, *sorted(folder.iterdir()))))
 
 # %% ../nbs/00b_gguf.ipynb #fca043d3
 def _shards(header, names):  # lists of names in transformers, each of at most _SHARD bytes

@@ -6,9 +6,9 @@
 __all__ = ['NAMED_FILES', 'PLACES', 'ROOT', 'SCHEMA', 'pick_device', 'tell_full_disk', 'atomic_write', 'file_hash', 'files_hash',
            'named_files', 'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file', 'keep_secret',
            'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets', 'hide_in_error',
-           'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run', 'write_manifest',
-           'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table', 'read_run', 'find_runs',
-           'notebooks_dir', 'read_cells', 'notebook_parameters']
+           'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run', 'manifest_path',
+           'write_manifest', 'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table', 'read_run',
+           'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
 import ast
@@ -1058,7 +1058,8 @@ def _new_chunk(self: Run, stem, compute, stats, source, wanted):  # computed and
     return chunk
 
 # %% ../nbs/00a_runs.ipynb #4b0b44d8
-def _manifest(folder):
+def manifest_path(folder) -> Path:
+    "The file beside a folder that lists its files"
     return Path(folder).with_name(f"{Path(folder).name}.files.json")
 
 
@@ -1073,7 +1074,7 @@ def write_manifest(
     files += [Path(p) for p in more]
     digests = {p.relative_to(folder.parent).as_posix(): file_hash(p) for p in files}
     text = json.dumps(dict(source=source, files=digests))
-    return atomic_write(_manifest(folder), lambda p: p.write_text(text, encoding="utf-8"))
+    return atomic_write(manifest_path(folder), lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def manifest_fault(
@@ -1081,7 +1082,7 @@ def manifest_fault(
     source: str = "",  # what it must have been made from
 ) -> str:  # "": it is as it was; else what is wrong. None: it has no manifest that can be read
     "Are a folder's files as they were when it was finished?"
-    place = _manifest(folder)
+    place = manifest_path(folder)
     try:
         noted = json.loads(_file_of_run(place.parent, place.name).read_text(encoding="utf-8"))
         files = dict(noted["files"])
@@ -1109,7 +1110,7 @@ def remove_folder(
     folder,  # with or without a manifest
 ) -> None:
     "Remove what cannot be used"
-    _remove(_manifest(folder))
+    _remove(manifest_path(folder))
     _remove(folder)
 
 # %% ../nbs/00a_runs.ipynb #b1df8d65
@@ -1130,7 +1131,7 @@ def train_once(
         if fault:
             self.warn(f"{fault}: it is trained again")
         self._computes()
-        for old in (_manifest(folder), place, folder):
+        for old in (manifest_path(folder), place, folder):
             _remove(old)
         self.save_table(table, train(folder))
     if manifest_fault(folder, source) is None:

@@ -468,6 +468,19 @@ def test_two_at_once_make_one_folder(small, cache, monkeypatch):
     assert (cache / "made.txt").read_text() == "x"
 
 
+def test_a_look_before_the_list_of_files_is_written_is_not_remembered(small, monkeypatch):
+    looks, write = [], gguf_models.write_manifest
+
+    def looked_at(folder, **kwargs):  # as another process, that comes between the two
+        looks.append(gguf_models._fault(folder))
+        write(folder, **kwargs)
+
+    monkeypatch.setattr(gguf_models, "write_manifest", looked_at)
+    folder = Path(convert_gguf(small))
+    assert looks == [None] and gguf_models._fault(folder) == ""
+    assert convert_gguf(small) == str(folder) and len(looks) == 1
+
+
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone", "manifest", "folder"])
 def test_damage_is_noticed_and_mended(small, damage, capsys):
     folder = Path(convert_gguf(small))
