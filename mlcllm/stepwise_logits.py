@@ -709,7 +709,8 @@ def plot_all_steps(
     run,  # with `docs` and `traces`
 ):  # the figure
     "All label steps of a run, and the number of labels per answer"
-    fig, axes = plt.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
+    fig, axes = plt.subplots(2, 2, figsize=(7.4, 5.6), layout="constrained")
+    axes = axes.ravel()
     plot_step_distributions(step_summary(run.traces), len(run.docs.labels.with_none), axes[:3])
     plot_n_labels(run.traces, run.docs, axes[3])
     return fig
