@@ -18,11 +18,11 @@ from .axes import panel_axes, plain_ticks
 from .calibration import CALIBRATIONS, cross_calibrate
 from .checks import plain_text
 from .data import AnnotatedDocs, check_choice, check_number, same_document
-from .metrics import MEASURES, METRICS, count_range, overall_scores
+from .metrics import METRICS, ORACLES, count_range, overall_scores
 
 # %% ../nbs/01e_budget.ipynb #f5c4459b
 BLIND = ("constant", "prior", "uniform")  # references that read nothing
-REFERENCES = (*BLIND, *MEASURES)
+REFERENCES = (*BLIND, *ORACLES)
 
 
 def _asked(method):  # the name of what the model is asked: a calibration asks nothing more
