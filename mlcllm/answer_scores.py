@@ -7,7 +7,6 @@ __all__ = ['answer_scores', 'word_counts', 'tfidf_probs', 'tfidf_answers', 'scor
            'sweep_scores', 'plot_sweep', 'plot_scores']
 
 # %% ../nbs/00p_answer_scores.ipynb #f5a57fed
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,6 +16,8 @@ from sklearn.model_selection import cross_val_predict
 from statsmodels.stats.proportion import proportion_confint
 
 from .answers import READINGS
+from .axes import draw_axes, panel_axes
+from .bootstrap import draw_weights, f1_draws, mean_draws, percentile_interval, safe_divide
 from .checks import plain_text
 from .data import AnnotatedDocs, copies, same_document
 from .runs import hide_secrets
@@ -33,25 +34,13 @@ def answer_scores(
 ) -> pd.DataFrame:  # metric, value, lo, hi (95 % interval over documents)
     "Micro-F1, example-F1 and share of multi-label answers"
     g, p = np.asarray(gold) > 0, np.asarray(predicted) > 0
-    tp, n = (g & p).sum(1), g.sum(1) + p.sum(1)
-    example = np.where(n > 0, 2 * tp / np.maximum(n, 1), 1.0)
-    of = np.arange(len(g)) if of is None else np.asarray(of)
-    n_drawn = len(np.unique(of))
-    drawn = np.random.default_rng(seed).multinomial(n_drawn, np.full(n_drawn, 1 / n_drawn), size=n_boot)
-    weights = np.vstack([np.ones(len(g)), drawn[:, of]])
-    total = weights.sum(1)
-    values = {
-        "micro_f1": 2 * (weights @ tp) / np.maximum(weights @ n, 1),
-        "example_f1": weights @ example / total,
-        "multilabel_share": weights @ (p.sum(1) > 1) / total,
-    }
-
-    def interval(v):
-        return np.quantile(v[1:], [0.025, 0.975]) if n_boot else (np.nan, np.nan)
-
-    return pd.DataFrame(
-        [(k, v[0], *interval(v)) for k, v in values.items()], columns=["metric", "value", "lo", "hi"]
-    )
+    both, n = 2 * (g & p).sum(1), g.sum(1) + p.sum(1)
+    weights = draw_weights(np.random.default_rng(seed), len(g), n_boot, of)
+    means = mean_draws(np.stack([safe_divide(both, n, 1.0), p.sum(1) > 1]).astype(float), weights)
+    draws = np.stack([f1_draws(p.astype(float), g.astype(float), weights)["micro_f1"].overall, *means.T])
+    lo, hi = percentile_interval(draws)
+    metrics = ["micro_f1", "example_f1", "multilabel_share"]
+    return pd.DataFrame(dict(metric=metrics, value=draws[:, 0], lo=lo, hi=hi))
 
 # %% ../nbs/00p_answer_scores.ipynb #686f4e2d
 def word_counts(
@@ -194,7 +183,7 @@ def plot_sweep(
     ax: Axes = None,
 ) -> Axes:
     "Share of multi-label answers against the share of multi-label demonstrations, with 95 % intervals"
-    ax = ax or plt.subplots(figsize=(4.2, 3.2), layout="constrained")[1]
+    ax = draw_axes(ax, (4.2, 3.2))
     rows = scores[scores.method.str.startswith("hard+ratio") & (scores.metric == "multilabel_share")]
     x, y = rows.method.str.removeprefix("hard+ratio").astype(float), rows.value
     ax.errorbar(
@@ -214,7 +203,6 @@ def plot_sweep(
         ylim=(-3, 103),
     )
     ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/00p_answer_scores.ipynb #9d153f0b
@@ -229,19 +217,8 @@ def plot_scores(
     )
     groups = list(table.groupby(["dataset", "docs"], sort=False))
     names = [n for n in ("small", "tiny", "tfidf", "most frequent", "always none") if n in set(table.name)]
-    axes = (
-        axes
-        if axes is not None
-        else plt.subplots(
-            1,
-            len(groups),
-            figsize=(3.1 * len(groups), 0.32 * len(names) + 1.1),
-            sharey=True,
-            sharex=True,
-            layout="constrained",
-            squeeze=False,
-        )[1][0]
-    )
+    figsize = (3.1 * len(groups), 0.32 * len(names) + 1.1)
+    axes = panel_axes(axes, len(groups), "groups of documents", figsize, sharex=True)
     for ax, ((dataset, docs), g) in zip(axes, groups):
         g = g.drop_duplicates("name").set_index("name")
         for y, n in enumerate(reversed(names)):
@@ -260,5 +237,4 @@ def plot_scores(
             xlabel=metric.replace("_", "-"),
         )
         ax.set_title(plain_text(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})"), size=9)
-        ax.spines[["top", "right"]].set_visible(False)
     return axes

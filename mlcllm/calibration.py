@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 
+from .axes import draw_axes
 from .checks import plain_text
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, same_document
 from .metrics import plot_reliability, score, to_labels
@@ -389,7 +390,7 @@ def plot_threshold(
     "The score of label sets at every threshold, with the fitted one marked"
     if len(thresholds.values) > 1:
         raise ValueError("a picture shows one threshold for all labels; these are per label")
-    ax = ax or plt.subplots(figsize=(4.2, 3), layout="constrained")[1]
+    ax = draw_axes(ax, (4.2, 3))
     known = ~np.isnan(dist.probs).any(1)
     _fits(thresholds, dist, False)
     ax.step(
@@ -416,5 +417,4 @@ def plot_threshold(
         ylim=(0, None),
     )
     ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -25,6 +25,7 @@ from scipy.special import stdtr, stdtrit
 from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
+from .axes import draw_axes, interval_text
 from .checks import markdown_text, plain_text
 from .comparisons import published_scores, published_steps
 from .data import check_choice
@@ -1013,7 +1014,6 @@ def _published_alignment():  # Tables 2 and 5
 def number_text(v):  # effect with interval
     if np.isnan(v.value):
         return ""
-    span = "" if np.isnan(v.lo) else f" [{v.lo:+.2f}, {v.hi:+.2f}]"
     n = "" if np.isnan(v.n) else f", n = {int(v.n):,}"
     p = (
         ""
@@ -1022,7 +1022,7 @@ def number_text(v):  # effect with interval
         if v.p_adjusted >= 0.001
         else ", p < .001"
     )
-    return f"{v.value:+.2f}{span}{n}{p}"
+    return interval_text(v.lo, v.hi, "+.2f", v.value) + n + p
 
 
 def _where(v):  # a place, as text of a page
@@ -1114,7 +1114,7 @@ def plot_claims(
     "Which statements hold where: several marks in a place stand for several methods, scores or models"
     places = list(dict.fromkeys(f"{v.dataset}\n{v.model}" for v in verdicts))
     parts = [p for p in PARTS if any(v.part == p for v in verdicts)]
-    ax = plt.subplots(figsize=(5.4 + 0.75 * len(places), 1.3 + 0.28 * len(parts)), layout="constrained")[1]
+    ax = draw_axes(None, (5.4 + 0.75 * len(places), 1.3 + 0.28 * len(parts)))
     for y, part in enumerate(parts):
         for x, place in enumerate(places):
             _draw_marks(
@@ -1130,7 +1130,6 @@ def plot_claims(
     ax.set_yticklabels([f"{p}  {PARTS[p].statement}" for p in parts], size=7.5)
     ax.grid(axis="y", color=".93")
     ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
     handles = [
         plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=7, label=k)
         for k, (m, c) in _MARKS.items()

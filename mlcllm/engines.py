@@ -429,6 +429,15 @@ def fill_bound(
     return logits if bound is None else np.where(np.isnan(logits), bound[:, None], logits).astype(np.float32)
 
 
+def _text_end(text, token, n_tokens, stop, eos, max_new_tokens):  # the text, and why it ends with `token`
+    hit = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
+    if hit is not None:
+        return text[:hit], "stop"
+    if token in eos:
+        return text, "eos"
+    return text, "length" if n_tokens >= max_new_tokens else None
+
+
 def end_of_text(
     tokenizer,  # of the model
     token_ids: list,  # new tokens
@@ -444,13 +453,9 @@ def end_of_text(
         clean_up_tokenization_spaces=False,
     )
     for k, (token, text) in enumerate(zip(token_ids, texts), 1):
-        hit = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
-        if hit is not None:
-            return k, text[:hit], "stop"
-        if token in eos:
-            return k, text, "eos"
-        if k >= max_new_tokens:
-            return k, text, "length"
+        text, reason = _text_end(text, token, k, stop, eos, max_new_tokens)
+        if reason is not None:
+            return k, text, reason
     return len(token_ids), texts[-1] if texts else "", None
 
 # %% ../nbs/00c_engines.ipynb #df9d7e34
@@ -972,14 +977,10 @@ class _Writing:
         return chosen
 
     def _ending(self, r, token, text):  # the row's text so far, and why it ends here (None: it goes on)
-        hit = min((at for s in self.stop if (at := text.find(s)) >= 0), default=None)
-        if hit is not None:
-            return text[:hit], "stop"
-        if token in self.engine.eos:
-            return text, "eos"
-        if self.allowed is not None and not self.allowed(tuple(self.ids[r])):
-            return text, "stop"
-        return text, "length" if len(self.ids[r]) >= self.max_new else None
+        ids = self.ids[r]
+        text, reason = _text_end(text, token, len(ids), self.stop, self.engine.eos, self.max_new)
+        written = reason in (None, "length") and self.allowed is not None and not self.allowed(tuple(ids))
+        return text, "stop" if written else reason
 
     def done(self):  # a Generation for each row
         width = len(self.watch)

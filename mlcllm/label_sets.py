@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax, softmax
 
+from .axes import panel_axes
 from .checks import legend_text, plain_text, renamed_arguments
 from .data import AnnotatedDocs, LabelDist, check_number
 from .engines import fill_bound
@@ -272,13 +273,8 @@ def plot_sets(
         raise ValueError(f"no document {doc_id!r} among the {len(marginals.dist)} documents")
     k, names = marginals.dist.ids.index(doc_id), marginals.dist.labels.names
     sets = marginals.sets[k][:n]
-    axes = (
-        axes
-        if axes is not None
-        else plt.subplots(1, 2, figsize=(8.6, 0.9 + 0.27 * max(len(sets), len(names))), layout="constrained")[
-            1
-        ]
-    )
+    figsize = (8.6, 0.9 + 0.27 * max(len(sets), len(names)))
+    axes = panel_axes(axes, 2, "panels", figsize, sharey=False)
     axes[0].barh(range(len(sets)), [p for _, p in sets], color=".75")
     axes[0].set_yticks(range(len(sets)), [plain_text(", ".join(s) or "none") for s, _ in sets])
     axes[0].set(
@@ -299,8 +295,6 @@ def plot_sets(
     axes[1].grid(axis="y", color=".92")
     axes[1].set_axisbelow(True)
     axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
     return axes
 
 # %% ../nbs/01c_label_sets.ipynb #8803dba1

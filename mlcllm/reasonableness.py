@@ -6,11 +6,11 @@
 __all__ = ['KINDS', 'set_kinds', 'answer_table', 'reasonableness_scores', 'plot_reasonableness']
 
 # %% ../nbs/02a_reasonableness.ipynb #10973b82
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from .axes import draw_axes
 from .data import AnnotatedDocs, check_choice
 from .questions import SET_MODES, answer_probs, set_prompts, set_scores, set_targets
 
@@ -68,12 +68,11 @@ def plot_reasonableness(
     ax: Axes = None,
 ) -> Axes:
     "P(reasonable), by whether the set is the gold one"
-    ax = ax or plt.subplots(figsize=(4.6, 3), layout="constrained")[1]
+    ax = draw_axes(ax, (4.6, 3))
     for wanted, colour, name in ((True, "tab:orange", "gold set"), (False, ".45", "another set")):
         p = table.p[(table.wanted == wanted) & table.p.notna()]
         if len(p):
             ax.hist(p, bins=np.linspace(0, 1, 21), color=colour, alpha=0.6, label=f"{name} (n = {len(p):,})")
     ax.set(xlabel="P(reasonable)", ylabel="questions", xlim=(0, 1))
     ax.legend(frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
     return ax

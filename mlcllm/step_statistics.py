@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from .checks import check_choice, check_number
-from .stepwise_logits import entropy, label_probs
+from .stepwise_logits import label_probs, step_numbers
 
 # %% ../nbs/04b_step_statistics.ipynb #8d09fef3
 RANGES = dict(
@@ -229,12 +229,8 @@ def step_table(
         p_stop = 1 / (1 + np.exp((s.continue_logit - s.stop_logit).to_numpy(float)))
     last = s.is_last.to_numpy(bool)
     ranked = np.argsort(probs, 1)
-    tops = dict(
-        top=np.take_along_axis(probs, ranked[:, -1:], 1)[:, 0],
-        second=np.take_along_axis(probs, ranked[:, -2:-1], 1)[:, 0],
-    )
     head = dict(doc_id=s.doc_id, step=s.step.astype(int), is_last=last, chosen=s.chosen)
-    numbers = tops | dict(entropy=entropy(probs), p_stop=p_stop)
+    numbers = step_numbers(probs, chosen, last) | dict(p_stop=p_stop)
     numbers |= _next_numbers(probs, ranked, chosen, last) | _left_numbers(
         probs, ranked, chosen, last, s, at.get("none", -1)
     )
@@ -252,7 +248,6 @@ def _next_numbers(probs, ranked, chosen, last):  # of the label that is written 
     return dict(
         next_now=np.where(following == first, np.nan, more(probs[rows, following])),
         second_then=more(probs[then, second]),
-        second_is_next=more(second == following),
     )
 
 

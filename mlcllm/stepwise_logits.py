@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['step_leads', 'READING', 'label_probs', 'entropy', 'StepTrace', 'read_trace', 'read_first_slot', 'step_contexts',
-           'step_prefixes', 'rescore', 'trace_docs', 'plot_steps', 'step_summary', 'plot_step_distributions',
-           'plot_n_labels', 'read_traces', 'StepwiseRun', 'plot_longest_answer', 'plot_all_steps', 'run_stepwise']
+           'step_prefixes', 'rescore', 'trace_docs', 'plot_steps', 'step_numbers', 'step_summary',
+           'plot_step_distributions', 'plot_n_labels', 'read_traces', 'StepwiseRun', 'plot_longest_answer',
+           'plot_all_steps', 'run_stepwise']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import html
@@ -31,6 +32,7 @@ from mlcllm.answer_scores import (  # noqa: F401 (their place in earlier version
     warn_of_parts,
     word_counts,
 )
+from .axes import draw_axes, open_frame, panel_axes
 from .checks import plain_text, renamed_arguments
 from .data import AnnotatedDocs, check_choice, copies
 from .engines import fill_bound, find_model, free_memory, load_engine, used_memory
@@ -367,7 +369,7 @@ def _plot_stop(ax, trace):
         ax.text(step, np.nan_to_num(p) + 0.04, "–" if np.isnan(p) else f"{p:.2f}", ha="center", size=8)
     ax.set(xlim=(-0.5, len(trace) - 0.5), ylim=(0, 1.3), yticks=(0, 1), ylabel="P(stop)", xlabel="label step")
     ax.set_xticks(range(len(trace)), [str(s + 1) for s in range(len(trace))])
-    ax.spines[["top", "right"]].set_visible(False)
+    open_frame(ax)
 
 
 def _plot_text(ax, trace, text, gold):
@@ -389,32 +391,43 @@ def _plot_text(ax, trace, text, gold):
     )
 
 # %% ../nbs/01_stepwise_logits.ipynb #296d009e
+def step_numbers(
+    probs: np.ndarray,  # (n_steps, n_labels) steps of one or more answers, one behind another
+    chosen: np.ndarray,  # (n_steps,) column of the label written at each
+    is_last: np.ndarray,  # (n_steps,) is it its answer's last?
+) -> dict:  # top, second (probabilities), entropy (bits), second_is_next (nan at last steps): (n_steps,) each
+    "What the figures show of every label step"
+    ranked = np.argsort(probs, 1)
+    following = chosen[np.minimum(np.arange(len(chosen)) + 1, len(chosen) - 1)]
+    return dict(
+        top=np.take_along_axis(probs, ranked[:, -1:], 1)[:, 0],
+        second=np.take_along_axis(probs, ranked[:, -2:-1], 1)[:, 0],
+        entropy=entropy(probs),
+        second_is_next=np.where(is_last, np.nan, ranked[:, -2] == following),
+    )
+
+
 def step_summary(
     traces: list,  # of StepTrace
     # doc_id, step, is_last, top, second, entropy (bits), p_stop, second_is_next (None at the last step)
 ) -> pd.DataFrame:
     "The numbers of every found label step (paper, Figures 2, 3 and 10)"
-    rows = []
-    for t in (t for t in traces if t.found_step):
-        p = np.sort(t.probs, 1)
-        second = np.argsort(t.probs, 1)[:, -2]
-        for s in range(len(t)):
-            last = s == len(t) - 1
-            rows.append(
-                (
-                    t.doc_id,
-                    s,
-                    last,
-                    p[s, -1],
-                    p[s, -2],
-                    entropy(t.probs[s]),
-                    t.p_stop[s],
-                    None if last else t.names[second[s]] == t.chosen[s + 1],
-                )
-            )
-    return pd.DataFrame(
-        rows, columns=["doc_id", "step", "is_last", "top", "second", "entropy", "p_stop", "second_is_next"]
+    columns = ["doc_id", "step", "is_last", "top", "second", "entropy", "p_stop", "second_is_next"]
+    found = [t for t in traces if t.found_step and len(t)]
+    if not found:
+        return pd.DataFrame(columns=columns)
+    chosen = np.array([t.names.index(c) for t in found for c in t.chosen])
+    last = np.concatenate([np.arange(len(t)) == len(t) - 1 for t in found])
+    numbers = step_numbers(np.concatenate([t.probs for t in found]), chosen, last)
+    later = [None if x else bool(y) for x, y in zip(last, numbers.pop("second_is_next"))]
+    head = dict(
+        doc_id=[t.doc_id for t in found for _ in t.chosen],
+        step=np.concatenate([np.arange(len(t)) for t in found]),
+        is_last=last,
+        p_stop=np.concatenate([t.p_stop for t in found]),
+        second_is_next=pd.Series(later, dtype=object),
     )
+    return pd.DataFrame(head | numbers)[columns]
 
 # %% ../nbs/01_stepwise_logits.ipynb #f68d32a5
 def plot_step_distributions(
@@ -423,7 +436,7 @@ def plot_step_distributions(
     axes=None,  # three axes
 ):  # the axes
     "Top probability, second probability and entropy per step, last step against intermediate"
-    axes = axes if axes is not None else plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")[1]
+    axes = panel_axes(axes, 3, "panels", (10, 3.2), sharey=False)
     uniform = dict(top=1 / n_labels, second=1 / n_labels, entropy=np.log2(n_labels))
     limits = dict(top=1, second=0.5, entropy=np.log2(n_labels))
     first = steps[steps.step < 3]
@@ -440,7 +453,6 @@ def plot_step_distributions(
         counts = {s: (int((~g.is_last).sum()), int(g.is_last.sum())) for s, g in first.groupby("step")}
         ax.set_xticks(list(counts), [f"{s + 1}\n(n={a}, {b})" for s, (a, b) in counts.items()])
         ax.set(xlabel="label step", xlim=(-0.6, len(counts) - 0.4), ylim=(0, 1.06 * limits[key]))
-        ax.spines[["top", "right"]].set_visible(False)
     for ax, name in zip(axes, ("top probability", "second probability", "entropy (bits)")):
         ax.set_ylabel(name)
     axes[-1].legend(frameon=False, fontsize=8)
@@ -468,7 +480,7 @@ def plot_n_labels(
     ax: Axes = None,
 ) -> Axes:
     "How many labels answers hold, beside gold"
-    ax = ax or plt.subplots(figsize=(4, 3.2), layout="constrained")[1]
+    ax = draw_axes(ax, (4, 3.2))
     counts = [
         np.bincount(x) / len(docs) for x in (docs.gold.sum(1).astype(int), [len(t.predicted) for t in traces])
     ]
@@ -478,7 +490,6 @@ def plot_n_labels(
         ax.bar(x + shift, np.pad(c, (0, n - len(c))), width=0.38, color=colour, label=name)
     ax.set(xlabel="labels in the answer", ylabel="share of documents", xticks=x)
     ax.legend(frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 # %% ../nbs/01_stepwise_logits.ipynb #55dad892

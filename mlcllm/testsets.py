@@ -11,11 +11,11 @@ import warnings
 from dataclasses import replace
 from hashlib import sha256
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from .axes import draw_axes
 from .checks import plain_text
 from .data import AnnotatedDocs, check_number, cohen_kappa
 from .runs import atomic_write
@@ -276,7 +276,7 @@ def plot_strata(
     "Share of each stratum among the chosen documents and in the corpus, with counts"
     counts = strata_counts(docs, ids)
     y = np.arange(len(counts))[::-1]
-    ax = ax or plt.subplots(figsize=(6, 0.8 + 0.42 * len(counts)), layout="constrained")[1]
+    ax = draw_axes(ax, (6, 0.8 + 0.42 * len(counts)))
     for shift, column, color in ((0.2, "corpus", ".7"), (-0.2, "chosen", "tab:orange")):
         share = counts[column] / max(counts[column].sum(), 1)
         bars = ax.barh(
@@ -287,5 +287,4 @@ def plot_strata(
     ax.set_xlabel("share of documents")
     ax.margins(x=0.12)
     ax.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
-    ax.spines[["top", "right"]].set_visible(False)
     return ax

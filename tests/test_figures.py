@@ -18,7 +18,7 @@ from notebooks import papermill, refusal, run_short
 from mlcllm.claims import adjust, claim_text, claims_table, step_verdicts
 from mlcllm.comparisons import plot_pareto, wrap_name
 from mlcllm.demux import plot_training
-from mlcllm.figure_tables import Missing
+from mlcllm.figure_tables import TUNED_COLUMNS, Missing
 from mlcllm.figures import (
     MEASURES,
     load_traced,
@@ -345,18 +345,7 @@ def test_base_and_tuned_share_one_legend_outside_the_panels():
     fig = plot_tuned(
         pd.DataFrame(
             rows,
-            columns=[
-                "dataset",
-                "base",
-                "method",
-                "metric",
-                "before",
-                "before_lo",
-                "before_hi",
-                "after",
-                "after_lo",
-                "after_hi",
-            ],
+            columns=TUNED_COLUMNS,
         )
     )
     assert all(ax.get_legend() is None for ax in fig.axes) and len(fig.legends[0].get_texts()) == 5

@@ -352,6 +352,87 @@ def test_one_seed_one_table_and_methods_do_not_matter_to_each_other():
     )
 
 
+# --- three documents by hand
+
+THREE_LABELS = LabelSet(("anger", "fear", "joy"))
+THREE = AnnotatedDocs(
+    "three",
+    "test",
+    THREE_LABELS,
+    ("a", "b", "c"),
+    ("one", "two", "three"),
+    np.array([[1, 0, 0], [0, 0, 1], [0, 0, 0]]),
+    np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]]),
+    np.repeat([0, 1, 2], 2),
+    np.array(["p", "q"] * 3),
+)
+GUESS = LabelDist(
+    np.array([[0.5, 0.5, 0.25], [0.25, 0.25, 0.5], [0.5, 0.25, 0]]), THREE_LABELS, THREE.ids, "m0"
+)
+HALF_SURE, QUARTER_OFF = 0.75 * log(4 / 3), log(2) / 8 + 3 / 8 * log(6 / 7) + log(8 / 7) / 2
+QUARTER = 2 - 0.75 * np.log2(3)  # entropy of 1/4, 3/4 in bits
+BY_HAND = dict(
+    nll=log(16 / 3 * 32 / 9 * 8 / 3) / 3,
+    kl=log(8 / 3 * 32 / 9 * 8 / 3) / 3,
+    l1=2.5 / 3,
+    brier=1 / 3,
+    js=HALF_SURE + 4 / 3 * QUARTER_OFF,
+    spearman=(1.5 / np.sqrt(3) + 1) / 2,
+    ece=1 / 6,
+    entropy_bits=4 / 3 + 4 / 3 * QUARTER,
+    brier_uncertainty=1 / 2,
+    brier_skill=1 / 3,
+    example_f1=5 / 9,
+    jaccard=1 / 2,
+    micro_f1=2 / 3,
+    macro_f1=5 / 9,
+    average_precision=0.75,
+    roc_auc=0.875,
+)
+LABEL_BY_HAND = dict(f1=(2 / 3, 0, 1), average_precision=(0.5, np.nan, 1), roc_auc=(0.75, np.nan, 1))
+
+
+@pytest.mark.parametrize("metric", BY_HAND)
+def test_scores_are_those_by_hand(metric):
+    got = values(score(GUESS, THREE, [metric], n_boot=0, n_bins=2))
+    assert np.isclose(got[metric, None].value, BY_HAND[metric], atol=1e-7)
+    for label, want in zip(THREE_LABELS.names, LABEL_BY_HAND.get(metric, ())):
+        assert np.isclose(got[metric, label].value, want, equal_nan=True)
+
+
+def test_f1_of_each_label_by_hand():
+    got = values(score(GUESS, THREE, ["f1"], n_boot=0))
+    assert [got["f1", label].value for label in THREE_LABELS.names] == pytest.approx(LABEL_BY_HAND["f1"])
+
+
+def test_rows_of_one_document_count_by_their_mean_and_are_drawn_together():
+    rows = np.array([0, 0, 1, 1, 1, 2])
+    many = replace(
+        THREE.take([0]),
+        ids=tuple("uvwxyz"),
+        texts=("text",) * 6,
+        gold=THREE.gold[rows],
+        votes=THREE.human().probs[rows],
+        vote_doc=np.arange(6),
+        vote_annotator=np.array(["p"] * 6),
+    )
+    several = LabelDist(GUESS.probs[rows], THREE_LABELS, many.ids, "m0")
+    once, often = score(GUESS, THREE), score(several, many, mean_over=rows)
+    kept = ~once.metric.str.startswith("ece_mass")  # its borders are those of all rows
+    columns = ["value", "lo", "hi", "n_docs"]
+    pd.testing.assert_frame_equal(once[kept][columns], often[kept][columns], rtol=1e-9)
+    with pytest.raises(ValueError, match="without a gap"):
+        score(GUESS, THREE, mean_over=[0, 2, 2])
+
+
+def test_every_score_lies_in_its_range_and_most_in_their_intervals():
+    table = score(DISTS, DOCS)
+    rest = table[~table.metric.str.startswith("ece") & table.value.notna()]
+    assert ((rest.lo <= rest.value) & (rest.value <= rest.hi)).mean() > 0.9
+    signed = rest.metric.isin(("spearman", "brier_skill", "brier_resolution"))
+    assert (rest[~signed].value >= -1e-12).all()
+
+
 # --- what is unknown, and what there is to hold against
 
 

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").glob("0*.ipynb"))
 ALL_NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-SHORT = ("00n", "00o", "00p", "00q", "01_")  # chapters that were one
+SHORT = ("00_axes", "00n", "00o", "00p", "00q", "01_", "01a", "01e")  # chapters that were one
 BIN = Path(sys.executable).parent
 
 

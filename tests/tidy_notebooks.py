@@ -15,7 +15,11 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN_WORDS = {"index"}  # a notebook's name that prose uses as a word
 IMPORTS = "## Imports"  # the heading above a chapter's imports; the site leaves this cell out
-CHAPTERS = {"00": "00_data"}  # where a number begins several names: the chapter that is meant by it
+CHAPTERS = {
+    "00": "00_data",
+    "01a": "01a_metrics",
+    "01e": "01e_comparisons",
+}  # where a number begins several names: the chapter that is meant by it
 SKIP = "skip-execution"  # nbclient's tag: papermill and nbconvert do not run such a cell, JupyterLab does
 NEEDED = ("#| export", "#| hide", "parameters = read_parameters")  # what a run needs of the cells above it
 WIDGET = "application/vnd.jupyter.widget-view+json"
