@@ -47,6 +47,7 @@ from tqdm import tqdm
 import mlcllm
 from .checks import check_path, decoded, read_text, shown
 from .data import DATASETS, AnnotatedDocs, check_choice
+from .parameters import backend_of
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
 def pick_device(
@@ -208,7 +209,9 @@ def _model_files(value, params, fingerprint):
     bundled_one = str(value) == folder.name and os.path.isdir(bundled / folder.name)
     if not (os.path.isdir(folder) or is_file) or bundled_one:
         return None
-    if params.get("backend") != "openai" and {"model", "encoder"} & set(fingerprint):
+    backend = backend_of(params)
+    is_remote = backend is not None and backend.is_remote
+    if not is_remote and {"model", "encoder"} & set(fingerprint):
         return {}
     if is_file:
         return _in_order([folder])
@@ -300,7 +303,7 @@ PLACES = (
     "backend_options",
 )  # where, not what: the server's address is part of the model's digest
 _IN_OPTIONS = ("splits", "clustering")  # options of data sets that may name files
-_IN_BACKEND = ("tokenizer", "quantization")  # what changes answers
+_IN_BACKEND = ("tokenizer", "quantization")  # what changes answers, whatever the backend
 
 
 def _files_in(options, backend):  # name of a setting -> the files that it names, or None
@@ -326,7 +329,9 @@ def _settings(params):  # options of the data set, and those of the backend that
     own, backend = (
         params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options")
     )
-    return own, {k: backend[k] for k in _IN_BACKEND if backend.get(k) is not None}
+    registered = backend_of(params)
+    more = registered.identity if registered else tuple(backend)
+    return own, {k: backend[k] for k in (*_IN_BACKEND, *more) if backend.get(k) is not None}
 
 
 def named_files(
