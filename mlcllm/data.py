@@ -36,7 +36,13 @@ from mlcllm.columns import (
     read_text,
     text_cell,
 )
-from .parameters import check_function, find_function, note_parameters, read_parameters
+from mlcllm.parameters import (
+    check_function,
+    find_function,
+    load_additions,
+    note_parameters,
+    read_parameters,
+)
 
 # %% ../nbs/00_data.ipynb #66e487b3
 @dataclass(frozen=True)
@@ -389,6 +395,7 @@ def find_dataset(
     name,  # a parameter `dataset`
 ) -> Dataset:  # None: not registered
     "What is registered under a name"
+    load_additions()
     found = DATASETS.get(name) if isinstance(name, str) else None
     return found if found is None or isinstance(found, Dataset) else Dataset(name, found)
 
@@ -805,6 +812,7 @@ def load_docs(
 ) -> AnnotatedDocs:  # documents in the order of the data
     "Load documents with their gold labels and votes"
     dataset = str(dataset) if isinstance(dataset, Path) else dataset
+    load_additions()
     splits = _check_source(dataset, split)
     if data_dir is not None and not isinstance(dataset, str):
         raise ValueError("data_dir is the folder of a data set with a name, and this one is given as a table")

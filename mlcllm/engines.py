@@ -38,7 +38,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 import mlcllm
 from .checks import check_choice, check_number, renamed_arguments, renamed_attribute
-from .parameters import BACKENDS
+from .parameters import BACKENDS, load_additions
 from .runs import pick_device
 from mlcllm.weights import (
     PLAIN_TEXT,
@@ -1619,6 +1619,7 @@ def load_engine(
     "Load a model behind the engine interface"
     check_choice("dtype", dtype, DTYPES)
     check_choice("quantization", quantization, QUANTIZATIONS)
+    load_additions()
     chosen = BACKENDS[check_choice("backend", backend, BACKENDS)]
     _check_device(chosen, gpu)
     given = dict(gpu=gpu, dtype=dtype, quantization=quantization, share_prefixes=share_prefixes)

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['PARAMETERS', 'BACKENDS', 'BACKEND_OPTIONS', 'OWN_PARAMETERS', 'find_function', 'Backend', 'check_function',
-           'register_backend', 'backend_of', 'check_parameter', 'note_parameters', 'read_parameters']
+           'register_backend', 'load_additions', 'backend_of', 'check_parameter', 'note_parameters', 'read_parameters']
 
 # %% ../nbs/00_checks_parameters.ipynb #466ea30a
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from functools import lru_cache
+from importlib import import_module, metadata
 
 from mlcllm.checks import (
     Flag,
@@ -257,10 +259,25 @@ register_backend(
 _PART_OF_MLCLLM.extend(BACKENDS)
 
 # %% ../nbs/00_checks_parameters.ipynb #cd94b81a
+@lru_cache(1)
+def load_additions() -> tuple:  # names of the modules; raises ValueError where one cannot be imported
+    "Import the modules that register backends and datasets of your own, once"
+    named = [m.strip() for m in os.environ.get("MLCLLM_ADDITIONS", "").split(",") if m.strip()]
+    named += [e.module for e in metadata.entry_points(group="mlcllm.additions")]
+    for module in named:
+        try:
+            import_module(module)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"MLCLLM_ADDITIONS: module {module!r} cannot be imported ({why})") from None
+    return tuple(named)
+
+
 def backend_of(
     parameters: dict,  # of a notebook
 ) -> Backend:  # hf where none is named; None: one that is not registered here
     "The backend that parameters name"
+    load_additions()
     return BACKENDS.get(parameters.get("backend") or "hf")
 
 # %% ../nbs/00_checks_parameters.ipynb #38294bc8
@@ -378,6 +395,7 @@ def check_parameter(
     notebook: str = None,  # such as 03_probing
 ):  # the value, where it may be that; True or False where a boolean came as a text
     "Refuse, in one line, what a parameter cannot be; names that are not in the table pass"
+    load_additions()
     known = PARAMETERS | OWN_PARAMETERS.get(notebook, {})
     if name not in known:
         return value

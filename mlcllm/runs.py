@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NAMED_FILES', 'PLACES', 'ROOT', 'SCHEMA', 'pick_device', 'tell_full_disk', 'atomic_write', 'file_hash', 'files_hash',
-           'named_files', 'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file', 'keep_secret',
-           'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets', 'hide_in_error',
-           'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run', 'manifest_path',
-           'write_manifest', 'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table', 'read_run',
-           'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
+           'backend_settings', 'named_files', 'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file',
+           'keep_secret', 'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets',
+           'hide_in_error', 'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run',
+           'manifest_path', 'write_manifest', 'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table',
+           'read_run', 'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
 import ast
@@ -325,13 +325,21 @@ def _without(table, keys):
     return {k: v for k, v in table.items() if k not in keys}
 
 
-def _settings(params):  # options of the data set, and those of the backend that change answers
-    own, backend = (
-        params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options")
-    )
+def backend_settings(
+    params: dict,  # the notebook's parameters
+) -> dict:  # those of its backend's options that change answers
+    "Options of the backend that belong to a run's identity"
+    given = params.get("backend_options")
+    if not isinstance(given, dict):
+        return {}
     registered = backend_of(params)
-    more = registered.identity if registered else tuple(backend)
-    return own, {k: backend[k] for k in (*_IN_BACKEND, *more) if backend.get(k) is not None}
+    more = registered.identity if registered else tuple(given)
+    return {k: given[k] for k in (*_IN_BACKEND, *more) if given.get(k) is not None}
+
+
+def _settings(params):  # options of the data set, and those of the backend that change answers
+    own = params.get("options") if isinstance(params.get("options"), dict) else {}
+    return own, backend_settings(params)
 
 
 def named_files(

@@ -49,6 +49,7 @@ from mlcllm.runs import (
     PLACES,
     ROOT,
     atomic_write,
+    backend_settings,
     default_output_dir,
     hide_secrets,
     is_held,
@@ -229,11 +230,10 @@ class Job:
     @property
     def id(self):  # readable, and the digest of what makes it this job
         asked = notebook_parameters(self.notebook) | self.parameters
-        what = json.dumps(
-            [self.notebook, {k: _public(v) for k, v in asked.items() if k not in PLACES}, self.takes],
-            sort_keys=True,
-            default=str,
-        )
+        kept = {k: _public(v) for k, v in asked.items() if k not in PLACES}
+        if options := backend_settings(asked):
+            kept["backend_options"] = _public(options)
+        what = json.dumps([self.notebook, kept, self.takes], sort_keys=True, default=str)
         return (
             "-".join(x.replace("/", "--") for x in (self.name, self.dataset, self.model) if x)
             + "-"
@@ -251,9 +251,11 @@ def _settings(kind, name, own):
         return {}
     folder = ROOT / "params" / kind
     path = folder / f"{name}.yaml"
-    if not path.exists():
-        check_choice(f"file of params/{kind}", name, tuple(sorted(p.stem for p in folder.glob("*.yaml"))))
-    return read_yaml(path)
+    if path.exists():
+        return read_yaml(path)
+    if kind == "datasets" and find_dataset(name):
+        return dict(dataset=name)  # registered from outside of the package
+    check_choice(f"file of params/{kind}", name, tuple(sorted(p.stem for p in folder.glob("*.yaml"))))
 
 
 def _filled(file, fields):  # a path of a job's files with the names of its dataset and model
