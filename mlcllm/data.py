@@ -424,7 +424,7 @@ def register_dataset(
     released_as: str = None,  # its name in the released code, where it is another
     id_lists: tuple = (),  # folders of its id lists in the released code, besides one of its name
     ours: bool = False,  # are its texts this project's own, so that stored runs may hold them?
-) -> Dataset:  # raises ValueError in one line
+) -> None:  # raises ValueError in one line
     "Add a dataset to all that ask for one: `load_docs`, parameters, plans of sweeps, messages"
     _check_name(name, loader)
     check_function(f"loader of the dataset {name}", loader)
@@ -436,7 +436,6 @@ def register_dataset(
     facts = dict(switches=switches or {}, template=template, released_as=released_as)
     facts |= dict(id_lists=id_lists, ours=ours)
     DATASETS[name] = Dataset(name, loader, options or {}, multi, **facts)
-    return DATASETS[name]
 
 # %% ../nbs/00_data.ipynb #0df9fec3
 CLUSTERS = dict(

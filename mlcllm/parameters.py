@@ -174,7 +174,7 @@ def register_backend(
     n_gpus: Callable = None,  # options -> how many GPUs a model is spread over; None: any number
     check_model=None,  # refuses a model's name before documents are read; a function, or module:function
     own_checks: bool = False,  # the loader checks its options itself
-) -> Backend:  # raises ValueError in one line
+) -> None:  # raises ValueError in one line
     "Add a backend to all that ask for one: `load_engine`, parameters, plans of sweeps, messages"
     options = {k: _as_parameter(kind) for k, kind in (options or {}).items()}
     identity = tuple(options) if identity is None else tuple(identity)
@@ -184,7 +184,6 @@ def register_backend(
     where = dict(devices=tuple(devices), extra=extra)
     BACKENDS[name] = Backend(name, loader, options, tuple(takes), identity=identity, **where, **more)
     BACKEND_OPTIONS.update(options)
-    return BACKENDS[name]
 
 # %% ../nbs/00_checks_parameters.ipynb #1d64dcf0
 _SIZE = Number(1, sane=10**9)
