@@ -21,7 +21,17 @@ from scipy.optimize import brentq
 from scipy.stats import poisson
 
 from .columns import existing_path, read_json_lines
-from .data import _COMMON, SPLITS, AnnotatedDocs, LabelSet, _docs, _options, check_choice, check_number
+from mlcllm.data import (
+    COMMON_OPTIONS,
+    DATASETS,
+    SPLITS,
+    AnnotatedDocs,
+    LabelSet,
+    check_choice,
+    check_number,
+    dataset_options,
+    make_docs,
+)
 
 # %% ../nbs/00h_boxes.ipynb #fa9cd66a
 OBJECTS = tuple(
@@ -202,7 +212,7 @@ def _to_docs(split, labels, rows):  # rows: (id, text, objects), the objects bei
     at, gold = {n: k for k, n in enumerate(labels.names)}, np.zeros((len(rows), len(labels)), np.float32)
     for i, (_, _, objects) in enumerate(rows):
         gold[i, [at[o] for o in objects]] = 1
-    return _docs("Boxes", split, labels, [r[0] for r in rows], [r[1] for r in rows], gold)
+    return make_docs("Boxes", split, labels, [r[0] for r in rows], [r[1] for r in rows], gold)
 
 
 def box_docs(
@@ -435,8 +445,10 @@ _GENERATOR = {k: p.default for k, p in inspect.signature(generate_boxes).paramet
 
 
 def _box_options(options, files):  # the options of one of the two ways, defaults filled in
-    chosen = _options("Boxes", options, subset=None, after=None, **_GENERATOR)
-    wrong = [k for k in options or {} if k not in _COMMON and (k == "subset") != files]
+    chosen = dataset_options("Boxes", options)
+    defaults, given = DATASETS["Boxes"].options, options or {}
+    changed = [k for k, v in given.items() if k not in COMMON_OPTIONS and v != defaults[k]]
+    wrong = [k for k in changed if (k == "subset") != files]
     if wrong:
         fit = (
             "generated documents, not for the files in data_dir"

@@ -20,8 +20,17 @@ import pandas as pd
 import yaml
 
 from .checks import check_nesting
+from .classic_corpora import one_vote_each
 from .columns import TABLES, existing_path, read_table, read_text
-from .data import AnnotatedDocs, LabelSet, _docs, _hub, _one_vote_each, _options, _plain, check_choice
+from mlcllm.data import (
+    AnnotatedDocs,
+    LabelSet,
+    check_choice,
+    dataset_options,
+    load_hub,
+    make_docs,
+    plain_number,
+)
 
 # %% ../nbs/00g_corpora.ipynb #48011307
 def _need_columns(df, names, source):  # every one of `names` is a column
@@ -50,7 +59,7 @@ def _filled(df, column, source, text=False):
         raise ValueError(
             f"{source}, row {df.index[odd.argmax()] + 1}: {column} must be {right}, found {found!r}"
         )
-    return cells.map(_plain)
+    return cells.map(plain_number)
 
 
 def _one_value_each(df, column, path, name):  # refuse a table in which one id has two values
@@ -103,12 +112,12 @@ def _from_votes(
     if not len(rows):
         raise ValueError(f"{name}: the split {split!r} has no document with a judgement that counts")
     doc, ids = pd.factorize(rows["id"])
-    votes, doc, who, twice = _one_vote_each(np.asarray(votes, float), doc, rows.annotator)
+    votes, doc, who, twice = one_vote_each(np.asarray(votes, float), doc, rows.annotator)
     if twice:
         again = "by somebody who judged the same document before; each person's are averaged into one vote"
         notes = [*notes, f"{name} {split}: {twice:,} of {len(rows):,} judgements are {again}"]
     texts = rows.drop_duplicates("id").text
-    return _docs(name, split, labels, ids, texts, gold(votes, doc), votes, doc, who, notes)
+    return make_docs(name, split, labels, ids, texts, gold(votes, doc), votes, doc, who, notes)
 
 # %% ../nbs/00g_corpora.ipynb #c3ff2efb
 MORAL_FOUNDATIONS = ("authority", "care", "equality", "loyalty", "proportionality", "purity")
@@ -172,7 +181,7 @@ def _read_splits(path):  # {split: {text: id}}
 # %% ../nbs/00g_corpora.ipynb #a7f17b7f
 def _mfrc_table(data_dir):  # a row a judgement, and where the table comes from
     if data_dir is None:
-        return _hub("USC-MOLA-Lab/MFRC", None, "train").to_pandas(), "Hub dataset USC-MOLA-Lab/MFRC"
+        return load_hub("USC-MOLA-Lab/MFRC", None, "train").to_pandas(), "Hub dataset USC-MOLA-Lab/MFRC"
     files = sorted(p for p in existing_path(data_dir, "MFRC").glob("*") if p.suffix.lower() in TABLES)
     files = [p for p in files if p.stem in ("final_mfrc_data", "MFRC")] or files
     if len(files) != 1:
@@ -214,7 +223,7 @@ def load_mfrc(
     options: dict = None,  # splits: splits.yaml, or a folder of a checkout of the authors' repository
 ) -> AnnotatedDocs:
     "MFRC: moral foundations of Reddit comments, with the paper's splits and ids"
-    path = _splits_file(data_dir, _options("MFRC", options, splits=None)["splits"])
+    path = _splits_file(data_dir, dataset_options("MFRC", options)["splits"])
     splits = _read_splits(path)
     ids = splits[check_choice(f"split of {path}", split, list(splits))]
     df, source = _mfrc_table(data_dir)
@@ -346,7 +355,7 @@ def load_msp_podcast(
     "MSP-Podcast 1.11: emotions of transcribed speaking turns; the workers' votes are always kept"
     multi = check_choice(
         "option multilabel of MSPPodcast",
-        _options("MSPPodcast", options, multilabel=False)["multilabel"],
+        dataset_options("MSPPodcast", options)["multilabel"],
         (False, True),
     )
     if data_dir is None:
@@ -469,7 +478,7 @@ def load_queer_reclaim_lex(
     """QueerReclaimLex: is a sentence harmful, if an ingroup or an outgroup member wrote it? A vote of .5 is
     an uncertain one
     """
-    o = _options("QueerReclaimLex", options, variant="both", discard_ambiguous=False)
+    o = dataset_options("QueerReclaimLex", options)
     variant = check_choice("option variant of QueerReclaimLex", o["variant"], ("both", "in", "out"))
     discard = check_choice(
         "option discard_ambiguous of QueerReclaimLex", o["discard_ambiguous"], (False, True)
@@ -512,7 +521,7 @@ LETTERS = tuple("ABCDEFGHIJ")
 
 def _mmlu_table(data_dir, part):  # the questions of a split, and where they come from
     if data_dir is None:
-        return _hub("TIGER-Lab/MMLU-Pro", None, part).to_pandas(), "Hub dataset TIGER-Lab/MMLU-Pro"
+        return load_hub("TIGER-Lab/MMLU-Pro", None, part).to_pandas(), "Hub dataset TIGER-Lab/MMLU-Pro"
     files = sorted(
         p
         for d in (Path(data_dir), Path(data_dir) / "data")
@@ -568,7 +577,7 @@ def load_mmlu_pro(
     options: dict = None,  # delimiter: between options (default a newline); category: only this one
 ) -> AnnotatedDocs:
     "MMLU-Pro: multiple choice, one of the letters A to J"
-    o = _options("MMLUPro", options, delimiter="\n", category=None)
+    o = dataset_options("MMLUPro", options)
     if not isinstance(o["delimiter"], str):
         raise ValueError(f"option delimiter of MMLUPro must be a text, got {o['delimiter']!r}")
     df, source = _mmlu_table(
@@ -599,7 +608,7 @@ def load_mmlu_pro(
         texts.append(
             questions[n] + "\n" + o["delimiter"].join(f"{letter}. {c}" for letter, c in zip(LETTERS, choices))
         )
-    return _docs(
+    return make_docs(
         "MMLUPro",
         split,
         LabelSet(LETTERS, allows_none=False, multi=False),
@@ -635,7 +644,7 @@ def _trec_lines(path):  # text and label of each line of an original file
 
 def _trec_table(data_dir, part):  # text, coarse_label, and where they come from
     if data_dir is None:
-        return _hub("CogComp/trec", None, part).to_pandas(), "Hub dataset CogComp/trec"
+        return load_hub("CogComp/trec", None, part).to_pandas(), "Hub dataset CogComp/trec"
     name = dict(train="train_5500.label", test="TREC_10.label")[part]
     path = next(
         (p for n in (name, f"{name}.txt", f"{part}.csv") if (p := Path(data_dir) / n).is_file()), None
@@ -656,7 +665,7 @@ def load_trec(
 ) -> AnnotatedDocs:
     "TREC: which of six kinds of answer does a question want?"
     held_out = (
-        check_choice("option dev of TREC", _options("TREC", options, dev="train")["dev"], ("train", "test"))
+        check_choice("option dev of TREC", dataset_options("TREC", options)["dev"], ("train", "test"))
         == "train"
     )
     part = (
@@ -688,4 +697,4 @@ def load_trec(
         if part == "train" and held_out
         else list(range(len(df)))
     )
-    return _docs("TREC", split, labels, [f"{part}-{k}" for k in rows], texts.iloc[rows], gold[rows])
+    return make_docs("TREC", split, labels, [f"{part}-{k}" for k in rows], texts.iloc[rows], gold[rows])

@@ -19,7 +19,7 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from .checks import CommandParser, check_choice, check_number, check_parameter, read_text, shown
-from .data import CLUSTERS, DATASETS
+from .data import CLUSTERS, DATASETS, find_dataset
 from .runs import atomic_write, read_record, read_table, start_run
 from .step_statistics import step_table
 from .stepwise_logits import answer_scores, label_probs, read_answers
@@ -62,9 +62,6 @@ def _entry(d, scores, order, producer):  # of one document
     return entry | dict(test_scores=scores[0] if scores else {}, test_all_scores=scores)
 
 # %% ../nbs/06a_interchange.ipynb #54683419
-_THEIR_NAMES = {"HateXplain": "Hatexplain"}  # datasets that the paper's code calls otherwise
-
-
 def _part(value):
     return re.sub(r"[/]", "--", str(value)).replace(",", "---").replace("=", "--eq--")
 
@@ -80,7 +77,8 @@ def write_logs(
     p = {"dataset": "none", "model": "none"} | record["parameters"]
     if record.get("notebook") != "01_stepwise_logits" or record.get("status") != "done":
         raise ValueError(f"{run} is no finished run of 01_stepwise_logits")
-    task = _THEIR_NAMES.get(p["dataset"], p["dataset"])
+    known = find_dataset(p["dataset"])
+    task = known.released_as if known and known.released_as else p["dataset"]
     params = {k: v for k, v in p.items() if k not in ("output_dir", "data_dir", "gpu")}
     params |= dict(
         task=task,

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .classic_corpora import hash_half
 from .columns import existing_path, read_text
 from .corpora import _at_least_half, _from_votes, _most_frequent
-from .data import AnnotatedDocs, LabelSet, _docs, _half, _hub, _options, check_choice
+from .data import AnnotatedDocs, LabelSet, check_choice, dataset_options, load_hub, make_docs
 
 # %% ../nbs/00g_more_corpora.ipynb #7118481a
 def _first_file(data_dir, folders, name, what):  # the file, in the first of these folders that has it
@@ -159,7 +160,7 @@ def load_convabuse(
     options: dict = None,
 ) -> AnnotatedDocs:
     "ConvAbuse: kinds of abuse in messages to chat bots; an expert who found no abuse votes for no kind"
-    o = _options("ConvAbuse", options, task="kinds", text="conversation")
+    o = dataset_options("ConvAbuse", options)
     task = check_choice("option task of ConvAbuse", o["task"], ("kinds", "abuse"))
     text = check_choice("option text of ConvAbuse", o["text"], ("conversation", "user"))
     check_choice("split", split, _SPLITS)
@@ -205,7 +206,7 @@ def _read_json_list(path):  # the objects of a JSON file
 def _red_items(data_dir, split):
     if data_dir is None:
         repo, part = "Alegzandra/REDv2", "validation" if split == "dev" else split
-        return _hub(repo, None, part).to_list(), f"Hub dataset {repo}", False
+        return load_hub(repo, None, part).to_list(), f"Hub dataset {repo}", False
     folders = ("", "data", "RED-v2")
     has_train = any((Path(data_dir) / folder / "train.json").is_file() for folder in folders)
     part = "test" if split == "test" else "train" if split == "train" and has_train else "valid"
@@ -280,13 +281,13 @@ def load_redv2(
     options: dict = None,  # neutral: label (the default), or none: who chose only neutral chose nothing
 ) -> AnnotatedDocs:
     "REDv2: seven emotions in Romanian tweets, three annotators each; a label is gold if two chose it"
-    neutral = _options("REDv2", options, neutral="label")["neutral"]
+    neutral = dataset_options("REDv2", options)["neutral"]
     labels = _red_labels(check_choice("option neutral of REDv2", neutral, ("label", "none")))
     check_choice("split", split, _SPLITS)
     items, source, halved = _red_items(data_dir, split)
     rows = _red_rows(items, source, "valid" if halved else split)
     if halved:
-        rows = [r for r in rows if _half(r[0]) == (split == "dev")]
+        rows = [r for r in rows if hash_half(r[0]) == (split == "dev")]
     if not rows:
         raise ValueError(f"{source}: none of its {len(items):,} tweets is in the half that serves as {split}")
     votes, doc, who = _red_votes(rows)
@@ -300,4 +301,4 @@ def load_redv2(
     ids, texts, gold, _ = zip(*rows)
     columns = [RED_EMOTIONS.index(n) for n in labels.names]
     gold = np.array(gold)[:, columns]
-    return _docs("REDv2", split, labels, ids, texts, gold, votes[:, columns], doc, who, notes)
+    return make_docs("REDv2", split, labels, ids, texts, gold, votes[:, columns], doc, who, notes)

@@ -40,7 +40,7 @@ from mlcllm.answers import (
 )
 from .checks import renamed_arguments, renamed_attribute, shown
 from .columns import existing_path, read_csv, read_text
-from .data import AnnotatedDocs, LabelSet, check_choice, check_number
+from .data import AnnotatedDocs, LabelSet, check_choice, check_number, find_dataset
 from .demos import choose_demos, doc_seed
 
 # %% ../nbs/00b_prompts.ipynb #ba6909eb
@@ -266,7 +266,12 @@ def get_template(
     kind = "multi" if multi else "single"
     if dataset is None or re.search(r"(?:^| )(?:multi|single)$", str(dataset)):
         return known[kind]  # no dataset is called so
-    return known.get(f"{dataset} {kind}") or known.get(dataset) or known[kind]
+    return known.get(f"{dataset} {kind}") or known.get(dataset) or _registered(dataset, known[kind])
+
+
+def _registered(dataset, general):  # the words that a dataset was registered with, over the general ones
+    found = find_dataset(str(dataset))
+    return general if found is None or found.template is None else _own_template(found.template, general)
 
 
 def _with_turns(words):  # user and assistant words as an example: the released code's two prompts

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NAMED_FILES', 'PLACES', 'ROOT', 'SCHEMA', 'pick_device', 'tell_full_disk', 'atomic_write', 'file_hash', 'files_hash',
-           'named_files', 'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file', 'keep_secret',
-           'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets', 'hide_in_error',
-           'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run', 'manifest_path',
-           'write_manifest', 'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table', 'read_run',
-           'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
+           'backend_settings', 'named_files', 'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file',
+           'keep_secret', 'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets',
+           'hide_in_error', 'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run',
+           'manifest_path', 'write_manifest', 'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table',
+           'read_run', 'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
 import ast
@@ -47,6 +47,7 @@ from tqdm import tqdm
 import mlcllm
 from .checks import check_path, decoded, read_text, shown
 from .data import DATASETS, AnnotatedDocs, check_choice
+from .parameters import backend_of
 
 # %% ../nbs/00a_runs.ipynb #420a99ac
 def pick_device(
@@ -208,7 +209,9 @@ def _model_files(value, params, fingerprint):
     bundled_one = str(value) == folder.name and os.path.isdir(bundled / folder.name)
     if not (os.path.isdir(folder) or is_file) or bundled_one:
         return None
-    if params.get("backend") != "openai" and {"model", "encoder"} & set(fingerprint):
+    backend = backend_of(params)
+    is_remote = backend is not None and backend.is_remote
+    if not is_remote and {"model", "encoder"} & set(fingerprint):
         return {}
     if is_file:
         return _in_order([folder])
@@ -300,7 +303,7 @@ PLACES = (
     "backend_options",
 )  # where, not what: the server's address is part of the model's digest
 _IN_OPTIONS = ("splits", "clustering")  # options of data sets that may name files
-_IN_BACKEND = ("tokenizer", "quantization")  # what changes answers
+_IN_BACKEND = ("tokenizer", "quantization")  # what changes answers, whatever the backend
 
 
 def _files_in(options, backend):  # name of a setting -> the files that it names, or None
@@ -322,11 +325,21 @@ def _without(table, keys):
     return {k: v for k, v in table.items() if k not in keys}
 
 
+def backend_settings(
+    params: dict,  # the notebook's parameters
+) -> dict:  # those of its backend's options that change answers
+    "Options of the backend that belong to a run's identity"
+    given = params.get("backend_options")
+    if not isinstance(given, dict):
+        return {}
+    registered = backend_of(params)
+    more = registered.identity if registered else tuple(given)
+    return {k: given[k] for k in (*_IN_BACKEND, *more) if given.get(k) is not None}
+
+
 def _settings(params):  # options of the data set, and those of the backend that change answers
-    own, backend = (
-        params.get(k) if isinstance(params.get(k), dict) else {} for k in ("options", "backend_options")
-    )
-    return own, {k: backend[k] for k in _IN_BACKEND if backend.get(k) is not None}
+    own = params.get("options") if isinstance(params.get("options"), dict) else {}
+    return own, backend_settings(params)
 
 
 def named_files(

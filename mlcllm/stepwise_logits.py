@@ -35,7 +35,8 @@ from mlcllm.answer_scores import (  # noqa: F401 (their place in earlier version
 from .axes import draw_axes, open_frame, panel_axes
 from .checks import plain_text, renamed_arguments
 from .data import AnnotatedDocs, check_choice, copies
-from .engines import fill_bound, find_model, free_memory, load_engine, used_memory
+from .engines import fill_bound, free_memory, load_engine, used_memory
+from .parameters import BACKENDS, find_function
 from mlcllm.prompt_config import (  # noqa: F401 (their place in earlier versions)
     DECODINGS,
     LABEL_SCORINGS,
@@ -752,8 +753,9 @@ def _configured(config, parameters):  # refuses unknown names, and a model or a 
     for name in parameters:
         check_choice("parameter", name, [known.name for known in fields(StepwiseConfig)])
     config = replace(config or StepwiseConfig(), **parameters)
-    if config.backend == "hf":
-        find_model(config.model)
+    backend = BACKENDS[check_choice("backend", config.backend, BACKENDS)]
+    if backend.check_model:
+        find_function(backend.check_model)(config.model)
     pick_device(config.gpu)
     return config
 

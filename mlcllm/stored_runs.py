@@ -26,7 +26,7 @@ from scipy.special import stdtrit
 
 import mlcllm
 from .checks import OWN_PARAMETERS, PARAMETERS, Names, Output, Word, check_choice, check_path, shown
-from .data import DATASETS
+from .data import DATASETS, find_dataset
 from .demos import DEMO_LABELS
 from .prompts import TEMPLATES
 from mlcllm.runs import (
@@ -392,7 +392,6 @@ def compare_runs(
     return pd.DataFrame(rows, columns=["kind", "what", "run", "other", "difference"])
 
 # %% ../nbs/00m_stored_runs.ipynb #d7093107
-_OURS = ("demo", "Boxes")
 KEPT_TABLES = {
     "01_stepwise_logits": ("docs", "steps", "scores"),
     "02_alignment": ("dists", "scores", "costs", "pairs", "thresholds"),
@@ -936,7 +935,10 @@ def _publish(old, target, tables, secret):  # the new folder
     name = public["parameters"].get("dataset")
     model = public["parameters"].get("model")
     secret = f"{secret} {name}" if _needs_secret(record) else None
-    ours = p.get("dataset") in _OURS and not p.get("data_dir") and public["parameters"].get("cot") is None
+    known = find_dataset(p.get("dataset"))
+    ours = (
+        known is not None and known.ours and not p.get("data_dir") and public["parameters"].get("cot") is None
+    )
     run = old.name if re.fullmatch(_CODES["run"], old.name) else _own(old.name)
     new = (
         target

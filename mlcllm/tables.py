@@ -36,7 +36,7 @@ from mlcllm.columns import (
     table_of,
     text_cell,
 )
-from .data import DATASETS, AnnotatedDocs, LabelSet, NoRows, _docs, _hub, _options
+from .data import DATASETS, AnnotatedDocs, LabelSet, NoRows, dataset_options, load_hub, make_docs
 
 # %% ../nbs/00g_tables.ipynb #afabc271
 _DEFAULTS = dict(
@@ -113,7 +113,7 @@ def table_options(
     options: dict = None,  # by the user
 ) -> dict:  # all options, checked
     "The options of a table; raises ValueError for a wrong name, type or combination"
-    o = _options(name, options, **_DEFAULTS)
+    o = dataset_options(name, options, _DEFAULTS)
     if o["label_names"] is not None:
         if not isinstance(o["label_names"], (list, tuple)) or not o["label_names"]:
             raise ValueError(
@@ -712,7 +712,7 @@ def _from_votes(name, split, labels, rows, values, counted):  # documents from a
     np.add.at(share, doc, values)
     share /= np.bincount(doc)[:, None]
     gold = share >= 0.5 if labels.multi else np.eye(len(labels))[share.argmax(1)]
-    docs = _docs(
+    docs = make_docs(
         name, split, labels, ids, [rows.text[k] for k in first], gold, values, doc, rows.annotator, rows.notes
     )
     return replace(docs, counted=counted)
@@ -764,7 +764,9 @@ def load_table(
     split = split or "all"
     if rows.annotator[0] is not None:
         return replace(_from_votes(name, split, labels, rows, values, bool(o["counts"])), template=None)
-    return replace(_docs(name, split, labels, rows.id, rows.text, values, notes=rows.notes), template=None)
+    return replace(
+        make_docs(name, split, labels, rows.id, rows.text, values, notes=rows.notes), template=None
+    )
 
 # %% ../nbs/00g_tables.ipynb #667d1ab9
 def _class_name(value, names, where):  # the name of a class number; None where it is unknown
@@ -831,7 +833,7 @@ def _put_together(tables, places):  # several splits as one table; None where on
 
 
 def _hub_table(repo, config, label_names):  # all splits of a Hub data set
-    splits = [_hub_split(repo, split, ds, label_names) for split, ds in _hub(repo, config).items()]
+    splits = [_hub_split(repo, split, ds, label_names) for split, ds in load_hub(repo, config).items()]
     return _put_together([df for df, _ in splits], [place for _, places in splits for place in places])
 
 # %% ../nbs/00g_tables.ipynb #d0b54aaa
