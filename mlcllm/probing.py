@@ -1262,9 +1262,10 @@ def interval_text(
     digits: int = 2,
     value: str = "value",  # the column of the values
 ) -> pd.Series:  # such as 0.50 [0.40, 0.60]
-    "Values with their intervals"
+    "Values with their intervals, where they have one"
     number = f"{{:.{digits}f}}".format
-    return table[value].map(number) + " [" + table.lo.map(number) + ", " + table.hi.map(number) + "]"
+    bounds = " [" + table.lo.map(number) + ", " + table.hi.map(number) + "]"
+    return table[value].map(number) + bounds.where(table.lo.notna(), "")
 
 
 def scores_at(
