@@ -32,7 +32,6 @@ from mlcllm.demux import (
     check_upload,
     draw_docs,
     last_checkpoint,
-    methods_table,
     model_card,
     scored_docs,
     upload_model,

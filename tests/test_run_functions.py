@@ -5,7 +5,6 @@ import inspect
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 from notebooks import ROOT, refusal
 
@@ -128,7 +127,8 @@ def check_stored(run, notebook, tmp_path, tables):
     assert run.record["status"] == "done" and stored["record"]["run"] == run.folder.name
     assert set(tables) <= set(stored)
     scores = stored["scores"].iloc[: len(run.scores)]
-    pd.testing.assert_frame_equal(run.scores, scores, check_dtype=False, check_like=True)
+    assert list(scores.method) == list(run.scores.method)
+    assert np.array_equal(scores.value, run.scores.value, equal_nan=True)
     assert "scores" not in repr(run) and not plt.get_fignums()
     return {p.stem for p in (run.folder / "figures").glob("*.svg")}
 
