@@ -4,44 +4,78 @@
 
 # %% auto #0
 __all__ = ['TUNINGS', 'LOSSES', 'TRAINED_IN', 'sft_examples', 'examples_hash', 'check_lengths', 'Lora', 'check_trainable',
-           'load_trainable', 'train_sft', 'answer_reward', 'train_grpo', 'spikiness', 'finetuned_dists']
+           'load_trainable', 'train_sft', 'answer_reward', 'train_grpo', 'spikiness', 'finetuned_dists',
+           'plot_learning', 'plot_finetuned_steps', 'FinetuningConfig', 'FinetuningInputs', 'load_finetuning_inputs',
+           'FinetuningRun', 'run_finetuning']
 
 # %% ../nbs/04a_sft.ipynb #6653ffdc
 import hashlib
 import json
+import os
 import shutil
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.meta import delegates
 
-from .checks import check_choice, check_number, renamed_arguments
-from .data import AnnotatedDocs
-from .demux import CheckpointManifests, last_checkpoint
+from .alignment import add_references, dists_table
+from .checks import check_choice, check_number, markdown_text, renamed_arguments
+from .data import AnnotatedDocs, exclude, load_docs, same_document
+from mlcllm.demux import (
+    CheckpointManifests,
+    check_upload,
+    draw_docs,
+    last_checkpoint,
+    model_card,
+    scored_docs,
+    upload_model,
+)
 from mlcllm.engines import (
+    BUNDLED,
     QUANTIZATIONS,
     base_model,
     check_rank,
+    load_engine,
     load_tokenizer,
     load_weights,
     model_error,
     quantized,
     rank_limit,
+    used_memory,
 )
-from .estimators import dist_from_traces
-from .metrics import bootstrap_weights
-from .prompts import format_labels
-from .runs import tell_full_disk
-from .stepwise_logits import PromptConfig, ask_prompts, parse_answer, step_summary
+from .estimators import dist_from_traces, reference_dists
+from .metrics import bootstrap_weights, score
+from .prompt_config import RunConfig, check_disjoint, make_config
+from .prompts import format_labels, prompts_hash
+from .runs import Run, atomic_write, pick_device, start_run, tell_full_disk
+from mlcllm.stepwise_logits import (
+    READING,
+    PromptConfig,
+    Verbalizer,
+    ask_prompts,
+    choose_scoring,
+    docs_table,
+    make_verbalizer,
+    parse_answer,
+    plot_step_distributions,
+    read_traces,
+    step_summary,
+    steps_table,
+    trace_docs,
+)
 from mlcllm.weights import (
     check_adapter_files,
     check_trained,
     check_training,
     check_values,
     first_line,
+    folder_hash,
     hub_version,
 )
 
@@ -438,3 +472,349 @@ def finetuned_dists(
     "The rows of a finetuned model in 02"
     kinds = dict(hard="hard") | (dict(max="max_over_generations") if docs.labels.multi else {})
     return [replace(dist_from_traces(traces, docs.labels, m), method=f"{name}_{k}") for k, m in kinds.items()]
+
+# %% ../nbs/04a_sft.ipynb #283d0cc7
+def plot_learning(
+    logs: dict,  # sft, and perhaps rl -> what training noted
+):  # the axes
+    "Loss of the finetuning, and reward of the reinforcement, step by step"
+    size = (3.6 * len(logs), 2.7)
+    axes = plt.subplots(1, len(logs), figsize=size, layout="constrained", squeeze=False)[1][0]
+    for ax, (name, log) in zip(axes, logs.items()):
+        column, label = dict(sft=("loss", "loss"), rl=("reward", "reward (example-F1)"))[name]
+        ax.plot(log.step, log[column], color="tab:orange")
+        ax.set(xlabel="step", ylabel=label, title=name)
+        ax.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def plot_finetuned_steps(
+    traces: dict,  # base, sft, and perhaps rl -> list of StepTrace
+):  # the axes, a row for each model
+    "Top probability, second probability and entropy of all label steps, before and after"
+    size = (10, 2.7 * len(traces))
+    axes = plt.subplots(len(traces), 3, figsize=size, layout="constrained", squeeze=False)[1]
+    for row, (name, some) in zip(axes, traces.items()):
+        plot_step_distributions(step_summary(some), len(some[0].names), row)
+        row[0].set_title(_TITLES[name], loc="left", size=10)
+    return axes
+
+
+_TITLES = dict(base="before", sft="finetuned", rl="reinforced")
+
+# %% ../nbs/04a_sft.ipynb #1b63a034
+@dataclass(frozen=True)
+class FinetuningConfig(RunConfig):
+    "The parameters of `run_finetuning`"
+
+    notebook = "04a_sft"
+
+    dataset: str = "demo"  # a name in mlcllm.data.DATASETS, a csv/jsonl/parquet file, or a Hub dataset id
+    data_dir: str = None  # the dataset's own folder; None: from the Hub (demo is bundled)
+    options: dict = None  # dataset-specific options, e.g. {"clustering": "none"}
+    train_split: str = "train"  # documents to train on
+    split: str = "test"  # documents that are asked about, before and after
+    demo_split: str = "train"  # where the demonstrations of those prompts come from
+    test_ids: str = None  # a file with an id a line: only these documents are asked about
+    n_docs: int = None  # only the first n documents asked about
+    n_train: int = None  # only n training documents, drawn with the seed
+    model: str = "tiny"  # tiny, small, a folder, or a Hub model id
+    gpu: object = None  # None: the first GPU, else the CPU; a number; or "cpu"
+    quantization: str = None  # None; 4bit or 8bit: on a GPU, with LoRA
+    dtype: str = "auto"  # auto, float32 or bfloat16
+    tuning: str = "lora"  # lora: low-rank adapters; full: all weights
+    loss: str = "answer"  # answer: only its tokens are learnt; all: the prompt's too, as in the released code
+    epochs: float = 3  # passes over the training documents
+    learning_rate: float = None  # constant after the warm-up; None: 2e-4, for the bundled toys 3e-3
+    batch_size: int = 8  # documents of a pass
+    accumulate: int = 2  # passes of a step
+    lora_r: int = 64  # rank of the adapters
+    lora_alpha: float = 16  # their scale is alpha / rank
+    lora_dropout: float = 0.1  # on what goes into them
+    max_length: int = 512  # tokens of a training example; longer ones are refused
+    # several examples in a row of max_length tokens; without flash attention they see each other
+    packing: bool = False
+    rl_steps: int = 0  # steps of reinforcement (GRPO) after the finetuning
+    rl_learning_rate: float = 1e-5  # of these steps
+    rl_group: int = 8  # answers drawn for each document, which are compared with each other
+    shots: int = 10  # demonstrations in the prompts before and after; training examples have none
+    # multilabel, uniform, random, complete or similarity; None: multilabel, or uniform in a single-label task
+    sampling: str = None
+    ratio: float = 0.5  # share of multi-label demonstrations
+    seed: int = 0  # of the drawn documents, adapters, batches, demonstrations and intervals
+    template: object = "pipeline"  # the prompt's words: pipeline, config, or a YAML file of your own
+    # comma, json, json-<key>, polysyndeton, or a text such as "{label}; {label}"
+    label_format: object = "json"
+    # alphabetical, file, reverse, random, or shuffled: random for each document
+    label_order: str = "alphabetical"
+    max_new_tokens: int = 24  # longest answer
+    push_to_hub: str = None  # a Hub repository to which the trained model is uploaded
+    output_dir: str = None  # where runs go; None: outputs/ of the checkout, or of this folder
+
+    def __post_init__(self):
+        super().__post_init__()
+        _ = self.lora  # refused here, if at all
+
+    @property
+    def rate(self):  # the learning rate of the finetuning
+        return self.learning_rate or (3e-3 if self.model in BUNDLED else 2e-4)
+
+    @property
+    def lora(self):
+        return Lora(self.lora_r, self.lora_alpha, self.lora_dropout)
+
+    @property
+    def loading(self):  # how models are loaded
+        return dict(gpu=self.gpu, dtype=self.dtype, quantization=self.quantization)
+
+# %% ../nbs/04a_sft.ipynb #fec71c0d
+@dataclass(frozen=True)
+class FinetuningInputs:
+    "What a run is about"
+
+    docs: AnnotatedDocs  # asked about, before and after
+    train: AnnotatedDocs  # to train on
+    demos: AnnotatedDocs  # where demonstrations come from
+    prompts: list  # a `Prompt` for each of `docs`
+
+
+def load_finetuning_inputs(
+    config: FinetuningConfig,  # the run's parameters
+) -> FinetuningInputs:  # raises ValueError where documents are trained on and asked about
+    "Load documents and make prompts"
+
+    def load(split, **few):
+        return load_docs(config.dataset, split, data_dir=config.data_dir, options=config.options, **few)
+
+    docs = load(config.split, test_ids=config.test_ids, n_docs=config.n_docs)
+    train, demos = load(config.train_split), load(config.demo_split)
+    check_disjoint(train, docs, "asked about", "train_split and split must be different documents")
+    train = exclude(train, docs, "train_split")  # copies of scored texts
+    train = draw_docs(train, config.n_train, config.seed)
+    return FinetuningInputs(docs, train, demos, ask_prompts(docs, demos, config.prompt_config))
+
+# %% ../nbs/04a_sft.ipynb #3a0d0905
+@dataclass(frozen=True)
+class _Asked:  # a started run, and how models are asked
+    run: Run
+    config: FinetuningConfig
+    inputs: FinetuningInputs
+    verbalizer: Verbalizer
+    scoring: str  # from `choose_scoring`
+    examples: list  # from `sft_examples`
+
+
+def _start(config, inputs, engine, verbalizer, examples):
+    hashes = {k: getattr(inputs, k).content_hash() for k in ("docs", "train", "demos")}
+    hashes |= dict(model=engine.model_hash, dtype=engine.dtype, reading=READING)
+    hashes["prompts"] = [prompts_hash(inputs.prompts), examples_hash(examples)]
+    run = start_run(
+        "04a_sft",
+        config.parameters | dict(learning_rate=config.rate),
+        docs=inputs.docs,
+        others=(inputs.train, inputs.demos),
+        labels=list(verbalizer.labels.with_none),
+        fingerprint=hashes,
+        output_dir=config.output_dir,
+    )
+    names, n = inputs.train.labels.names, inputs.train.gold.sum(0)
+    if never := [name for name, k in zip(names, n) if not k]:
+        run.warn(f"no training document has the label{'s' if len(never) > 1 else ''} {', '.join(never)}")
+    return run
+
+
+def _prepare(config, inputs, engine):
+    verbalizer = make_verbalizer(engine, inputs.docs, config.prompt_config)
+    scoring, _ = choose_scoring(verbalizer)
+    examples = sft_examples(inputs.train, verbalizer, config.prompt_config)
+    longest = check_lengths(examples, inputs.train, engine.tokenizer, config.max_length)
+    run = _start(config, inputs, engine, verbalizer, examples)
+    print(f"training examples of up to {longest} tokens")
+    return _Asked(run, config, inputs, verbalizer, scoring, examples)
+
+# %% ../nbs/04a_sft.ipynb #8bf65f2e
+def _ask(asked, name, engine):  # traces of all documents, stored
+    run, config, inputs, verbalizer = asked.run, asked.config, asked.inputs, asked.verbalizer
+
+    def one_chunk(start, stop):
+        part, prompts = inputs.docs.take(range(start, stop)), inputs.prompts[start:stop]
+        traces = trace_docs(engine, verbalizer, prompts, config.max_new_tokens, asked.scoring)
+        return dict(docs=docs_table(part, prompts, traces), steps=steps_table(traces))
+
+    with run.timed(f"ask {name}"):
+        told = dict(desc=f"{config.dataset} with {name}", stats=engine.stats, source=engine.model_hash)
+        tables = run.chunks(name, len(inputs.docs), 512, one_chunk, **told)
+    for kind, table in tables.items():
+        run.save_table(f"{kind}_{name}", table)
+    docs, steps = tables["docs"].to_pandas(), tables["steps"].to_pandas()
+    found = read_traces(docs, steps, verbalizer.labels.with_none)
+    if not any(t.found_step for t in found):
+        run.warn(
+            f"none of the {len(found)} answers of {name} holds a label "
+            f"(max_new_tokens={config.max_new_tokens}): they were read at the first slot, and there is no "
+            "label step to show"
+        )
+    return found
+
+# %% ../nbs/04a_sft.ipynb #bbd6ae90
+def _finetune(asked, folder):
+    config = asked.config
+    return train_sft(
+        config.model,
+        asked.examples,
+        folder,
+        config.tuning,
+        config.loss,
+        config.epochs,
+        config.rate,
+        config.batch_size,
+        config.accumulate,
+        config.lora,
+        config.quantization,
+        config.dtype,
+        config.packing,
+        config.max_length,
+        pick_device(config.gpu),
+        config.seed,
+    )
+
+
+def _reinforce(asked, folder):
+    config = asked.config
+    return train_grpo(
+        str(asked.run.folder / "model_sft"),
+        asked.inputs.train,
+        asked.verbalizer,
+        config.prompt_config,
+        folder,
+        config.rl_steps,
+        config.rl_group,
+        config.rl_learning_rate,
+        config.lora if config.tuning == "lora" else None,
+        config.quantization,
+        config.dtype,
+        pick_device(config.gpu),
+        config.seed,
+    )
+
+# %% ../nbs/04a_sft.ipynb #13796358
+def _train_once(asked, name, train, column, source=""):  # what training noted; `source`: of an earlier stage
+    run, config = asked.run, asked.config
+
+    def timed(folder):
+        began = time.time()
+        with run.timed(f"train {name}"):
+            log = train(asked, folder)
+        peak = used_memory(pick_device(config.gpu))[1]
+        return log.assign(seconds=time.time() - began, peak_bytes=peak)
+
+    def load(folder):
+        return load_engine(str(folder), **config.loading)
+
+    told = ("step", column, "seconds", "peak_bytes")
+    log = run.train_once(f"model_{name}", f"{name}_log", timed, load, source, told)
+    seconds = log.seconds.iloc[-1]
+    speed = f", {len(asked.examples) * config.epochs / seconds:.1f} examples a second"
+    peak = f", peak memory {log.peak_bytes.iloc[-1] / 1e9:.2f} GB"
+    print(f"{name}: {seconds:,.0f} s{speed if name == 'sft' else ''}{peak}")
+    return log
+
+
+def _train_and_ask(asked, engine):  # traces and training logs of each model
+    traces, logs = dict(base=_ask(asked, "base", engine)), {}
+    logs["sft"] = _train_once(asked, "sft", _finetune, "loss")
+    if asked.config.rl_steps:
+        before = folder_hash(asked.run.folder / "model_sft")
+        logs["rl"] = _train_once(asked, "rl", _reinforce, "reward", before)
+    for name in logs:
+        trained = load_engine(str(asked.run.folder / f"model_{name}"), **asked.config.loading)
+        traces[name] = _ask(asked, name, trained)
+    return traces, logs
+
+# %% ../nbs/04a_sft.ipynb #4fdcd521
+def _save_card(asked, name, scores):
+    config, inputs = asked.config, asked.inputs
+    docs = inputs.docs
+    training = (
+        f"{config.tuning}, loss on {config.loss}, {config.epochs} epochs, batches of "
+        f"{config.batch_size * config.accumulate}, learning rate {config.rate:g}, seed {config.seed}"
+    )
+    if name == "rl":
+        training += f"; then {config.rl_steps} steps of GRPO with example-F1 as reward"
+    facts = {
+        "task": markdown_text(f"{docs.name}: {', '.join(docs.labels.names)}"),
+        "base model": markdown_text(config.model),
+        "trained on": f"{len(inputs.train):,} documents of {config.train_split}",
+        "scored on": f"{scored_docs(docs, config)}, {config.shots} demonstrations",
+        "training": training,
+        "use": "`load_engine(<this folder>)`, or `-p model <this folder>`",
+    }
+    own = scores[scores.method.str.startswith((name, "base"))]
+    card = model_card(f"{config.model} finetuned on {docs.name}", config.model, facts, own)
+    place = asked.run.folder / f"model_{name}" / "README.md"
+    atomic_write(place, lambda p: p.write_text(card, encoding="utf-8"))
+
+
+def _score(asked, traces):  # scores, and how spiky the steps are
+    run, docs, seed = asked.run, asked.inputs.docs, asked.config.seed
+    with run.timed("score"):
+        dists = [d for name, some in traces.items() for d in finetuned_dists(some, docs, name)]
+        scores = score(dists + reference_dists(docs, asked.inputs.train), docs, seed=seed)
+    run.save_table("scores", scores)
+    run.save_table("dists", dists_table(add_references(dists, docs)))
+    spiky = spikiness(traces, seed=seed, of=same_document(docs))
+    run.save_table("spikiness", spiky)
+    return scores, spiky
+
+# %% ../nbs/04a_sft.ipynb #aae77c2e
+@dataclass(frozen=True)
+class FinetuningRun:
+    "A finished run of this notebook"
+
+    folder: Path  # where its models, tables and pictures are
+    scores: pd.DataFrame = field(repr=False)  # of the answers and estimates, before and after
+    spikiness: pd.DataFrame = field(repr=False)  # of the label steps, before and after
+    traces: dict = field(repr=False)  # base, sft, and perhaps rl -> a `StepTrace` for each document
+    logs: dict = field(repr=False)  # sft, and perhaps rl -> what training noted
+    examples: list = field(repr=False)  # that were trained on
+    docs: AnnotatedDocs = field(repr=False)  # asked about
+    train: AnnotatedDocs = field(repr=False)  # trained on
+    prompts: list = field(repr=False)  # a `Prompt` for each of `docs`
+    record: dict = field(repr=False)  # as in run.json
+    engine: object = field(repr=False)  # which ran the model before it was trained
+    verbalizer: Verbalizer = field(repr=False)  # which read the answers
+
+
+def _save_figures(stored, run):
+    pictures = dict(training=plot_learning(run.logs), steps=plot_finetuned_steps(run.traces))
+    for name, axes in pictures.items():
+        fig = np.ravel(axes)[0].figure
+        stored.save_figure(name, fig)
+        plt.close(fig)
+
+
+@delegates(FinetuningConfig)
+def run_finetuning(
+    config: FinetuningConfig = None,  # None: made of the keyword arguments; else they replace its values
+    **kwargs,  # the parameters of this notebook
+) -> FinetuningRun:  # raises ValueError in one line where an argument is wrong
+    "Ask a model, train it, ask it again, save answers, scores, models and pictures, and return them"
+    config = make_config(FinetuningConfig, config, kwargs)
+    check_upload(config.push_to_hub)
+    inputs = load_finetuning_inputs(config)
+    check_trainable(config.quantization, config.tuning, pick_device(config.gpu))
+    engine = load_engine(config.model, **config.loading)
+    asked = _prepare(config, inputs, engine)
+    traces, logs = _train_and_ask(asked, engine)
+    scores, spiky = _score(asked, traces)
+    for name in logs:
+        _save_card(asked, name, scores)
+    stored, used = asked.run, (asked.examples, inputs.docs, inputs.train, inputs.prompts)
+    tools = (stored.record, engine, asked.verbalizer)
+    run = FinetuningRun(stored.folder, scores, spiky, traces, logs, *used, *tools)
+    _save_figures(stored, run)
+    if config.push_to_hub:
+        upload_model(stored.folder / f"model_{list(logs)[-1]}", config.push_to_hub)
+    stored.done()
+    print(f"models, tables and pictures: {os.path.relpath(run.folder)}")
+    return run

@@ -36,6 +36,7 @@ from mlcllm import (
     probing,
     questions,
     reasonableness,
+    sft,
     stepwise_logits,
     testsets,
 )
@@ -256,6 +257,9 @@ PLOTS = {  # function -> a call, the names that must be seen
     "plot_labels": (lambda d: data.plot_labels(DOCS), LABELS),
     "plot_agreement": (lambda d: data.plot_agreement(DOCS), []),
     "plot_training": (lambda d: demux.plot_training(LEARNED), []),
+    "plot_methods": (lambda d: demux.plot_methods(SCORES, ("nll",)), METHOD_NAMES),
+    "plot_learning": (lambda d: sft.plot_learning(dict(sft=LEARNED.assign(step=[1, 2]))), ["sft"]),
+    "plot_finetuned_steps": (lambda d: sft.plot_finetuned_steps(dict(base=[trace()])), ["before"]),
     "plot_steps_wall": (lambda d: figures.plot_steps_wall(traced(d)), [DATASET, MODEL]),
     "plot_first_ranks": (lambda d: figures.plot_first_ranks(traced(d)), [DATASET, MODEL]),
     "plot_later_ranks": (lambda d: figures.plot_later_ranks(traced(d)), [DATASET, MODEL]),
