@@ -18,10 +18,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .alignment import PAPER_METHODS
+from .axes import plain_ticks
 from .calibration import CALIBRATIONS
 from .checks import legend_text, plain_text
 from .claims import claims_table, plot_claims
-from .comparisons import REFERENCES, _plain_ticks, wrap_name
+from .comparisons import REFERENCES, wrap_name
 from .data import check_choice
 from mlcllm.figure_tables import (
     PROBES,
@@ -555,7 +556,7 @@ def plot_slopes(
             and v.max() > 6 * v.min()
         ):
             ax.set_yscale("log")
-            _plain_ticks(ax.yaxis)
+            plain_ticks(ax.yaxis)
         ax.set(xticks=range(len(models)), xlim=(-0.3, len(models) - 0.7))
         ax.set_xticklabels([plain_text(m) for m in models], size=7.5)
     for ax in axes[0][::2]:
@@ -614,8 +615,8 @@ def plot_costs(
             ax.plot(r.tokens, r.value, marks[models.index(r.model) % 5], mfc=fill, mec=colour, mew=1.5, ms=6)
         ax.set_xscale("log")
         ax.set_yscale("log")
-        _plain_ticks(ax.xaxis)
-        _plain_ticks(ax.yaxis)
+        plain_ticks(ax.xaxis)
+        plain_ticks(ax.yaxis)
         ax.set_xlabel("tokens computed per document", size=8)
     for ax in axes[0][::2]:
         ax.set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
