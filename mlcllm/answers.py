@@ -466,7 +466,7 @@ def _words(names, own):  # own: the format's separator
     joined = max(len(hard.findall(n)) for n in names) + 1
     return _Words(known, folded, mention, hard, joined, len(names), len(longest[0]), none)
 
-# %% ../nbs/00b_answers.ipynb #66ab2189
+
 _NONE_OF = (
     r"(?:label|emotion|categor(?:y|ie)|class(?:es)?|foundation|feeling|tag|topic|group|harm|target)"
     r"(?:\(s\)|s)?"
@@ -1014,7 +1014,7 @@ def _read_bullet(words, text, start, end):  # one item, perhaps with an explanat
         return [name], []
     return ([], [text[start:end]]) if split else _read_list(words, text, start, end)
 
-# %% ../nbs/00b_answers.ipynb #da8a7c66
+
 def _read_column(words, text, lines):  # nothing but labels, one a line
     found = [_peel(words, text, s, e) for s, e in lines[: words.count + 1]]
     apart = any("\n\n" in text[a:b] for (_, a), (b, _) in zip(lines, lines[1:]))

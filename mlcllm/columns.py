@@ -50,7 +50,7 @@ def existing_path(
         raise ValueError(f"{what}: {path} is no regular file (a pipe or a device), so it is not read")
     return Path(path)
 
-# %% ../nbs/00_columns.ipynb #5e24c9e3
+
 def regular_file(
     path,  # of a file
     what: str = "file",  # what it is for, for the message

@@ -191,7 +191,7 @@ _TRUST = dict(trust_remote_code=_is(Flag()))
 
 register_backend(
     "hf",
-    "mlcllm.engines:load_hf",
+    "mlcllm.loading:load_hf",
     _TRUST
     | dict(
         gguf_file=_is(Text(), none=True),
@@ -200,7 +200,7 @@ register_backend(
     ),
     takes=_TAKES,
     identity=(),
-    check_model="mlcllm.engines:find_model",
+    check_model="mlcllm.loading:find_model",
     own_checks=True,
 )
 

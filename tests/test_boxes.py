@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -468,3 +469,42 @@ def test_gold_that_cannot_be_checked(tmp_path):
     one_line(lambda: wrong_gold(docs), "Boxes document '7-1': sentence 2: not understood")
     assert wrong_gold(docs.take([0])) == ()
     one_line(lambda: plot_box_items([]), "there are no boxes to count")
+
+
+# Moved here from the chapter
+
+
+@pytest.mark.parametrize("how", [dict(move_contents=False), dict(all_contents=True)], ids=range(2))
+def test_the_wording_changes_no_state(how):
+    other, same = generate_boxes(200, **how), generate_boxes(200)
+    assert [s.states for s in other] == [s.states for s in same]
+    assert [s.sentences for s in other] != [s.sentences for s in same]
+
+
+def test_what_the_wording_options_say(samples):
+    def said(samples, words):
+        return sum(words in x for s in samples for x in s.sentences)
+
+    assert said(generate_boxes(200, move_contents=False), "contents of") == 0
+    assert said(samples, "Remove the contents") == 0 and said(samples, "Move the contents") > 2200
+    assert said(generate_boxes(200, all_contents=True), "Remove the contents") > 200
+    assert generate_boxes(9, seed=1) == generate_boxes(9, seed=1) != generate_boxes(9, seed=2)
+
+
+def test_a_scenario_asked_at_the_start_and_at_the_end(samples):
+    early = box_docs(samples, "dev", [0, 12])
+    assert (len(early), len(box_docs(samples, "dev", "every"))) == (2 * 1540, 13 * 1540)
+    first = early.ids[0].split("-")[0]
+    assert early.ids[:14] == tuple(f"{first}-{n}" for n in range(14))
+    late = early.take([k for k, i in enumerate(early.ids) if int(i.split("-")[1]) >= 7])
+    assert late.texts == box_docs(samples, "dev").texts
+
+
+def test_wrong_answers_are_found(samples):
+    few = box_docs(samples, "test").take(range(7))
+    full = np.flatnonzero(few.gold.any(1))[-1]
+    few.gold[0, few.gold[0].argmin()] = 1
+    few.gold[full] = 0
+    assert wrong_gold(few) == (few.ids[0], few.ids[full])
+    with pytest.raises(ValueError, match=f"document '{few.ids[6]}': the text should end with a question"):
+        wrong_gold(replace(few, texts=few.texts[:6] + ("It rains.",)))

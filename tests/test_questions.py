@@ -479,3 +479,24 @@ def test_a_question_is_previewed_like_a_prompt():
     question = unary_prompts(TEST, TRAIN, shots=2)[0]
     shown = preview(question, load_engine("tiny", gpu="cpu"), TEST.labels)
     assert "".join(shown.to_frame().token) == question.text and "reasonable" in shown._repr_html_()
+
+
+def test_a_single_label_task_has_no_none():
+    posts = single(TEST), single(TRAIN)
+    assert len(unary_prompts(*posts)) == len(binary_prompts(*posts)) == 3 * len(TEST)
+    assert "none" not in binary_prompts(*posts)[0].head
+    with pytest.raises(ValueError, match="different labels"):
+        unary_prompts(TEST, posts[1])
+
+
+def test_duplicates_add_no_information_where_the_groups_are_known():
+    "Doubling every question narrows an interval by √2, unless the groups are known"
+    x, y, group = np.r_[[0.9] * 60, [0.1] * 40], np.ones(100, bool), np.arange(100)
+
+    def width(*given):
+        table = set_scores(*given)
+        return table.hi[0] - table.lo[0]
+
+    twice = [np.concatenate([v, v]) for v in (x, y, group)]
+    assert abs(width(*twice, 100) - width(x, y, group, 100)) < 1e-9
+    assert width(*twice[:2], None, 200) < 0.85 * width(x, y, None, 200)
