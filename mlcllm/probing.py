@@ -9,7 +9,8 @@ __all__ = ['RECIPES', 'Insides', 'look_inside', 'PROBE_TARGETS', 'probe_pipeline
            'target_scores', 'last_word', 'control_targets', 'seen_types', 'whole_sets', 'selectivity', 'Split',
            'Probed', 'probe_name', 'probe_layers', 'probe_baselines', 'probe_control', 'across_steps', 'count_probes',
            'words_probs', 'usable_information', 'plot_probes', 'plot_layers', 'plot_information', 'plot_lens',
-           'plot_attention']
+           'plot_attention', 'interval_text', 'scores_at', 'control_text', 'ProbingConfig', 'ProbingInputs',
+           'load_probing_inputs', 'ProbingRun', 'run_probing']
 
 # %% ../nbs/03_probing.ipynb #858179b1
 import hashlib
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fastcore.meta import delegates
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from safetensors import SafetensorError, safe_open
@@ -39,22 +41,35 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
 
+from .alignment import add_references, dists_table
 from .checks import renamed_arguments
-from .data import AnnotatedDocs, LabelDist, check_choice, same_document
-from .internals import attention_masses, hidden_states, lens_logits
+from .data import AnnotatedDocs, LabelDist, check_choice, exclude, load_docs, same_document
+from .engines import load_engine, used_memory
+from .internals import attention_masses, hidden_states, layer_numbers, lens_logits, state_width
 from .metrics import bootstrap_weights, score
-from .runs import atomic_write, remove_folder, tell_full_disk
+from .prompt_config import RunConfig, check_disjoint, make_config
+from .prompts import prompts_hash
+from .runs import Run, atomic_write, remove_folder, start_run, tell_full_disk
 from mlcllm.stepwise_logits import (
+    READING,
     PromptConfig,
+    Verbalizer,
     answer_room,
+    ask_prompts,
+    choose_scoring,
     count_readings,
+    docs_table,
     encode_prompts,
     kept_warnings,
     label_logits,
     label_probs,
+    make_verbalizer,
+    read_traces,
     step_contexts,
     step_prefixes,
+    steps_table,
     tfidf_answers,
     trace_docs,
     warn_of_parts,
@@ -1240,3 +1255,420 @@ def plot_attention(
         ax.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
         ax.spines[["top", "right"]].set_visible(False)
     return axes
+
+# %% ../nbs/03_probing.ipynb #809a7e96
+def interval_text(
+    table: pd.DataFrame,  # with columns lo and hi
+    digits: int = 2,
+    value: str = "value",  # the column of the values
+) -> pd.Series:  # such as 0.50 [0.40, 0.60]
+    "Values with their intervals"
+    number = f"{{:.{digits}f}}".format
+    return table[value].map(number) + " [" + table.lo.map(number) + ", " + table.hi.map(number) + "]"
+
+
+def scores_at(
+    scores: pd.DataFrame,  # of a run
+    layer: int,  # which layer
+    position: int = 1,  # 0: end of the document, 1: first label step, …
+) -> pd.DataFrame:  # a row for each target and method, a column for each metric
+    "Scores of probes at one place, and of what they are compared with"
+    here = scores.layer.isna() | (scores.layer == layer)
+    here &= scores.position.isna() | (scores.position == position)
+    table = scores[here].pivot(index=["target", "method"], columns="metric", values="value")
+    return table.reindex([t for t in PROBE_TARGETS if t in set(scores.target)], level=0)
+
+
+def control_text(
+    scores: pd.DataFrame,  # of a run
+) -> str:  # "" where there was no control task
+    "Accuracy of the probe for people's labels, of its control, and the difference"
+    told = scores[scores.metric == "accuracy"].set_index("method")
+    if not len(told):
+        return ""
+    said = interval_text(told)
+    return (
+        f"whole label sets right: {said['probe_seen_types']} for people's, {said['control']} for the "
+        f"control's, selectivity {said['selectivity']}; on {told.n_docs.max():,} documents whose last word "
+        "is the last word of a training document"
+    )
+
+# %% ../nbs/03_probing.ipynb #5a957209
+@dataclass(frozen=True)
+class ProbingConfig(RunConfig):
+    "The parameters of `run_probing`"
+
+    notebook = "03_probing"
+
+    dataset: str = "demo"  # a name in mlcllm.data.DATASETS, a csv/jsonl/parquet file, or a Hub dataset id
+    data_dir: str = None  # the dataset's own folder; None: from the Hub (demo is bundled)
+    options: dict = None  # dataset-specific options, e.g. {"clustering": "none"}
+    train_split: str = "train"  # documents that probes are trained on
+    split: str = "dev+test"  # documents that they are scored on
+    demo_split: str = "train"  # where the demonstrations for the scored documents come from
+    train_demo_split: str = "dev"  # where those for the training documents come from
+    test_ids: str = None  # a file with an id a line: only these documents are scored
+    n_docs: int = None  # only the first n scored documents
+    n_train: int = None  # only the first n training documents
+    model: str = "tiny"  # tiny, small, a folder, or a Hub model id
+    backend: str = "hf"  # hf: no other backend shows hidden states
+    backend_options: dict = None  # backend-specific options
+    gpu: object = None  # None: the first GPU, else the CPU; a number; or "cpu"
+    quantization: str = None  # None, 4bit or 8bit
+    dtype: str = "auto"  # auto, float32, bfloat16 or float16
+    layers: object = "all"  # last, all, or a list of numbers: 0 is the embedding, -1 the last layer
+    n_steps: int = 2  # label steps of each answer whose states are kept
+    half: bool = True  # keep states in float16
+    attention: bool = True  # also see where the model looks when it writes the second and later labels
+    # cv: regularisation chosen on held-out training documents; paper: as in the released code
+    recipe: str = "cv"
+    shots: int = 10  # demonstrations in each prompt
+    # multilabel, uniform, random, complete or similarity; None: multilabel, or uniform in a single-label task
+    sampling: str = None
+    ratio: float = 0.5  # share of multi-label demonstrations
+    seed: int = 0  # of demonstrations, probes, controls and intervals
+    template: object = "pipeline"  # the prompt's words: pipeline, config, or a YAML file of your own
+    chat: bool = False  # True: ask in turns, by the model's chat template
+    chat_options: dict = None  # further arguments of the chat template, e.g. {"enable_thinking": False}
+    # a csv file with the columns id and cot, for a template with {cot}; {"file": ..., "randomize": True}
+    # shows any of them
+    cot: object = None
+    # comma, json, json-<key>, polysyndeton, or a text such as "{label}; {label}"
+    label_format: object = "json"
+    # alphabetical, file, reverse, random, or shuffled: random for each document
+    label_order: str = "alphabetical"
+    demos_per: str = "run"  # run: the same demonstrations for all documents; document: other ones for each
+    # what demonstrations show: gold, random, distribution, opposite, the folder of a run, or e.g. {"labels":
+    # "distribution", "seed": 1, "same_length": True}
+    demo_labels: object = "gold"
+    # for similarity sampling: a sentence-transformers model, or a folder
+    encoder: str = "sentence-transformers/all-mpnet-base-v2"
+    # for similarity sampling: where the most similar demonstration stands, last or first
+    nearest: str = "last"
+    label_scoring: str = "first_token"  # first_token, or sequence: whole labels
+    decoding: str = "free"  # free, or constrained: only label lists can be written
+    max_new_tokens: int = 24  # longest answer
+    output_dir: str = None  # where runs go; None: outputs/ of the checkout, or of this folder
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.backend != "hf":
+            raise ValueError(
+                f"backend={self.backend!r} shows no hidden states: probes read models with backend='hf'"
+            )
+
+# %% ../nbs/03_probing.ipynb #60bb072b
+@dataclass(frozen=True)
+class ProbingInputs:
+    "What a run is about; the keys of both tables are train and test"
+
+    docs: dict  # documents that probes are trained on, and those that they are scored on
+    demos: dict  # where the demonstrations for each come from
+
+
+def load_probing_inputs(
+    config: ProbingConfig,  # the run's parameters
+) -> ProbingInputs:  # raises ValueError where documents have two uses that exclude each other
+    "Load documents and demonstrations"
+
+    def load(split, **few):
+        return load_docs(config.dataset, split, data_dir=config.data_dir, options=config.options, **few)
+
+    train = load(config.train_split, n_docs=config.n_train)
+    test = load(config.split, test_ids=config.test_ids, n_docs=config.n_docs)
+    demos = dict(train=load(config.train_demo_split), test=load(config.demo_split))
+    check_disjoint(train, test, "scored", "train_split and split must be different documents")
+    train = exclude(train, test, "train_split")  # copies of scored texts
+    if both := set(train.ids) & set(demos["train"].ids):
+        raise ValueError(
+            f"{len(both)} training documents may be shown as demonstrations to themselves, such as "
+            f"{sorted(both)[0]!r}: choose another train_demo_split"
+        )
+    return ProbingInputs(dict(train=train, test=test), demos)
+
+
+def _make_prompts(config, inputs, tokenizer=None):  # of train and test, and what was warned of
+    with kept_warnings() as notes:
+        prompts = {
+            name: ask_prompts(docs, inputs.demos[name], config.prompt_config, tokenizer)
+            for name, docs in inputs.docs.items()
+        }
+    return prompts, notes
+
+# %% ../nbs/03_probing.ipynb #a841086b
+@dataclass(frozen=True)
+class _Asked:  # a started run, and how its model is asked
+    run: Run
+    config: ProbingConfig
+    engine: object
+    verbalizer: Verbalizer
+    layers: tuple  # their numbers
+    scoring: str  # from `choose_scoring`
+    lens: bool  # does the model have a logit lens?
+
+
+def _start(config, inputs, prompts, engine, layers, verbalizer):
+    hashes = {name: docs.content_hash() for name, docs in inputs.docs.items()}
+    hashes |= {f"{name}_demos": docs.content_hash() for name, docs in inputs.demos.items()}
+    hashes |= dict(model=engine.model_hash, dtype=engine.dtype, reading=READING)
+    hashes["prompts"] = [prompts_hash(prompts[name]) for name in inputs.docs]
+    return start_run(
+        "03_probing",
+        config.parameters | dict(layers=list(layers)),
+        docs=inputs.docs["test"],
+        others=(inputs.docs["train"], *inputs.demos.values()),
+        labels=list(verbalizer.labels.with_none),
+        fingerprint=hashes,
+        output_dir=config.output_dir,
+    )
+
+
+def _has_lens(run, engine, layers):
+    nothing = np.zeros((0, len(layers), state_width(engine)), np.float32)
+    try:
+        lens_logits(engine, nothing, layers, [0])
+    except ValueError as error:
+        run.warn(str(error))
+        return False
+    return True
+
+
+def _note_limits(run, train, engine):
+    if never := [name for name, n in zip(train.labels.names, train.gold.sum(0)) if not n]:
+        run.warn(
+            f"no training document has the label{'s' if len(never) > 1 else ''} {', '.join(never)}: their "
+            "gold probes only know that"
+        )
+    if not engine.share_prefixes:
+        run.warn("the model cannot take packed prompts: they ran one at a time")
+
+# %% ../nbs/03_probing.ipynb #4f9f88c3
+_SUFFIX = dict(train="_train", test="")  # of the tables of each
+
+
+def _open_states(asked, name, n_docs):  # the file of states; chunks whose rows it lacks are forgotten
+    run, config = asked.run, asked.config
+    place = run.folder / f"hidden{_SUFFIX[name]}.safetensors"
+    n_rows = n_docs * (1 + config.n_steps)
+    file = StateFile(place, n_rows, asked.layers, state_width(asked.engine), config.half)
+    if not file.exists:
+        for old in (run.folder / "chunks").glob(f"{name}-*.json"):
+            old.unlink()
+        file.create()
+    if changed := forget_changed(run.folder / "chunks", name, file):
+        run.warn(
+            f"{file.path.name} does not hold what was written for {len(changed)} chunks of {name}, such as "
+            f"{changed[0]}: they are computed again"
+        )
+    return file
+
+
+def _index_table(docs, start, activations, rows):  # which rows of the file belong to which document
+    return pa.table(
+        dict(
+            doc_id=pa.array([docs.ids[k] for k in activations.doc], pa.string()),
+            doc=pa.array(start + activations.doc, pa.int32()),
+            position=pa.array(activations.position, pa.int32()),
+            row=pa.array(rows, pa.int64()),
+        )
+    )
+
+
+def _chunk_tables(asked, name, file, start, docs, prompts):  # `docs` are those from number `start`
+    config, scored = asked.config, name == "test"
+    got = collect_activations(
+        asked.engine,
+        asked.verbalizer,
+        docs,
+        prompts,
+        config.prompt_config,
+        asked.layers,
+        config.n_steps,
+        config.attention and scored,
+        asked.lens and scored,
+        asked.scoring,
+    )
+    rows = (start + got.doc) * (1 + config.n_steps) + got.position
+    file.write(rows, got.states)
+    tables = dict(docs=docs_table(docs, prompts, got.traces), steps=steps_table(got.traces))
+    tables |= dict(index=_index_table(docs, start, got, rows), states=states_table(file, rows))
+    if scored:
+        tables["attention"] = attention_arrow(got.attention)
+    if len(got.lens):
+        tables["lens"] = pa.Table.from_pandas(got.lens, preserve_index=False)
+    return tables
+
+
+def _collect(asked, name, docs, prompts):  # a Split, and tables of attention and lens
+    run, file = asked.run, _open_states(asked, name, len(docs))
+
+    def one_chunk(start, stop):
+        part = docs.take(range(start, stop))
+        return _chunk_tables(asked, name, file, start, part, prompts[start:stop])
+
+    with run.timed(f"states of {name}"):
+        desc = f"{docs.name} {docs.split} with {asked.config.model}"
+        tables = run.chunks(name, len(docs), 512, one_chunk, desc=desc, stats=asked.engine.stats)
+    for table, stored in dict(index="hidden", docs="docs", steps="steps").items():
+        run.save_table(f"{stored}{_SUFFIX[name]}", tables[table])
+    names = asked.verbalizer.labels.with_none
+    traces = read_traces(tables["docs"].to_pandas(), tables["steps"].to_pandas(), names)
+    return Split(docs, traces, file, tables["index"].to_pandas()), tables
+
+# %% ../nbs/03_probing.ipynb #f0d5fdc9
+def _train_probes(asked, train, test):  # the probes, and their scores with those of control and baselines
+    run, config, top = asked.run, asked.config, asked.layers[-1]
+    targets = PROBE_TARGETS if train.docs.labels.multi else ("gold", "pred")
+    about = dict(model=config.model, model_hash=asked.engine.model_hash, dataset=config.dataset)
+    with run.timed("probes"):
+        found = probe_layers(train, test, asked.layers, config.recipe, targets, config.seed, about, tqdm)
+        gold = found.probs[probe_name("gold", top, 1)]
+        try:
+            control = probe_control(train, test, top, 1, gold, config.recipe, config.seed)
+        except ValueError as error:
+            control = found.scores.head(0)
+            run.warn(f"no control task: {error}")
+    with run.timed("baselines"):
+        baselines = probe_baselines(train, test, targets, config.seed)
+    return found, pd.concat([found.scores, control, baselines], ignore_index=True)
+
+
+def _save_probes(asked, test, found, scores):
+    run, docs = asked.run, test.docs
+    run.save_table("scores", scores)
+    save_probes(run.folder / "probes.safetensors", found.probes)
+    gold = found.probs[probe_name("gold", asked.layers[-1], 1)]
+    dist = LabelDist(gold, docs.labels, docs.ids, "probe", not docs.labels.multi)
+    run.save_table("dists", dists_table(add_references([dist], docs)))
+
+
+def _tell_more(asked, train, test):  # tables by name: what else the states of the last layer tell
+    run, config, top = asked.run, asked.config, asked.layers[-1]
+    with run.timed("steps and counts"):
+        across = across_steps(train, test, top, config.recipe, config.seed)
+        counts = count_probes(train, test, top, config.recipe, config.seed)
+    with run.timed("information"):
+        information = usable_information(train, test, top, seed=config.seed)
+    tables = dict(across_steps=across, counts=counts, information=information)
+    for name, table in tables.items():
+        run.save_table(name, table)
+    return tables
+
+
+def _look_back(asked, tables):  # attention and lens of the scored documents, stored
+    run, attention = asked.run, tables["attention"].to_pandas()
+    if asked.lens:
+        run.save_table("lens", tables["lens"])
+    run.save_table("attention", tables["attention"])
+    means = attention_table(attention, seed=asked.config.seed)
+    run.save_table("attention_means", means)
+    if asked.config.attention and not len(attention):
+        run.warn("no answer has a second label: there is no later step whose attention could be seen")
+    lens = tables["lens"].to_pandas() if asked.lens else None
+    return dict(attention=attention, attention_means=means, lens=lens)
+
+# %% ../nbs/03_probing.ipynb #9a9341a6
+@dataclass(frozen=True)
+class ProbingRun:
+    "A finished run of this notebook"
+
+    folder: Path  # where its tables and pictures are
+    layers: tuple  # numbers of the layers that were probed
+    scores: pd.DataFrame = field(repr=False)  # of probes, control and baselines
+    across_steps: pd.DataFrame = field(repr=False)  # of probes used at other steps than their own
+    counts: pd.DataFrame = field(repr=False)  # what is known of the number of labels
+    information: pd.DataFrame = field(repr=False)  # bits that words and state tell
+    attention: pd.DataFrame = field(repr=False)  # of each later label step, as from `attention_rows`
+    attention_means: pd.DataFrame = field(repr=False)  # as from `attention_table`
+    lens: pd.DataFrame = field(repr=False)  # as from `lens_rows`; None: the model has no logit lens
+    probes: dict = field(repr=False)  # name -> Probe
+    train: Split = field(repr=False)  # what probes were trained on
+    test: Split = field(repr=False)  # what they were scored on
+    prompts: list = field(repr=False)  # a `Prompt` for each scored document
+    record: dict = field(repr=False)  # as in run.json
+    engine: object = field(repr=False)  # which ran the model
+    verbalizer: Verbalizer = field(repr=False)  # which read the answers
+
+    @property
+    def docs(self):
+        return self.test.docs
+
+
+def _save_figures(stored, run):
+    pictures = dict(
+        probes=lambda: plot_probes(run.scores, run.layers[-1]).figure,
+        layers=lambda: plot_layers(run.scores)[0].figure,
+    )
+    if len(run.information):
+        pictures["information"] = lambda: plot_information(run.information).figure
+    if run.lens is not None:
+        pictures["lens"] = lambda: plot_lens(run.lens)[0].figure
+    if len(run.attention):
+        pictures["attention"] = lambda: plot_attention(run.attention)[0].figure
+    for name, draw in pictures.items():
+        fig = draw()
+        stored.save_figure(name, fig)
+        plt.close(fig)
+
+
+def _finish(asked, run):
+    stored, peak = asked.run, used_memory(asked.engine.device)[1]
+    stored.log(
+        f"{stored.counted('tokens_in')} prompt tokens asked for, {stored.counted('tokens_forwarded')} "
+        f"computed; peak memory {peak:,} bytes"
+    )
+    stored.record["memory"] = dict(peak=peak)
+    _save_figures(stored, run)
+    stored.done()
+    print(f"tables and pictures: {os.path.relpath(run.folder)}")
+
+# %% ../nbs/03_probing.ipynb #417131eb
+def _ask_model(config, inputs):  # a started run, and the prompts of train and test
+    prepared = None
+    if not config.prompt_config.needs_tokenizer:
+        prepared = _make_prompts(config, inputs)  # refused, if at all, before a model is loaded
+    engine = load_engine(
+        config.model,
+        gpu=config.gpu,
+        dtype=config.dtype,
+        quantization=config.quantization,
+        backend_options=config.backend_options,
+    )
+    layers = layer_numbers(engine, config.layers)
+    verbalizer = make_verbalizer(engine, inputs.docs["test"], config.prompt_config)
+    scoring, _ = choose_scoring(verbalizer, config.label_scoring)
+    prompts, notes = prepared or _make_prompts(config, inputs, engine.tokenizer)
+    run = _start(config, inputs, prompts, engine, layers, verbalizer)
+    for note in (*notes, *engine.notes):
+        run.warn(note)
+    lens = _has_lens(run, engine, layers)
+    _note_limits(run, inputs.docs["train"], engine)
+    return _Asked(run, config, engine, verbalizer, layers, scoring, lens), prompts
+
+
+@delegates(ProbingConfig)
+def run_probing(
+    config: ProbingConfig = None,  # None: made of the keyword arguments; else they replace its values
+    **kwargs,  # the parameters of this notebook
+) -> ProbingRun:  # raises ValueError in one line where an argument is wrong
+    "Let a model answer, train probes on its states, save scores, probes and pictures, and return them"
+    config = make_config(ProbingConfig, config, kwargs)
+    inputs = load_probing_inputs(config)
+    asked, prompts = _ask_model(config, inputs)
+    train, _ = _collect(asked, "train", inputs.docs["train"], prompts["train"])
+    test, tables = _collect(asked, "test", inputs.docs["test"], prompts["test"])
+    asked.run.record["counters"] |= count_readings(test.traces)
+    if parts := warn_of_parts(test.traces):
+        asked.run.warn(parts)
+    print(
+        f"{len(train.index):,} + {len(test.index):,} states of {len(asked.layers)} layers; label steps at "
+        f"the scored documents: {(test.index.position > 0).sum():,}"
+    )
+    found, scores = _train_probes(asked, train, test)
+    _save_probes(asked, test, found, scores)
+    results = _tell_more(asked, train, test) | _look_back(asked, tables)
+    results |= dict(probes=found.probes, train=train, test=test, prompts=prompts["test"])
+    results |= dict(record=asked.run.record, engine=asked.engine, verbalizer=asked.verbalizer)
+    run = ProbingRun(asked.run.folder, asked.layers, scores, **results)
+    _finish(asked, run)
+    return run

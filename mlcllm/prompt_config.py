@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'Asking', 'make_reader', 'PromptConfig', 'ask_prompts', 'kept_warnings', 'once_each',
-           'make_verbalizer', 'choose_scoring', 'encode_prompts', 'StepwiseConfig', 'StepwiseInputs', 'load_inputs']
+           'make_verbalizer', 'choose_scoring', 'encode_prompts', 'RunConfig', 'make_config', 'check_disjoint',
+           'StepwiseConfig', 'StepwiseInputs', 'load_inputs']
 
 # %% ../nbs/00o_prompt_config.ipynb #3e43596a
 import html
@@ -12,6 +13,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import ClassVar
 
 from fastcore.basics import patch
 
@@ -19,7 +21,7 @@ from .answers import format_labels
 from .checks import check_parameter, renamed_arguments, shown
 from .data import AnnotatedDocs, check_choice, check_number, load_docs
 from .demos import NearestLabel, demo_label_settings, nearest_demos, perturb_labels, repeat_docs
-from .engines import load_tokenizer
+from .engines import find_model, load_tokenizer
 from mlcllm.prompts import (
     any_cots,
     build_prompts,
@@ -30,6 +32,7 @@ from mlcllm.prompts import (
     opens_thoughts,
     read_cots,
 )
+from .runs import pick_device
 from .verbalizer import Verbalizer
 
 # %% ../nbs/00o_prompt_config.ipynb #22c4bc7e
@@ -241,9 +244,60 @@ def _as_given(value):  # as a parameter of a notebook would come
     return str(value) if isinstance(value, Path) else value
 
 
+class RunConfig:
+    "Parameters of a run; subclasses are frozen dataclasses that name their notebook"
+
+    notebook: ClassVar[str] = None  # whose parameters they are
+
+    def __post_init__(self):
+        for name, value in self.parameters.items():
+            object.__setattr__(self, name, check_parameter(name, _as_given(value), self.notebook))
+
+    @property
+    def parameters(self):  # name -> value
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def prompt_config(self):  # of runs that ask a model
+        known = {field.name for field in fields(PromptConfig)}
+        return PromptConfig(**{name: value for name, value in self.parameters.items() if name in known})
+
+
+def make_config(
+    kind: type,  # a subclass of `RunConfig`
+    config,  # one of this kind; None: the defaults
+    parameters: dict,  # name -> value: what replaces them
+) -> RunConfig:  # raises ValueError on unknown names, and on a model or a GPU that is not there
+    "The configuration of a run, from its arguments"
+    if config is not None and not isinstance(config, kind):
+        raise ValueError(f"config must be a {kind.__name__}, got {shown(config)}")
+    for name in parameters:
+        check_choice("parameter", name, [known.name for known in fields(kind)])
+    config = replace(config or kind(), **parameters)
+    if getattr(config, "backend", "hf") == "hf" and "model" in config.parameters:
+        find_model(config.model)
+    pick_device(config.gpu)
+    return config
+
+# %% ../nbs/00o_prompt_config.ipynb #746105b0
+def check_disjoint(
+    train: AnnotatedDocs,  # documents to train on
+    others: AnnotatedDocs,  # documents for another use
+    use: str,  # which, for the message
+    remedy: str,  # what would be right
+) -> None:  # raises ValueError where a document is among both
+    "Refuse documents that are trained on and used otherwise as well"
+    if both := set(train.ids) & set(others.ids):
+        raise ValueError(
+            f"{len(both)} documents are trained on and {use} as well, such as {sorted(both)[0]!r}: {remedy}"
+        )
+
+# %% ../nbs/00o_prompt_config.ipynb #fd10a2bc
 @dataclass(frozen=True)
-class StepwiseConfig:
+class StepwiseConfig(RunConfig):
     "The parameters of `run_stepwise`"
+
+    notebook = "01_stepwise_logits"
 
     dataset: str = "demo"  # a name in mlcllm.data.DATASETS, a csv/jsonl/parquet file, or a Hub dataset id
     data_dir: str = None  # the dataset's own folder; None: from the Hub (demo is bundled)
@@ -290,18 +344,6 @@ class StepwiseConfig:
     # a sentence encoder: an unknown word counts as the label nearest to it; None: it is no label
     match_unknown: str = None
     output_dir: str = None  # where runs go; None: outputs/ of the checkout, or of this folder
-
-    def __post_init__(self):
-        for name, value in self.parameters.items():
-            object.__setattr__(self, name, check_parameter(name, _as_given(value), "01_stepwise_logits"))
-
-    @property
-    def parameters(self):  # name -> value
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @property
-    def prompt_config(self):
-        return PromptConfig(**{field.name: getattr(self, field.name) for field in fields(PromptConfig)})
 
     @property
     def ratios(self):  # of a sweep; None: there is a single ratio

@@ -10,7 +10,7 @@ __all__ = ['step_leads', 'READING', 'label_probs', 'entropy', 'StepTrace', 'read
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import html
 import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -33,7 +33,7 @@ from mlcllm.answer_scores import (  # noqa: F401 (their place in earlier version
 )
 from .checks import plain_text, renamed_arguments
 from .data import AnnotatedDocs, check_choice, copies
-from .engines import fill_bound, find_model, free_memory, load_engine, used_memory
+from .engines import fill_bound, free_memory, load_engine, used_memory
 from mlcllm.prompt_config import (  # noqa: F401 (their place in earlier versions)
     DECODINGS,
     LABEL_SCORINGS,
@@ -45,12 +45,13 @@ from mlcllm.prompt_config import (  # noqa: F401 (their place in earlier version
     encode_prompts,
     kept_warnings,
     load_inputs,
+    make_config,
     make_reader,
     make_verbalizer,
     once_each,
 )
 from .prompts import prompts_hash
-from .runs import pick_device, start_run
+from .runs import start_run
 from mlcllm.stored_answers import (  # noqa: F401 (their place in earlier versions)
     docs_table,
     read_answers,
@@ -736,23 +737,13 @@ def _load_engine(config):
     )
 
 
-def _configured(config, parameters):  # refuses unknown names, and a model or a GPU that is not there
-    for name in parameters:
-        check_choice("parameter", name, [known.name for known in fields(StepwiseConfig)])
-    config = replace(config or StepwiseConfig(), **parameters)
-    if config.backend == "hf":
-        find_model(config.model)
-    pick_device(config.gpu)
-    return config
-
-
 @delegates(StepwiseConfig)
 def run_stepwise(
     config: StepwiseConfig = None,  # None: made of the keyword arguments; else they replace its values
     **kwargs,  # the parameters of this notebook
 ) -> StepwiseRun:  # raises ValueError in one line where an argument is wrong
     "Ask a model about every document, save answers, label steps, scores and pictures, and return them"
-    config = _configured(config, kwargs)
+    config = make_config(StepwiseConfig, config, kwargs)
     inputs = load_inputs(config)
     engine = _load_engine(config)
     verbalizer = make_verbalizer(engine, inputs.docs, config.prompt_config, config.match_unknown)
