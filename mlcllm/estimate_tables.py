@@ -53,7 +53,7 @@ def add_references(
         + [LabelDist(docs.gold.astype(float), docs.labels, docs.ids, "gold", not docs.labels.multi)]
     )
 
-
+# %% ../nbs/01g_estimate_tables.ipynb #19f72e1d
 def read_dists(
     rows: pd.DataFrame,  # dists.parquet
     docs: AnnotatedDocs,  # the documents, which give the order of rows and columns
@@ -88,7 +88,7 @@ def read_dists(
 
     return [one(m, part) for m, part in rows.groupby("method", sort=False)]
 
-
+# %% ../nbs/01g_estimate_tables.ipynb #894c4714
 def stored_estimates(
     folder,  # of a finished run of 02 or 04
     # several labels at once? None: unless every document has exactly one label, and none is no answer
@@ -150,7 +150,7 @@ def _check_estimates(rows, path):
             "seen; rename it"
         )
 
-
+# %% ../nbs/01g_estimate_tables.ipynb #9d3d2ba7
 def _check_probs(rows, path):  # of the estimates that are read
     wrong = rows[~rows.prob.between(0, 1).to_numpy(bool, na_value=False)]
     if not len(wrong):
@@ -169,42 +169,12 @@ def join_dists(
 ) -> list:  # of LabelDist
     "Read the estimates of other runs"
     found = []
-    for place in (
-        [p.strip() for p in places.split(",")]
-        if isinstance(places, str)
-        else [places]
-        if isinstance(places, Path)
-        else places
-    ):
+    for place in _split_places(places):
         path = Path(place) / "dists.parquet" if Path(place).is_dir() else Path(place)
-        if path.exists() and not path.is_file():
-            raise ValueError(
-                f"{path}: no table of estimates (it is no file); give a dists.parquet, or the folder of "
-                "a run that has one"
-            )
+        rows = _joinable(_read_estimates(path))
+        rows = _of_documents(rows, docs, path)
         try:
-            rows = pd.read_parquet(path)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
-        if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]:
-            raise ValueError(
-                f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a "
-                "row for each document, method and label"
-            )
-        if not pd.api.types.is_numeric_dtype(rows.prob) or pd.api.types.is_bool_dtype(rows.prob):
-            raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
-        rows = rows.reset_index(drop=True)
-        _check_estimates(rows, path)
-        rows = _joinable(rows)
-        if not rows.doc_id.isin(docs.ids).any():
-            raise ValueError(
-                f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, "
-                f"such as {docs.ids[0]!r}; it holds "
-                f"{', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}"
-            )
-        _check_probs(rows[rows.doc_id.isin(docs.ids)], path)
-        try:
-            found += read_dists(rows[rows.doc_id.isin(docs.ids)], docs)
+            found += read_dists(rows, docs)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         names = [*taken, *(d.method for d in found)]
@@ -215,6 +185,46 @@ def join_dists(
     return found
 
 
+def _split_places(places):
+    if isinstance(places, str):
+        return [p.strip() for p in places.split(",")]
+    return [places] if isinstance(places, Path) else places
+
+# %% ../nbs/01g_estimate_tables.ipynb #b381cee5
+def _read_estimates(path):  # rows of a file, checked but for their probabilities
+    if path.exists() and not path.is_file():
+        raise ValueError(
+            f"{path}: no table of estimates (it is no file); give a dists.parquet, or the folder of "
+            "a run that has one"
+        )
+    try:
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: no table of estimates ({str(error).splitlines()[0]})") from None
+    if absent := [c for c in ("doc_id", "method", "label", "prob") if c not in rows]:
+        raise ValueError(
+            f"{path}: column {absent[0]!r} is missing; doc_id, method, label and prob are needed, a "
+            "row for each document, method and label"
+        )
+    if not pd.api.types.is_numeric_dtype(rows.prob) or pd.api.types.is_bool_dtype(rows.prob):
+        raise ValueError(f"{path}: column 'prob' holds {rows.prob.dtype}, numbers from 0 to 1 are needed")
+    rows = rows.reset_index(drop=True)
+    _check_estimates(rows, path)
+    return rows
+
+
+def _of_documents(rows, docs, path):  # rows about the documents that are scored
+    known = rows[rows.doc_id.isin(docs.ids)]
+    if not len(known):
+        raise ValueError(
+            f"{path}: no estimate of any of the {len(docs)} documents of {docs.name} {docs.split}, "
+            f"such as {docs.ids[0]!r}; it holds "
+            f"{', '.join(map(repr, rows.doc_id.unique()[:2])) or 'nothing'}"
+        )
+    _check_probs(known, path)
+    return known
+
+# %% ../nbs/01g_estimate_tables.ipynb #0471e3b0
 def dist_hash(
     dist: LabelDist,  # such as one that is joined
 ) -> str:  # hex digest
@@ -280,7 +290,7 @@ def inherit_parameters(
         if k in theirs and (k not in ("data_dir", "backend_options") or parameters[k] is None)
     }
 
-
+# %% ../nbs/01g_estimate_tables.ipynb #5a3ec420
 _OF_LOGS = (
     "model",
     "shots",
@@ -298,7 +308,7 @@ def _of_logs(theirs, parameters, noted):
     }
     return parameters | known | unset
 
-
+# %% ../nbs/01g_estimate_tables.ipynb #daa477b5
 def check_weights(
     folder,  # of a finished run of 01
     weights: dict,  # model and dtype of the engine that asks for the rest; {}: nothing is asked
@@ -327,7 +337,7 @@ def check_prompts(
         "chains of thought or the demonstrations have changed): run 01 again"
     )
 
-
+# %% ../nbs/01g_estimate_tables.ipynb #f7b6c4d4
 def stored_traces(
     folder,  # of a finished run of 01
     docs: AnnotatedDocs,  # the documents that are scored: those of the run

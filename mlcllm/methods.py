@@ -115,7 +115,7 @@ def register_estimator(
     ESTIMATORS[spec.name] = spec
     return spec
 
-
+# %% ../nbs/01f_methods.ipynb #2cc0d8dc
 def _check_spec(spec, where):
     if not (isinstance(spec.queries, tuple) and spec.queries):
         raise ValueError(f"{where}: queries must be a tuple of at least one Query, got {shown(spec.queries)}")
