@@ -57,7 +57,7 @@ def test_a_run_from_python_is_the_run_of_the_notebook(tmp_path, capsys):
     place, recommended = said.strip().split("\n")[-2:]
     assert place == f"tables and pictures: {os.path.relpath(run.folder)}"
     assert recommended == str(run.recommendation) and run.recommendation.method in recommended
-    assert "scores" not in repr(run) and not plt.get_fignums()
+    assert "scores=" not in repr(run) and not plt.get_fignums()
     drawn = {p.stem for p in (run.folder / "figures").glob("*.svg")}
     assert drawn == {"methods", "by_eps", "people", "cost", "reliability", "votes", "labels"}
 
