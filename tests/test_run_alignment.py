@@ -111,7 +111,7 @@ def test_wrong_arguments_are_refused_in_the_notebooks_words_before_a_model_is_lo
         raise AssertionError("a model was loaded")
 
     monkeypatch.setattr(alignment, "load_engine", too_early)
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises((ValueError, FileNotFoundError)) as refused:
         run_alignment(**given, output_dir=tmp_path / "runs")
     said = str(refused.value)
     assert says in said and "\n" not in said
