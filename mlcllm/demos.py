@@ -10,6 +10,7 @@ __all__ = ['SAMPLINGS', 'DEMOS_PER', 'NEAREST', 'DEMO_LABELS', 'RATIOS', 'sample
 # %% ../nbs/00b_demos.ipynb #9113e174
 import warnings
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -260,6 +261,18 @@ def nearest_rows(
     return out
 
 # %% ../nbs/00b_demos.ipynb #becbb44c
+@lru_cache(2)
+def _kept_vectors(embed, texts, encoder, device, changed):
+    return embed(texts, encoder, device)
+
+
+def _demo_vectors(texts, encoder, device):  # computed once, and needed for every chunk of documents
+    folder = Path(encoder)
+    files = folder.rglob("*") if folder.is_dir() else ()
+    changed = max((p.stat().st_mtime_ns for p in files), default=0)
+    return _kept_vectors(embed, tuple(texts), str(encoder), device, changed)
+
+
 def nearest_demos(
     docs: AnnotatedDocs,  # documents to ask about
     demos: AnnotatedDocs,  # where demonstrations come from
@@ -281,7 +294,7 @@ def nearest_demos(
             "are there besides the one asked about (shots)"
         )
     queries = embed(docs.texts, encoder, device)
-    keys = embed(demos.texts, encoder, device)
+    keys = _demo_vectors(demos.texts, encoder, device)
     rows = [None] * len(docs)
     for a, pool in pools.items():
         asked = [k for k, b in enumerate(whose) if b == a]

@@ -9,18 +9,15 @@ __all__ = ['GPUS', 'SHARE', 'Tokens', 'tree_size', 'count_tokens', 'gpu_seconds'
 # %% ../nbs/05b_scale.ipynb #e473c2bc
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .alignment import choose_methods
 from .checks import renamed_attribute
 from .data import check_choice, check_number, load_docs
 from .engines import common_lengths, encode_texts, load_tokenizer
-from .estimators import STEP_METHODS
-from .questions import binary_prompts, unary_prompts
+from .methods import choose_methods, queries_of, rounds_of
 from .runs import notebook_parameters, read_record
 from .stepwise_logits import PromptConfig, ask_prompts
 from .stored_runs import index_runs, model_size
@@ -44,16 +41,19 @@ def tree_size(
     return int(sum(map(len, arrays)) - common_lengths(arrays).sum())
 
 
+def _root(per_doc):  # what all prompts begin with; per_doc: lists of token sequences
+    prompts = sorted(p for d in per_doc for p in d)
+    if len(prompts) == 1:
+        return prompts[0]
+    return prompts[0][: int(common_lengths([np.asarray(p) for p in prompts])[1:].min())]
+
+
 # of several kinds of prompts, each a list over documents of lists of token sequences
 def _of_a_sample(sets, n_docs):
     asked = computed = 0
     for per_doc in sets:
         all_prompts = [p for d in per_doc for p in d]
-        root = (
-            min(map(len, all_prompts))
-            if len(all_prompts) == 1
-            else int(common_lengths([np.asarray(p) for p in sorted(all_prompts)])[1:].min())
-        )
+        root = len(_root(per_doc))
         n = len(per_doc)
         asked += sum(map(len, all_prompts)) * n_docs / n
         computed += root + (tree_size(all_prompts) - root) * n_docs / n
@@ -108,15 +108,14 @@ def count_tokens(
         )
 
     ratios = p["ratio"] if isinstance(p["ratio"], (list, tuple)) else [p["ratio"]]
-    sets = [[[i] for i in encode(ask_prompts(few, demos, ask(r)))] for r in ratios]
-    answers = len(ratios)
     if notebook == "02_alignment":
         chosen = choose_methods(p["methods"], docs.labels, ask(ratios[0]))
-        answers = _rounds(chosen, STEP_METHODS)
-        left_out = {m.base for m in chosen} & {"set_marginals", "choice_funnel"}
-        sets = sets * answers + _question_sets(p, few, demos, encode, chosen)
+        sets, answers, unknown = _method_sets(chosen, few, demos, ask(ratios[0]), encode)
         n += min(p["n_dev"], len(load(p["dev_split"])))
-        whose += "".join(f", without {b}" for b in sorted(left_out))
+        whose += "".join(f", without {name}" for name in unknown)
+    else:
+        sets = [[[i] for i in encode(ask_prompts(few, demos, ask(r)))] for r in ratios]
+        answers = len(ratios)
     asked, computed = _of_a_sample(sets, n)
     trained = (
         len(load(p["train_split"]))
@@ -132,32 +131,44 @@ def count_tokens(
     )
 
 # %% ../nbs/05b_scale.ipynb #2ffbad8d
-def _rounds(chosen, bases):  # how often methods ask the same: once for each label order
-    return sum(n or 1 for n in {m.orders for m in chosen if m.base in bases})
-
-
 _MOST_QUESTIONS = 2000  # that are counted, as far as two documents have no more
 
 
-# prompts of unary and binary questions, document by document
-def _question_sets(p, few, demos, encode, chosen):
-    bases, n = {m.base for m in chosen}, len(few.labels.with_none)
+# the prompts of each query, document by document, how often answers are written, and what cannot be counted
+def _method_sets(chosen, few, demos, config, encode):
+    rounds = {q: rounds_of(q, chosen) for q in queries_of(chosen)}
+    prompts = {q: _query_prompts(q, few, demos, config, encode) for q in rounds if q.prompts}
     sets = []
-    for ask, each, rounds in (
-        (unary_prompts, n, int("unary" in bases)),
-        (
-            partial(binary_prompts, both_orders="binary_both_orders" in bases),
-            n * (n - 1) // 2,
-            _rounds(chosen, ("binary", "binary_outcome", "binary_both_orders")),
-        ),
-    ):
-        if not rounds:
-            continue
-        some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS // each))))
-        q = encode(ask(some, demos, p["shots"], int(p["seed"])))
-        per = len(q) // len(some)
-        sets += [[q[k * per : (k + 1) * per] for k in range(len(some))]] * rounds
-    return sets
+    for k in range(max(rounds.values())):
+        sets += _together([p for q, p in prompts.items() if rounds[q] > k])
+    answers = sum(n for q, n in rounds.items() if q.writes)
+    unknown = {m.base for m in chosen if not all(q in prompts for q in m.spec.queries)}
+    return sets, answers, sorted(unknown)
+
+
+def _together(sets):  # those that begin alike in one: the engine computes what they share once
+    merged = []
+    for per_doc in sets:
+        same = next((k for k, other in enumerate(merged) if _begin_alike(other, per_doc)), None)
+        if same is None:
+            merged.append(per_doc)
+        else:
+            merged[same] = [a + b for a, b in zip(merged[same], per_doc)]
+    return merged
+
+
+def _begin_alike(one, other):
+    roots = [np.asarray(_root(per_doc)) for per_doc in (one, other)]
+    return len(one) == len(other) and 2 * common_lengths(roots)[1] > min(map(len, roots))
+
+
+def _query_prompts(query, few, demos, config, encode):  # a list of token-id lists for each of some documents
+    each = query.n_prompts(few.labels) if query.n_prompts else 1
+    some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS // each))))
+    prompts, found = query.prompts(some, demos, config), {}
+    for prompt, ids in zip(prompts, encode(prompts)):
+        found.setdefault(prompt.doc_id, []).append(ids)
+    return list(found.values())
 
 # %% ../nbs/05b_scale.ipynb #909c4ef4
 GPUS = {

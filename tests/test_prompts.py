@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import random
 import time
 
@@ -1586,3 +1587,42 @@ def test_registered_names_keep_their_words_and_no_other_name_has_any():
 def test_half_a_surrogate_has_a_digest():
     prompts = [Prompt("d", text, ()) for text in ("a\ud800", "a\ud801")]
     assert prompts[0].sha256 != prompts[1].sha256 and prompts_hash(prompts[:1]) != prompts_hash(prompts[1:])
+
+
+def test_demonstrations_are_embedded_once_for_all_chunks_of_documents(monkeypatch):
+    "Also where their encoder is another one, or the folder of the encoder has changed"
+    import numpy as np
+
+    from mlcllm import demos as module
+
+    asked = []
+
+    def vector(texts, *_):
+        asked.append(len(texts))
+        return np.stack([np.random.default_rng(len(t)).normal(size=8) for t in texts])
+
+    monkeypatch.setattr(module, "embed", vector)
+    docs, train = load_docs("demo", "test", n_docs=8), load_docs("demo", "train")
+    whole = module.nearest_demos(docs, train, 3, "any")
+    parts = [module.nearest_demos(docs.take(range(k, k + 4)), train, 3, "any") for k in (0, 4)]
+    assert asked == [8, len(train), 4, 4] and sum(parts, []) == whole
+    module.nearest_demos(docs, train, 3, "another")
+    module.nearest_demos(docs, train.take(range(20)), 3, "any")
+    assert asked[4:] == [8, len(train), 8, 20]
+
+
+def test_a_changed_encoder_embeds_anew(monkeypatch, tmp_path):
+    import numpy as np
+
+    from mlcllm import demos as module
+
+    asked = []
+    monkeypatch.setattr(
+        module, "embed", lambda texts, *_: asked.append(len(texts)) or np.ones((len(texts), 2))
+    )
+    docs, train = load_docs("demo", "test", n_docs=2), load_docs("demo", "train", n_docs=9)
+    for words in ("one", "two"):
+        (tmp_path / "model.bin").write_text(words)
+        os.utime(tmp_path / "model.bin", ns=(len(asked), len(asked)))
+        module.nearest_demos(docs, train, 3, str(tmp_path))
+    assert asked == [2, 9, 2, 9]
