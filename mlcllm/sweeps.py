@@ -323,6 +323,12 @@ def _combinations(grid, name, job):  # (dataset, model, seed, what varies)
     ]
 
 # %% ../nbs/06_sweeps.ipynb #39ba3610
+def _default_gpus(p):  # of a model that the grid does not say it of
+    backend = backend_of(p)
+    is_elsewhere = backend is not None and "gpu" not in backend.devices
+    return 0 if is_elsewhere or p.get("model", "") in (*BUNDLED_MODELS, "") else 1
+
+
 def _same_asking(job, other):  # did this 01 ask what this 02 would?
     shared = set(notebook_parameters(job.notebook)) & set(notebook_parameters(other.notebook)) - set(PLACES)
 
@@ -423,12 +429,6 @@ def plan(
 def _is_single(p):  # has this task one label a document? As far as its name and options tell
     options, dataset = p.get("options") or {}, find_dataset(p.get("dataset"))
     return not dataset.is_multi(options) if dataset else bool(options.get("single"))
-
-
-def _default_gpus(p):  # of a model that the grid does not say it of
-    backend = backend_of(p)
-    is_elsewhere = backend is not None and "gpu" not in backend.devices
-    return 0 if is_elsewhere or p.get("model", "") in (*BUNDLED_MODELS, "") else 1
 
 
 def _check_spread(job):  # raises ValueError where a model is spread over other than the grid's GPUs
