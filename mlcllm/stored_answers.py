@@ -9,6 +9,7 @@ __all__ = ['docs_table', 'steps_table', 'read_answers']
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from .checks import shown
@@ -119,12 +120,15 @@ def read_answers(
     # row and document
 ) -> tuple:
     "The stored answers of a run, checked"
-    names = tuple(read_record(folder).get("labels") or ())
+    record = read_record(folder)
+    names = tuple(record.get("labels") or ())
     if not names:
         raise ValueError(f"{Path(folder) / 'run.json'}: the run names no labels; run it again")
     docs = read_table(folder, "docs" + suffix, _DOC_COLUMNS)
     steps = read_table(folder, "steps" + suffix, _STEP_COLUMNS)
-    _check_rows(Path(folder) / f"docs{suffix}.parquet", docs, _doc_faults(names))
+    _check_rows(
+        Path(folder) / f"docs{suffix}.parquet", docs, _doc_faults(names, "warnings_left_out" in record)
+    )
     _check_rows(Path(folder) / f"steps{suffix}.parquet", steps, _step_faults(names))
     _check_ids(folder, suffix, docs, steps)
     return docs, steps, names
@@ -152,14 +156,18 @@ def _are_shares(value):  # of people who gave a label; None: no votes
     return _is_list(value) and all(_is_number(v) and 0 <= v <= 1 for v in value)
 
 
-def _doc_faults(names):  # column -> test, what it must be
+# column -> test, what it must be; a published run has no text of an answer that is more than labels
+def _doc_faults(names, published):
     labels = _are_labels(names), f"a list of labels of the run ({', '.join(names)})"
     return dict(
         doc_id=(lambda v: isinstance(v, str), "a text"),
         gold=labels,
         predicted=labels,
         human=(_are_shares, "empty, or a share between 0 and 1 for each label"),
-        output=(lambda v: isinstance(v, str), "a text"),
+        output=(
+            lambda v: isinstance(v, str) or (published and pd.api.types.is_scalar(v) and pd.isna(v)),
+            "a text",
+        ),
         found_step=(lambda v: isinstance(v, (bool, np.bool_)), "true or false"),
     )
 

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlcllm.figure_tables import load_traced
+from mlcllm.figure_tables import load_traced, open_run_index, traces_of
 from mlcllm.interchange import write_logs
 from mlcllm.stepwise_logits import read_answers, read_traces
 from mlcllm.stored_runs import reference_runs, usable
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -21,6 +23,7 @@ def run(tmp_path):
     index = usable(reference_runs(), "01_stepwise_logits")
     folder = Path(index.folder[index.dataset == "demo"].tolist()[-1])
     record = json.loads((folder / "run.json").read_text())
+    del record["warnings_left_out"]  # not a published one, which may lack the text of an answer
     (tmp_path / "run.json").write_text(json.dumps(record))
     for name in ("docs", "steps"):
         pd.read_parquet(folder / f"{name}.parquet").to_parquet(tmp_path / f"{name}.parquet")
@@ -125,3 +128,27 @@ def test_every_reader_says_the_same(run, tmp_path):
     for use in (lambda: load_traced(row), lambda: write_logs(run, tmp_path / "logs")):
         with pytest.raises(ValueError, match="steps.parquet, row 2"):
             use()
+
+
+def test_a_published_run_may_lack_the_text_of_answers(run):
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | dict(warnings_left_out=0)))
+    spoil(run, "docs", with_value("output", None))
+    docs, _, _ = read_answers(run)
+    assert docs.output.isna().tolist() == [False, True] + [False] * (len(docs) - 2)
+    spoil(run, "docs", lambda t: t.assign(output=3))
+    with pytest.raises(ValueError, match="output must be a text"):
+        read_answers(run)
+
+
+def test_every_stored_run_is_read():
+    found = reference_runs()
+    chosen = found[found.notebook.isin(("01_stepwise_logits", "04a_sft"))]
+    assert len(chosen) > 30
+    for row in chosen.itertuples():
+        for suffix in ("",) if row.notebook.startswith("01") else ("_base", "_sft"):
+            docs, steps, names = read_answers(row.folder, suffix)
+            assert len(docs) and len(steps) and names
+    index = open_run_index(ROOT / "outputs" / "reference")
+    traces_of(index)
+    assert index.missing == []
