@@ -41,7 +41,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .alignment import add_references, dists_table, threshold_scores
+from .alignment import add_references, dists_table, threshold_scores, thresholds_table
 from .checks import check_choice, check_number, markdown_text
 from .data import AnnotatedDocs, LabelDist, LabelSet, exclude, load_docs
 from mlcllm.encoders import (  # noqa: F401 (their place in earlier versions)
@@ -751,7 +751,9 @@ def _score(run, config, inputs, model, tokenizer):  # scores, those without one 
     references = reference_dists(docs, dev) + [scored_prior(docs)]
     scores = [score(dists + references, docs, seed=seed)]
     if docs.labels.multi:
-        scores.append(threshold_scores(dists, docs, on_dev, dev, ["global"], seed)[0])
+        rows, cuts = threshold_scores(dists, docs, on_dev, dev, ["global"], seed)
+        scores.append(rows)
+        run.save_table("thresholds", thresholds_table(cuts, ["global"]))
     scores = pd.concat(scores, ignore_index=True)
     by_person = (docs.n_annotators >= 2).any() and not (docs.counted and docs.labels.multi)
     people = score_without_one(dists + references, docs, seed=seed) if by_person else scores[:0]

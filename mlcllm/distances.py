@@ -131,12 +131,17 @@ def _sides(x, multi):  # each label's yes and no; in single-label tasks a class 
     return np.concatenate([x, np.maximum(1 - x.sum(-1, keepdims=True), 0)], -1)
 
 
+def _to_24_bits(p):  # of p and of 1 - p, as stored estimates have them: what differs by less is a tie
+    return np.where(p < 0.5, np.float32(p), 1 - np.float32(1 - p).astype(float))
+
+
 def spearman(
     probs: np.ndarray,  # (..., n_docs, n_labels) in [0, 1]
     human: np.ndarray,  # (n_docs, n_labels) in [0, 1]
 ) -> np.ndarray:  # (..., n_docs) in [-1, 1]; 0 where the estimate is level, nan where the votes are
     "Rank correlation of estimates and votes over a document's labels"
-    p, h = (rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in check_pair(probs, human))
+    p, h = check_pair(probs, human)
+    p, h = (rankdata(x, axis=-1) - (x.shape[-1] + 1) / 2 for x in (_to_24_bits(p), h))
     own, votes = (p**2).sum(-1), (h**2).sum(-1)
     scale = np.sqrt(np.where(own == 0, 1, own) * np.where(votes > 0, votes, np.nan))
     return (p * h).sum(-1) / scale

@@ -396,7 +396,7 @@ KEPT_TABLES = {
     "01_stepwise_logits": ("docs", "steps", "scores"),
     "02_alignment": ("dists", "scores", "costs", "pairs", "thresholds"),
     "03_probing": ("scores", "attention_means", "counts", "across_steps"),
-    "04_demux": ("dists", "history", "scores"),
+    "04_demux": ("dists", "history", "scores", "thresholds"),
     "04a_sft": (
         "docs_base",
         "steps_base",

@@ -24,6 +24,7 @@ from test_figures import stored
 
 import mlcllm
 from mlcllm import (
+    alignment,
     boxes,
     calibration,
     claims,
@@ -50,6 +51,7 @@ DATASET, MODEL = r"$d_1$ \{set", r"_$model$/^x"
 DOCS = replace(make_docs(n_docs=40), name=DATASET, labels=LabelSet(LABELS))
 DISTS = make_dists(DOCS, METHODS)
 SCORES = metrics.score(DISTS, DOCS, n_boot=20)
+ALIGNED = SimpleNamespace(dists=DISTS, docs=DOCS, people=SCORES)  # a run of 02
 DEV = DOCS.take(range(20)), LabelDist(DISTS[0].probs[:20], DOCS.labels, DOCS.ids[:20], METHODS[0])
 TEST = DOCS.take(range(20, 40)), LabelDist(DISTS[0].probs[20:], DOCS.labels, DOCS.ids[20:], METHODS[0])
 RUNS = pd.concat(
@@ -339,6 +341,10 @@ PLOTS = {  # function -> a call, the names that must be seen
         lambda d: stepwise_logits.plot_scores(RUNS.assign(model="tiny", method="hard")),
         [f"{DATASET}\n{DATASET} (n = 40)"],
     ),
+    "plot_epsilon": (lambda d: alignment.plot_epsilon(ALIGNED), METHOD_NAMES),
+    "plot_people": (lambda d: alignment.plot_people(ALIGNED), METHOD_NAMES),
+    "plot_reliabilities": (lambda d: alignment.plot_reliabilities(ALIGNED), METHOD_NAMES),
+    "plot_votes": (lambda d: alignment.plot_votes(ALIGNED), METHOD_NAMES),
     "plot_strata": (lambda d: testsets.plot_strata(DOCS, list(DOCS.ids[:9])), []),
 }
 
