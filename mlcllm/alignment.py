@@ -9,6 +9,7 @@ __all__ = ['documents_scored', 'AlignmentRun', 'plot_methods', 'plot_epsilon', '
 # %% ../nbs/02_alignment.ipynb #ff700150
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -130,14 +131,7 @@ class _Session:  # a started run
 def _load_engine(config, inputs):
     if not inputs.needs_engine(config):
         return None
-    return load_engine(
-        config.model,
-        backend=config.backend,
-        gpu=config.gpu,
-        dtype=config.dtype,
-        quantization=config.quantization,
-        backend_options=config.backend_options,
-    )
+    return load_engine(config.model, **config.loading)
 
 
 def _prompt_digests(config, inputs, engine, methods):  # of what is asked besides questions in plain text
@@ -433,10 +427,7 @@ def _save_figures(stored, run):
     if run.forced is not None:
         pictures["forced_first"] = lambda run: plot_forced_first(run.forced)[0].figure
     pictures |= dict(reliability=plot_reliabilities, votes=plot_votes, labels=plot_labels)
-    for name, draw in pictures.items():
-        fig = draw(run)
-        stored.save_figure(name, fig)
-        plt.close(fig)
+    stored.save_figures({name: partial(draw, run) for name, draw in pictures.items()})
 
 # %% ../nbs/02_alignment.ipynb #9aac232b
 def _save_estimates(session, dists, costs):

@@ -699,7 +699,6 @@ register_dataset(
 )
 register_dataset("HateXplainTargets", f"{_CLASSIC}:load_hatexplain_targets", id_lists=("Hatexplain",))
 
-# %% ../nbs/00_data.ipynb #03a8b003
 _CORPORA, _MORE = "mlcllm.corpora", "mlcllm.more_corpora"
 register_dataset("MFRC", f"{_CORPORA}:load_mfrc", dict(splits=None))
 register_dataset(

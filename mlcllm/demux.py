@@ -59,7 +59,7 @@ from mlcllm.encoders import (  # noqa: F401 (their place in earlier versions)
 from .engines import used_memory
 from .estimators import reference_dists, score_without_one, scored_prior
 from .metrics import plot_scores_table, score
-from .probe_scores import interval_text
+from .probe_scores import interval_column
 from .prompt_config import RunConfig, check_disjoint, make_config
 from mlcllm.runs import (
     atomic_write,
@@ -504,7 +504,7 @@ def model_card(
     rows = scores[
         scores.label.isna() & scores.metric.isin(("micro_f1", "macro_f1", "example_f1", "nll", "l1"))
     ]
-    text = interval_text(rows, 3)
+    text = interval_column(rows, 3)
     table = (
         rows.assign(text=text)
         .pivot(index="method", columns="metric", values="text")
@@ -840,15 +840,12 @@ PEOPLE_METRICS = ("brier", "kl", "l1", "example_f1")  # of which scores against 
 
 
 def _save_figures(stored, run, metric):
-    pictures = dict(methods=lambda: plot_methods(run.scores))
+    pictures = dict(methods=lambda: plot_methods(run.scores)[0].figure)
     if run.history is not None:
-        pictures["training"] = lambda: plot_training(run.history, metric)
+        pictures["training"] = lambda: plot_training(run.history, metric)[0].figure
     if len(run.people):
-        pictures["people"] = lambda: plot_scores_table(run.people, PEOPLE_METRICS)
-    for name, draw in pictures.items():
-        fig = draw()[0].figure
-        stored.save_figure(name, fig)
-        plt.close(fig)
+        pictures["people"] = lambda: plot_scores_table(run.people, PEOPLE_METRICS)[0].figure
+    stored.save_figures(pictures)
 
 # %% ../nbs/04_demux.ipynb #d12bd091
 @delegates(DemuxRunConfig)

@@ -534,6 +534,9 @@ def _are_bytes(values):
 class _Client:
     "Requests to one server: kept, counted, within a budget"
 
+    first = None  # its fingerprint when the run began
+    told = False  # that it asks to wait
+
     def __init__(self, model, options, stats):
         self.model = model
         self.o = options
@@ -558,195 +561,195 @@ class _Client:
         )
         self.url, self.kept = _shown(str(self.api.base_url).rstrip("/")), _Kept(options["cache"])
 
-    def ask(
-        self,
-        chat,
-        body,
-        sent,
-        new,
-        check=lambda answer: None,
-        fresh=False,
-        # the answer as a dict; sent, new: tokens of the question, and most tokens of the answer; check raises
-        # ValueError on an answer that is not what was asked for; fresh: whatever is kept
-    ):
-        found = (
-            None
-            if fresh
-            else self._stored(self._request(self._space_of(self.fingerprint), chat, body), check)
-        )
-        if found is not None:
-            self._count(cached_answers=1)
-            return found
-        answer = self._repeated(chat, body, sent, new, check)
-        if fresh:
-            return answer
-        self._follow(answer.get("system_fingerprint"))
-        self.kept.put(self._request(self._space_of(answer.get("system_fingerprint")), chat, body), answer)
+# %% ../nbs/00e_openai.ipynb #174bc943
+@patch
+def ask(
+    self: _Client,
+    chat,
+    body,
+    sent,
+    new,
+    check=lambda answer: None,
+    fresh=False,
+    # the answer as a dict; sent, new: tokens of the question, and most tokens of the answer; check raises
+    # ValueError on an answer that is not what was asked for; fresh: whatever is kept
+):
+    found = (
+        None if fresh else self._stored(self._request(self._space_of(self.fingerprint), chat, body), check)
+    )
+    if found is not None:
+        self._count(cached_answers=1)
+        return found
+    answer = self._repeated(chat, body, sent, new, check)
+    if fresh:
         return answer
+    self._follow(answer.get("system_fingerprint"))
+    self.kept.put(self._request(self._space_of(answer.get("system_fingerprint")), chat, body), answer)
+    return answer
 
-    def _stored(self, request, check):  # an answer that is kept, if it is one
-        answer = self.kept.get(request)
-        if answer is None:
-            return None
+
+@patch
+def _stored(self: _Client, request, check):  # an answer that is kept, if it is one
+    answer = self.kept.get(request)
+    if answer is None:
+        return None
+    try:
+        check(answer)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+    return _without_known(answer)
+
+
+@patch
+def _request(self: _Client, space, chat, body):  # its digest
+    return hashlib.sha256(
+        json.dumps([space, self.url, self.model, chat, body], sort_keys=True).encode()
+    ).hexdigest()
+
+
+# the model's name, and the server's fingerprint when it was found out
+@patch
+def known(self: _Client, space, fingerprint):
+    self.space, self.fingerprint, self.first = space, fingerprint, fingerprint
+
+
+@patch
+def _space_of(self: _Client, fingerprint):  # under which name an answer is kept
+    return self.space if not fingerprint or fingerprint == self.first else f"{self.space} {fingerprint}"
+
+
+@patch
+def _follow(self: _Client, fingerprint):  # a server that has changed keeps its answers under another name
+    with self.lock:
+        if not self.space or not fingerprint or fingerprint == self.fingerprint:
+            return
+        self.fingerprint = fingerprint
+    self.changed(fingerprint)
+
+# %% ../nbs/00e_openai.ipynb #12bd492f
+@patch
+def _repeated(self: _Client, chat, body, sent, new, check):
+    waited = 0.0
+    for left in range(self.o["retries"], -1, -1):
+        tried = self.o["retries"] - left
+        self._reserve(sent, new)
         try:
-            check(answer)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return None
-        return _without_known(answer)
-
-    def _request(self, space, chat, body):  # its digest
-        return hashlib.sha256(
-            json.dumps([space, self.url, self.model, chat, body], sort_keys=True).encode()
-        ).hexdigest()
-
-    # the model's name, and the server's fingerprint when it was found out
-    def known(self, space, fingerprint):
-        self.space, self.fingerprint, self.first = space, fingerprint, fingerprint
-
-    first = None
-
-    def _space_of(self, fingerprint):  # under which name an answer is kept
-        return self.space if not fingerprint or fingerprint == self.first else f"{self.space} {fingerprint}"
-
-    def _follow(self, fingerprint):  # a server that has changed keeps its answers under another name
-        with self.lock:
-            if not self.space or not fingerprint or fingerprint == self.fingerprint:
-                return
-            self.fingerprint = fingerprint
-        self.changed(fingerprint)
-
-    def _repeated(self, chat, body, sent, new, check):
-        waited = 0.0
-        for left in range(self.o["retries"], -1, -1):
-            tried = self.o["retries"] - left
-            self._reserve(sent, new)
-            try:
-                return self._once(chat, body, sent, new, check)
-            except openai.OpenAIError as error:
-                pause = self._pause(error, tried, waited) if left else None
-                if pause is None:
-                    raise ValueError(_line(error, self.url, self.model)) from None
-            except _Refused as error:
-                raise ValueError(f"{self.url}: {error}") from None
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-                if not left:
-                    raise BadAnswer(
-                        f"{self.url}: the answers are not what was asked for ({_said(error)[:200]})"
-                    ) from None
-                pause = min(0.05 * 2**tried, 8)
-            waited += pause
-            time.sleep(pause)
-
-    def _once(self, chat, body, sent, new, check):  # one request, which counts whatever comes of it
-        create = (self.api.chat if chat else self.api).completions.with_raw_response.create
-        cost = (0, 0, 0)
-        try:
-            content = create(model=self.model, **body).http_response.content
-            cost = (1, sent, new)
-            answer = _object(content)
-            cost = (1, *_usage(answer, sent, new))
-            check(answer)
-            return answer
+            return self._once(chat, body, sent, new, check)
         except openai.OpenAIError as error:
-            cost = (0, *_lost(error, sent, new))
-            raise
-        finally:
-            self._settle(sent, new, *cost)
-
-    # seconds before a request that failed is repeated; None where it is not
-    def _pause(self, error, tried, waited):
-        response = getattr(error, "response", None)
-        if response is None:
-            passes = isinstance(error, openai.APIConnectionError) and not isinstance(
-                error.__cause__, _TooLarge
-            )
-            return min(0.25 * 2**tried, 8) if passes else None
-        told = response.headers.get("x-should-retry")
-        if (
-            told == "false"
-            or told != "true"
-            and response.status_code not in (408, 409, 429)
-            and response.status_code < 500
-        ):
-            return None
-        seconds = _seconds(response.headers.get("retry-after"))
-        if waited + seconds > self.o["timeout"]:
-            return None
-        if seconds:
-            self._tell_wait(seconds, response.status_code)
-        return seconds or min(0.25 * 2**tried, 8)
-
-    def _tell_wait(self, seconds, status):  # once
-        with self.lock:
-            told, self.told = self.told, True
-        if not told:
-            warnings.warn(
-                f"the server asks to wait for {seconds:g} s before a request is repeated (status "
-                f"{status}): this is done, for at most {self.o['timeout']:g} s a request (backend "
-                "option timeout)",
-                stacklevel=2,
-            )
-
-    told = False
-
-    def card(self):  # what the server says of its model; {} where it says nothing
-        api = self.api.with_options(timeout=min(self.o["timeout"], 10))
-        for again in (0.25, None)[not self.o["retries"] :]:
-            try:
-                return self._mine(hide_known(api.get("/models", cast_to=object)))
-            except openai.AuthenticationError as error:
+            pause = self._pause(error, tried, waited) if left else None
+            if pause is None:
                 raise ValueError(_line(error, self.url, self.model)) from None
-            except openai.APIStatusError as error:
-                again = again if error.status_code >= 500 or error.status_code == 429 else None
-            except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError):
-                pass
-            if again is None:
-                return {}
-            time.sleep(again)
+        except _Refused as error:
+            raise ValueError(f"{self.url}: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            if not left:
+                raise BadAnswer(
+                    f"{self.url}: the answers are not what was asked for ({_said(error)[:200]})"
+                ) from None
+            pause = min(0.05 * 2**tried, 8)
+        waited += pause
+        time.sleep(pause)
 
-    def _mine(self, listed):  # of all models that are listed
-        models = listed.get("data") if isinstance(listed, dict) else listed
-        models = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
-        mine = [m for m in models if m.get("id") == self.model] or (models if len(models) == 1 else [])
-        return {k: v for k, v in mine[0].items() if _lasting(k, v)} if mine else {}
 
-    def _count(self, **more):
-        with self.lock:
-            for k, v in more.items():
-                self.stats[k] += v
+@patch
+def _once(self: _Client, chat, body, sent, new, check):  # one request, which counts whatever comes of it
+    create = (self.api.chat if chat else self.api).completions.with_raw_response.create
+    cost = (0, 0, 0)
+    try:
+        content = create(model=self.model, **body).http_response.content
+        cost = (1, sent, new)
+        answer = _object(content)
+        cost = (1, *_usage(answer, sent, new))
+        check(answer)
+        return answer
+    except openai.OpenAIError as error:
+        cost = (0, *_lost(error, sent, new))
+        raise
+    finally:
+        self._settle(sent, new, *cost)
 
-    @property
-    def cost(self):
-        return self._price(self.stats["tokens_sent"], self.stats["tokens_out"])
 
-    def _price(self, sent, new):
-        return (sent * (self.o["price_in"] or 0) + new * (self.o["price_out"] or 0)) / 1e6
+# seconds before a request that failed is repeated; None where it is not
+@patch
+def _pause(self: _Client, error, tried, waited):
+    response = getattr(error, "response", None)
+    if response is None:
+        passes = isinstance(error, openai.APIConnectionError) and not isinstance(error.__cause__, _TooLarge)
+        return min(0.25 * 2**tried, 8) if passes else None
+    told = response.headers.get("x-should-retry")
+    if (
+        told == "false"
+        or told != "true"
+        and response.status_code not in (408, 409, 429)
+        and response.status_code < 500
+    ):
+        return None
+    seconds = _seconds(response.headers.get("retry-after"))
+    if waited + seconds > self.o["timeout"]:
+        return None
+    if seconds:
+        self._tell_wait(seconds, response.status_code)
+    return seconds or min(0.25 * 2**tried, 8)
 
-    def _reserve(self, sent, new):  # refuses a request that could exceed the budget
-        o, stats = self.o, self.stats
-        with self.lock:
-            spent = stats["tokens_sent"] + stats["tokens_out"]
-            most = spent + self.reserved[0] + self.reserved[1] + sent + new
-            dear = (
-                o["max_cost"] is not None
-                and self.cost + self._price(self.reserved[0] + sent, self.reserved[1] + new) > o["max_cost"]
+
+@patch
+def _tell_wait(self: _Client, seconds, status):  # once
+    with self.lock:
+        told, self.told = self.told, True
+    if not told:
+        warnings.warn(
+            f"the server asks to wait for {seconds:g} s before a request is repeated (status "
+            f"{status}): this is done, for at most {self.o['timeout']:g} s a request (backend "
+            "option timeout)",
+            stacklevel=2,
+        )
+
+# %% ../nbs/00e_openai.ipynb #653d685f
+@patch
+def _count(self: _Client, **more):
+    with self.lock:
+        for k, v in more.items():
+            self.stats[k] += v
+
+
+@patch(as_prop=True)
+def cost(self: _Client):
+    return self._price(self.stats["tokens_sent"], self.stats["tokens_out"])
+
+
+@patch
+def _price(self: _Client, sent, new):
+    return (sent * (self.o["price_in"] or 0) + new * (self.o["price_out"] or 0)) / 1e6
+
+
+@patch
+def _reserve(self: _Client, sent, new):  # refuses a request that could exceed the budget
+    o, stats = self.o, self.stats
+    with self.lock:
+        spent = stats["tokens_sent"] + stats["tokens_out"]
+        most = spent + self.reserved[0] + self.reserved[1] + sent + new
+        dear = (
+            o["max_cost"] is not None
+            and self.cost + self._price(self.reserved[0] + sent, self.reserved[1] + new) > o["max_cost"]
+        )
+        if dear or o["max_tokens"] is not None and most > o["max_tokens"]:
+            money = f", {self.cost:.4f} in money" if o["price_in"] or o["price_out"] else ""
+            raise ValueError(
+                f"the budget is used up: {spent:,} tokens{money} were spent in "
+                f"{stats['requests']:,} requests; what was answered is kept, raise "
+                f"{'max_cost' if dear else 'max_tokens'} and run again"
             )
-            if dear or o["max_tokens"] is not None and most > o["max_tokens"]:
-                money = f", {self.cost:.4f} in money" if o["price_in"] or o["price_out"] else ""
-                raise ValueError(
-                    f"the budget is used up: {spent:,} tokens{money} were spent in "
-                    f"{stats['requests']:,} requests; what was answered is kept, raise "
-                    f"{'max_cost' if dear else 'max_tokens'} and run again"
-                )
-            self.reserved = (self.reserved[0] + sent, self.reserved[1] + new)
-
-    def _settle(self, sent, new, requests, told_sent, told_new):  # what was reserved becomes what was spent
-        with self.lock:
-            self.reserved = (self.reserved[0] - sent, self.reserved[1] - new)
-            for k, v in dict(requests=requests, tokens_sent=told_sent, tokens_out=told_new).items():
-                self.stats[k] += v
+        self.reserved = (self.reserved[0] + sent, self.reserved[1] + new)
 
 
+@patch
+def _settle(self: _Client, sent, new, requests, told_sent, told_new):  # what was reserved is spent
+    with self.lock:
+        self.reserved = (self.reserved[0] - sent, self.reserved[1] - new)
+        for k, v in dict(requests=requests, tokens_sent=told_sent, tokens_out=told_new).items():
+            self.stats[k] += v
+
+# %% ../nbs/00e_openai.ipynb #1fb87686
 def _lost(error, sent, new):  # tokens that a request without an answer may have cost
     cause = error.__cause__
     if isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)) or isinstance(
@@ -782,6 +785,31 @@ def _n_listed(answer):  # tokens that are listed with their log-probabilities
         return len(listed["content"] if listed.get("content") is not None else listed["tokens"])
     except (KeyError, TypeError, AttributeError, IndexError):
         return None
+
+# %% ../nbs/00e_openai.ipynb #80dba9a4
+@patch
+def card(self: _Client):  # what the server says of its model; {} where it says nothing
+    api = self.api.with_options(timeout=min(self.o["timeout"], 10))
+    for again in (0.25, None)[not self.o["retries"] :]:
+        try:
+            return self._mine(hide_known(api.get("/models", cast_to=object)))
+        except openai.AuthenticationError as error:
+            raise ValueError(_line(error, self.url, self.model)) from None
+        except openai.APIStatusError as error:
+            again = again if error.status_code >= 500 or error.status_code == 429 else None
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError):
+            pass
+        if again is None:
+            return {}
+        time.sleep(again)
+
+
+@patch
+def _mine(self: _Client, listed):  # of all models that are listed
+    models = listed.get("data") if isinstance(listed, dict) else listed
+    models = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
+    mine = [m for m in models if m.get("id") == self.model] or (models if len(models) == 1 else [])
+    return {k: v for k, v in mine[0].items() if _lasting(k, v)} if mine else {}
 
 
 _CARD = (
@@ -987,7 +1015,7 @@ def _steps(answer):
         _check_sum(*step)
     return steps
 
-
+# %% ../nbs/00e_openai.ipynb #1722130a
 def _check_sum(name, p, top):  # probabilities of different tokens are at most 1 together
     told = {(n, v) for n, v in top if v > _NO_VALUE} or {(name, p)}
     total = sum(np.exp(min(v, 0.0)) for _, v in told)
@@ -1142,120 +1170,92 @@ class OpenAIEngine(Engine):
         with without_secrets():
             return self._identify()
 
-    def _known(self):
-        return self.model_hash
+# %% ../nbs/00e_openai.ipynb #91b3a2ac
+@patch
+def _known(self: OpenAIEngine):
+    return self.model_hash
 
-    def _probe(self, api):  # the one question that is asked at every start
-        prompt = self.encode(_PROBE)
-        return self.client.ask(
-            api == "chat",
-            self._body(prompt, 1, self._watched() if api == "full" else [], api),
-            len(prompt),
-            1,
-            lambda a: self._steps_of(a, api),
-            fresh=True,
-        )
 
-    def _watched(self):  # ids all over the vocabulary, most of which nobody would write here
-        return sorted({int(i) for i in np.linspace(3, len(self.tokenizer) - 1, 24)})
+@patch
+def _probe(self: OpenAIEngine, api):  # the one question that is asked at every start
+    prompt = self.encode(_PROBE)
+    return self.client.ask(
+        api == "chat",
+        self._body(prompt, 1, self._watched() if api == "full" else [], api),
+        len(prompt),
+        1,
+        lambda a: self._steps_of(a, api),
+        fresh=True,
+    )
 
-    def _steps_of(self, answer, api):  # raises ValueError where it is no answer of this kind
-        steps = _steps(answer)
-        if not steps:
-            raise ValueError("no new token")
-        if api == "full" and any(set(self._watched()) - {n for n, _ in top} for _, _, top in steps):
-            raise ValueError("ids that were asked for are missing")
-        return steps
 
-    def _find_api(self):  # which one, and the answer that showed it; the one of last time is tried first
-        for api, *_ in self.client.kept.models(self._server)[-1:]:
-            try:
-                return api, self._probe(api)
-            except ValueError as error:
-                if _final(error):
-                    raise
+@patch
+def _watched(self: OpenAIEngine):  # ids all over the vocabulary, most of which nobody would write here
+    return sorted({int(i) for i in np.linspace(3, len(self.tokenizer) - 1, 24)})
+
+
+@patch
+def _steps_of(self: OpenAIEngine, answer, api):  # raises ValueError where it is no answer of this kind
+    steps = _steps(answer)
+    if not steps:
+        raise ValueError("no new token")
+    if api == "full" and any(set(self._watched()) - {n for n, _ in top} for _, _, top in steps):
+        raise ValueError("ids that were asked for are missing")
+    return steps
+
+
+@patch
+def _find_api(self: OpenAIEngine):  # which one, and the answer that showed it
+    for api, *_ in self.client.kept.models(self._server)[-1:]:
         try:
-            return self._find_full()
-        except ValueError as error:
-            if "does not know the model" in str(error) and "chat" in str(error).lower():
-                return "chat", self._probed("chat")
-            if _final(error):
-                raise
-            found = "completions", self._probed("completions")
-            if not isinstance(error, BadAnswer):
-                return found
-        try:
-            return self._find_full()  # a bad answer says nothing of what the server is
+            return api, self._probe(api)
         except ValueError as error:
             if _final(error):
                 raise
+    try:
+        return self._find_full()
+    except ValueError as error:
+        if "does not know the model" in str(error) and "chat" in str(error).lower():
+            return "chat", self._probed("chat")
+        if _final(error):
+            raise
+        found = "completions", self._probed("completions")
+        if not isinstance(error, BadAnswer):
             return found
+    try:
+        return self._find_full()  # a bad answer says nothing of what the server is
+    except ValueError as error:
+        if _final(error):
+            raise
+        return found
 
-    def _find_full(self):  # does it give the ids that are asked for?
-        prompt = self.encode(_PROBE)
-        answer = self.client.ask(
-            False,
-            self._body(prompt, 1, self._watched(), "full"),
-            len(prompt),
-            1,
-            self._check_first,
-            fresh=True,
-        )
-        try:
-            self._steps_of(answer, "full")
-        except ValueError:
-            return "completions", self._probed("completions")
-        return "full", answer
 
-    def _check_first(self, answer):  # a server that names ids can tell those that are asked for
-        steps = _steps(answer)
-        named = {n for _, _, top in steps for n, _ in top if isinstance(n, int)}
-        if not steps:
-            raise ValueError("no new token")
-        if named and set(self._watched()) - named:
-            raise ValueError("ids that were asked for are missing")
+@patch
+def _find_full(self: OpenAIEngine):  # does it give the ids that are asked for?
+    prompt = self.encode(_PROBE)
+    answer = self.client.ask(
+        False,
+        self._body(prompt, 1, self._watched(), "full"),
+        len(prompt),
+        1,
+        self._check_first,
+        fresh=True,
+    )
+    try:
+        self._steps_of(answer, "full")
+    except ValueError:
+        return "completions", self._probed("completions")
+    return "full", answer
 
-    def _probed(self, api):
-        return self._readable(lambda: self._probe(api))
 
-    def _readable(self, read):
-        try:
-            return read()
-        except ValueError as error:
-            if not re.search("no log-probabilities|logprobs", str(error)):
-                raise ValueError(
-                    str(error)
-                    if self.client.url in str(error) or "budget" in str(error)
-                    else f"{self.client.url}: {_said(error)}"
-                ) from None
-            raise ValueError(
-                f"{self.client.url}: the model {self.model!r} gives no log-probabilities, which is all "
-                "that is read here; take another model, or a server that gives them"
-            ) from None
-
-    def _body(self, ids, n, watch, api):  # of a request
-        if api == "chat":
-            return dict(
-                messages=[dict(role="user", content=self.tokenizer.decode(ids, skip_special_tokens=True))],
-                max_tokens=n,
-                temperature=0,
-                logprobs=True,
-                top_logprobs=20,
-            )
-        if api == "completions":
-            return dict(
-                prompt=self.tokenizer.decode(ids, skip_special_tokens=True),
-                max_tokens=n,
-                temperature=0,
-                logprobs=20,
-            )
-        return dict(
-            prompt=list(map(int, ids)),
-            max_tokens=n,
-            temperature=0,
-            logprobs=1,
-            extra_body=dict(logprob_token_ids=list(map(int, watch)), return_tokens_as_token_ids=True),
-        )
+@patch
+def _check_first(self: OpenAIEngine, answer):  # a server that names ids can tell those that are asked for
+    steps = _steps(answer)
+    named = {n for _, _, top in steps for n, _ in top if isinstance(n, int)}
+    if not steps:
+        raise ValueError("no new token")
+    if named and set(self._watched()) - named:
+        raise ValueError("ids that were asked for are missing")
 
 
 def _final(error):  # would another way of asking meet the same error?
@@ -1269,6 +1269,54 @@ def _final(error):  # would another way of asking meet the same error?
             "redirects to",
             "the budget is used up",
         )
+    )
+
+# %% ../nbs/00e_openai.ipynb #a57e6ed0
+@patch
+def _probed(self: OpenAIEngine, api):
+    return self._readable(lambda: self._probe(api))
+
+
+@patch
+def _readable(self: OpenAIEngine, read):
+    try:
+        return read()
+    except ValueError as error:
+        if not re.search("no log-probabilities|logprobs", str(error)):
+            raise ValueError(
+                str(error)
+                if self.client.url in str(error) or "budget" in str(error)
+                else f"{self.client.url}: {_said(error)}"
+            ) from None
+        raise ValueError(
+            f"{self.client.url}: the model {self.model!r} gives no log-probabilities, which is all "
+            "that is read here; take another model, or a server that gives them"
+        ) from None
+
+
+@patch
+def _body(self: OpenAIEngine, ids, n, watch, api):  # of a request
+    if api == "chat":
+        return dict(
+            messages=[dict(role="user", content=self.tokenizer.decode(ids, skip_special_tokens=True))],
+            max_tokens=n,
+            temperature=0,
+            logprobs=True,
+            top_logprobs=20,
+        )
+    if api == "completions":
+        return dict(
+            prompt=self.tokenizer.decode(ids, skip_special_tokens=True),
+            max_tokens=n,
+            temperature=0,
+            logprobs=20,
+        )
+    return dict(
+        prompt=list(map(int, ids)),
+        max_tokens=n,
+        temperature=0,
+        logprobs=1,
+        extra_body=dict(logprob_token_ids=list(map(int, watch)), return_tokens_as_token_ids=True),
     )
 
 # %% ../nbs/00e_openai.ipynb #c51ecb88

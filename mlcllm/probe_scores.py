@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Split', 'Probed', 'probe_name', 'probe_layers', 'probe_baselines', 'probe_control', 'across_steps', 'count_probes',
-           'words_probs', 'usable_information', 'plot_probes', 'plot_layers', 'plot_information', 'interval_text',
+           'words_probs', 'usable_information', 'plot_probes', 'plot_layers', 'plot_information', 'interval_column',
            'scores_at', 'control_text']
 
 # %% ../nbs/02e_probe_scores.ipynb #0f946e24
@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
 from .activations import StateFile
+from .axes import interval_text
 from .data import AnnotatedDocs, same_document
 from .metrics import bootstrap_weights
 from mlcllm.probes import (
@@ -554,15 +555,14 @@ def plot_information(
 _INFORMED = dict(words="words of the document", state="state at the first step")
 
 # %% ../nbs/02e_probe_scores.ipynb #11aa6ad3
-def interval_text(
+def interval_column(
     table: pd.DataFrame,  # with columns lo and hi
     digits: int = 2,
     value: str = "value",  # the column of the values
 ) -> pd.Series:  # such as 0.50 [0.40, 0.60]
     "Values with their intervals, where they have one"
-    number = f"{{:.{digits}f}}".format
-    bounds = " [" + table.lo.map(number) + ", " + table.hi.map(number) + "]"
-    return table[value].map(number) + bounds.where(table.lo.notna(), "")
+    rows = zip(table.lo, table.hi, table[value])
+    return pd.Series([interval_text(lo, hi, f".{digits}f", v) for lo, hi, v in rows], table.index, dtype=str)
 
 
 def scores_at(
@@ -584,7 +584,7 @@ def control_text(
     told = scores[scores.metric == "accuracy"].set_index("method")
     if not len(told):
         return ""
-    said = interval_text(told)
+    said = interval_column(told)
     return (
         f"whole label sets right: {said['probe_seen_types']} for people's, {said['control']} for the "
         f"control's, selectivity {said['selectivity']}; on {told.n_docs.max():,} documents whose last word "

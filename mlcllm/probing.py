@@ -43,7 +43,7 @@ from mlcllm.probe_scores import (  # noqa: F401 (their place in earlier versions
     across_steps,
     control_text,
     count_probes,
-    interval_text,
+    interval_column,
     plot_information,
     plot_layers,
     plot_probes,
@@ -401,10 +401,7 @@ def _save_figures(stored, run):
         pictures["lens"] = lambda: plot_lens(run.lens)[0].figure
     if len(run.attention):
         pictures["attention"] = lambda: plot_attention(run.attention)[0].figure
-    for name, draw in pictures.items():
-        fig = draw()
-        stored.save_figure(name, fig)
-        plt.close(fig)
+    stored.save_figures(pictures)
 
 
 def _finish(asked, run):
@@ -423,13 +420,7 @@ def _ask_model(config, inputs):  # a started run, and the prompts of train and t
     prepared = None
     if not config.prompt_config.needs_tokenizer:
         prepared = _make_prompts(config, inputs)  # refused, if at all, before a model is loaded
-    engine = load_engine(
-        config.model,
-        gpu=config.gpu,
-        dtype=config.dtype,
-        quantization=config.quantization,
-        backend_options=config.backend_options,
-    )
+    engine = load_engine(config.model, **config.loading)
     layers = layer_numbers(engine, config.layers)
     verbalizer = make_verbalizer(engine, inputs.docs["test"], config.prompt_config)
     scoring, _ = choose_scoring(verbalizer, config.label_scoring)

@@ -259,6 +259,11 @@ class RunConfig:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
+    def loading(self):  # of runs that load a model: further arguments of `load_engine`
+        known = ("backend", "gpu", "dtype", "quantization", "backend_options")
+        return {name: self.parameters[name] for name in known if name in self.parameters}
+
+    @property
     def prompt_config(self):  # of runs that ask a model
         known = {field.name for field in fields(PromptConfig)}
         return PromptConfig(**{name: value for name, value in self.parameters.items() if name in known})

@@ -37,6 +37,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -899,6 +900,16 @@ class Run:
                         metadata={"Date": None} if kind == "svg" else None,
                     ),
                 )
+
+    def save_figures(
+        self,
+        pictures: dict,  # name -> function without arguments that draws a figure and returns it
+    ):
+        "Draw, store and close one figure after the other"
+        for name, draw in pictures.items():
+            fig = draw()
+            self.save_figure(name, fig)
+            plt.close(fig)
 
     def done(self):
         "Mark the run as done"

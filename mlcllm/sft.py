@@ -563,10 +563,6 @@ class FinetuningConfig(RunConfig):
     def lora(self):
         return Lora(self.lora_r, self.lora_alpha, self.lora_dropout)
 
-    @property
-    def loading(self):  # how models are loaded
-        return dict(gpu=self.gpu, dtype=self.dtype, quantization=self.quantization)
-
 # %% ../nbs/04a_sft.ipynb #fec71c0d
 @dataclass(frozen=True)
 class FinetuningInputs:
@@ -786,11 +782,12 @@ class FinetuningRun:
 
 
 def _save_figures(stored, run):
-    pictures = dict(training=plot_learning(run.logs), steps=plot_finetuned_steps(run.traces))
-    for name, axes in pictures.items():
-        fig = np.ravel(axes)[0].figure
-        stored.save_figure(name, fig)
-        plt.close(fig)
+    stored.save_figures(
+        dict(
+            training=lambda: np.ravel(plot_learning(run.logs))[0].figure,
+            steps=lambda: np.ravel(plot_finetuned_steps(run.traces))[0].figure,
+        )
+    )
 
 
 @delegates(FinetuningConfig)

@@ -729,26 +729,12 @@ def plot_all_steps(
 
 
 def _save_figures(stored, run, ratios):
-    pictures = dict(steps=plot_longest_answer, step_distributions=plot_all_steps)
+    pictures = dict(steps=lambda: plot_longest_answer(run), step_distributions=lambda: plot_all_steps(run))
     if ratios:
-        pictures["ratio_sweep"] = lambda run: plot_sweep(run.scores, run.docs).figure
-    for name, draw in pictures.items():
-        fig = draw(run)
-        stored.save_figure(name, fig)
-        plt.close(fig)
+        pictures["ratio_sweep"] = lambda: plot_sweep(run.scores, run.docs).figure
+    stored.save_figures(pictures)
 
 # %% ../nbs/01_stepwise_logits.ipynb #b7cdec44
-def _load_engine(config):
-    return load_engine(
-        config.model,
-        backend=config.backend,
-        gpu=config.gpu,
-        dtype=config.dtype,
-        quantization=config.quantization,
-        backend_options=config.backend_options,
-    )
-
-
 @delegates(StepwiseConfig)
 def run_stepwise(
     config: StepwiseConfig = None,  # None: made of the keyword arguments; else they replace its values
@@ -757,7 +743,7 @@ def run_stepwise(
     "Ask a model about every document, save answers, label steps, scores and pictures, and return them"
     config = make_config(StepwiseConfig, config, kwargs)
     inputs = load_inputs(config)
-    engine = _load_engine(config)
+    engine = load_engine(config.model, **config.loading)
     verbalizer = make_verbalizer(engine, inputs.docs, config.prompt_config, config.match_unknown)
     stored = _start(config, inputs, engine, verbalizer)
     scoring, traces = _answer(stored, config, inputs, engine, verbalizer)

@@ -525,7 +525,7 @@ def _check_added(where, tokens):  # an old file of tokens with their ids
     for token, number in tokens.items():
         check_number(f"{where}: the id of {token[:40]!r}", number, 0)
 
-
+# %% ../nbs/00b_weights.ipynb #8f6bb5b9
 def _files_read(folder, config):  # the weight files that transformers reads
     own = config.get("transformers_weights")
     first = own if isinstance(own, str) else next((f for f in _READ_FIRST if (folder / f).exists()), None)
@@ -815,7 +815,7 @@ def _class_default(configs, name):  # what a kind of model takes where nobody sa
         return None
     return getattr(transformers.CONFIG_MAPPING[kind](), f"{name}_token_id", None)
 
-
+# %% ../nbs/00b_weights.ipynb #a9aae3eb
 def _check_pair(who, tokenizer, n_rows, configs):  # the tokenizer's ids against the model's
     wrong = {}
     for name in ("bos", "eos"):
@@ -857,7 +857,7 @@ def _round_trip(who, tokenizer):  # sentences; raises where a text is lost
         f"{who}: its tokenizer does not give a text back as it was: {back[:60]!r} for {PLAIN_TEXT[:60]!r}"
     ]
 
-
+# %% ../nbs/00b_weights.ipynb #154e37db
 def _own_file(tokenizer):  # tokenizer.json where the tokenizer came from, or None
     name = str(getattr(tokenizer, "name_or_path", "") or "")
     if not name:
