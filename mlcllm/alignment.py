@@ -17,7 +17,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from fastcore.meta import delegates
 
 from mlcllm.alignment_config import (  # noqa: F401 (their place in earlier versions)
     SET_METRICS,
@@ -97,7 +96,7 @@ from mlcllm.metrics import (
     score,
     scores_by_eps,
 )
-from .prompt_config import make_config
+from .prompt_config import make_config, takes_parameters
 from .prompts import prompts_hash
 from .runs import Run, read_record, start_run
 from mlcllm.stepwise_logits import (
@@ -480,7 +479,7 @@ def _results(session):  # everything is asked, scored and stored
     )
 
 
-@delegates(AlignmentConfig)
+@takes_parameters(AlignmentConfig)
 def run_alignment(
     config: AlignmentConfig = None,  # None: made of the keyword arguments; else they replace its values
     **kwargs,  # the parameters of this notebook

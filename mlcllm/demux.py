@@ -20,7 +20,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from fastcore.meta import delegates
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 from matplotlib.ticker import MaxNLocator
@@ -60,7 +59,7 @@ from .engines import used_memory
 from .estimators import reference_dists, score_without_one, scored_prior
 from .metrics import plot_scores_table, score
 from .probe_scores import interval_column
-from .prompt_config import RunConfig, check_disjoint, make_config
+from .prompt_config import RunConfig, check_disjoint, make_config, takes_parameters
 from mlcllm.runs import (
     atomic_write,
     manifest_fault,
@@ -848,7 +847,7 @@ def _save_figures(stored, run, metric):
     stored.save_figures(pictures)
 
 # %% ../nbs/04_demux.ipynb #d12bd091
-@delegates(DemuxRunConfig)
+@takes_parameters(DemuxRunConfig)
 def run_demux(
     config: DemuxRunConfig = None,  # None: made of the keyword arguments; else they replace its values
     **kwargs,  # the parameters of this notebook

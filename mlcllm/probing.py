@@ -14,7 +14,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from fastcore.meta import delegates
 from tqdm.auto import tqdm
 
 from mlcllm.activations import (  # noqa: F401 (their place in earlier versions)
@@ -72,7 +71,7 @@ from mlcllm.probes import (  # noqa: F401 (their place in earlier versions)
     target_scores,
     whole_sets,
 )
-from .prompt_config import RunConfig, check_disjoint, make_config
+from .prompt_config import RunConfig, check_disjoint, make_config, takes_parameters
 from .prompts import prompts_hash
 from .runs import Run, start_run
 from mlcllm.stepwise_logits import (
@@ -433,7 +432,7 @@ def _ask_model(config, inputs):  # a started run, and the prompts of train and t
     return _Asked(run, config, engine, verbalizer, layers, scoring, lens), prompts
 
 
-@delegates(ProbingConfig)
+@takes_parameters(ProbingConfig)
 def run_probing(
     config: ProbingConfig = None,  # None: made of the keyword arguments; else they replace its values
     **kwargs,  # the parameters of this notebook

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABEL_SCORINGS', 'DECODINGS', 'Asking', 'make_reader', 'PromptConfig', 'ask_prompts', 'kept_warnings', 'once_each',
-           'make_verbalizer', 'choose_scoring', 'encode_prompts', 'RunConfig', 'make_config', 'check_disjoint',
-           'StepwiseConfig', 'StepwiseInputs', 'load_inputs']
+           'make_verbalizer', 'choose_scoring', 'encode_prompts', 'RunConfig', 'takes_parameters', 'make_config',
+           'check_disjoint', 'StepwiseConfig', 'StepwiseInputs', 'load_inputs']
 
 # %% ../nbs/00o_prompt_config.ipynb #3e43596a
 import html
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fastcore.basics import patch
+from fastcore.meta import delegates
 
 from .answers import format_labels
 from .checks import renamed_arguments, shown
@@ -267,6 +268,19 @@ class RunConfig:
     def prompt_config(self):  # of runs that ask a model
         known = {field.name for field in fields(PromptConfig)}
         return PromptConfig(**{name: value for name, value in self.parameters.items() if name in known})
+
+
+def takes_parameters(
+    kind: type,  # a subclass of `RunConfig`
+):  # a decorator
+    "Show a configuration's parameters as the keyword arguments of a function that takes `**kwargs`"
+
+    def decorate(run):
+        run = delegates(kind)(run)
+        run.__delwrap__ = kind  # whose comments explain them; its generated `__init__` has no source
+        return run
+
+    return decorate
 
 
 def make_config(

@@ -22,7 +22,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from fastcore.meta import delegates
 
 from .alignment import add_references, dists_table
 from .checks import check_choice, check_number, markdown_text, renamed_arguments
@@ -51,7 +50,7 @@ from mlcllm.engines import (
 )
 from .estimators import dist_from_traces, reference_dists
 from .metrics import bootstrap_weights, score
-from .prompt_config import RunConfig, check_disjoint, make_config
+from .prompt_config import RunConfig, check_disjoint, make_config, takes_parameters
 from .prompts import format_labels, prompts_hash
 from .runs import Run, atomic_write, pick_device, start_run, tell_full_disk
 from mlcllm.stepwise_logits import (
@@ -790,7 +789,7 @@ def _save_figures(stored, run):
     )
 
 
-@delegates(FinetuningConfig)
+@takes_parameters(FinetuningConfig)
 def run_finetuning(
     config: FinetuningConfig = None,  # None: made of the keyword arguments; else they replace its values
     **kwargs,  # the parameters of this notebook

@@ -17,7 +17,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from fastcore.meta import delegates
 from matplotlib.axes import Axes
 
 from mlcllm.answer_scores import (  # noqa: F401 (their place in earlier versions)
@@ -51,6 +50,7 @@ from mlcllm.prompt_config import (  # noqa: F401 (their place in earlier version
     make_reader,
     make_verbalizer,
     once_each,
+    takes_parameters,
 )
 from .prompts import prompts_hash
 from .runs import start_run
@@ -735,7 +735,7 @@ def _save_figures(stored, run, ratios):
     stored.save_figures(pictures)
 
 # %% ../nbs/01_stepwise_logits.ipynb #b7cdec44
-@delegates(StepwiseConfig)
+@takes_parameters(StepwiseConfig)
 def run_stepwise(
     config: StepwiseConfig = None,  # None: made of the keyword arguments; else they replace its values
     **kwargs,  # the parameters of this notebook

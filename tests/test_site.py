@@ -3,6 +3,8 @@ stand-in writes what it would write.
 """
 
 import ast
+import importlib
+import inspect
 import os
 import re
 import shutil
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nbdev.showdoc import show_doc
 from stage_site import mend, without_links_in_code
 from tidy_notebooks import (
     IMPORTS,
@@ -425,3 +428,21 @@ def test_what_nbconvert_says_is_shown(tmp_path):
     (tmp_path / "staged" / "bad.ipynb").write_text("{not json")
     with pytest.raises(RuntimeError, match=r"(?s)nbconvert ended with 1:.*not valid|JSON"):
         convert(tmp_path / "staged", tmp_path / "pages")
+
+
+@pytest.mark.parametrize("module", sorted(p.stem for p in (ROOT / "mlcllm").glob("[a-z]*.py")))
+def test_the_page_of_every_exported_name_can_be_made(module):
+    "As nbdev makes it: a function whose comments cannot be found would end the site"
+    here = importlib.import_module(f"mlcllm.{module}")
+    for name in here.__all__:
+        thing = getattr(here, name)
+        if inspect.isfunction(thing) or inspect.isclass(thing):
+            assert thing.__name__ in show_doc(thing)._repr_markdown_().replace("\\", "")
+
+
+@pytest.mark.parametrize("name", ["stepwise", "alignment", "probing", "demux", "finetuning"])
+def test_the_page_of_a_run_function_explains_its_parameters(name):
+    modules = dict(stepwise="stepwise_logits", finetuning="sft")
+    run = getattr(importlib.import_module(f"mlcllm.{modules.get(name, name)}"), f"run_{name}")
+    page = show_doc(run)._repr_markdown_()
+    assert "dataset:str='demo', # a name in mlcllm.data.DATASETS" in page and "seed:int=0, #" in page
