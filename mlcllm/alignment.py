@@ -10,7 +10,6 @@ __all__ = ['documents_scored', 'AlignmentRun', 'plot_methods', 'plot_epsilon', '
 import os
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,6 +30,7 @@ from mlcllm.alignment_config import (  # noqa: F401 (their place in earlier vers
     with_inherited,
 )
 from .calibration import save_calibration
+from .checks import moved_names
 from mlcllm.comparisons import (
     REFERENCES,
     Recommendation,
@@ -111,11 +111,7 @@ from mlcllm.stepwise_logits import (
 )
 
 # %% ../nbs/02_alignment.ipynb #bde6dd96
-def __getattr__(name):  # what stood here in earlier versions
-    homes = dict(Estimator="mlcllm.estimator", text_docs="mlcllm.tables")
-    if name in homes:
-        return getattr(import_module(homes[name]), name)
-    raise AttributeError(f"module 'mlcllm.alignment' has no attribute {name!r}")
+__getattr__ = moved_names(__name__, estimator=("Estimator",), tables=("text_docs",))
 
 # %% ../nbs/02_alignment.ipynb #294fb881
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['shown', 'plain_text', 'legend_text', 'markdown_text', 'styled', 'check_choice', 'check_number', 'Number', 'Flag',
            'Word', 'Text', 'Names', 'check_path', 'Place', 'Output', 'read_text', 'decoded', 'read_object',
-           'check_nesting', 'Table', 'Many', 'Parameter', 'renamed_arguments', 'renamed_attribute', 'CommandParser']
+           'check_nesting', 'Table', 'Many', 'Parameter', 'renamed_arguments', 'renamed_attribute', 'moved_names',
+           'CommandParser']
 
 # %% ../nbs/00_checks.ipynb #df36464e
 import argparse
@@ -497,22 +498,6 @@ class Parameter:
     def check(self, name, value):
         _check_kinds(name, value, self.kinds, self.none)
 
-
-_IN_PARAMETERS = (
-    "PARAMETERS",
-    "BACKEND_OPTIONS",
-    "OWN_PARAMETERS",
-    "check_parameter",
-    "note_parameters",
-    "read_parameters",
-)
-
-
-def __getattr__(name):  # what stood here in earlier versions
-    if name in _IN_PARAMETERS:
-        return getattr(import_module("mlcllm.parameters"), name)
-    raise AttributeError(f"module 'mlcllm.checks' has no attribute {name!r}")
-
 # %% ../nbs/00_checks.ipynb #b1fa3d31
 def renamed_arguments(
     **names: str,  # earlier name = name
@@ -552,6 +537,34 @@ def renamed_attribute(
         setattr(self, name, value)
 
     return property(read, write, doc=f"`{name}` by its name in earlier versions")
+
+# %% ../nbs/00_checks.ipynb #9a50f597
+def moved_names(
+    module: str,  # the one that they were in: `__name__` there
+    **names: tuple,  # the module that they are in now = their names
+):  # becomes that module's `__getattr__`
+    "Names go on being imported from the module that held them in earlier versions"
+    homes = {name: home for home, moved in names.items() for name in moved}
+
+    def find(name):
+        if name in homes:
+            return getattr(import_module(f"mlcllm.{homes[name]}"), name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return find
+
+
+__getattr__ = moved_names(
+    __name__,
+    parameters=(
+        "PARAMETERS",
+        "BACKEND_OPTIONS",
+        "OWN_PARAMETERS",
+        "check_parameter",
+        "note_parameters",
+        "read_parameters",
+    ),
+)
 
 # %% ../nbs/00_checks.ipynb #d6f819cb
 class CommandParser(argparse.ArgumentParser):

@@ -27,7 +27,7 @@ from fastcore.basics import patch
 from matplotlib.axes import Axes
 
 import mlcllm
-from .checks import check_choice, check_number, plain_text, shown
+from .checks import check_choice, check_number, moved_names, plain_text, shown
 from mlcllm.columns import (
     check_string,
     existing_path,
@@ -480,8 +480,11 @@ def load_demo(split, data_dir=None, options=None) -> AnnotatedDocs:
     )
 
 # %% ../nbs/00_data.ipynb #01d23e82
-_ELSEWHERE = dict(load_table="tables") | dict.fromkeys(
-    (
+# what is made in later notebooks, and stood here in earlier versions
+__getattr__ = moved_names(
+    __name__,
+    tables=("load_table",),
+    classic_corpora=(
         "HATE_LABELS",
         "TARGETS",
         "load_goemotions",
@@ -489,14 +492,7 @@ _ELSEWHERE = dict(load_table="tables") | dict.fromkeys(
         "load_hatexplain",
         "load_hatexplain_targets",
     ),
-    "classic_corpora",
 )
-
-
-def __getattr__(name):  # what is made in later notebooks, and stood here in earlier versions
-    if name in _ELSEWHERE:
-        return getattr(import_module(f"mlcllm.{_ELSEWHERE[name]}"), name)
-    raise AttributeError(f"module 'mlcllm.data' has no attribute {name!r}")
 
 # %% ../nbs/00_data.ipynb #e27b6dcc
 def _join(parts):  # several splits as one
@@ -700,6 +696,7 @@ register_dataset(
 register_dataset("HateXplainTargets", f"{_CLASSIC}:load_hatexplain_targets", id_lists=("Hatexplain",))
 
 _CORPORA, _MORE = "mlcllm.corpora", "mlcllm.more_corpora"
+_QUESTIONS = "mlcllm.question_corpora"
 register_dataset("MFRC", f"{_CORPORA}:load_mfrc", dict(splits=None))
 register_dataset(
     "MSPPodcast",
@@ -738,8 +735,8 @@ register_dataset(
     ),
     ours=True,
 )
-register_dataset("MMLUPro", f"{_CORPORA}:load_mmlu_pro", dict(delimiter="\n", category=None), multi=False)
-register_dataset("TREC", f"{_CORPORA}:load_trec", dict(dev="train"), multi=False)
+register_dataset("MMLUPro", f"{_QUESTIONS}:load_mmlu_pro", dict(delimiter="\n", category=None), multi=False)
+register_dataset("TREC", f"{_QUESTIONS}:load_trec", dict(dev="train"), multi=False)
 _PART_OF_MLCLLM.extend(DATASETS)
 
 # %% ../nbs/00_data.ipynb #ce0223c4

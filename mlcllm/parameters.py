@@ -379,7 +379,7 @@ PARAMETERS |= dict(
 
 # %% ../nbs/00_checks_parameters.ipynb #9b9f367e
 OWN_PARAMETERS = {  # notebook -> name -> what it may be there
-    "00f_tiny": dict(n_steps=_is(Number(1, sane=10**8)), learning_rate=_is(_RATE)),
+    "00m_tiny": dict(n_steps=_is(Number(1, sane=10**8)), learning_rate=_is(_RATE)),
     "01_stepwise_logits": dict(ratio=_is(_SHARE, Many((_SHARE,)))),
     "04_demux": dict(encoder=_is(_NAME, none=True), n_train=_is(Number(2, sane=10**9), none=True)),
     "04a_sft": dict(

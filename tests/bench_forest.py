@@ -3,7 +3,7 @@ bench`.
 
 Both rivals are timed on prompts drawn at random, interleaved with the forest, and scaled to all prompts; the
 interval is a 95 % bootstrap over those prompts (or batches).
-Beside each ratio stand the token counts and the ratio that they allow. The table is stored for 00c_engines to
+Beside each ratio stand the token counts and the ratio that they allow. The table is stored for 00e_engines to
 show.
 """
 
@@ -122,7 +122,7 @@ def main():
     flags.add_argument("--sample", type=int, default=20)
     flags.add_argument("--threads", type=int, default=None)
     flags.add_argument(
-        "--out", default="outputs/reference/00c_engines/bench.parquet", help="where the table goes"
+        "--out", default="outputs/reference/00e_engines/bench.parquet", help="where the table goes"
     )
     args = flags.parse_args()
     if args.threads:

@@ -6,7 +6,7 @@ each by the token forest, by vLLM with its prefix cache (in blocks of its own ch
 transformers one prompt at a time and in padded batches.
 Every way runs in a process of its own, so that its memory is its own, and vLLM's started engine has answered
 other prompts before the clock runs. transformers is timed on prompts drawn at random and scaled, with a 95 %
-bootstrap interval. The table is stored for 00d_vllm to show.
+bootstrap interval. The table is stored for 00f_vllm to show.
 """
 
 import argparse
@@ -156,7 +156,7 @@ def main():
     flags.add_argument("--way", choices=WAYS, default=None)
     flags.add_argument("--rows", default=None)
     flags.add_argument(
-        "--out", default="outputs/reference/00d_vllm/bench.parquet", help="where the table goes"
+        "--out", default="outputs/reference/00f_vllm/bench.parquet", help="where the table goes"
     )
     args = flags.parse_args()
     if args.way:

@@ -13,6 +13,7 @@ from mlcllm.boxes import box_docs
 from mlcllm.data import LabelDist, LabelSet, load_docs, note_parameters, read_parameters
 from mlcllm.demos import nearest_demos, perturb_labels, repeat_docs
 from mlcllm.engines import find_model, load_engine
+from mlcllm.prompt_preview import preview
 from mlcllm.prompts import (
     Prompt,
     Template,
@@ -22,7 +23,6 @@ from mlcllm.prompts import (
     get_template,
     order_labels,
     parse_labels,
-    preview,
     read_cots,
 )
 from mlcllm.questions import binary_prompts

@@ -1,5 +1,5 @@
-"""Boxes (00h): the solver against the generator, the same scenarios everywhere, the authors' files against
-the released code's rules, and bad input (one line each).
+"""Boxes (00b_boxes): the solver against the generator, the same scenarios everywhere, the authors'
+files against the released code's rules, and bad input (one line each).
 """
 
 import json

@@ -24,7 +24,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mlcllm.data import AnnotatedDocs, LabelSet, load_docs
 from mlcllm.engines import load_engine
-from mlcllm.prompts import Template, build_prompts, encode_chats, get_template, preview
+from mlcllm.prompt_preview import preview
+from mlcllm.prompts import Template, build_prompts, encode_chats, get_template
 from mlcllm.runs import find_runs, read_run
 from mlcllm.stepwise_logits import ListGrammar, PromptConfig, Verbalizer, ask_prompts, parse_answer
 

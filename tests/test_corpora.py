@@ -1,4 +1,4 @@
-"The loaders of 00g: slow references, real splits with made-up annotations, and bad input (one line each)."
+"The loaders of corpora: slow references, real splits with made-up annotations, bad input (one line each)."
 
 import json
 from collections import Counter, defaultdict

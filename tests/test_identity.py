@@ -386,10 +386,10 @@ CASES = {  # parameter -> kind of value -> how it is made and changed, and in wh
 ELSEWHERE = {  # parameters that may name files, of which a run's folder need not know
     "backend_options": "its tokenizer is tested below, without a server",
     "chat_options": "literal values only",
-    "start": "00f trains anew each time and keeps no run",
+    "start": "00m_tiny trains anew each time and keeps no run",
     "runs": "05 draws everything anew from the runs that it finds",
     ("05a_step_viewer", "traces"): "the page is written anew each time, as tested below",
-    ("00f_tiny", "data_dir"): "as start",
+    ("00m_tiny", "data_dir"): "as start",
     ("04a_sft", "cot"): "is no parameter there",
 }
 
@@ -399,7 +399,7 @@ def names_files(kinds):
 
 
 def file_naming():  # (notebook, parameter) of all that may name a file
-    for notebook in (*RUNS, "00f_tiny", "05_figures", "05a_step_viewer"):
+    for notebook in (*RUNS, "00m_tiny", "05_figures", "05a_step_viewer"):
         known = PARAMETERS | OWN_PARAMETERS.get(notebook, {})
         for name in runs.notebook_parameters(notebook):
             if names_files(known[name].kinds):

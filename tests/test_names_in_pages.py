@@ -19,7 +19,8 @@ from mlcllm.data import LabelSet
 from mlcllm.demux import model_card
 from mlcllm.engines import load_tokenizer
 from mlcllm.metrics import score
-from mlcllm.prompts import Preview, build_prompts, preview
+from mlcllm.prompt_preview import Preview, preview
+from mlcllm.prompts import build_prompts
 from mlcllm.step_viewer import step_viewer
 
 ATTACK = "<img src=x onerror=alert(1)>"

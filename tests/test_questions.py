@@ -474,7 +474,7 @@ def test_bad_input_gets_one_line(call, says):
 
 
 def test_a_question_is_previewed_like_a_prompt():
-    from mlcllm.prompts import preview
+    from mlcllm.prompt_preview import preview
 
     question = unary_prompts(TEST, TRAIN, shots=2)[0]
     shown = preview(question, load_engine("tiny", gpu="cpu"), TEST.labels)

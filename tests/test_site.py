@@ -197,6 +197,15 @@ def test_the_reading_map_holds_every_chapter_and_says_what_the_readme_says():
     assert len(main) == 6 and set(main) <= set(rows)
 
 
+def test_sidebar_and_reading_map_have_the_same_sections():
+    (map_,) = [cell.source for cell in book("index").cells if cell.source.startswith("## Reading map")]
+    parts = re.split(r"^### (.+)$", map_, flags=re.M)[1:]
+    shown = {title: re.findall(r"^\| \[(\w+)\]", rows, re.M) for title, rows in zip(parts[::2], parts[1::2])}
+    contents = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"]
+    sections = {part["section"]: listed(part) for part in contents if isinstance(part, dict)}
+    assert shown == sections and list(shown) == list(sections)
+
+
 def test_symbols_link_to_their_pages_and_to_their_source(tmp_path):
     "nbdev looks symbols up by the entry point that setup.py gives it"
     subprocess.run(
@@ -236,8 +245,8 @@ SOME = [
     "00_checks",
     "00_data",
     "00a_runs",
-    "00b_demos",
-    "00b_prompts",
+    "00c_demos",
+    "00c_prompts",
     "01_stepwise_logits",
     "02_alignment",
     "changelog",
@@ -354,7 +363,7 @@ def test_the_heading_above_the_imports_is_followed_by_the_chapters_used():
         "#| hide\nfrom mlcllm.engines import load_engine",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    used = chapters_used(notebook, dict(data="00_data", runs="00a_runs", engines="00c_engines"))
+    used = chapters_used(notebook, dict(data="00_data", runs="00a_runs", engines="00e_engines"))
     assert used == "This chapter uses [00_data](00_data.ipynb) and [00a_runs](00a_runs.ipynb)."
     assert under_imports(IMPORTS, used) == f"{IMPORTS}\n\n{used}"
     assert under_imports(f"{IMPORTS}\n\nThis chapter uses [x](x.ipynb).", used) == f"{IMPORTS}\n\n{used}"

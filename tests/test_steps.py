@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mlcllm.data import LabelSet, load_docs
 from mlcllm.engines import find_model, load_engine
+from mlcllm.prompt_preview import inspect_labels, label_tokens
 from mlcllm.prompts import (
     LABEL_FORMATS,
     Prompt,
@@ -16,8 +17,6 @@ from mlcllm.prompts import (
     build_prompts,
     format_labels,
     get_template,
-    inspect_labels,
-    label_tokens,
     parse_labels,
 )
 from mlcllm.stepwise_logits import (

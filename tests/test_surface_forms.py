@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from mlcllm.corpora import MORAL_FOUNDATIONS
 from mlcllm.data import CLUSTERS, HATE_LABELS, LabelSet
 from mlcllm.engines import load_tokenizer
-from mlcllm.prompts import LABEL_FORMATS, LabelTokens, get_template, label_tokens, stands_for, surface_forms
+from mlcllm.prompt_preview import LabelTokens, label_tokens, stands_for, surface_forms
+from mlcllm.prompts import LABEL_FORMATS, get_template
 from mlcllm.questions import answer_tokens
 from mlcllm.stepwise_logits import Verbalizer, label_logits
 

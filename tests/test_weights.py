@@ -1387,7 +1387,7 @@ def test_an_adapter_of_learned_tokens_is_refused(tmp_path):
 
 
 def test_a_label_that_its_tokens_have_lost_is_named():
-    from mlcllm.prompts import label_tokens
+    from mlcllm.prompt_preview import label_tokens
 
     class Lossy:
         def __call__(self, text, **how):

@@ -17,8 +17,8 @@ PLAIN_WORDS = {"index"}  # a notebook's name that prose uses as a word
 IMPORTS = "## Imports"  # the heading above a chapter's imports; the site leaves this cell out
 CHAPTERS = {
     "00": "00_data",
-    "01a": "01a_metrics",
-    "01e": "01e_comparisons",
+    "01b": "01b_metrics",
+    "01f": "01f_comparisons",
 }  # where a number begins several names: the chapter that is meant by it
 SKIP = "skip-execution"  # nbclient's tag: papermill and nbconvert do not run such a cell, JupyterLab does
 NEEDED = ("#| export", "#| hide", "parameters = read_parameters")  # what a run needs of the cells above it
