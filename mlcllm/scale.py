@@ -32,7 +32,7 @@ class Tokens:
     answered: float  # tokens that are written, at most
     source: str  # where the numbers come from
 
-
+# %% ../nbs/05b_scale.ipynb #885a381c
 def tree_size(
     prompts: list,  # of token sequences
 ) -> int:  # tokens that are left when every beginning is computed once
@@ -40,7 +40,7 @@ def tree_size(
     arrays = [np.asarray(p) for p in sorted(map(list, prompts))]
     return int(sum(map(len, arrays)) - common_lengths(arrays).sum())
 
-
+# %% ../nbs/05b_scale.ipynb #9941869f
 def _root(per_doc):  # what all prompts begin with; per_doc: lists of token sequences
     prompts = sorted(p for d in per_doc for p in d)
     if len(prompts) == 1:
@@ -145,7 +145,16 @@ def _method_sets(chosen, few, demos, config, encode):
     unknown = {m.base for m in chosen if not all(q in prompts for q in m.spec.queries)}
     return sets, answers, sorted(unknown)
 
+# %% ../nbs/05b_scale.ipynb #a226dcab
+def _query_prompts(query, few, demos, config, encode):  # a list of token-id lists for each of some documents
+    each = query.n_prompts(few.labels) if query.n_prompts else 1
+    some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS // each))))
+    prompts, found = query.prompts(some, demos, config), {}
+    for prompt, ids in zip(prompts, encode(prompts)):
+        found.setdefault(prompt.doc_id, []).append(ids)
+    return list(found.values())
 
+# %% ../nbs/05b_scale.ipynb #ca906c41
 def _together(sets):  # those that begin alike in one: the engine computes what they share once
     merged = []
     for per_doc in sets:
@@ -160,15 +169,6 @@ def _together(sets):  # those that begin alike in one: the engine computes what 
 def _begin_alike(one, other):
     roots = [np.asarray(_root(per_doc)) for per_doc in (one, other)]
     return len(one) == len(other) and 2 * common_lengths(roots)[1] > min(map(len, roots))
-
-
-def _query_prompts(query, few, demos, config, encode):  # a list of token-id lists for each of some documents
-    each = query.n_prompts(few.labels) if query.n_prompts else 1
-    some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS // each))))
-    prompts, found = query.prompts(some, demos, config), {}
-    for prompt, ids in zip(prompts, encode(prompts)):
-        found.setdefault(prompt.doc_id, []).append(ids)
-    return list(found.values())
 
 # %% ../nbs/05b_scale.ipynb #909c4ef4
 GPUS = {
@@ -195,7 +195,7 @@ def gpu_seconds(
         + tokens.answered / batch * n_params * bytes_per_weight / bandwidth
     ) / SHARE
 
-
+# %% ../nbs/05b_scale.ipynb #e1be5237
 def measured_speeds(
     folders,  # of runs
     # notebook, dataset, model, device, n_docs, asked and computed (tokens a document), per_second (tokens
@@ -255,7 +255,7 @@ class Setting:
     advice: str  # what to ask for
     say = renamed_attribute("advice")
 
-
+# %% ../nbs/05b_scale.ipynb #3c8703a4
 def kv_bytes(
     config: dict,  # config.json of a model
 ) -> float:  # bytes a token at 16 bits
@@ -264,7 +264,7 @@ def kv_bytes(
     width = config.get("head_dim") or config["hidden_size"] // heads
     return 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * width * 2
 
-
+# %% ../nbs/05b_scale.ipynb #b5426155
 def fitting_setting(
     n_params: float,  # of the model
     gpu: str = "H100",  # a name in `GPUS`, or
@@ -360,7 +360,7 @@ def estimate_cost(
         columns=["id", "job", "dataset", "model", "asked", "computed", "answered", "gpu_hours", "source"],
     )
 
-
+# %% ../nbs/05b_scale.ipynb #05ac13f9
 _ALIKE = (
     "split",
     "test_ids",
