@@ -288,7 +288,7 @@ def _job_parameters(grid, name, job, dataset, model, seed, data):  # what one co
         check_choice(f"parameter of {notebook} (job {name})", k, tuple(known))
     return p | own
 
-
+# %% ../nbs/06_sweeps.ipynb #0c344b12
 MOST_JOBS = 100_000  # of a grid
 
 
@@ -361,7 +361,7 @@ def _with_takes(job, done, join):  # with the jobs that it takes results from
         takes["after"] = tuple(o.id for o in done)
     return Job(**{**asdict(job), "takes": takes})
 
-
+# %% ../nbs/06_sweeps.ipynb #d9a04bc2
 def _checked(name, notebook, parameters):  # all of them, before anything runs
     try:
         return {k: check_parameter(k, v, notebook) for k, v in parameters.items()}
@@ -465,7 +465,7 @@ def _partitions():  # of the cluster
         )
     return subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True).stdout.split()
 
-
+# %% ../nbs/06_sweeps.ipynb #aeefb949
 def check_jobs(
     jobs: list,  # from `plan`
     output_dir,  # where runs go
@@ -668,7 +668,7 @@ def read_plan(
             f"{path} is no plan of a sweep: start the sweep again, which writes it anew"
         ) from None
 
-
+# %% ../nbs/06_sweeps.ipynb #19f08d48
 def _new_private(path):  # an empty file that only its owner can read
     path.unlink(missing_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -723,7 +723,7 @@ def _write_plan(output_dir, jobs):  # secrets apart from it, where only their ow
     whole = dict(folder=here, jobs=planned, files=signatures(jobs), apart=apart)
     return _write_private(sweep_dir(output_dir) / "plan.json", whole)
 
-
+# %% ../nbs/06_sweeps.ipynb #acacff64
 def kept_apart(
     output_dir,  # where runs go
     job_id: str,  # of a job of the plan
@@ -850,7 +850,7 @@ def _keep(executed, kept, name, why):  # a failed notebook, with what ended it w
     )
     _write_private(kept, book)
 
-
+# %% ../nbs/06_sweeps.ipynb #d900f8f3
 def run_job(
     output_dir,  # where runs go
     job_id: str,  # of a job of the plan
@@ -974,7 +974,7 @@ def run_states(
     ]
     return index.assign(state=state)
 
-
+# %% ../nbs/06_sweeps.ipynb #ecff8fe2
 def print_status(
     output_dir,  # where runs go
     console: Console = None,  # where to
@@ -1008,7 +1008,7 @@ def print_status(
     if not len(jobs) and not len(runs):
         console.print(f"nothing has run below {output_dir} yet: make paper GRID=params/demo.yaml")
 
-
+# %% ../nbs/06_sweeps.ipynb #1ead7bae
 def clean_failed(
     output_dir,  # where runs go
 ) -> list:  # what was deleted
@@ -1041,7 +1041,7 @@ def _alive(path):  # the process whose number stands there, if it still runs Sna
     except (OSError, ValueError, psutil.Error):
         return None
 
-
+# %% ../nbs/06_sweeps.ipynb #ca98b67c
 def snakemake_command(
     output_dir,  # where runs go
     cores: int,  # jobs that run at once on this machine, or wait at once on a cluster
@@ -1283,7 +1283,7 @@ def print_plan(
             soft_wrap=True,
         )
 
-
+# %% ../nbs/06_sweeps.ipynb #d8d423cd
 def _folder_of_runs(path):  # refused where something else lies
     if Path(path).exists() and not Path(path).is_dir():
         raise ValueError(f"{path} is no folder of runs")
