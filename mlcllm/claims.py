@@ -242,7 +242,7 @@ def _judged(about, conditions, weakest):
         )
     )
 
-
+# %% ../nbs/04c_claims.ipynb #62eed20a
 def _by_value(about, conditions, weakest):  # published numbers
     verdict = (
         VERDICTS[0] if weakest.room > ROUNDING else VERDICTS[1] if weakest.room < -ROUNDING else VERDICTS[2]

@@ -84,37 +84,19 @@ def count_tokens(
     docs, demos = load(p["split"], test_ids=p["test_ids"], n_docs=p["n_docs"]), load(p["demo_split"])
     few = docs.take(np.linspace(0, len(docs) - 1, min(sample, len(docs))).astype(int))
     n = len(docs)
-    if tokenizer is None:
-        try:
-            tokenizer, whose = load_tokenizer(p["model"]), p["model"]
-        except (ValueError, OSError):
-            tokenizer, whose = load_tokenizer("tiny"), "tiny, for that of the model is not here"
-    else:
-        whose = "the one given"
+    tokenizer, whose = (tokenizer, "the one given") if tokenizer is not None else _tokenizer_of(p["model"])
 
     def encode(prompts):
         return [list(i) for i in encode_texts(tokenizer, [q.text for q in prompts])]
 
-    def ask(ratio):
-        return PromptConfig(
-            p["shots"],
-            p["sampling"],
-            float(ratio),
-            int(p["seed"]),
-            p["template"],
-            label_format=p["label_format"],
-            label_order=p["label_order"],
-            max_new_tokens=p["max_new_tokens"],
-        )
-
     ratios = p["ratio"] if isinstance(p["ratio"], (list, tuple)) else [p["ratio"]]
     if notebook == "02_alignment":
-        chosen = choose_methods(p["methods"], docs.labels, ask(ratios[0]))
-        sets, answers, unknown = _method_sets(chosen, few, demos, ask(ratios[0]), encode)
+        chosen = choose_methods(p["methods"], docs.labels, _config_of(p, ratios[0]))
+        sets, answers, unknown = _method_sets(chosen, few, demos, _config_of(p, ratios[0]), encode)
         n += min(p["n_dev"], len(load(p["dev_split"])))
         whose += "".join(f", without {name}" for name in unknown)
     else:
-        sets = [[[i] for i in encode(ask_prompts(few, demos, ask(r)))] for r in ratios]
+        sets = [[[i] for i in encode(ask_prompts(few, demos, _config_of(p, r)))] for r in ratios]
         answers = len(ratios)
     asked, computed = _of_a_sample(sets, n)
     trained = (
@@ -128,6 +110,26 @@ def count_tokens(
         computed * times,
         n * answers * p["max_new_tokens"] * times,
         f"{len(few)} documents, tokenizer {whose}",
+    )
+
+# %% ../nbs/05b_scale.ipynb #a6db7798
+def _tokenizer_of(model):  # the model's, or that of the bundled models where it is not here; and whose it is
+    try:
+        return load_tokenizer(model), model
+    except (ValueError, OSError):
+        return load_tokenizer("tiny"), "tiny, for that of the model is not here"
+
+
+def _config_of(p, ratio):  # how a job with these parameters asks
+    return PromptConfig(
+        p["shots"],
+        p["sampling"],
+        float(ratio),
+        int(p["seed"]),
+        p["template"],
+        label_format=p["label_format"],
+        label_order=p["label_order"],
+        max_new_tokens=p["max_new_tokens"],
     )
 
 # %% ../nbs/05b_scale.ipynb #2ffbad8d

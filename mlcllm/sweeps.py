@@ -149,6 +149,23 @@ def read_grid(
             f"{path}: parameters must be a table of settings (name: value), got {shown(found['parameters'])}"
         )
     check_parameter("output_dir", found.get("output_dir"))
+    jobs = _read_jobs(path, found)
+    seeds = found.get("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
+        raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
+    grid = Grid(
+        _named(found.get("datasets", ["demo"]), "datasets"),
+        _named(found.get("models", ["tiny"]), "models"),
+        tuple(seeds),
+        dict(found.get("parameters") or {}),
+        jobs,
+        found.get("output_dir"),
+    )
+    _check_parameters(path, grid)
+    return grid
+
+# %% ../nbs/06_sweeps.ipynb #b8ffcf81
+def _read_jobs(path, found):  # name -> settings of a job, checked
     if not found.get("jobs"):
         raise ValueError(
             f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}"
@@ -163,32 +180,29 @@ def read_grid(
             raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {shown(job)}")
     jobs = {str(k): dict(v or {}) for k, v in found["jobs"].items()}
     for name, job in jobs.items():
-        for key, kind, what in _JOB_KINDS:
-            if key in job and not isinstance(job[key], kind):
-                raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
-        _known_keys(f"job {name} of {path}", job, JOB_KEYS)
-        check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
-        for f in job.get("files", ()):
-            if not isinstance(f, str):
-                raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
-            if set("{}") & set(re.sub(_FIELD, "", f)):
-                odd = "has braces that are neither {dataset} nor {model}, which alone are replaced"
-                raise ValueError(f"job {name} of {path}: files: {shown(f)} {odd}")
-        notebook_parameters(job.get("notebook", name))
-        for other in job.get("join", ()):
-            check_choice(f"job that {name} joins", other, tuple(jobs))
-    seeds = found.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
-        raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
-    grid = Grid(
-        _named(found.get("datasets", ["demo"]), "datasets"),
-        _named(found.get("models", ["tiny"]), "models"),
-        tuple(seeds),
-        dict(found.get("parameters") or {}),
-        jobs,
-        found.get("output_dir"),
-    )
-    known = set().union(*(notebook_parameters(j.get("notebook", n)) for n, j in jobs.items()))
+        _check_job(path, name, job, jobs)
+    return jobs
+
+
+def _check_job(path, name, job, jobs):  # raises ValueError; `jobs` are all of the grid
+    for key, kind, what in _JOB_KINDS:
+        if key in job and not isinstance(job[key], kind):
+            raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
+    _known_keys(f"job {name} of {path}", job, JOB_KEYS)
+    check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
+    for f in job.get("files", ()):
+        if not isinstance(f, str):
+            raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
+        if set("{}") & set(re.sub(_FIELD, "", f)):
+            odd = "has braces that are neither {dataset} nor {model}, which alone are replaced"
+            raise ValueError(f"job {name} of {path}: files: {shown(f)} {odd}")
+    notebook_parameters(job.get("notebook", name))
+    for other in job.get("join", ()):
+        check_choice(f"job that {name} joins", other, tuple(jobs))
+
+
+def _check_parameters(path, grid):  # of the whole grid, and of its datasets and models
+    known = set().union(*(notebook_parameters(j.get("notebook", n)) for n, j in grid.jobs.items()))
     for what, given in (
         (str(path), grid.parameters),
         *((f"dataset {n} of {path}", v) for n, v in grid.datasets.items()),
@@ -203,7 +217,6 @@ def read_grid(
             raise ValueError(f"parameter seed of {what}: name seeds: [{given['seed']}] instead")
     for n, v in grid.models.items():
         check_number(f"model {n} of {path}: gpus", v.get("gpus", 0), 0)
-    return grid
 
 # %% ../nbs/06_sweeps.ipynb #2f8e51ec
 def _public(value):  # addresses in parameters without user, password and keys
