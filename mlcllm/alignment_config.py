@@ -128,7 +128,7 @@ class AlignmentInputs:
             return True
         return queries_of(self.methods) != [ANSWERS] or any(m.rounds for m in self.methods)
 
-
+# %% ../nbs/01i_alignment_config.ipynb #08cadff1
 def load_alignment(
     config: AlignmentConfig,  # the run's parameters, from `with_inherited`
 ) -> AlignmentInputs:  # raises ValueError where they do not fit the documents
@@ -156,7 +156,7 @@ def _sampled(n, config):  # rows of the documents of dev that the model is asked
     n_dev = check_number("n_dev", config.n_dev, 0)
     return np.sort(np.random.default_rng([config.seed, 1]).permutation(n)[:n_dev])
 
-
+# %% ../nbs/01i_alignment_config.ipynb #8726dc54
 def _split_names(names, known, what):
     return [check_choice(what, n.strip(), known) for n in names.split(",")] if names else []
 
@@ -167,7 +167,7 @@ def _chosen_methods(config, labels):
     raw = [m for m in chosen if not m.calibration]
     return chosen + [parse_method(f"{m.name}+{how}") for how in calibrations for m in raw]
 
-
+# %% ../nbs/01i_alignment_config.ipynb #d19dab67
 def _check_fits(config, methods, kinds, n):  # are there documents to fit what is fitted?
     if not config.n_dev and any(m.calibration for m in methods):
         raise ValueError("n_dev=0 leaves no document to fit a calibration to")
@@ -226,7 +226,7 @@ def threshold_scores(
             )
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(), fitted
 
-
+# %% ../nbs/01i_alignment_config.ipynb #59ce8634
 def thresholds_table(
     fitted: list,  # of Thresholds, from `threshold_scores`
     kinds: list,  # global, per_label or both, as there
@@ -253,7 +253,7 @@ def unread_rule(
         "slot, with the format's opening forced."
     )
 
-
+# %% ../nbs/01i_alignment_config.ipynb #fd04abf7
 def reading(
     scores: pd.DataFrame,  # of a run, against all votes
     methods: list,  # names of its methods

@@ -186,7 +186,7 @@ class Verdict:
 
 VERDICTS = ("holds", "does not hold", "cannot tell")
 
-
+# %% ../nbs/04c_claims.ipynb #e4595a44
 def decide(
     part: str,  # a key of `PARTS`
     conditions: list,  # of Condition: all must be true
@@ -242,7 +242,7 @@ def _judged(about, conditions, weakest):
         )
     )
 
-
+# %% ../nbs/04c_claims.ipynb #62eed20a
 def _by_value(about, conditions, weakest):  # published numbers
     verdict = (
         VERDICTS[0] if weakest.room > ROUNDING else VERDICTS[1] if weakest.room < -ROUNDING else VERDICTS[2]
@@ -1104,7 +1104,7 @@ def claims_table(
     columns = list(Verdict.__dataclass_fields__)
     return pd.DataFrame([asdict(v) for v in verdicts], columns=columns)
 
-
+# %% ../nbs/04c_claims.ipynb #021d9c0b
 _MARKS = {"holds": ("o", "tab:orange"), "does not hold": ("X", ".35"), "cannot tell": ("o", "white")}
 
 

@@ -381,7 +381,7 @@ class _Trainer(Trainer):
             DataLoader(self.eval_dataset, self.args.eval_batch_size, collate_fn=self.data_collator)
         )
 
-
+# %% ../nbs/04_demux.ipynb #f7550bf7
 def train_demux(
     model: Demux,
     tokenizer,  # from `make_demux`
@@ -532,7 +532,7 @@ def model_card(
         ]
     )
 
-
+# %% ../nbs/04_demux.ipynb #63f2b6ce
 def upload_model(
     folder,  # of a trained model: weights, tokenizer and card
     repo: str,  # of the Hub, e.g. me/demux-goemotions; made if there is none
@@ -655,7 +655,7 @@ def load_demux_inputs(
     train = draw_docs(train, config.n_train, config.seed)
     return DemuxInputs(docs, train, dev, *train_targets(train, config.votes))
 
-
+# %% ../nbs/04_demux.ipynb #15ab76ee
 def _identity(config, model=None):  # parameters as they are recorded; `model` is one that was trained before
     found = config.parameters | dict(encoder=config.base, model=config.base, learning_rate=config.rate)
     if model is None:

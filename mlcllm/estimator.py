@@ -60,7 +60,7 @@ class _Target:
     rows: list  # the labels of each text: a name, a list of names, or marks
     names: tuple  # of the labels; None: all that occur
 
-
+# %% ../nbs/02b_estimator.ipynb #1ac69e2c
 def _read_target(y, known):  # known: names of the labels, None where nothing says them
     if isinstance(y, pd.DataFrame):
         return _from_matrix(y.to_numpy(), _column_names(y, known), known)
@@ -81,7 +81,7 @@ def _read_target(y, known):  # known: names of the labels, None where nothing sa
         return _from_numbers(rows, known)
     return _from_lists(rows, known)
 
-
+# %% ../nbs/02b_estimator.ipynb #b68eb40b
 def _column_names(y, known):  # of an indicator table, which keeps its own order
     names = tuple(str(c) for c in y.columns)
     if known and set(names) != set(known):
@@ -110,7 +110,7 @@ def _from_names(rows, known):  # single-label: columns in alphabetical order, as
         )
     return _Target("names", rows, tuple(sorted(known)) if known else None)
 
-
+# %% ../nbs/02b_estimator.ipynb #172afcba
 def _from_numbers(rows, known):  # scikit-learn numbers the classes in alphabetical order
     numbers = set(rows)
     if known is None or any(isinstance(x, bool) or not isinstance(x, Integral) for x in rows):
@@ -130,7 +130,7 @@ def _from_numbers(rows, known):  # scikit-learn numbers the classes in alphabeti
         )
     return _Target("numbers", [known[k] for k in rows], tuple(known))
 
-
+# %% ../nbs/02b_estimator.ipynb #5e41feac
 def _from_lists(rows, known):
     kinds = str if rows and isinstance(rows[0], str) else (list, tuple, set, frozenset, np.ndarray)
     odd = next((k for k, row in enumerate(rows) if not isinstance(row, kinds)), None)
@@ -147,7 +147,7 @@ def _from_lists(rows, known):
         return _from_matrix(np.array(rows), known, known)
     return _Target("lists", rows, known)
 
-
+# %% ../nbs/02b_estimator.ipynb #5641c31f
 def _labelled(texts, target):  # documents of `fit`
     options = dict(id="its id", text="its text", labels="its labels", split="its split")
     options["single"] = target.kind in ("names", "numbers")
@@ -186,40 +186,6 @@ class Estimator(ClassifierMixin, BaseEstimator):
     engine_options: dict = None  # what `load_engine` takes besides, such as {"gpu": 0}
     asking = renamed_attribute("config")
 
-    @property
-    def engine(self):  # the loaded model
-        return self._load() if self._check_model() else self.model
-
-    def _check_model(self):  # is it a name?
-        if isinstance(self.model, (str, Path)) and str(self.model).strip():
-            return True
-        if all(callable(getattr(self.model, name, None)) for name in ("score", "generate")):
-            return False
-        raise ValueError(
-            "model must be a name such as 'tiny', a folder, a Hub id, or an engine of load_engine, got "
-            f"{shown(self.model)}"
-        )
-
-    def _load(self):  # once for an estimator and all its clones
-        options = {} if self.engine_options is None else self.engine_options
-        if not isinstance(options, dict):
-            raise ValueError(f"engine_options must be a dict such as {{'gpu': 0}}, got {shown(options)}")
-        for name in options:
-            check_choice("engine option", name, list(inspect.signature(load_engine).parameters)[1:])
-        loaded = self.__dict__.setdefault("_engines", {})
-        key = str(self.model), repr(sorted(options.items()))
-        if key not in loaded:
-            loaded[key] = load_engine(str(self.model), **options)
-        return loaded[key]
-
-    @property
-    def classes_(self):  # the labels, in the order of the columns
-        names = self._task().labels.names
-        return np.arange(len(names)) if self._kind() == "numbers" else np.array(names)
-
-    def _kind(self):  # the form of the labels that `fit` was given
-        return getattr(self, "target_kind_", "lists")
-
     def __sklearn_is_fitted__(self):
         return hasattr(self, "demos_") or self.demos is not None or self.labels is not None
 
@@ -241,6 +207,48 @@ class Estimator(ClassifierMixin, BaseEstimator):
     def __getstate__(self):  # a model that was loaded by its name is loaded again
         return {k: v for k, v in super().__getstate__().items() if k != "_engines"}
 
+# %% ../nbs/02b_estimator.ipynb #3a8d0a7c
+@patch(as_prop=True)
+def engine(self: Estimator):  # the loaded model
+    return self._load() if self._check_model() else self.model
+
+
+@patch
+def _check_model(self: Estimator):  # is it a name?
+    if isinstance(self.model, (str, Path)) and str(self.model).strip():
+        return True
+    if all(callable(getattr(self.model, name, None)) for name in ("score", "generate")):
+        return False
+    raise ValueError(
+        "model must be a name such as 'tiny', a folder, a Hub id, or an engine of load_engine, got "
+        f"{shown(self.model)}"
+    )
+
+# %% ../nbs/02b_estimator.ipynb #7385e696
+@patch
+def _load(self: Estimator):  # once for an estimator and all its clones
+    options = {} if self.engine_options is None else self.engine_options
+    if not isinstance(options, dict):
+        raise ValueError(f"engine_options must be a dict such as {{'gpu': 0}}, got {shown(options)}")
+    for name in options:
+        check_choice("engine option", name, list(inspect.signature(load_engine).parameters)[1:])
+    loaded = self.__dict__.setdefault("_engines", {})
+    key = str(self.model), repr(sorted(options.items()))
+    if key not in loaded:
+        loaded[key] = load_engine(str(self.model), **options)
+    return loaded[key]
+
+# %% ../nbs/02b_estimator.ipynb #c498c9c1
+@patch(as_prop=True)
+def classes_(self: Estimator):  # the labels, in the order of the columns
+    names = self._task().labels.names
+    return np.arange(len(names)) if self._kind() == "numbers" else np.array(names)
+
+
+@patch
+def _kind(self: Estimator):  # the form of the labels that `fit` was given
+    return getattr(self, "target_kind_", "lists")
+
 # %% ../nbs/02b_estimator.ipynb #e03175af
 def _is_table(data):  # a table in hand or in a file
     if isinstance(data, str):
@@ -260,7 +268,7 @@ def _demo_docs(estimator, demos):  # labelled documents, whatever they are given
         f'{{"text": …, "labels": […]}}, or a data set\'s name, got {shown(demos)}'
     )
 
-
+# %% ../nbs/02b_estimator.ipynb #96de550d
 def _demo_options(estimator):  # of a table of demonstrations
     if not isinstance(estimator.options, (dict, type(None))):
         raise ValueError(
@@ -273,7 +281,7 @@ def _demo_options(estimator):  # of a table of demonstrations
         options["label_names"] = list(label_list(estimator.labels))
     return options
 
-
+# %% ../nbs/02b_estimator.ipynb #0bec5f2b
 def _check_labels(docs, labels):  # labels that were named beside documents are theirs
     if labels is None or label_list(labels) == docs.labels.names:
         return docs
@@ -282,7 +290,7 @@ def _check_labels(docs, labels):  # labels that were named beside documents are 
         "labels out, or name these in this order"
     )
 
-
+# %% ../nbs/02b_estimator.ipynb #dd030988
 @patch
 def _task(self: Estimator):  # the demonstrations; none, with the labels, where it is asked zero-shot
     if hasattr(self, "demos_"):
@@ -312,7 +320,7 @@ def predict_proba(
 def _calibrator(self: Estimator):
     return getattr(self, "calibrator_", None) or self.calibrator
 
-
+# %% ../nbs/02b_estimator.ipynb #ce1d19b2
 @patch
 def _uncalibrated(self: Estimator, X, what="predict_proba"):
     if self.model is not None:
@@ -326,7 +334,7 @@ def _uncalibrated(self: Estimator, X, what="predict_proba"):
     order = np.argsort(np.concatenate([rows for _, rows in parts]))
     return replace(asked[0], probs=probs[order], ids=docs.ids)
 
-
+# %% ../nbs/02b_estimator.ipynb #407b60cf
 def _configs(config, docs, task):  # how which rows of `docs` are asked about
     if _checked_config(config) is not None:
         return [(_without_shots(config, task), np.arange(len(docs)))]
@@ -336,7 +344,7 @@ def _configs(config, docs, task):  # how which rows of `docs` are asked about
         parts.setdefault(default_config(task, k), []).append(np.flatnonzero(own == k))
     return [(config, np.concatenate(rows)) for config, rows in parts.items()]
 
-
+# %% ../nbs/02b_estimator.ipynb #b269c583
 def _checked_config(config):
     if config is None or isinstance(config, PromptConfig):
         return config
@@ -346,7 +354,7 @@ def _checked_config(config):
 def _without_shots(config, task):  # without documents there are no demonstrations
     return config if len(task) else replace(config, shots=0, sampling=None)
 
-
+# %% ../nbs/02b_estimator.ipynb #21d474a5
 @patch
 def _method(self: Estimator, task):  # the method's name, if the task allows it
     config = _checked_config(self.config) or PromptConfig()
@@ -365,7 +373,7 @@ def _method(self: Estimator, task):  # the method's name, if the task allows it
         raise ValueError(f"{error}; this task allows {allowed}") from None
     return self.method
 
-
+# %% ../nbs/02b_estimator.ipynb #b1b76a04
 @patch
 def predict(
     self: Estimator,
@@ -386,7 +394,7 @@ def predict(
         return np.array([dist.labels.encode(names) for names in chosen], dtype=int)
     return chosen
 
-
+# %% ../nbs/02b_estimator.ipynb #c25f3b74
 def _likeliest(dist):  # (n_docs,) the column of the most probable label
     probs = np.nan_to_num(dist.probs)
     if not (probs > 0).any(1).all():
@@ -419,7 +427,7 @@ def fit(
         self.calibrator_ = fit_calibrator(self._uncalibrated(demos), demos, self.calibration)
     return self
 
-
+# %% ../nbs/02b_estimator.ipynb #faf7b0f0
 @patch
 def _labelled_docs(self: Estimator, X):  # documents that bring their labels
     if (
@@ -442,7 +450,7 @@ def _labelled_texts(self: Estimator, X, y):  # documents from texts and labels, 
         raise ValueError(f"fit: {len(texts)} texts and the labels of {len(target.rows)}")
     return _labelled(texts.texts, target), target.kind
 
-
+# %% ../nbs/02b_estimator.ipynb #08107fd6
 @patch
 def calibrate(
     self: Estimator,
@@ -453,7 +461,7 @@ def calibrate(
     dev = self._dev_docs(dev)
     return self._with(calibrator=fit_calibrator(self._uncalibrated(dev), dev, how), thresholds=None)
 
-
+# %% ../nbs/02b_estimator.ipynb #86f278f6
 @patch
 def tune(
     self: Estimator,
@@ -468,7 +476,7 @@ def tune(
         dist = calibrator.transform(dist, allow_fitted=True)
     return self._with(thresholds=fit_thresholds(dist, dev, metric, per_label))
 
-
+# %% ../nbs/02b_estimator.ipynb #3f48d85f
 @patch
 def _dev_docs(self: Estimator, dev):
     if isinstance(dev, AnnotatedDocs):

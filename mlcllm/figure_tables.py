@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Shelf', 'open_shelf', 'TRAINED', 'UNREADABLE', 'PROBES', 'TABLE_METRICS', 'TUNED_COLUMNS', 'SCALED', 'RunIndex',
            'open_run_index', 'Missing', 'by_size', 'run_command', 'Traced', 'rows_that', 'traced_runs', 'load_traced',
-           'traces_of', 'position_table', 'sweep_table', 'sweep_answers', 'probe_rows', 'information_rows',
-           'probe_table', 'alignment_scores', 'stored_losses', 'methods_table', 'text_of', 'outcome_pairs',
+           'traces_of', 'position_table', 'sweep_table', 'sweep_answers', 'probe_rows', 'probe_table',
+           'information_rows', 'alignment_scores', 'stored_losses', 'methods_table', 'text_of', 'outcome_pairs',
            'tuned_table', 'vote_kappa', 'votes_table', 'never_table', 'stored_attention', 'attention_means',
            'order_answers', 'order_table', 'dists_of', 'cost_table', 'scale_table']
 
@@ -56,7 +56,7 @@ class RunIndex:
 
     lacks = note_missing  # its name in earlier versions
 
-
+# %% ../nbs/04d_figure_tables.ipynb #4b63144a
 def open_run_index(
     folders,  # a folder of runs, or a list of them
     datasets: list = None,  # only these
@@ -75,7 +75,7 @@ def open_run_index(
             ]
     return RunIndex(index.reset_index(drop=True))
 
-
+# %% ../nbs/04d_figure_tables.ipynb #f1d87a03
 class Missing(Exception):
     "There is no run that this could be drawn of"
 
@@ -128,7 +128,7 @@ class Traced:
 def rows_that(runs, test):
     return runs[np.array([test(r) for r in runs.itertuples()], bool)]  # of an index
 
-
+# %% ../nbs/04d_figure_tables.ipynb #7f0c4a74
 @renamed_arguments(shelf="run_index")
 def traced_runs(run_index: RunIndex) -> Selection:  # of the index; whose stepwise runs are drawn
     "The plain stepwise runs, one for each dataset and model"
@@ -159,7 +159,7 @@ def load_traced(
         step_table(docs, stored, row.labels),
     )
 
-
+# %% ../nbs/04d_figure_tables.ipynb #2b211c02
 TRAINED = dict(_sft="finetuned", _rl="reinforced")  # tables of 04a -> how their model is called
 UNREADABLE = (
     ValueError,
@@ -232,7 +232,7 @@ def position_table(
         raise Missing("no more than ten answers of several labels to documents with several gold labels")
     return table[["dataset", "model", "position", "value", "lo", "hi", "n", "n_docs"]]
 
-
+# %% ../nbs/04d_figure_tables.ipynb #ba2790fe
 def _sweeps(run_index):
     return comparable(
         rows_that(usable(run_index.index, "01_stepwise_logits"), lambda r: isinstance(r.ratio, (list, tuple)))
@@ -290,6 +290,14 @@ def probe_rows(run_index: RunIndex) -> pd.DataFrame:
     return s.sort_values("model", key=lambda m: m.map(model_size), kind="stable")
 
 
+@renamed_arguments(shelf="run_index")
+def probe_table(run_index: RunIndex) -> pd.DataFrame:  # dataset, model, what, value, lo, hi, n_docs
+    "Probes of all models (paper, Figures 7 and 15)"
+    rows = probe_rows(run_index)
+    named = rows.assign(what=[PROBES.get(k) for k in zip(rows.target, rows.method)]).dropna(subset="what")
+    return named[["dataset", "model", "what", "value", "lo", "hi", "n_docs"]].reset_index(drop=True)
+
+# %% ../nbs/04d_figure_tables.ipynb #debbbfb8
 # dataset, model, target (first, second), method (gain), value, lo, hi, n_docs: shares of the entropy; no rows
 # for runs without that table
 @renamed_arguments(shelf="run_index")
@@ -303,14 +311,6 @@ def information_rows(run_index: RunIndex) -> pd.DataFrame:
     gain = bits[bits.method == "gain"].set_index(["dataset", "model", "target"])
     shares = gain[["value", "lo", "hi"]].div(entropy, axis=0).assign(method="gain", n_docs=gain.n_docs)
     return shares.reset_index()[columns]
-
-
-@renamed_arguments(shelf="run_index")
-def probe_table(run_index: RunIndex) -> pd.DataFrame:  # dataset, model, what, value, lo, hi, n_docs
-    "Probes of all models (paper, Figures 7 and 15)"
-    rows = probe_rows(run_index)
-    named = rows.assign(what=[PROBES.get(k) for k in zip(rows.target, rows.method)]).dropna(subset="what")
-    return named[["dataset", "model", "what", "value", "lo", "hi", "n_docs"]].reset_index(drop=True)
 
 # %% ../nbs/04d_figure_tables.ipynb #d9a8d781
 TABLE_METRICS = ("nll", "l1", "example_f1")
@@ -352,7 +352,7 @@ def _renamed(rows, run):
     name = _variant(run)
     return rows.assign(method=[m + name if m == "demux" else m for m in rows.method])
 
-
+# %% ../nbs/04d_figure_tables.ipynb #6d85eb30
 # scores of 02, with rows of 04 and 04a on the same documents; against says what NLL and L1 are measured by
 @renamed_arguments(shelf="run_index")
 def alignment_scores(run_index: RunIndex) -> Selection:
@@ -437,7 +437,7 @@ def text_of(value, lo, hi, n=None, digits=1):  # a cell: 12.3 [10.0, 14.6], n = 
     count = "" if n is None or np.isnan(n) else f", n = {int(n):,}"
     return interval_text(lo, hi, f".{digits}f", value) + count
 
-
+# %% ../nbs/04d_figure_tables.ipynb #59cccf2a
 def outcome_pairs(
     scores: pd.DataFrame,  # from `alignment_scores`
     metric: str = "nll",  # a name in `METRICS`
@@ -492,13 +492,6 @@ def tuned_table(
     return pd.DataFrame(rows, columns=TUNED_COLUMNS)
 
 # %% ../nbs/04d_figure_tables.ipynb #b8a32efc
-_PUBLISHED_VOTES = {
-    "GoEmotions": ("81 (3.58)", "0.27 (Cohen)", "29 %", "62 %", "8 %", "1 %"),
-    "MFRC": ("6 (2.99)", "0.21 (Cohen)", "78 %", "18 %", "3 %", "<1 %"),
-    "SemEval": ("–", "–", "1 %", "13 %", "40 %", "46 %"),
-}  # Table 1
-
-
 def vote_kappa(
     docs: pd.DataFrame,  # docs.parquet
     # mean over labels; one κ over classes in a task with one label; nan without two votes on a document
@@ -518,6 +511,13 @@ def vote_kappa(
 
 def _kappa(observed, chance):
     return float((observed - chance) / (1 - chance)) if chance < 1 else np.nan
+
+# %% ../nbs/04d_figure_tables.ipynb #7eaa10ad
+_PUBLISHED_VOTES = {
+    "GoEmotions": ("81 (3.58)", "0.27 (Cohen)", "29 %", "62 %", "8 %", "1 %"),
+    "MFRC": ("6 (2.99)", "0.21 (Cohen)", "78 %", "18 %", "3 %", "<1 %"),
+    "SemEval": ("–", "–", "1 %", "13 %", "40 %", "46 %"),
+}  # Table 1
 
 
 def votes_table(
@@ -566,7 +566,7 @@ def never_table(
             rows += [(d, m, v, np.nan, np.nan, np.nan, "published") for m, v in theirs[d].dropna().items()]
     return pd.DataFrame(rows, columns=["dataset", "model", "value", "lo", "hi", "n", "source"])
 
-
+# %% ../nbs/04d_figure_tables.ipynb #e514c370
 # dataset, model, part, value, lo, hi (% per token), share (%), tokens
 @renamed_arguments(shelf="run_index")
 def stored_attention(run_index: RunIndex) -> pd.DataFrame:
@@ -576,7 +576,10 @@ def stored_attention(run_index: RunIndex) -> pd.DataFrame:
         raise Missing("no run of 03 with attention")
     return got.rename(columns=dict(per_token="value"))
 
+# %% ../nbs/04d_figure_tables.ipynb #a27499a0
+attention_rows = stored_attention  # its name in earlier versions
 
+# %% ../nbs/04d_figure_tables.ipynb #066760ee
 # dataset, model, part, value, lo, hi (% per token), source
 @renamed_arguments(shelf="run_index")
 def attention_means(run_index: RunIndex) -> pd.DataFrame:
@@ -596,9 +599,6 @@ def attention_means(run_index: RunIndex) -> pd.DataFrame:
         if published
         else got
     )
-
-# %% ../nbs/04d_figure_tables.ipynb #a27499a0
-attention_rows = stored_attention  # its name in earlier versions
 
 # %% ../nbs/04d_figure_tables.ipynb #e680613f
 # dataset, model, order (such as "random, seed 1"), label_order, doc_id, alphabet, prompt (does the answer
@@ -633,7 +633,7 @@ def order_answers(run_index: RunIndex) -> pd.DataFrame:
         raise Missing("no run of 01 with another label order and answers of several labels")
     return hits
 
-
+# %% ../nbs/04d_figure_tables.ipynb #2522129b
 def _most_orders(runs):  # of each dataset the documents that were asked with most listings
     counts = runs.groupby(["dataset", "same_docs"])[["label_order", "seed"]].apply(
         lambda g: len(g.drop_duplicates())
@@ -653,7 +653,7 @@ def _ordered(run):  # answers of one run
         alphabet=alphabet, dataset=run.dataset, model=run.model, order=order, label_order=run.label_order
     )
 
-
+# %% ../nbs/04d_figure_tables.ipynb #4a63cf94
 # dataset, model, order, alphabet, alphabet_lo, alphabet_hi, prompt, prompt_lo, prompt_hi, chance (%), n,
 # source
 @renamed_arguments(shelf="run_index")
@@ -710,7 +710,7 @@ def dists_of(
         raise Missing(f"the run of 02 on {dataset} with {model} holds neither votes nor gold labels")
     return d.assign(people=d[known[0]])
 
-
+# %% ../nbs/04d_figure_tables.ipynb #bdbd6aed
 @renamed_arguments(shelf="run_index")
 def cost_table(
     run_index: RunIndex,
@@ -731,7 +731,7 @@ def cost_table(
         .reset_index(drop=True)
     )
 
-
+# %% ../nbs/04d_figure_tables.ipynb #b57547b2
 SCALED = {
     "top probability, first step": ("top", True, "share"),
     "entropy (bits), first step": ("entropy", True, "mean"),

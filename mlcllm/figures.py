@@ -597,7 +597,7 @@ def method_looks(
         for k, m in enumerate(methods)
     }
 
-
+# %% ../nbs/05_figures.ipynb #8b400903
 def plot_costs(
     table: pd.DataFrame,  # from `cost_table`
     metric: str = "kl",  # what `value` is

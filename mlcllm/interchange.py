@@ -48,7 +48,7 @@ def indexed_metrics(
         for d in docs.itertuples()
     }
 
-
+# %% ../nbs/06a_interchange.ipynb #9f10c37b
 def _entry(d, scores, order, producer):  # of one document
     entry = dict(
         test_preds=sorted(d.predicted, key=order.get),
@@ -100,7 +100,7 @@ def write_logs(
         _add_to(folder / f"{name}.yml", experiment, value)
     return folder
 
-
+# %% ../nbs/06a_interchange.ipynb #2704c3e9
 def _refuse_unknown(run, docs, steps):  # in such logs every label has a probability
     found = steps[steps.doc_id.isin(docs.doc_id[docs.found_step])]
     unknown = [np.isnan(np.asarray(z, float)).any() for z in found.logits]
@@ -117,7 +117,7 @@ def _add_to(path, experiment, value):  # of a YAML file of experiments
     text = yaml.safe_dump(there | {experiment: value}, allow_unicode=True)
     atomic_write(path, lambda to: to.write_text(text, encoding="utf-8"))
 
-
+# %% ../nbs/06a_interchange.ipynb #85d07fdd
 # folder and experiment: where this run is, or its like but for the seed, or a new one
 def _place(above, model, params):
     def alike(a):
@@ -161,7 +161,7 @@ def _scores_of(entry):  # label probabilities of all steps, from either producer
         return [first] if first and not _is_flat(first) else []
     return first or []
 
-
+# %% ../nbs/06a_interchange.ipynb #fb634ec3
 def _check_scores(where, key, scores):  # of each label step
     if not all(isinstance(s, dict) and all(isinstance(n, str) for n in s) for s in scores):
         raise ValueError(f"{where}: {key} must be {{label: probability}}, or a list of such")
@@ -182,7 +182,7 @@ def _warn_of_sum(where, total):  # probabilities of one step exclude each other
             stacklevel=2,
         )
 
-
+# %% ../nbs/06a_interchange.ipynb #b50ef0de
 def _check_entry(where, entry):  # what it holds must be what tables are made of
     for key in ("test_scores", "test_all_scores"):
         scores = entry.get(key) or []
@@ -194,7 +194,7 @@ def _check_entry(where, entry):  # what it holds must be what tables are made of
         if not isinstance(value, (str, list)) or not all(isinstance(v, str) for v in value):
             raise ValueError(f"{where}: {key} must be a label or a list of labels, got {shown(value)}")
 
-
+# %% ../nbs/06a_interchange.ipynb #741723f1
 # every step must tell of every label; the labels, "none" last
 def _check_labels(where, entries, labels=None):
     first = next((s for e in entries.values() for s in _scores_of(e)), None)
@@ -224,7 +224,7 @@ def _log_probs(scores, names):  # (n_labels,); a rounded 0 lies below all that i
 def _names_in(value):  # a label or a list of labels, as a list; "none" is none of them
     return [n for n in ([value] if isinstance(value, str) else list(value or [])) if n != "none"]
 
-
+# %% ../nbs/06a_interchange.ipynb #98bf27d8
 def _doc_row(doc_id, entry, chosen):  # of docs.parquet
     preds, output = _names_in(entry.get("test_preds")), str(entry.get("test_outs") or "")
     if not chosen and "test_outs" in entry:
@@ -245,7 +245,7 @@ def _doc_row(doc_id, entry, chosen):  # of docs.parquet
         read=None,
     )
 
-
+# %% ../nbs/06a_interchange.ipynb #e454cdbf
 # of steps.parquet; one of unknown logits where no label was found
 def _step_rows(doc_id, scores, chosen, names):
     unknown = dict(token_index=-1, logsumexp=np.nan, continue_logit=np.nan, stop_logit=np.nan)
@@ -260,7 +260,7 @@ def _step_rows(doc_id, scores, chosen, names):
         for k, (s, c) in enumerate(zip(scores, chosen))
     ]
 
-
+# %% ../nbs/06a_interchange.ipynb #a6e85463
 def tables_of_logs(
     entries: dict,  # id -> entry, of one experiment
     where: str = "the logs",  # for errors
@@ -315,7 +315,7 @@ def label_order_of(
         return "file"
     return "alphabetical" if dataset in _ALPHABETICAL else None
 
-
+# %% ../nbs/06a_interchange.ipynb #b44f4557
 def dataset_of(
     name: str,  # of a folder of logs, or a task of the paper's code
 ) -> str:  # as it is called here; a name that is not known stays
@@ -345,7 +345,7 @@ def _scores_table(docs, names):  # of the answers, and of those to each ratio of
         ["method", "metric", "label", "value", "lo", "hi", "n_docs"]
     ]
 
-
+# %% ../nbs/06a_interchange.ipynb #2740282a
 # parameters of the run that an experiment becomes
 def _asked_of(folder, experiment, p, docs, entries, dataset, model):
     parts = folder.resolve().parts
@@ -367,7 +367,7 @@ def _asked_of(folder, experiment, p, docs, entries, dataset, model):
         came_from=f"{parts[-1]}, {experiment}",
     )
 
-
+# %% ../nbs/06a_interchange.ipynb #858a0243
 def _doubts(docs, steps, entries):  # what a reader of the run should know
     first_only = sum(
         isinstance(e, dict)
@@ -397,7 +397,7 @@ def _doubts(docs, steps, entries):  # what a reader of the run should know
             "rounded to 0: comparisons with none are not to be trusted there"
         )
 
-
+# %% ../nbs/06a_interchange.ipynb #7ce94982
 def read_logs(
     folder,  # logs/<dataset>/<id list>/<distribution>/<model>_<k>
     output_dir,  # where runs go
@@ -428,7 +428,7 @@ def _own_labels(params):  # as `write_logs` stores them
     labels = params.get("labels") if params.get("mlcllm_run") else None
     return labels if isinstance(labels, list) and all(isinstance(n, str) for n in labels) else None
 
-
+# %% ../nbs/06a_interchange.ipynb #c9a78e46
 # as a finished run; its folder
 def _store(folder, experiment, p, entries, tables, output_dir, dataset, model):
     docs, steps, names = tables
@@ -539,7 +539,7 @@ def main(args=None) -> int:  # exit status
     print(*(made if isinstance(made, list) else [made]), sep="\n")
     return 0
 
-
+# %% ../nbs/06a_interchange.ipynb #8eb2ef24
 _COMMANDS = {  # name -> function and its arguments, the last one being a folder that is written to
     "to-logs": (write_logs, "run", "logs"),
     "from-logs": (read_logs, "folder", "output_dir"),

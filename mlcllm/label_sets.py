@@ -45,7 +45,7 @@ class SetMarginals:
     # (n_docs,) probability that the model writes something else; None: not asked (local)
     off_grammar: np.ndarray = None
 
-
+# %% ../nbs/01d_label_sets.ipynb #136abf1a
 class _Tree:  # one document's tree: open nodes and complete sets with their log-probabilities
     def __init__(self):
         self.open, self.sets, self.n_nodes = {(): 0.0}, {}, 0
@@ -82,7 +82,7 @@ def _grow(engine, grammar, prompts, trees, eps, max_nodes):  # asks about one ro
             trees[k].add(grammar, (*node, token), p)
     return len(asked)
 
-
+# %% ../nbs/01d_label_sets.ipynb #f37e9ffa
 def _marginals(tree, grammar, labels):  # of one document: share of the covered mass, its size, bounds
     lists = np.array([labels.encode(s) for s in tree.sets]).reshape(-1, len(labels))
     p = np.exp(list(tree.sets.values()))
@@ -98,6 +98,11 @@ def _marginals(tree, grammar, labels):  # of one document: share of the covered 
     )
 
 
+def _best_sets(tree, labels):  # pairs of names and probability, the most probable first
+    ranked = sorted(tree.sets.items(), key=lambda x: -x[1])
+    return tuple((tuple(n for n in labels.names if n in s), float(np.exp(p))) for s, p in ranked)
+
+# %% ../nbs/01d_label_sets.ipynb #6036d3b1
 def _check_sets(engine, prompts, ids, eps, max_nodes):  # what both kinds of marginals are asked with
     check_number("eps", eps, 0, 1, whole=False)
     check_number("max_nodes", max_nodes, 1)
@@ -109,12 +114,7 @@ def _check_sets(engine, prompts, ids, eps, max_nodes):  # what both kinds of mar
             "gives the most probable ones only"
         )
 
-
-def _best_sets(tree, labels):  # pairs of names and probability, the most probable first
-    ranked = sorted(tree.sets.items(), key=lambda x: -x[1])
-    return tuple((tuple(n for n in labels.names if n in s), float(np.exp(p))) for s, p in ranked)
-
-
+# %% ../nbs/01d_label_sets.ipynb #87361cc8
 @renamed_arguments(reader="verbalizer")
 def set_marginals(
     engine,  # any engine
@@ -208,7 +208,7 @@ def _grow_whole(engine, grammar, prompts, trees, eps, max_nodes):  # asks about 
         row += len(found)
     return len(asked)
 
-
+# %% ../nbs/01d_label_sets.ipynb #f5e84672
 # of one document: shares, what was found, bounds, mass off the grammar
 def _whole_marginals(tree, grammar, labels):
     lists = np.array([labels.encode(s) for s in tree.sets]).reshape(-1, len(labels))
@@ -317,7 +317,7 @@ def _without(docs, gone):  # documents of the task without some labels
     )
     return replace(docs, labels=labels, gold=docs.gold[:, keep], votes=docs.votes[:, keep])
 
-
+# %% ../nbs/01d_label_sets.ipynb #d3f1e001
 def _funnel_prompts(
     engine,
     docs,
@@ -346,7 +346,7 @@ def _funnel_prompts(
             out[k] = ids
     return out
 
-
+# %% ../nbs/01d_label_sets.ipynb #917fa21a
 # (n, n_labels + 1) behind contexts that end right before a label
 def _step_logits(engine, verbalizer, contexts, prefix, scoring):
     prefixes = [prefix] * len(contexts)
@@ -401,7 +401,7 @@ def choice_funnel(
         active = [k for k, row in zip(active, z) if _take(row, k, labels, probs, taken, threshold)]
     return Funnel(LabelDist(probs, labels, docs.ids, "choice_funnel"), tuple(taken), rounds)
 
-
+# %% ../nbs/01d_label_sets.ipynb #9d1b435c
 # notes what one round says of document k; is there another round?
 def _take(z, k, labels, probs, taken, threshold):
     left = np.array([n not in taken[k] for n in labels.names])
@@ -464,7 +464,7 @@ def _among_others(z):  # softmax over the columns but the row's own
     own = np.eye(z.shape[-1], dtype=bool)
     return np.where(own, np.nan, label_probs(np.where(own, -np.inf, z)))
 
-
+# %% ../nbs/01d_label_sets.ipynb #fc6ec3a3
 # tokens between a first label and a second one, and what the second one's first token holds before it
 def _second_slot(verbalizer):
     fmt, first = get_format(verbalizer.label_format, verbalizer.labels.multi), verbalizer.places[0] + "word"

@@ -205,7 +205,7 @@ def _odd(what, got, expected):  # names one that only one side has
         else f"a {what} stands there twice"
     )
 
-
+# %% ../nbs/01b_metrics.ipynb #cdfa0313
 def _check_dists(dists, docs):  # a list of LabelDist that fit the documents
     dists = [dists] if isinstance(dists, LabelDist) else list(dists)
     if not dists:
@@ -369,7 +369,7 @@ def _means(b, weights, wanted):  # metrics that are means over documents
         for k, (n, draws) in enumerate(zip((~np.isnan(values)).sum(1), mean_draws(values, weights).T)):
             yield k, m, None, n, draws
 
-
+# %% ../nbs/01b_metrics.ipynb #23b7f6da
 def _corpus_scores(b, weights, wanted):  # the others; what one function computes together is computed once
     families = {}
     for m in (m for m in wanted if not METRICS[m].per_doc):
@@ -454,7 +454,7 @@ def score(
         )
     )
 
-
+# %% ../nbs/01b_metrics.ipynb #412b8d69
 def _check_group(mean_over, docs):  # None, or whole numbers from 0 without a gap, one a row
     if mean_over is None:
         return None
@@ -522,7 +522,7 @@ def scores_by_eps(
     ranks = table.groupby("eps", dropna=False).value.rank(method="min").astype(int)
     return table.assign(rank=ranks)[["eps", "method", "metric", "value", "rank"]]
 
-
+# %% ../nbs/01b_metrics.ipynb #119d7e12
 def plot_by_eps(
     table: pd.DataFrame,  # from `scores_by_eps`
     ax: Axes = None,
@@ -560,7 +560,7 @@ def _comparable(metric, values, methods):  # differences of all pairs (n_pairs, 
         raise ValueError(f"{metric}: {methods[i]} and {methods[j]} know no document in common")
     return d, pairs
 
-
+# %% ../nbs/01b_metrics.ipynb #fef03330
 def compare(
     dists: list,  # of LabelDist, at least two, with the ids and labels of `docs`
     docs: AnnotatedDocs,  # the documents
@@ -677,7 +677,7 @@ def plot_scores_table(
     axes[0].set_yticks(range(len(methods)), [plain_text(m.replace("_", " ")) for m in methods])
     return axes
 
-
+# %% ../nbs/01b_metrics.ipynb #8d93f949
 def _plot_metric(ax, m, rows):  # a panel
     metric, own = METRICS[m], rows.value[~rows.index.isin(ORACLES)]
     best = None if metric.direction == "none" else np.nanmin(metric.losses(own), initial=np.inf)

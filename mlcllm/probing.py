@@ -181,7 +181,7 @@ def load_probing_inputs(
         )
     return ProbingInputs(dict(train=train, test=test), demos)
 
-
+# %% ../nbs/03_probing.ipynb #5048514b
 def _make_prompts(config, inputs, tokenizer=None):  # of train and test, and what was warned of
     with kept_warnings() as notes:
         prompts = {
@@ -201,7 +201,7 @@ class _Asked:  # a started run, and how its model is asked
     scoring: str  # from `choose_scoring`
     lens: bool  # does the model have a logit lens?
 
-
+# %% ../nbs/03_probing.ipynb #c4ed0936
 def _start(config, inputs, prompts, engine, layers, verbalizer):
     hashes = {name: docs.content_hash() for name, docs in inputs.docs.items()}
     hashes |= {f"{name}_demos": docs.content_hash() for name, docs in inputs.demos.items()}
@@ -217,7 +217,7 @@ def _start(config, inputs, prompts, engine, layers, verbalizer):
         output_dir=config.output_dir,
     )
 
-
+# %% ../nbs/03_probing.ipynb #848c62a3
 def _has_lens(run, engine, layers):
     nothing = np.zeros((0, len(layers), state_width(engine)), np.float32)
     try:
@@ -257,7 +257,7 @@ def _open_states(asked, name, n_docs):  # the file of states; chunks whose rows 
         )
     return file
 
-
+# %% ../nbs/03_probing.ipynb #c648c25a
 def _index_table(docs, start, activations, rows):  # which rows of the file belong to which document
     return pa.table(
         dict(
@@ -293,7 +293,7 @@ def _chunk_tables(asked, name, file, start, docs, prompts):  # `docs` are those 
         tables["lens"] = pa.Table.from_pandas(got.lens, preserve_index=False)
     return tables
 
-
+# %% ../nbs/03_probing.ipynb #4a95bc8e
 def _collect(asked, name, docs, prompts):  # a Split, and tables of attention and lens
     run, file = asked.run, _open_states(asked, name, len(docs))
 
@@ -327,7 +327,7 @@ def _train_probes(asked, train, test):  # the probes, and their scores with thos
         baselines = probe_baselines(train, test, targets, config.seed)
     return found, pd.concat([found.scores, control, baselines], ignore_index=True)
 
-
+# %% ../nbs/03_probing.ipynb #9acc553f
 def _save_probes(asked, test, found, scores):
     run, docs = asked.run, test.docs
     run.save_table("scores", scores)
@@ -349,7 +349,7 @@ def _tell_more(asked, train, test):  # tables by name: what else the states of t
         run.save_table(name, table)
     return tables
 
-
+# %% ../nbs/03_probing.ipynb #c91d2037
 def _look_back(asked, tables):  # attention and lens of the scored documents, stored
     run, attention = asked.run, tables["attention"].to_pandas()
     if asked.lens:
@@ -431,7 +431,7 @@ def _ask_model(config, inputs):  # a started run, and the prompts of train and t
     _note_limits(run, inputs.docs["train"], engine)
     return _Asked(run, config, engine, verbalizer, layers, scoring, lens), prompts
 
-
+# %% ../nbs/03_probing.ipynb #9ba06eeb
 @takes_parameters(ProbingConfig)
 def run_probing(
     config: ProbingConfig = None,  # None: made of the keyword arguments; else they replace its values

@@ -32,7 +32,7 @@ class Tokens:
     answered: float  # tokens that are written, at most
     source: str  # where the numbers come from
 
-
+# %% ../nbs/05b_scale.ipynb #885a381c
 def tree_size(
     prompts: list,  # of token sequences
 ) -> int:  # tokens that are left when every beginning is computed once
@@ -40,7 +40,7 @@ def tree_size(
     arrays = [np.asarray(p) for p in sorted(map(list, prompts))]
     return int(sum(map(len, arrays)) - common_lengths(arrays).sum())
 
-
+# %% ../nbs/05b_scale.ipynb #9941869f
 def _root(per_doc):  # what all prompts begin with; per_doc: lists of token sequences
     prompts = sorted(p for d in per_doc for p in d)
     if len(prompts) == 1:
@@ -84,37 +84,19 @@ def count_tokens(
     docs, demos = load(p["split"], test_ids=p["test_ids"], n_docs=p["n_docs"]), load(p["demo_split"])
     few = docs.take(np.linspace(0, len(docs) - 1, min(sample, len(docs))).astype(int))
     n = len(docs)
-    if tokenizer is None:
-        try:
-            tokenizer, whose = load_tokenizer(p["model"]), p["model"]
-        except (ValueError, OSError):
-            tokenizer, whose = load_tokenizer("tiny"), "tiny, for that of the model is not here"
-    else:
-        whose = "the one given"
+    tokenizer, whose = (tokenizer, "the one given") if tokenizer is not None else _tokenizer_of(p["model"])
 
     def encode(prompts):
         return [list(i) for i in encode_texts(tokenizer, [q.text for q in prompts])]
 
-    def ask(ratio):
-        return PromptConfig(
-            p["shots"],
-            p["sampling"],
-            float(ratio),
-            int(p["seed"]),
-            p["template"],
-            label_format=p["label_format"],
-            label_order=p["label_order"],
-            max_new_tokens=p["max_new_tokens"],
-        )
-
     ratios = p["ratio"] if isinstance(p["ratio"], (list, tuple)) else [p["ratio"]]
     if notebook == "02_alignment":
-        chosen = choose_methods(p["methods"], docs.labels, ask(ratios[0]))
-        sets, answers, unknown = _method_sets(chosen, few, demos, ask(ratios[0]), encode)
+        chosen = choose_methods(p["methods"], docs.labels, _config_of(p, ratios[0]))
+        sets, answers, unknown = _method_sets(chosen, few, demos, _config_of(p, ratios[0]), encode)
         n += min(p["n_dev"], len(load(p["dev_split"])))
         whose += "".join(f", without {name}" for name in unknown)
     else:
-        sets = [[[i] for i in encode(ask_prompts(few, demos, ask(r)))] for r in ratios]
+        sets = [[[i] for i in encode(ask_prompts(few, demos, _config_of(p, r)))] for r in ratios]
         answers = len(ratios)
     asked, computed = _of_a_sample(sets, n)
     trained = (
@@ -128,6 +110,26 @@ def count_tokens(
         computed * times,
         n * answers * p["max_new_tokens"] * times,
         f"{len(few)} documents, tokenizer {whose}",
+    )
+
+# %% ../nbs/05b_scale.ipynb #a6db7798
+def _tokenizer_of(model):  # the model's, or that of the bundled models where it is not here; and whose it is
+    try:
+        return load_tokenizer(model), model
+    except (ValueError, OSError):
+        return load_tokenizer("tiny"), "tiny, for that of the model is not here"
+
+
+def _config_of(p, ratio):  # how a job with these parameters asks
+    return PromptConfig(
+        p["shots"],
+        p["sampling"],
+        float(ratio),
+        int(p["seed"]),
+        p["template"],
+        label_format=p["label_format"],
+        label_order=p["label_order"],
+        max_new_tokens=p["max_new_tokens"],
     )
 
 # %% ../nbs/05b_scale.ipynb #2ffbad8d
@@ -145,7 +147,16 @@ def _method_sets(chosen, few, demos, config, encode):
     unknown = {m.base for m in chosen if not all(q in prompts for q in m.spec.queries)}
     return sets, answers, sorted(unknown)
 
+# %% ../nbs/05b_scale.ipynb #a226dcab
+def _query_prompts(query, few, demos, config, encode):  # a list of token-id lists for each of some documents
+    each = query.n_prompts(few.labels) if query.n_prompts else 1
+    some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS // each))))
+    prompts, found = query.prompts(some, demos, config), {}
+    for prompt, ids in zip(prompts, encode(prompts)):
+        found.setdefault(prompt.doc_id, []).append(ids)
+    return list(found.values())
 
+# %% ../nbs/05b_scale.ipynb #ca906c41
 def _together(sets):  # those that begin alike in one: the engine computes what they share once
     merged = []
     for per_doc in sets:
@@ -160,15 +171,6 @@ def _together(sets):  # those that begin alike in one: the engine computes what 
 def _begin_alike(one, other):
     roots = [np.asarray(_root(per_doc)) for per_doc in (one, other)]
     return len(one) == len(other) and 2 * common_lengths(roots)[1] > min(map(len, roots))
-
-
-def _query_prompts(query, few, demos, config, encode):  # a list of token-id lists for each of some documents
-    each = query.n_prompts(few.labels) if query.n_prompts else 1
-    some = few.take(range(min(len(few), max(2, _MOST_QUESTIONS // each))))
-    prompts, found = query.prompts(some, demos, config), {}
-    for prompt, ids in zip(prompts, encode(prompts)):
-        found.setdefault(prompt.doc_id, []).append(ids)
-    return list(found.values())
 
 # %% ../nbs/05b_scale.ipynb #909c4ef4
 GPUS = {
@@ -195,7 +197,7 @@ def gpu_seconds(
         + tokens.answered / batch * n_params * bytes_per_weight / bandwidth
     ) / SHARE
 
-
+# %% ../nbs/05b_scale.ipynb #e1be5237
 def measured_speeds(
     folders,  # of runs
     # notebook, dataset, model, device, n_docs, asked and computed (tokens a document), per_second (tokens
@@ -255,7 +257,7 @@ class Setting:
     advice: str  # what to ask for
     say = renamed_attribute("advice")
 
-
+# %% ../nbs/05b_scale.ipynb #3c8703a4
 def kv_bytes(
     config: dict,  # config.json of a model
 ) -> float:  # bytes a token at 16 bits
@@ -264,7 +266,7 @@ def kv_bytes(
     width = config.get("head_dim") or config["hidden_size"] // heads
     return 2 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * width * 2
 
-
+# %% ../nbs/05b_scale.ipynb #b5426155
 def fitting_setting(
     n_params: float,  # of the model
     gpu: str = "H100",  # a name in `GPUS`, or
@@ -360,7 +362,7 @@ def estimate_cost(
         columns=["id", "job", "dataset", "model", "asked", "computed", "answered", "gpu_hours", "source"],
     )
 
-
+# %% ../nbs/05b_scale.ipynb #05ac13f9
 _ALIKE = (
     "split",
     "test_ids",

@@ -100,7 +100,7 @@ def examples_hash(
     "Digest of all that a model is finetuned on"
     return hashlib.sha256(json.dumps(examples).encode()).hexdigest()
 
-
+# %% ../nbs/04a_sft.ipynb #fc4e0e13
 def check_lengths(
     examples: list,  # from `sft_examples`
     docs: AnnotatedDocs,  # their documents
@@ -143,6 +143,14 @@ class Lora:
         )
 
 
+def _new_adapter(loaded, lora):  # the configuration of adapters for a model that has none
+    if hasattr(loaded, "peft_config"):
+        return None
+    most = rank_limit(loaded)
+    check_number(f"lora_r, the rank of the adapters (the model's matrices are {most} wide),", lora.r, 1, most)
+    return lora.config()
+
+# %% ../nbs/04a_sft.ipynb #9a9322d4
 def _needs_trl():
     for package in ("trl", "peft"):
         if find_spec(package) is None:
@@ -167,7 +175,7 @@ def check_trainable(
             f"quantization={quantization!r} cannot be trained whole: tuning='lora' puts adapters on it"
         )
 
-
+# %% ../nbs/04a_sft.ipynb #3fc0eed9
 def load_trainable(
     model: str,  # tiny, small, a folder or a Hub id; of a model, or of an adapter that is trained further
     quantization: str = None,  # 4bit or 8bit on a GPU
@@ -219,15 +227,7 @@ def _with_adapter(loaded, adapter, base):  # to be trained further; one that was
         config.base_model_name_or_path = base  # where peft looks when it saves
     return tuned
 
-
-def _new_adapter(loaded, lora):  # the configuration of adapters for a model that has none
-    if hasattr(loaded, "peft_config"):
-        return None
-    most = rank_limit(loaded)
-    check_number(f"lora_r, the rank of the adapters (the model's matrices are {most} wide),", lora.r, 1, most)
-    return lora.config()
-
-
+# %% ../nbs/04a_sft.ipynb #35916110
 def _memory(error, batch_size):  # the line for a training that does not fit
     if "out of memory" in str(error).lower() or "can't allocate" in str(error).lower():
         return MemoryError(
@@ -360,7 +360,7 @@ def answer_reward(
     said, true = set(got.predicted), set(gold)
     return 1.0 if not said and not true else 2 * len(said & true) / (len(said) + len(true))
 
-
+# %% ../nbs/04a_sft.ipynb #9740ca0f
 @renamed_arguments(asking="config", reader="verbalizer")
 def train_grpo(
     model: str,  # as in `load_trainable`: a finetuned one
@@ -749,7 +749,7 @@ def _save_card(asked, name, scores):
     place = asked.run.folder / f"model_{name}" / "README.md"
     atomic_write(place, lambda p: p.write_text(card, encoding="utf-8"))
 
-
+# %% ../nbs/04a_sft.ipynb #9559d6cd
 def _score(asked, traces):  # scores, and how spiky the steps are
     run, docs, seed = asked.run, asked.inputs.docs, asked.config.seed
     with run.timed("score"):
@@ -788,7 +788,7 @@ def _save_figures(stored, run):
         )
     )
 
-
+# %% ../nbs/04a_sft.ipynb #da841fcd
 @takes_parameters(FinetuningConfig)
 def run_finetuning(
     config: FinetuningConfig = None,  # None: made of the keyword arguments; else they replace its values

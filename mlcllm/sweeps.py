@@ -149,6 +149,23 @@ def read_grid(
             f"{path}: parameters must be a table of settings (name: value), got {shown(found['parameters'])}"
         )
     check_parameter("output_dir", found.get("output_dir"))
+    jobs = _read_jobs(path, found)
+    seeds = found.get("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
+        raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
+    grid = Grid(
+        _named(found.get("datasets", ["demo"]), "datasets"),
+        _named(found.get("models", ["tiny"]), "models"),
+        tuple(seeds),
+        dict(found.get("parameters") or {}),
+        jobs,
+        found.get("output_dir"),
+    )
+    _check_parameters(path, grid)
+    return grid
+
+# %% ../nbs/06_sweeps.ipynb #b8ffcf81
+def _read_jobs(path, found):  # name -> settings of a job, checked
     if not found.get("jobs"):
         raise ValueError(
             f"{path}: it has no jobs; name at least one notebook, such as jobs: {{01_stepwise_logits: {{}}}}"
@@ -163,32 +180,29 @@ def read_grid(
             raise ValueError(f"job {name} of {path} must be a table of settings, or {{}}, got {shown(job)}")
     jobs = {str(k): dict(v or {}) for k, v in found["jobs"].items()}
     for name, job in jobs.items():
-        for key, kind, what in _JOB_KINDS:
-            if key in job and not isinstance(job[key], kind):
-                raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
-        _known_keys(f"job {name} of {path}", job, JOB_KEYS)
-        check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
-        for f in job.get("files", ()):
-            if not isinstance(f, str):
-                raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
-            if set("{}") & set(re.sub(_FIELD, "", f)):
-                odd = "has braces that are neither {dataset} nor {model}, which alone are replaced"
-                raise ValueError(f"job {name} of {path}: files: {shown(f)} {odd}")
-        notebook_parameters(job.get("notebook", name))
-        for other in job.get("join", ()):
-            check_choice(f"job that {name} joins", other, tuple(jobs))
-    seeds = found.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
-        raise ValueError(f"{path}: seeds must be a list of whole numbers, such as [0, 1], got {shown(seeds)}")
-    grid = Grid(
-        _named(found.get("datasets", ["demo"]), "datasets"),
-        _named(found.get("models", ["tiny"]), "models"),
-        tuple(seeds),
-        dict(found.get("parameters") or {}),
-        jobs,
-        found.get("output_dir"),
-    )
-    known = set().union(*(notebook_parameters(j.get("notebook", n)) for n, j in jobs.items()))
+        _check_job(path, name, job, jobs)
+    return jobs
+
+
+def _check_job(path, name, job, jobs):  # raises ValueError; `jobs` are all of the grid
+    for key, kind, what in _JOB_KINDS:
+        if key in job and not isinstance(job[key], kind):
+            raise ValueError(f"job {name} of {path}: {key} must be {what}, got {shown(job[key])}")
+    _known_keys(f"job {name} of {path}", job, JOB_KEYS)
+    check_number(f"gpus of job {name} of {path}", job.get("gpus", 0), 0)
+    for f in job.get("files", ()):
+        if not isinstance(f, str):
+            raise ValueError(f"job {name} of {path}: files must be a list of paths, got {shown(f)}")
+        if set("{}") & set(re.sub(_FIELD, "", f)):
+            odd = "has braces that are neither {dataset} nor {model}, which alone are replaced"
+            raise ValueError(f"job {name} of {path}: files: {shown(f)} {odd}")
+    notebook_parameters(job.get("notebook", name))
+    for other in job.get("join", ()):
+        check_choice(f"job that {name} joins", other, tuple(jobs))
+
+
+def _check_parameters(path, grid):  # of the whole grid, and of its datasets and models
+    known = set().union(*(notebook_parameters(j.get("notebook", n)) for n, j in grid.jobs.items()))
     for what, given in (
         (str(path), grid.parameters),
         *((f"dataset {n} of {path}", v) for n, v in grid.datasets.items()),
@@ -203,7 +217,6 @@ def read_grid(
             raise ValueError(f"parameter seed of {what}: name seeds: [{given['seed']}] instead")
     for n, v in grid.models.items():
         check_number(f"model {n} of {path}: gpus", v.get("gpus", 0), 0)
-    return grid
 
 # %% ../nbs/06_sweeps.ipynb #2f8e51ec
 def _public(value):  # addresses in parameters without user, password and keys
@@ -288,7 +301,7 @@ def _job_parameters(grid, name, job, dataset, model, seed, data):  # what one co
         check_choice(f"parameter of {notebook} (job {name})", k, tuple(known))
     return p | own
 
-
+# %% ../nbs/06_sweeps.ipynb #0c344b12
 MOST_JOBS = 100_000  # of a grid
 
 
@@ -361,7 +374,7 @@ def _with_takes(job, done, join):  # with the jobs that it takes results from
         takes["after"] = tuple(o.id for o in done)
     return Job(**{**asdict(job), "takes": takes})
 
-
+# %% ../nbs/06_sweeps.ipynb #d9a04bc2
 def _checked(name, notebook, parameters):  # all of them, before anything runs
     try:
         return {k: check_parameter(k, v, notebook) for k, v in parameters.items()}
@@ -465,7 +478,7 @@ def _partitions():  # of the cluster
         )
     return subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True).stdout.split()
 
-
+# %% ../nbs/06_sweeps.ipynb #aeefb949
 def check_jobs(
     jobs: list,  # from `plan`
     output_dir,  # where runs go
@@ -668,7 +681,7 @@ def read_plan(
             f"{path} is no plan of a sweep: start the sweep again, which writes it anew"
         ) from None
 
-
+# %% ../nbs/06_sweeps.ipynb #19f08d48
 def _new_private(path):  # an empty file that only its owner can read
     path.unlink(missing_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -723,7 +736,7 @@ def _write_plan(output_dir, jobs):  # secrets apart from it, where only their ow
     whole = dict(folder=here, jobs=planned, files=signatures(jobs), apart=apart)
     return _write_private(sweep_dir(output_dir) / "plan.json", whole)
 
-
+# %% ../nbs/06_sweeps.ipynb #acacff64
 def kept_apart(
     output_dir,  # where runs go
     job_id: str,  # of a job of the plan
@@ -850,7 +863,7 @@ def _keep(executed, kept, name, why):  # a failed notebook, with what ended it w
     )
     _write_private(kept, book)
 
-
+# %% ../nbs/06_sweeps.ipynb #d900f8f3
 def run_job(
     output_dir,  # where runs go
     job_id: str,  # of a job of the plan
@@ -974,7 +987,7 @@ def run_states(
     ]
     return index.assign(state=state)
 
-
+# %% ../nbs/06_sweeps.ipynb #ecff8fe2
 def print_status(
     output_dir,  # where runs go
     console: Console = None,  # where to
@@ -1008,7 +1021,7 @@ def print_status(
     if not len(jobs) and not len(runs):
         console.print(f"nothing has run below {output_dir} yet: make paper GRID=params/demo.yaml")
 
-
+# %% ../nbs/06_sweeps.ipynb #1ead7bae
 def clean_failed(
     output_dir,  # where runs go
 ) -> list:  # what was deleted
@@ -1041,7 +1054,7 @@ def _alive(path):  # the process whose number stands there, if it still runs Sna
     except (OSError, ValueError, psutil.Error):
         return None
 
-
+# %% ../nbs/06_sweeps.ipynb #ca98b67c
 def snakemake_command(
     output_dir,  # where runs go
     cores: int,  # jobs that run at once on this machine, or wait at once on a cluster
@@ -1283,7 +1296,7 @@ def print_plan(
             soft_wrap=True,
         )
 
-
+# %% ../nbs/06_sweeps.ipynb #d8d423cd
 def _folder_of_runs(path):  # refused where something else lies
     if Path(path).exists() and not Path(path).is_dir():
         raise ValueError(f"{path} is no folder of runs")
