@@ -479,51 +479,6 @@ def load_demo(split, data_dir=None, options=None) -> AnnotatedDocs:
         np.tile([f"simulated-{k}" for k in range(1, 6)], len(rows)),
     )
 
-# %% ../nbs/00_data.ipynb #01d23e82
-# what is made in later notebooks, and stood here in earlier versions
-__getattr__ = moved_names(
-    __name__,
-    tables=("load_table",),
-    classic_corpora=(
-        "HATE_LABELS",
-        "TARGETS",
-        "load_goemotions",
-        "load_semeval",
-        "load_hatexplain",
-        "load_hatexplain_targets",
-    ),
-)
-
-# %% ../nbs/00_data.ipynb #e27b6dcc
-def _join(parts):  # several splits as one
-    if len(parts) == 1:
-        return parts[0]
-    first, starts = parts[0], np.cumsum([0] + [len(p) for p in parts])
-    other = next((p for p in parts if p.labels.names != first.labels.names), None)
-    if other:
-        raise ValueError(
-            f"{first.name}: the splits {first.split} and {other.split} have different labels: "
-            f"{', '.join(sorted(set(first.labels.names) ^ set(other.labels.names)))}"
-        )
-
-    def cat(key):
-        return np.concatenate([getattr(p, key) for p in parts])
-
-    return replace(
-        first,
-        split="+".join(p.split for p in parts),
-        ids=sum((p.ids for p in parts), ()),
-        texts=sum((p.texts for p in parts), ()),
-        gold=cat("gold"),
-        votes=cat("votes"),
-        vote_doc=np.concatenate([p.vote_doc + s for p, s in zip(parts, starts)]).astype(int),
-        vote_annotator=cat("vote_annotator"),
-        annotator=None
-        if all(p.annotator is None for p in parts)
-        else sum((p.annotator or (None,) * len(p) for p in parts), ()),
-        notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)),
-    )
-
 # %% ../nbs/00_data.ipynb #2da27ae4
 ANNOTATORS = ("aggregate", "annotator", "both")
 
@@ -577,7 +532,7 @@ def same_document(
     whole = [i if w is None else _whole(i, w) for i, w in zip(docs.ids, who)]
     return pd.factorize(np.array(whole, dtype=object))[0]
 
-
+# %% ../nbs/00_data.ipynb #5bec2f37
 def _range(name, value, n, of):  # numbers from the first to before the second; one number: the first ones
     ends = [0, value] if isinstance(value, Integral) and not isinstance(value, bool) else value
     if (
@@ -739,6 +694,21 @@ register_dataset("MMLUPro", f"{_QUESTIONS}:load_mmlu_pro", dict(delimiter="\n", 
 register_dataset("TREC", f"{_QUESTIONS}:load_trec", dict(dev="train"), multi=False)
 _PART_OF_MLCLLM.extend(DATASETS)
 
+
+# what is made in later notebooks, and stood here in earlier versions
+__getattr__ = moved_names(
+    __name__,
+    tables=("load_table",),
+    classic_corpora=(
+        "HATE_LABELS",
+        "TARGETS",
+        "load_goemotions",
+        "load_semeval",
+        "load_hatexplain",
+        "load_hatexplain_targets",
+    ),
+)
+
 # %% ../nbs/00_data.ipynb #ce0223c4
 SPLITS = ("train", "dev", "test")
 
@@ -779,6 +749,36 @@ def _only(docs, ids, source):  # the documents of an id list, in the data's orde
         )
     wanted = set(ids)
     return docs.take([k for k, i in enumerate(docs.ids) if i in wanted])
+
+# %% ../nbs/00_data.ipynb #e27b6dcc
+def _join(parts):  # several splits as one
+    if len(parts) == 1:
+        return parts[0]
+    first, starts = parts[0], np.cumsum([0] + [len(p) for p in parts])
+    other = next((p for p in parts if p.labels.names != first.labels.names), None)
+    if other:
+        raise ValueError(
+            f"{first.name}: the splits {first.split} and {other.split} have different labels: "
+            f"{', '.join(sorted(set(first.labels.names) ^ set(other.labels.names)))}"
+        )
+
+    def cat(key):
+        return np.concatenate([getattr(p, key) for p in parts])
+
+    return replace(
+        first,
+        split="+".join(p.split for p in parts),
+        ids=sum((p.ids for p in parts), ()),
+        texts=sum((p.texts for p in parts), ()),
+        gold=cat("gold"),
+        votes=cat("votes"),
+        vote_doc=np.concatenate([p.vote_doc + s for p, s in zip(parts, starts)]).astype(int),
+        vote_annotator=cat("vote_annotator"),
+        annotator=None
+        if all(p.annotator is None for p in parts)
+        else sum((p.annotator or (None,) * len(p) for p in parts), ()),
+        notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)),
+    )
 
 # %% ../nbs/00_data.ipynb #679543cb
 def _check_source(dataset, split):  # what is asked for: a list of splits; [None]: all rows
