@@ -479,6 +479,36 @@ def load_demo(split, data_dir=None, options=None) -> AnnotatedDocs:
         np.tile([f"simulated-{k}" for k in range(1, 6)], len(rows)),
     )
 
+# %% ../nbs/00_data.ipynb #e27b6dcc
+def _join(parts):  # several splits as one
+    if len(parts) == 1:
+        return parts[0]
+    first, starts = parts[0], np.cumsum([0] + [len(p) for p in parts])
+    other = next((p for p in parts if p.labels.names != first.labels.names), None)
+    if other:
+        raise ValueError(
+            f"{first.name}: the splits {first.split} and {other.split} have different labels: "
+            f"{', '.join(sorted(set(first.labels.names) ^ set(other.labels.names)))}"
+        )
+
+    def cat(key):
+        return np.concatenate([getattr(p, key) for p in parts])
+
+    return replace(
+        first,
+        split="+".join(p.split for p in parts),
+        ids=sum((p.ids for p in parts), ()),
+        texts=sum((p.texts for p in parts), ()),
+        gold=cat("gold"),
+        votes=cat("votes"),
+        vote_doc=np.concatenate([p.vote_doc + s for p, s in zip(parts, starts)]).astype(int),
+        vote_annotator=cat("vote_annotator"),
+        annotator=None
+        if all(p.annotator is None for p in parts)
+        else sum((p.annotator or (None,) * len(p) for p in parts), ()),
+        notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)),
+    )
+
 # %% ../nbs/00_data.ipynb #2da27ae4
 ANNOTATORS = ("aggregate", "annotator", "both")
 
@@ -532,7 +562,7 @@ def same_document(
     whole = [i if w is None else _whole(i, w) for i, w in zip(docs.ids, who)]
     return pd.factorize(np.array(whole, dtype=object))[0]
 
-# %% ../nbs/00_data.ipynb #5bec2f37
+# %% ../nbs/00_data.ipynb #c6fb9732
 def _range(name, value, n, of):  # numbers from the first to before the second; one number: the first ones
     ends = [0, value] if isinstance(value, Integral) and not isinstance(value, bool) else value
     if (
@@ -749,36 +779,6 @@ def _only(docs, ids, source):  # the documents of an id list, in the data's orde
         )
     wanted = set(ids)
     return docs.take([k for k, i in enumerate(docs.ids) if i in wanted])
-
-# %% ../nbs/00_data.ipynb #e27b6dcc
-def _join(parts):  # several splits as one
-    if len(parts) == 1:
-        return parts[0]
-    first, starts = parts[0], np.cumsum([0] + [len(p) for p in parts])
-    other = next((p for p in parts if p.labels.names != first.labels.names), None)
-    if other:
-        raise ValueError(
-            f"{first.name}: the splits {first.split} and {other.split} have different labels: "
-            f"{', '.join(sorted(set(first.labels.names) ^ set(other.labels.names)))}"
-        )
-
-    def cat(key):
-        return np.concatenate([getattr(p, key) for p in parts])
-
-    return replace(
-        first,
-        split="+".join(p.split for p in parts),
-        ids=sum((p.ids for p in parts), ()),
-        texts=sum((p.texts for p in parts), ()),
-        gold=cat("gold"),
-        votes=cat("votes"),
-        vote_doc=np.concatenate([p.vote_doc + s for p, s in zip(parts, starts)]).astype(int),
-        vote_annotator=cat("vote_annotator"),
-        annotator=None
-        if all(p.annotator is None for p in parts)
-        else sum((p.annotator or (None,) * len(p) for p in parts), ()),
-        notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)),
-    )
 
 # %% ../nbs/00_data.ipynb #679543cb
 def _check_source(dataset, split):  # what is asked for: a list of splits; [None]: all rows
