@@ -193,14 +193,6 @@ def _mfrc_table(data_dir):  # a row a judgement, and where the table comes from
     return read_table(files[0]), files[0]
 
 
-def _mfrc_labels(annotation):  # label names in one annotation; None: the row does not count
-    names = [n.strip() for n in annotation.split(",") if n.strip()] or [
-        annotation
-    ]  # commas alone are no label: `encode_labels` refuses them
-    moral = [n for n in names if n.lower() not in _NOT_MORAL]
-    return moral if len(moral) == len(names) or len(names) == 1 else None
-
-
 def _check_texts(df, splits, source):  # texts that are in no split are few, or somebody should know
     texts, known = df.text.unique(), {t for part in splits.values() for t in part}
     unknown = sum(t not in known for t in texts)
@@ -214,6 +206,14 @@ def _check_texts(df, splits, source):  # texts that are in no split are few, or 
             f"MFRC: {unknown:,} of {len(texts):,} texts are in no split of splits.yaml and are left out",
             stacklevel=3,
         )
+
+# %% ../nbs/00b_corpora.ipynb #6bd82980
+def _mfrc_labels(annotation):  # label names in one annotation; None: the row does not count
+    names = [n.strip() for n in annotation.split(",") if n.strip()] or [
+        annotation
+    ]  # commas alone are no label: `encode_labels` refuses them
+    moral = [n for n in names if n.lower() not in _NOT_MORAL]
+    return moral if len(moral) == len(names) or len(names) == 1 else None
 
 # %% ../nbs/00b_corpora.ipynb #c4752f3e
 def load_mfrc(
@@ -297,7 +297,7 @@ def _msp_ids(data_dir, split):  # ids of a split
         )
     return ids
 
-
+# %% ../nbs/00b_corpora.ipynb #fb7a720d
 def _msp_texts(data_dir, ids):  # {id: transcript}
     path, texts = Path(data_dir) / "transcripts.csv", Path(data_dir) / "Transcripts"
     if not path.exists() and texts.is_dir():
@@ -440,7 +440,7 @@ def _lex_ids(path, split):  # ids of a split
         raise ValueError(f"QueerReclaimLex has no split {split!r}; {path.name} has {', '.join(splits)}")
     return {str(i) for i in splits[split]}
 
-
+# %% ../nbs/00b_corpora.ipynb #e6af81ea
 def _lex_posts(path, ids, split):  # id, text of a split's sentences, in the table's order
     df = read_table(existing_path(path, "QueerReclaimLex"))
     need_columns(df, ("template_idx", "term", "template"), path)

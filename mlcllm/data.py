@@ -479,21 +479,6 @@ def load_demo(split, data_dir=None, options=None) -> AnnotatedDocs:
         np.tile([f"simulated-{k}" for k in range(1, 6)], len(rows)),
     )
 
-# %% ../nbs/00_data.ipynb #01d23e82
-# what is made in later notebooks, and stood here in earlier versions
-__getattr__ = moved_names(
-    __name__,
-    tables=("load_table",),
-    classic_corpora=(
-        "HATE_LABELS",
-        "TARGETS",
-        "load_goemotions",
-        "load_semeval",
-        "load_hatexplain",
-        "load_hatexplain_targets",
-    ),
-)
-
 # %% ../nbs/00_data.ipynb #e27b6dcc
 def _join(parts):  # several splits as one
     if len(parts) == 1:
@@ -577,7 +562,7 @@ def same_document(
     whole = [i if w is None else _whole(i, w) for i, w in zip(docs.ids, who)]
     return pd.factorize(np.array(whole, dtype=object))[0]
 
-
+# %% ../nbs/00_data.ipynb #c6fb9732
 def _range(name, value, n, of):  # numbers from the first to before the second; one number: the first ones
     ends = [0, value] if isinstance(value, Integral) and not isinstance(value, bool) else value
     if (
@@ -738,6 +723,21 @@ register_dataset(
 register_dataset("MMLUPro", f"{_QUESTIONS}:load_mmlu_pro", dict(delimiter="\n", category=None), multi=False)
 register_dataset("TREC", f"{_QUESTIONS}:load_trec", dict(dev="train"), multi=False)
 _PART_OF_MLCLLM.extend(DATASETS)
+
+
+# what is made in later notebooks, and stood here in earlier versions
+__getattr__ = moved_names(
+    __name__,
+    tables=("load_table",),
+    classic_corpora=(
+        "HATE_LABELS",
+        "TARGETS",
+        "load_goemotions",
+        "load_semeval",
+        "load_hatexplain",
+        "load_hatexplain_targets",
+    ),
+)
 
 # %% ../nbs/00_data.ipynb #ce0223c4
 SPLITS = ("train", "dev", "test")

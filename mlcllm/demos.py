@@ -24,6 +24,23 @@ from .runs import read_table
 SAMPLINGS = ("multilabel", "uniform", "random", "complete", "similarity")
 
 
+# refuses settings with which no demonstrations can be drawn
+def _check_sampling(docs, shots, sampling, ratio, seed):
+    check_choice("sampling", sampling, SAMPLINGS)
+    check_number("shots", shots, 0)
+    check_number("ratio", ratio, 0, 1, whole=False)
+    check_number("seed", seed, 0)
+    if sampling == "multilabel" and not docs.labels.multi:
+        raise ValueError(
+            f"sampling='multilabel' needs a multi-label task; {docs.name} has one label a document: use "
+            "'uniform' or 'random'"
+        )
+    if sampling == "similarity":
+        raise ValueError(
+            "sampling='similarity' depends on the document that is asked about: see nearest_demos"
+        )
+
+# %% ../nbs/00c_demos.ipynb #3e0f4a1d
 def sample_demos(
     docs: AnnotatedDocs,  # where demonstrations come from
     shots: int = 10,  # how many
@@ -54,23 +71,6 @@ def sample_demos(
         )
     return [picked[i] for i in rng.permutation(shots)]
 
-
-# refuses settings with which no demonstrations can be drawn
-def _check_sampling(docs, shots, sampling, ratio, seed):
-    check_choice("sampling", sampling, SAMPLINGS)
-    check_number("shots", shots, 0)
-    check_number("ratio", ratio, 0, 1, whole=False)
-    check_number("seed", seed, 0)
-    if sampling == "multilabel" and not docs.labels.multi:
-        raise ValueError(
-            f"sampling='multilabel' needs a multi-label task; {docs.name} has one label a document: use "
-            "'uniform' or 'random'"
-        )
-    if sampling == "similarity":
-        raise ValueError(
-            "sampling='similarity' depends on the document that is asked about: see nearest_demos"
-        )
-
 # %% ../nbs/00c_demos.ipynb #34b0f2e3
 # rows in the order drawn; `line`: all rows that may be drawn, shuffled
 def _pick(docs, line, shots, sampling, ratio):
@@ -92,7 +92,7 @@ def _pick(docs, line, shots, sampling, ratio):
         picked += _cover(docs, line, gold, shots)
     return picked + free(line, shots - len(picked))
 
-
+# %% ../nbs/00c_demos.ipynb #53231a97
 def _cover(docs, line, gold, shots):  # few rows that show every label
     left, picked = np.ones(gold.shape[1], bool), []
     while left.any():
@@ -120,7 +120,7 @@ def doc_seed(
     "A seed for one document"
     return int.from_bytes(sha256(f"{seed}\0{doc_id}".encode()).digest()[:8], "big") >> 1
 
-
+# %% ../nbs/00c_demos.ipynb #301a0928
 def same_rows(
     demos: AnnotatedDocs,  # possible demonstrations
 ):  # a function of a document's id and text that gives the rows which are this document itself
@@ -171,7 +171,7 @@ def choose_demos(
     own = [itself(i, t) for i, t in zip(docs.ids, docs.texts)]
     return [shared[a] if o.isdisjoint(shared[a]) else draw(a, seed, o) for a, o in zip(whose, own)]
 
-
+# %% ../nbs/00c_demos.ipynb #e7736fe0
 def _pool(
     demos,
     annotator,
@@ -217,7 +217,7 @@ def embed(
         list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=len(texts) > 5000
     )
 
-
+# %% ../nbs/00c_demos.ipynb #7e0cf006
 class NearestLabel:
     """Maps an unknown word to the label with the most similar name, by a sentence encoder; `found` keeps
     these pairs
@@ -240,7 +240,7 @@ class NearestLabel:
             self.found[word] = self.names[int((embed((word,), self.encoder) @ self.vectors.T).argmax())]
         return self.found[word]
 
-
+# %% ../nbs/00c_demos.ipynb #6dd8ed40
 def nearest_rows(
     queries: np.ndarray,  # (n_docs, width) of length 1
     keys: np.ndarray,  # (n_demos, width) of length 1
@@ -272,7 +272,7 @@ def _demo_vectors(texts, encoder, device):  # computed once, and needed for ever
     changed = max((p.stat().st_mtime_ns for p in files), default=0)
     return _kept_vectors(embed, tuple(texts), str(encoder), device, changed)
 
-
+# %% ../nbs/00c_demos.ipynb #55124e1c
 def nearest_demos(
     docs: AnnotatedDocs,  # documents to ask about
     demos: AnnotatedDocs,  # where demonstrations come from
@@ -350,7 +350,7 @@ def perturb_labels(
         return 1 - demos.gold
     return demos.gold
 
-
+# %% ../nbs/00c_demos.ipynb #28e5dfeb
 def demo_label_settings(
     demo_labels,  # as in `perturb_labels`
     seed: int = 0,  # where the settings have none
@@ -372,7 +372,7 @@ def demo_label_settings(
         )
     return settings
 
-
+# %% ../nbs/00c_demos.ipynb #27e4a4f9
 # for each document the labels of another one that take as many tokens; its own where there is none
 def _of_same_length(demos, length, seed):
     kinds, kind = np.unique(demos.gold > 0, axis=0, return_inverse=True)
@@ -390,7 +390,7 @@ def _of_same_length(demos, length, seed):
         )
     return demos.gold[chosen]
 
-
+# %% ../nbs/00c_demos.ipynb #55be0095
 def _predicted(demos, folder):  # what a run predicted for the demonstrations
     if not (folder / "docs.parquet").exists():
         raise FileNotFoundError(

@@ -227,7 +227,7 @@ def _attend(
         top + total.log()
     ).squeeze(-1)
 
-
+# %% ../nbs/00e_engines.ipynb #47ebd510
 def _can_fuse(device, softcap):
     return device.type == "cpu" and softcap is None and _FUSED is not None
 

@@ -69,7 +69,7 @@ PAPER_MODELS = (
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = (None, "4bit", "8bit")
 
-
+# %% ../nbs/00e_loading.ipynb #b990f5e4
 def find_model(
     model: str,  # tiny, small, a folder or a Hub id
 ) -> str:  # a folder or a Hub id
@@ -131,7 +131,7 @@ def _config_of(model, name):  # what config.json holds, checked
         check_config(who, read_config(who, name, beside), beside)
     return config
 
-
+# %% ../nbs/00e_loading.ipynb #0127fc40
 def _check_adapter_config(where, raw):  # what would end deep inside a library, or be taken as something else
     peft = import_module("peft")
     kinds = {str(t.value): c for t, c in peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING.items()}
@@ -153,7 +153,7 @@ def _check_adapter_config(where, raw):  # what would end deep inside a library, 
     if not (listed or isinstance(modules, (str, type(None)))):
         raise ValueError(f"{where}: target_modules must be a list of names, got {modules!r}")
 
-
+# %% ../nbs/00e_loading.ipynb #0eae0deb
 @lru_cache
 def _fields_of(kind):  # name -> the types that a field of a configuration may have
     def types(t):
@@ -174,7 +174,7 @@ def _check_kind(where, value, types):  # switches, numbers and objects; what els
     if types <= {dict, type(None)} and not isinstance(value, dict):
         raise ValueError(f"{where} must be an object {{...}}, got {value!r}")
 
-
+# %% ../nbs/00e_loading.ipynb #e2147b91
 def _base_of_adapter(model, name):  # the model that an adapter belongs to
     who = f"adapter {str(model)!r}"
     if not _has("peft"):
@@ -229,7 +229,7 @@ def _one_line(model, error):  # one line for what the Hub's libraries say in man
     hint = f"; did you mean {close[0]!r}?" if close and close[0] != model else ""
     return f"model {model!r} {why}{hint} (bundled: {', '.join(BUNDLED)}; or a folder, or a Hub id)"
 
-
+# %% ../nbs/00e_loading.ipynb #4f79c115
 def _blamed(folder, error):  # which file or field of it is wrong, as far as can be told
     if bad := damaged_file(folder):
         return bad
@@ -247,7 +247,7 @@ def _blamed(folder, error):  # which file or field of it is wrong, as far as can
 def _places(error):  # the names of the files of code where it happened
     return " ".join(os.path.basename(f.f_code.co_filename) for f, _ in traceback.walk_tb(error.__traceback__))
 
-
+# %% ../nbs/00e_loading.ipynb #decfee53
 def model_error(
     model: str,  # its name
     error,  # what a library said
@@ -264,7 +264,7 @@ def model_error(
         )
     return ValueError(_one_line(str(model), error))
 
-
+# %% ../nbs/00e_loading.ipynb #d82e0ad6
 def quantized(
     quantization: str,  # None, 4bit or 8bit
     dtype,  # in which layers compute
@@ -312,7 +312,7 @@ def check_rank(
         if rank is not None:
             check_number(what, rank, 0, most)
 
-
+# %% ../nbs/00e_loading.ipynb #fe388ae3
 def put_adapter(
     model,  # a transformers model
     adapter: str,  # folder or Hub id of an adapter
@@ -349,7 +349,7 @@ def put_adapter(
     added = {k: v for k, v in added.items() if "base_layer" not in k and "original_module" not in k}
     return said + check_adapter_values(who, kind, added)
 
-
+# %% ../nbs/00e_loading.ipynb #222555c0
 def _is_plain(kind, adapter):  # an adapter that transformers can read by itself
     if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").exists():
         return False
@@ -377,7 +377,7 @@ def _put_other(model, adapter):  # the same with peft, which puts its parts into
     tuned.eval()
     return sorted(result.missing_keys), sorted(result.unexpected_keys), []
 
-
+# %% ../nbs/00e_loading.ipynb #7f2f333f
 _LOW_RANK = re.compile(r"\.lora_(embedding_)?[AB]\b.*")
 
 
@@ -424,7 +424,7 @@ HF_KINDS = dict(
     max_length=(1, 10**9),
 )  # what each may be, for `check_options`
 
-
+# %% ../nbs/00e_loading.ipynb #6ced5b18
 # is it a folder with a tokenizer and without a model, as one for a server may be?
 def _is_tokenizer_alone(folder):
     folder = Path(folder)
@@ -486,7 +486,7 @@ def check_answers(
     engine.stats.update(prompts=0, tokens_in=0, tokens_forwarded=0)
     return said
 
-
+# %% ../nbs/00e_loading.ipynb #dfd45673
 @torch.inference_mode()
 def check_causal(
     who: str,  # the model, for the message
@@ -511,7 +511,7 @@ def check_causal(
             f"which does not write; take a causal model"
         )
 
-
+# %% ../nbs/00e_loading.ipynb #c7f5db2e
 def _mean_logprob(engine, ids):  # of each token after those before it
     got = engine.score([ids[:k] for k in range(1, len(ids))], ids[1:])
     return float(np.mean(got.logits.diagonal() - got.logsumexp))
@@ -572,7 +572,7 @@ def load_engine(
     engine.notes = (*engine.notes, *_unused(chosen, given))
     return engine
 
-
+# %% ../nbs/00e_loading.ipynb #1da8e3b2
 def _check_device(backend, gpu):  # of a backend that runs on one kind of device only
     if len(backend.devices) != 1:
         return
@@ -641,7 +641,7 @@ def _quietly(bundled):  # what transformers reports is checked here; a bundled m
         transformers.logging.set_verbosity(level)
         transformers.logging.enable_progress_bar()
 
-
+# %% ../nbs/00e_loading.ipynb #867c79e3
 def _load_hf(model, options, how, share_prefixes):  # an engine, and every check of what it was made from
     name, adapter, left_out = base_model(model)
     who, trust = f"model {str(model)!r}", options["trust_remote_code"]
@@ -686,7 +686,7 @@ def load_weights(
         check_causal(who, loaded)
     return loaded, said
 
-
+# %% ../nbs/00e_loading.ipynb #88372657
 def _check_halves(who, config):  # is a model that calls itself an encoder–decoder one?
     known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
     writes = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -702,7 +702,7 @@ def _described(config, kind):  # how many weights a configuration describes, wit
         model = kind.from_config(config, trust_remote_code=False)
     return sum(p.numel() for p in model.parameters())
 
-
+# %% ../nbs/00e_loading.ipynb #5e0bcd4f
 def _engine(model, tokenizer, share_prefixes, digest):
     if model.config.is_encoder_decoder:
         return import_module("mlcllm.encoder_decoder").EncoderDecoderEngine(

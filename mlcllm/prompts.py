@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SLOTS', 'TEMPLATES', 'UNARY', 'BINARY', 'LABEL_ORDERS', 'fill', 'Template', 'get_template', 'query_text',
-           'order_labels', 'join_labels', 'Prompt', 'build_prompts', 'prompts_hash', 'any_cots', 'read_cots',
+           'order_labels', 'join_labels', 'Prompt', 'prompts_hash', 'build_prompts', 'any_cots', 'read_cots',
            'check_chat_options', 'opens_thoughts', 'encode_chats', 'LABEL_FORMATS', 'LabelFormat', 'ParsedAnswer',
            'check_names', 'format_labels', 'get_format', 'parse_labels']
 
@@ -198,6 +198,7 @@ _HARMS = Template(
 )
 _SPOKEN = "Classify the following inputs into one the following emotions per input: {labels}.\n\n"
 
+# %% ../nbs/00c_prompts.ipynb #c4f6a80d
 TEMPLATES = {  # family -> dataset -> Template
     "pipeline": {
         "GoEmotions": Template(
@@ -270,7 +271,7 @@ def _registered(dataset, general):  # the words that a dataset was registered wi
     found = find_dataset(str(dataset))
     return general if found is None or found.template is None else _own_template(found.template, general)
 
-
+# %% ../nbs/00c_prompts.ipynb #93d613e7
 def _with_turns(words):  # user and assistant words as an example: the released code's two prompts
     if not {"user", "assistant"} & words.keys():
         return words
@@ -401,6 +402,13 @@ class Prompt:
 
     def __repr__(self):
         return f"Prompt({self.doc_id!r}, {len(self.text)} characters, {len(self.demo_ids)} demonstrations)"
+
+
+def prompts_hash(
+    prompts: list,  # of `Prompt`
+) -> str:  # hex digest
+    "Digest of all prompts: changes with any word that a model is shown"
+    return sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
 
 # %% ../nbs/00c_prompts.ipynb #7add4354
 @dataclass(frozen=True)
@@ -580,13 +588,6 @@ def _choose(docs, demos, template, cots, shots, sampling, ratio, seed, demos_per
         for r in choose_demos(docs, demos.take(have), shots, sampling, ratio, seed, demos_per)
     ]
 
-# %% ../nbs/00c_prompts.ipynb #52f3d341
-def prompts_hash(
-    prompts: list,  # of `Prompt`
-) -> str:  # hex digest
-    "Digest of all prompts: changes with any word that a model is shown"
-    return sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
-
 # %% ../nbs/00c_prompts.ipynb #e45f08f7
 def any_cots(
     cots: dict,  # id -> chain of thought
@@ -728,7 +729,7 @@ def _chat_name(tokenizer):  # for messages, without the folders of this machine
     name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
     return Path(name).name if Path(name).is_absolute() else name
 
-
+# %% ../nbs/00c_prompts.ipynb #7508259d
 # does the chat template use every option, and are the values of its type?
 def _check_variables(tokenizer, options):
     name, found = _chat_name(tokenizer), _variables(tokenizer)
@@ -792,7 +793,7 @@ def _is_bool(node):
 def _any_bool(nodes):
     return any(map(_is_bool, nodes))
 
-
+# %% ../nbs/00c_prompts.ipynb #e1bc2701
 # of an option: asked, bool (beside true or false), written, passed on (to a name), any
 def _uses(node, name, how):
     if _is_option(node, name):
@@ -933,7 +934,7 @@ def _without_effect(tokenizer, options, roles):  # options that change nothing
         if all(_sample(tokenizer, roles, _all_options(tokenizer, o)) == whole for o in others):
             yield name
 
-
+# %% ../nbs/00c_prompts.ipynb #0b42e059
 def _chat_notes(tokenizer, options, system, shots):  # what is worth saying of a chat template
     name, found = _chat_name(tokenizer), _variables(tokenizer)
     all_options = _all_options(tokenizer, options)
@@ -1067,7 +1068,7 @@ def _turn_name(prompt, turn):  # for messages
     shown = prompt.demo_ids[(turn - (prompt.messages[0][0] == "system")) // 2]
     return f"demonstration {shown!r} ({'its answer' if role == 'assistant' else 'its question'})"
 
-
+# %% ../nbs/00c_prompts.ipynb #6391acb2
 def _answer_places(prompt, shown):  # (start, end) of each demonstration's answer
     places = {turn: (start, end) for turn, start, end in reversed(prompt.places)}
     turns = [places[k] for k, (role, _) in enumerate(prompt.messages) if role == "assistant"]
@@ -1122,7 +1123,7 @@ def _plain_tokenizer(tokenizer):  # one without added tokens
     made.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
     return Tokenizer.from_str(json.dumps(made))
 
-
+# %% ../nbs/00c_prompts.ipynb #d950d2be
 def _turn_places(prompt):  # of a prompt that was not built here: words that stand in it once
     if prompt.places:
         return prompt.places

@@ -45,7 +45,7 @@ def _mmlu_table(data_dir, part):  # the questions of a split, and where they com
         files
     ) == 1 else files[0].parent / f"{part}-*"
 
-
+# %% ../nbs/00b_question_corpora.ipynb #f6abc0b5
 def _mmlu_options(cell, where):  # a question's options
     try:
         options = (
@@ -66,7 +66,7 @@ def _mmlu_options(cell, where):  # a question's options
         raise ValueError(f"{where}: options must be a list of texts, found {odd[0]!r} among them")
     return list(options)
 
-
+# %% ../nbs/00b_question_corpora.ipynb #f27061c6
 def _mmlu_answer(row, n_options, where):  # its letter; the two columns must agree where there are both
     number, letter = row.get("answer_index"), row.get("answer")
     if "answer_index" not in row:
@@ -151,7 +151,7 @@ def _trec_lines(path):  # text and label of each line of an original file
         )
     return rows.assign(text=rows.text.str.strip(), coarse_label=rows.coarse_label.str.partition(":")[0])
 
-
+# %% ../nbs/00b_question_corpora.ipynb #c713cc86
 def _trec_table(data_dir, part):  # text, coarse_label, and where they come from
     if data_dir is None:
         return load_hub("CogComp/trec", None, part).to_pandas(), "Hub dataset CogComp/trec"
@@ -167,7 +167,7 @@ def _trec_table(data_dir, part):  # text, coarse_label, and where they come from
 def _is_dev(text):
     return int(sha256(text.encode()).hexdigest(), 16) % 10 == 0  # a tenth of all texts
 
-
+# %% ../nbs/00b_question_corpora.ipynb #48c4e800
 def load_trec(
     split: str,  # train, dev (a tenth of train) or test
     data_dir=None,  # folder with train_5500.label and TREC_10.label, or train.csv and test.csv; None: the Hub

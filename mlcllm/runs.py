@@ -110,7 +110,7 @@ def _out_of_place(path):  # a folder where a file belongs, or the reverse; None 
     if not os.path.isdir(above):
         return f"{above} is no folder, but one belongs there: remove it and run again"
 
-
+# %% ../nbs/00a_runs.ipynb #46fe10a4
 def atomic_write(
     path,  # where the file goes
     write,  # called with a path to write to
@@ -264,7 +264,7 @@ def _template_files(value, params, fingerprint):
     }
     return first | {k: path for k, path in named.items() if os.path.isfile(path)} or None
 
-
+# %% ../nbs/00a_runs.ipynb #92934a80
 def _joined_files(value, params, fingerprint):  # several, joined by commas: tables, or folders of runs
     places = [Path(part.strip()) for part in str(value).split(",")]
     paths = [place / "dists.parquet" if os.path.isdir(place) else place for place in places]
@@ -342,7 +342,7 @@ def _settings(params):  # options of the data set, and those of the backend that
     own = params.get("options") if isinstance(params.get("options"), dict) else {}
     return own, backend_settings(params)
 
-
+# %% ../nbs/00a_runs.ipynb #e4861c23
 def named_files(
     params: dict,  # the notebook's parameters
     fingerprint: dict = None,  # digests of documents and model; what they cover is left out
@@ -590,7 +590,7 @@ def hide_in_error(
         error.args = tuple(hide_secrets(a) if isinstance(a, str) else a for a in error.args)
         error = error.__cause__ or error.__context__
 
-
+# %% ../nbs/00a_runs.ipynb #36ba96d4
 def is_secret_part(
     name: str,  # of a value behind "?" in an address
     value: str,
@@ -652,7 +652,7 @@ def _public(value):  # parameters as they are stored
         return [_public(v) for v in value]
     return public_address(value) if isinstance(value, str) and "://" in value[:20] else value
 
-
+# %% ../nbs/00a_runs.ipynb #322b3ffb
 def show_surrogates(
     text: str,  # perhaps with half a surrogate pair, as JSON can hold
 ) -> str:  # can be written as UTF-8
@@ -722,8 +722,14 @@ def read_record(
             f"no run in {folder}: it has no run.json; name the folder of a run, such as "
             "outputs/01_stepwise_logits/<dataset>/<model>/<run>"
         )
+    record = _parsed(path, again)
+    _check_record(path, record, again)
+    return _whole(record)
+
+
+def _parsed(path, again):  # what JSON run.json holds; `again` says what to do where it cannot be read
     try:
-        text = _file_of_run(folder, "run.json").read_bytes()
+        text = _file_of_run(path.parent, path.name).read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): ask for the right to read it") from None
     try:
@@ -731,11 +737,14 @@ def read_record(
     except ValueError as error:
         raise ValueError(f"{error}; {again}") from None
     try:
-        record = json.loads(text.decode("utf-8"))
+        return json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
         raise ValueError(
             f"{path} cannot be read: it is {'damaged or cut off' if text.strip() else 'empty'}; {again}"
         ) from None
+
+# %% ../nbs/00a_runs.ipynb #17418842
+def _check_record(path, record, again):  # refuses a record of another version, or with wrong parts
     if not isinstance(record, dict):
         raise ValueError(
             f"{path} cannot be read: it holds a {type(record).__name__}, and no record of a run; {again}"
@@ -759,7 +768,6 @@ def read_record(
         isinstance(seed, bool) or not isinstance(seed, (int, float)) or not abs(seed) < 1e18
     ):
         raise ValueError(f"{path} cannot be read: parameters.seed is no number but {shown(seed)}; {again}")
-    return _whole(record)
 
 
 def _whole(record):  # with all that a record of this version holds
@@ -805,7 +813,7 @@ def _writable(value):  # also within lists
 def _as_text(value):
     return hide_secrets(str(value))  # what JSON has no form for
 
-# %% ../nbs/00a_runs.ipynb #dd714f40
+
 class _LogFile(logging.FileHandler):
     "A log that does not end a run when the disk is full"
 
@@ -827,7 +835,7 @@ def _open_log(path):
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     return handler
 
-
+# %% ../nbs/00a_runs.ipynb #dd714f40
 class Run:
     "One run's folder and record; made by `start_run`"
 
@@ -881,36 +889,6 @@ class Run:
         self.record["status"] = "started"
         self._save()
 
-    def save_table(self, name, table):
-        "Store a table as parquet"
-        table = table if isinstance(table, pa.Table) else _to_arrow(table)
-        return atomic_write(self.folder / f"{name}.parquet", lambda p: pq.write_table(table, p))
-
-    def save_figure(self, name, fig):
-        "Store a figure as PNG and SVG"
-        with matplotlib.rc_context({"svg.hashsalt": "mlcllm"}):  # the same picture is the same file
-            for kind in ("png", "svg"):
-                atomic_write(
-                    self.folder / "figures" / f"{name}.{kind}",
-                    lambda p: fig.savefig(
-                        p,
-                        format=kind,
-                        dpi=150,
-                        bbox_inches="tight",
-                        metadata={"Date": None} if kind == "svg" else None,
-                    ),
-                )
-
-    def save_figures(
-        self,
-        pictures: dict,  # name -> function without arguments that draws a figure and returns it
-    ):
-        "Draw, store and close one figure after the other"
-        for name, draw in pictures.items():
-            fig = draw()
-            self.save_figure(name, fig)
-            plt.close(fig)
-
     def done(self):
         "Mark the run as done"
         self.record.update(status="done", finished=_now(), error=None)
@@ -919,6 +897,42 @@ class Run:
         self.log("done")
 
 # %% ../nbs/00a_runs.ipynb #f025d5c3
+@patch
+def save_table(self: Run, name, table):
+    "Store a table as parquet"
+    table = table if isinstance(table, pa.Table) else _to_arrow(table)
+    return atomic_write(self.folder / f"{name}.parquet", lambda p: pq.write_table(table, p))
+
+
+@patch
+def save_figure(self: Run, name, fig):
+    "Store a figure as PNG and SVG"
+    with matplotlib.rc_context({"svg.hashsalt": "mlcllm"}):  # the same picture is the same file
+        for kind in ("png", "svg"):
+            atomic_write(
+                self.folder / "figures" / f"{name}.{kind}",
+                lambda p: fig.savefig(
+                    p,
+                    format=kind,
+                    dpi=150,
+                    bbox_inches="tight",
+                    metadata={"Date": None} if kind == "svg" else None,
+                ),
+            )
+
+
+@patch
+def save_figures(
+    self: Run,
+    pictures: dict,  # name -> function without arguments that draws a figure and returns it
+):
+    "Draw, store and close one figure after the other"
+    for name, draw in pictures.items():
+        fig = draw()
+        self.save_figure(name, fig)
+        plt.close(fig)
+
+
 @patch
 @contextmanager
 def timed(self: Run, name: str):
@@ -978,7 +992,7 @@ def _tables_of(folder, work):  # names of the tables that its chunks have
     found = (re.fullmatch(rf"{re.escape(work)}-\d+-\d+\.(.+)\.parquet", name) for name in names)
     return {m[1] for m in found if m}
 
-
+# %% ../nbs/00a_runs.ipynb #8e16425b
 def _numbers(counters):  # as they were stored; None where there are none
     if counters is None:
         return None
@@ -1236,6 +1250,27 @@ def is_held(
         return False
 
 
+def _open_folder(folder):  # made and locked, and without what a killed process left half-written
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _lock(folder)
+        _open_log(folder / "run.log").close()
+    except OSError as error:
+        raise type(error)(
+            f"cannot write to {folder} ({error.strerror or error}): choose another place with -p "
+            "output_dir <folder>"
+        ) from None
+    for p in folder.rglob(
+        ".*.part*"
+    ):  # half-written by a process that was killed: the lock says that no other one is writing
+        if (
+            (m := re.fullmatch(r"\..*\.(\d+)\.part(\.\w+)?", p.name))
+            and int(m[1]) != os.getpid()
+            and p.is_file()
+        ):
+            p.unlink(missing_ok=True)
+
+# %% ../nbs/00a_runs.ipynb #b800e550
 def start_run(
     notebook: str,  # name of the notebook
     params: dict,  # its parameters, from `read_parameters`
@@ -1257,24 +1292,7 @@ def start_run(
     fingerprint = identity(params, fingerprint or {})["fingerprint"]
     folder = run_folder(notebook, params, fingerprint, output_dir).resolve()
     device = str(pick_device(params.get("gpu"))) if "gpu" in params else "cpu"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _lock(folder)
-        _open_log(folder / "run.log").close()
-    except OSError as error:
-        raise type(error)(
-            f"cannot write to {folder} ({error.strerror or error}): choose another place with -p "
-            "output_dir <folder>"
-        ) from None
-    for p in folder.rglob(
-        ".*.part*"
-    ):  # half-written by a process that was killed: the lock says that no other one is writing
-        if (
-            (m := re.fullmatch(r"\..*\.(\d+)\.part(\.\w+)?", p.name))
-            and int(m[1]) != os.getpid()
-            and p.is_file()
-        ):
-            p.unlink(missing_ok=True)
+    _open_folder(folder)
     old = _old_record(folder)
     record = dict(
         schema_version=SCHEMA,

@@ -94,7 +94,7 @@ def _model_name(p):
     name = str(p.get("model", "none")).rstrip("/")
     return Path(name).name if name.count("/") > 1 else name
 
-
+# %% ../nbs/00j_stored_runs.ipynb #efa05378
 def _problem(record):  # why a run cannot be used; None if it can
     if record["status"] == "started":
         return "in progress, or killed: the same command goes on with it"
@@ -124,7 +124,7 @@ def _row(path):  # of the index
         folder=str(path.parent),
     )
 
-
+# %% ../nbs/00j_stored_runs.ipynb #a12633c9
 def index_runs(
     folders,  # a folder of runs such as outputs/, or a list of them
     # notebook, dataset, docs, model, n_docs, labels, finished, what was asked, same_docs (digest of the
@@ -162,7 +162,7 @@ def usable(
     "Runs of a notebook that are finished"
     return index[(index.notebook == notebook) & index.problem.isna()]
 
-
+# %% ../nbs/00j_stored_runs.ipynb #2807461f
 def reference_runs() -> pd.DataFrame:  # as from `index_runs`; no rows where there are none
     "The runs that came with this checkout, in outputs/reference"
     folder = default_output_dir() / "reference"
@@ -334,7 +334,7 @@ def over_seeds(
         got.notes,
     )
 
-
+# %% ../nbs/00j_stored_runs.ipynb #d0a3a936
 def _asked_else(folder):  # all parameters of a run but seed and places, as text
     p = read_record(folder)["parameters"]
     return json.dumps(
@@ -410,6 +410,8 @@ KEPT_TABLES = {
         "scores",
     ),
 }
+
+# %% ../nbs/00j_stored_runs.ipynb #399947fc
 _INTERVAL = ("value", "lo", "hi", "n_docs")
 _LOG = (
     "step",
@@ -466,6 +468,8 @@ _COLUMNS = {  # of each kind of table, by the beginning of its name; the others 
     "rl": _LOG,
     "spikiness": ("model", "step", "metric", "n_steps", *_INTERVAL),
 }
+
+# %% ../nbs/00j_stored_runs.ipynb #1aa86f30
 _LABELS = ("gold", "predicted", "chosen", "label")  # columns of label names
 _NAMED = (
     "finish_reason",
@@ -538,7 +542,7 @@ _OPTIONS = {  # of data sets and chats -> words that they may be, besides number
     ),
 }
 
-
+# %% ../nbs/00j_stored_runs.ipynb #b601648c
 def _fixed_words(name):  # of a parameter; None: not known
     known = PARAMETERS.get(name) or next((own[name] for own in OWN_PARAMETERS.values() if name in own), None)
     if known is None:
@@ -564,7 +568,7 @@ def _public_names(name, value):  # a word, or several joined by "," and "+"
         value if all(p in _method_words() or re.fullmatch(r"order\d{1,4}", p) for p in parts) else _own(value)
     )
 
-
+# %% ../nbs/00j_stored_runs.ipynb #07b3f25e
 def _plain(value):
     return value is None or isinstance(value, (bool, int, float))
 
@@ -633,7 +637,7 @@ def _public_parameters(record):  # parameters that may be seen
         )
     return shown
 
-
+# %% ../nbs/00j_stored_runs.ipynb #376bb19c
 _NOTEBOOKS = (
     *KEPT_TABLES,
     "00m_tiny",
@@ -682,7 +686,7 @@ _COUNTED = (
     "states of dev",
 )
 
-
+# %% ../nbs/00j_stored_runs.ipynb #6ed40a0a
 def _public_digest(value):  # of what a run was made; other texts are digested
     if isinstance(value, (list, tuple)):
         return [_public_digest(v) for v in value]
@@ -701,7 +705,7 @@ def _public_counts(counts):  # numbers, under known names
     known = {k: v for k, v in (counts or {}).items() if _plain(v)}
     return {k if k in _COUNTED else _own(k): v for k, v in known.items()}
 
-
+# %% ../nbs/00j_stored_runs.ipynb #7b915ae5
 def _public_record(record):
     shown = {k: record[k] for k in _PLAIN_KEYS if k in record} | dict(
         notebook=_public_notebook(record["notebook"])
@@ -783,7 +787,7 @@ def _public_column(table, name, ours, labels, secret):  # None: left out
         return _renamed(column, lambda x: x if x in labels else _own(x))
     return _renamed(column, _public_name) if name in _NAMED else None
 
-
+# %% ../nbs/00j_stored_runs.ipynb #70bb2858
 # 24 binary digits of p and of 1 - p, so that logs of both keep theirs, in bytes that compress
 def _enough_digits(probs):
     p = np.asarray(probs, np.float64)
@@ -822,7 +826,7 @@ def _only_numbers(kind):  # also in lists
         or pa.types.is_null(kind)
     )
 
-
+# %% ../nbs/00j_stored_runs.ipynb #d2d29114
 def _lists_only(table):  # answers that are nothing but their labels; the others are null
     if not {"well_formed", "predicted"} <= set(table.column_names):
         return pa.nulls(len(table), pa.string())
@@ -861,6 +865,16 @@ def _is_published(record):
     return "warnings_left_out" in record
 
 
+def _chosen_tables(tables):
+    if tables is None:
+        return None
+    names = [tables] if isinstance(tables, str) else list(tables)
+    return tuple(
+        check_choice("table", n, dict.fromkeys(t for kept in KEPT_TABLES.values() for t in kept))
+        for n in names
+    )
+
+# %% ../nbs/00j_stored_runs.ipynb #bb9023be
 def _needs_secret(record):  # are its documents somebody's own, under ids that may be names?
     return record["parameters"].get("dataset") not in (*DATASETS, None) and not _is_published(record)
 
@@ -904,30 +918,7 @@ def _write_secret(path, secret):  # only its owner can read it, from the start
             f"{path}, the secret of published ids, cannot be written ({error.strerror})"
         ) from None
 
-
-def _chosen_tables(tables):
-    if tables is None:
-        return None
-    names = [tables] if isinstance(tables, str) else list(tables)
-    return tuple(
-        check_choice("table", n, dict.fromkeys(t for kept in KEPT_TABLES.values() for t in kept))
-        for n in names
-    )
-
-
-# the target, if it is a folder at none of the runs' own, which would be overwritten
-def _apart(target, runs):
-    Output().check("target", target)
-    to = Path(target).resolve()
-    for source in {run.resolve().parents[3] for run in runs}:
-        if to == source or to in source.parents or source in to.parents:
-            raise ValueError(
-                f"target: {shown(str(target))} is, holds or lies within the folder of the runs "
-                f"themselves ({source}), whose texts would be lost: name a folder apart from it"
-            )
-    return Path(target)
-
-
+# %% ../nbs/00j_stored_runs.ipynb #e2304edd
 def _publish(old, target, tables, secret):  # the new folder
     record = read_record(old)
     public = _public_record(record)
@@ -959,6 +950,19 @@ def _publish(old, target, tables, secret):  # the new folder
     except OSError as error:
         raise ValueError(f"{new}: the run cannot be written there ({error.strerror or error})") from None
     return new
+
+# %% ../nbs/00j_stored_runs.ipynb #02fcaa13
+# the target, if it is a folder at none of the runs' own, which would be overwritten
+def _apart(target, runs):
+    Output().check("target", target)
+    to = Path(target).resolve()
+    for source in {run.resolve().parents[3] for run in runs}:
+        if to == source or to in source.parents or source in to.parents:
+            raise ValueError(
+                f"target: {shown(str(target))} is, holds or lies within the folder of the runs "
+                f"themselves ({source}), whose texts would be lost: name a folder apart from it"
+            )
+    return Path(target)
 
 
 def _publish_table(path, new, ours, labels, secret):

@@ -44,7 +44,7 @@ def find_stop_tokens(
 
 turning_tokens = find_stop_tokens  # its name in earlier versions
 
-
+# %% ../nbs/00h_label_tokens.ipynb #dcecfac6
 # token lists that may follow a label: those that lead to another one, and those that end the list
 def _next_tokens(tokenizer, label_format, multi, tail, eos, another):
     pieces, a = (
@@ -182,7 +182,7 @@ def parse_answer(
         else got
     )
 
-
+# %% ../nbs/00h_label_tokens.ipynb #ef19c125
 _ODD_WORD = re.compile(r"[^\W\d_][\w'’-]*(?: [\w'’-]+){0,2}")  # one to three words
 
 
@@ -200,7 +200,7 @@ def _matched(got, body, match):
     labels, starts, ends = zip(*sorted(places, key=lambda place: place[1])) if places else ((), (), ())
     return replace(got, labels=labels, starts=starts, ends=ends, unknown=tuple(left), complete=False)
 
-
+# %% ../nbs/00h_label_tokens.ipynb #3b887257
 # white space between a document's own words and the answer; "" where other words stand between them
 def _leaves(verbalizer):
     return (
@@ -227,7 +227,7 @@ def _without_tail(text, tail):
         return text
     return re.sub(re.escape(tail) + r"(?=\s*(\n|$))", " " * len(tail), text, count=1)
 
-
+# %% ../nbs/00h_label_tokens.ipynb #5f23f715
 @renamed_arguments(reader="verbalizer")
 def joined_labels(
     verbalizer,  # a `Verbalizer`
@@ -267,7 +267,7 @@ def _label_tokens(verbalizer):
         if 2 * len(ids) > len(names)
     }
 
-
+# %% ../nbs/00h_label_tokens.ipynb #9ebb891d
 def _first_tokens(verbalizer, keep=stands_for):  # keep: which spellings count besides the name as given
     names = verbalizer.labels.with_none
     spelt = {prefix: [set() for _ in verbalizer.labels.with_none] for prefix in verbalizer.label_tokens}
@@ -304,7 +304,7 @@ def likeliest(
     "Which label is the likeliest, as far as values are known?"
     return int(np.nanargmax(logits)) if not np.isnan(logits).all() else len(logits) - 1
 
-
+# %% ../nbs/00h_label_tokens.ipynb #ff9c8c06
 @renamed_arguments(reader="verbalizer", leads="prefixes")
 def label_logits(
     verbalizer: Verbalizer,  # the run's verbalizer
@@ -332,7 +332,7 @@ def text_lengths(
     complete = np.array([len(t.rstrip("\ufffd")) for t in texts], dtype=int)
     return complete, complete + np.array([t.endswith("\ufffd") for t in texts], dtype=int)
 
-
+# %% ../nbs/00h_label_tokens.ipynb #00e473ec
 def tokens_at(
     lengths: np.ndarray,  # (n_tokens,) characters of text after each token
     offsets: tuple,  # characters to find
@@ -360,7 +360,7 @@ def first_slot(
     opening = unthought + place.removesuffix(prefix)  # without a chain of thought: straight to the answer
     return verbalizer.tokenizer(opening, add_special_tokens=False).input_ids if opening else [], prefix
 
-
+# %% ../nbs/00h_label_tokens.ipynb #2bad9bf6
 @renamed_arguments(reader="verbalizer")
 def answer_room(
     verbalizer: Verbalizer,  # the run's verbalizer

@@ -49,7 +49,7 @@ VLLM_KINDS = dict(
     max_lora_rank=(1, 4096),
 )
 
-
+# %% ../nbs/00f_vllm.ipynb #ccdeb3aa
 def _vllm():  # the package, or a line that says how to get it
     try:
         import vllm
@@ -84,15 +84,7 @@ def load_vllm(
     engine.notes += tuple(check_answers(who, engine))
     return engine
 
-
-def adapter_folder(
-    adapter: str,  # folder or Hub id
-) -> str:  # a folder with exactly the version that the run records
-    "Where vLLM reads an adapter from"
-    version = hub_revision(adapter, "adapter_config.json")
-    return adapter if version is None else snapshot_download(adapter, revision=version)
-
-
+# %% ../nbs/00f_vllm.ipynb #e66a50d5
 def _start(vllm, who, name, version, dtype, options, adapter):  # vLLM with a model, all of it in one version
     given = {k: v for k, v in options.items() if v is not None and k != "max_lora_rank"}
     if version:
@@ -104,6 +96,14 @@ def _start(vllm, who, name, version, dtype, options, adapter):  # vLLM with a mo
         return vllm.LLM(name, **given)
     except Exception as error:
         raise ValueError(f"vLLM cannot load {who.removeprefix('model ')}: {first_line(error, 300)}") from None
+
+# %% ../nbs/00f_vllm.ipynb #a08ccc5b
+def adapter_folder(
+    adapter: str,  # folder or Hub id
+) -> str:  # a folder with exactly the version that the run records
+    "Where vLLM reads an adapter from"
+    version = hub_revision(adapter, "adapter_config.json")
+    return adapter if version is None else snapshot_download(adapter, revision=version)
 
 
 # vLLM reads an adapter with the first prompt, and its engine dies of one that does not fit
@@ -143,69 +143,76 @@ class VLLMEngine(Engine):
             f"{self.dtype}{f', adapter {self.adapter}' if self.adapter else ''})"
         )
 
-    def _run(self, prompts, params):  # outputs of vLLM, in order
-        _vllm()
-        how = {}
-        if self.adapter:
-            from vllm.lora.request import LoRARequest
+# %% ../nbs/00f_vllm.ipynb #bbd52a35
+@patch
+def _params(self: VLLMEngine, n, watch, stop=()):
+    return _vllm().SamplingParams(
+        temperature=0,
+        max_tokens=n,
+        logprob_token_ids=list(map(int, watch)) or None,
+        logprobs=None if len(watch) else 0,
+        stop=list(stop) or None,
+        include_stop_str_in_output=True,
+        skip_special_tokens=True,
+    )
 
-            how = dict(lora_request=LoRARequest("adapter", 1, str(self.adapter)))
-        out = self.llm.generate(
-            [dict(prompt_token_ids=list(map(int, p))) for p in prompts], params, use_tqdm=False, **how
-        )
-        self.stats["tokens_forwarded"] += sum(
-            len(p) - (o.num_cached_tokens or 0) + len(o.outputs[0].token_ids) - 1
-            for p, o in zip(prompts, out)
-        )
-        return [o.outputs[0] for o in out]
 
-    def _params(self, n, watch, stop=()):
-        return _vllm().SamplingParams(
-            temperature=0,
-            max_tokens=n,
-            logprob_token_ids=list(map(int, watch)) or None,
-            logprobs=None if len(watch) else 0,
-            stop=list(stop) or None,
-            include_stop_str_in_output=True,
-            skip_special_tokens=True,
-        )
+@patch
+def _run(self: VLLMEngine, prompts, params):  # outputs of vLLM, in order
+    _vllm()
+    how = {}
+    if self.adapter:
+        from vllm.lora.request import LoRARequest
 
-    def _check(
-        self,
-        prompts,
-        ids,
-        room,
-        # counts, and refuses what cannot be asked; prompts without repeats, and each prompt's number among
-        # them
-    ):
-        for k, p in enumerate(prompts):
-            if not len(p):
-                raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
-            if len(p) + room > self.max_length:
-                raise ValueError(
-                    f"prompt {k} has {len(p)} tokens and {room} are to be written, the model's context "
-                    f"holds {self.max_length}: use fewer shots or a shorter document"
-                )
-        odd = next((i for i in ids if not 0 <= i < len(self.tokenizer)), None)
-        if odd is not None:
-            raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
-        self.stats["prompts"] += len(prompts)
-        self.stats["tokens_in"] += sum(map(len, prompts))
-        unique = list(dict.fromkeys(map(tuple, prompts)))
-        at = {p: k for k, p in enumerate(unique)}
-        return unique, [at[tuple(p)] for p in prompts]
+        how = dict(lora_request=LoRARequest("adapter", 1, str(self.adapter)))
+    out = self.llm.generate(
+        [dict(prompt_token_ids=list(map(int, p))) for p in prompts], params, use_tqdm=False, **how
+    )
+    self.stats["tokens_forwarded"] += sum(
+        len(p) - (o.num_cached_tokens or 0) + len(o.outputs[0].token_ids) - 1 for p, o in zip(prompts, out)
+    )
+    return [o.outputs[0] for o in out]
 
-    # outputs, and for each a list over steps of {id: log-probability}
-    def _watched(self, prompts, n, watch, stop=()):
-        parts, found = [watch[k : k + _MOST_IDS] for k in range(0, max(len(watch), 1), _MOST_IDS)], None
-        for part in parts:
-            out = self._run(prompts, self._params(n, part, stop))
-            read = [
-                [{i: l.logprob for i, l in step.items()} for step in o.logprobs or [{}] * len(o.token_ids)]
-                for o in out
-            ]
-            found = read if found is None else [[a | b for a, b in zip(x, y)] for x, y in zip(found, read)]
-        return out, found
+# %% ../nbs/00f_vllm.ipynb #e843ff42
+@patch
+def _check(
+    self: VLLMEngine,
+    prompts,
+    ids,
+    room,
+    # counts, and refuses what cannot be asked; prompts without repeats, and each prompt's number among
+    # them
+):
+    for k, p in enumerate(prompts):
+        if not len(p):
+            raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
+        if len(p) + room > self.max_length:
+            raise ValueError(
+                f"prompt {k} has {len(p)} tokens and {room} are to be written, the model's context "
+                f"holds {self.max_length}: use fewer shots or a shorter document"
+            )
+    odd = next((i for i in ids if not 0 <= i < len(self.tokenizer)), None)
+    if odd is not None:
+        raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
+    self.stats["prompts"] += len(prompts)
+    self.stats["tokens_in"] += sum(map(len, prompts))
+    unique = list(dict.fromkeys(map(tuple, prompts)))
+    at = {p: k for k, p in enumerate(unique)}
+    return unique, [at[tuple(p)] for p in prompts]
+
+
+# outputs, and for each a list over steps of {id: log-probability}
+@patch
+def _watched(self: VLLMEngine, prompts, n, watch, stop=()):
+    parts, found = [watch[k : k + _MOST_IDS] for k in range(0, max(len(watch), 1), _MOST_IDS)], None
+    for part in parts:
+        out = self._run(prompts, self._params(n, part, stop))
+        read = [
+            [{i: l.logprob for i, l in step.items()} for step in o.logprobs or [{}] * len(o.token_ids)]
+            for o in out
+        ]
+        found = read if found is None else [[a | b for a, b in zip(x, y)] for x, y in zip(found, read)]
+    return out, found
 
 # %% ../nbs/00f_vllm.ipynb #99869806
 @patch
@@ -225,7 +232,7 @@ def score(
     )
     return Scored(rows[back], np.zeros(len(prompts), np.float32))
 
-
+# %% ../nbs/00f_vllm.ipynb #e569d01c
 @patch
 def generate(
     self: VLLMEngine,
@@ -268,7 +275,7 @@ def _free(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
         )
     return done
 
-
+# %% ../nbs/00f_vllm.ipynb #4ca186b4
 @patch
 def _constrained(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
     written = [() for _ in prompts]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN_TEXT', 'model_files', 'folder_hash', 'hub_revision', 'hub_version', 'hub_file', 'model_digest', 'full_digest',
-           'read_config', 'damaged_file', 'blamed_field', 'first_line', 'model_configs', 'check_config',
-           'check_architecture', 'check_size', 'check_files', 'check_adapter_files', 'check_loaded', 'loading_error',
+           'read_config', 'damaged_file', 'blamed_field', 'first_line', 'loading_error', 'model_configs',
+           'check_config', 'check_architecture', 'check_size', 'check_files', 'check_adapter_files', 'check_loaded',
            'check_values', 'check_trained', 'special_ids', 'check_tokenizer', 'check_options', 'check_training']
 
 # %% ../nbs/00d_weights.ipynb #c01811e7
@@ -55,7 +55,7 @@ def model_files(
         )
     return found
 
-
+# %% ../nbs/00d_weights.ipynb #99fb028a
 # weight files that config.json or an index names, wherever they lie in the folder
 def _named_weights(folder):
     own = _as_object(folder / "config.json").get("transformers_weights")
@@ -88,7 +88,7 @@ def _inside(folder, where, name):  # the path of a file that is named somewhere
         )
     return folder / name
 
-
+# %% ../nbs/00d_weights.ipynb #c6255df9
 def _read_digest(path):
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
@@ -224,7 +224,7 @@ _FACTORS = {
 _NEEDS_FACTOR = ("linear", "dynamic", "yarn", "llama3")
 _MOST = dict(layers=1_000, heads=100_000)
 
-
+# %% ../nbs/00d_weights.ipynb #b392691c
 def read_config(
     who: str,  # what is loaded, for the message
     folder,  # of a model
@@ -262,7 +262,7 @@ def damaged_file(
     found = (_read_object(p) for p in model_files(folder) if p.suffix == ".json")
     return next((f for f in found if isinstance(f, str)), None)
 
-
+# %% ../nbs/00d_weights.ipynb #99f75edd
 def blamed_field(
     config,  # a dict of config.json, or a part of it
     error,  # what a library said
@@ -294,6 +294,18 @@ def first_line(
     text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     said_before = r"^((Validation|Class validation) error for (field|validator) '\w+':|\w+Error:|\s)+"
     return re.sub(said_before, "", text)[:most]
+
+# %% ../nbs/00d_weights.ipynb #2d70455a
+def loading_error(
+    who: str,  # what was to be loaded
+    error,  # what a library or a check here said
+) -> Exception:  # to be raised
+    "The one line for what went wrong with a model"
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        smaller = "take quantization='4bit', several GPUs (gpu='auto'), or a smaller model"
+        return MemoryError(f"{who} does not fit into memory ({first_line(error)}): {smaller}")
+    checked = isinstance(error, ValueError) and re.match(r"(model|adapter|encoder) ['\"]", str(error))
+    return error if checked else None
 
 # %% ../nbs/00d_weights.ipynb #32e1185b
 def model_configs(
@@ -339,7 +351,7 @@ def _check_rope(where, rope):  # of one kind of layers, or of several
     if kind in _NEEDS_FACTOR and rope.get("factor") is None:
         raise ValueError(f"{where}: rope_type {kind!r} needs a factor above 0, such as 8.0, and has none")
 
-
+# %% ../nbs/00d_weights.ipynb #aa1ffbc7
 def _check_field(where, name, value):
     if _COUNTS.fullmatch(name):
         _check_count(where, name, value)
@@ -370,7 +382,7 @@ def _check_field(where, name, value):
     elif name == "model_type" and not isinstance(value, str):
         raise ValueError(f"{where} must be a name such as llama, got {value!r}")
 
-
+# %% ../nbs/00d_weights.ipynb #97e9289a
 def _method(given):  # what a quantisation calls itself; old files of bitsandbytes say only how many bits
     name = given.get("quant_method")
     if name is None and (given.get("load_in_4bit") or given.get("load_in_8bit")):
@@ -480,7 +492,7 @@ def check_files(
     _check_codes(who, config.get("quantization_config"), dict(t for p in read for t in _tensor_kinds(p)))
     return _left_out(who, folder, read)
 
-
+# %% ../nbs/00d_weights.ipynb #d4d2e9f4
 def check_adapter_files(
     who: str,  # what is loaded, for the message
     folder,  # of an adapter; a Hub id is not checked
@@ -548,7 +560,7 @@ def _left_out(who, folder, read):  # a sentence on weights of another format
         f"({_named(other)})"
     ]
 
-
+# %% ../nbs/00d_weights.ipynb #071db79d
 def _tensor_kinds(path):  # pairs of a name and what a weight file says of it: type, shape
     if path.suffix == ".safetensors":
         return _of_safetensors(path)
@@ -572,7 +584,7 @@ def _of_safetensors(path):  # the header: its length in 8 bytes, then JSON
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
-
+# %% ../nbs/00d_weights.ipynb #24957044
 def _check_codes(who, method, tensors):
     weights = {k: kind for k, (kind, shape) in tensors.items() if k.endswith("weight") and len(shape) > 1}
     codes = sorted(k for k, kind in weights.items() if kind in _CODES)
@@ -626,7 +638,7 @@ def check_loaded(
         )
     return [f"{who}: {len(extra)} tensors of other parts are left out ({_named(extra)})"] if extra else []
 
-
+# %% ../nbs/00d_weights.ipynb #23ce5c12
 def _named(keys):
     return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
 
@@ -667,18 +679,6 @@ def _prefixes(keys):  # what all names begin with, up to a dot, shortest first
 
 def _layers(keys):
     return max((int(m[1]) for k in keys if (m := _LAYER.search(k))), default=-1)
-
-
-def loading_error(
-    who: str,  # what was to be loaded
-    error,  # what a library or a check here said
-) -> Exception:  # to be raised
-    "The one line for what went wrong with a model"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        smaller = "take quantization='4bit', several GPUs (gpu='auto'), or a smaller model"
-        return MemoryError(f"{who} does not fit into memory ({first_line(error)}): {smaller}")
-    checked = isinstance(error, ValueError) and re.match(r"(model|adapter|encoder) ['\"]", str(error))
-    return error if checked else None
 
 # %% ../nbs/00d_weights.ipynb #d0c7fd1c
 def check_values(
@@ -759,7 +759,7 @@ def check_tokenizer(
     said += _asks_for_bos(who, tokenizer)
     return said + _check_merges(who, tokenizer) + _as_in_its_file(who, tokenizer)
 
-
+# %% ../nbs/00d_weights.ipynb #e22149ca
 # transformers may leave out what tokenizer_config.json asks for; sentences
 def _asks_for_bos(who, tokenizer):
     own = _own_file(tokenizer)
