@@ -189,9 +189,9 @@ def _ask(session, name, docs, traces=None):  # estimates of all documents, chunk
         return dict(dists=dists_table(made.dists), costs=costs)
 
     desc = f"{config.dataset} {docs.split} with {config.model}"
-    stats = engine.stats if engine else None
+    told = dict(desc=desc, engine=engine, prompts_per_item=1 + _n_questions(methods, docs))
     with session.run.timed(name):
-        tables = session.run.chunks(name, len(docs), _chunk_size(methods, docs), one_chunk, desc, stats)
+        tables = session.run.chunks(name, len(docs), _chunk_size(methods, docs), one_chunk, **told)
     for note in once_each(said):
         session.run.warn(note)
     order = {m.asked: k for k, m in enumerate(methods)}
@@ -201,8 +201,11 @@ def _ask(session, name, docs, traces=None):  # estimates of all documents, chunk
 
 
 def _chunk_size(methods, docs):  # documents of a chunk
-    questions = sum(prompts_per_doc(methods, docs.labels).values())
-    return max(1, min(128, 100_000 // max(1, questions)))
+    return max(1, min(128, 100_000 // max(1, _n_questions(methods, docs))))
+
+
+def _n_questions(methods, docs):  # about labels and pairs, for a document
+    return sum(prompts_per_doc(methods, docs.labels).values())
 
 # %% ../nbs/02_alignment.ipynb #01238dc4
 def _asked(session):  # estimates, what they cost a document, and estimates of the sample of dev

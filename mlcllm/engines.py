@@ -454,6 +454,7 @@ class Engine:
     notes = ()  # sentences on what a run should say of the engine
     share_prefixes = True  # does it compute what prompts share once?
     all_tokens = True  # does it give the logit of any token?
+    on_progress = None  # called with the number of prompts that were finished since the last call
     limits, share = renamed_attribute("notes"), renamed_attribute("share_prefixes")
 
     def __init_subclass__(cls, **options):  # a class attribute may have its name of earlier versions
@@ -478,6 +479,10 @@ class Engine:
             if isinstance(text, str)
             else encode_texts(self.tokenizer, list(text))
         )
+
+    def finished(self, n_prompts):
+        if self.on_progress is not None:
+            self.on_progress(n_prompts)
 
     def score(self, prompts, token_ids):
         raise NotImplementedError(f"{type(self).__name__} does not score")
@@ -690,6 +695,7 @@ def score(
     share_prefixes = self._sharing(max(map(len, unique), default=0))
     for numbers, z in self._leaves(unique) if share_prefixes else self._one_by_one(unique):
         logits[numbers], total[numbers] = z[:, ids].cpu().numpy(), self._total(z).cpu().numpy()
+        self.finished(len(numbers))
     return Scored(logits[back], total[back])
 
 
@@ -986,6 +992,7 @@ def generate(
     ):
         for n, g in zip(numbers, written):
             out[n] = g
+        self.finished(len(numbers))
     return [out[k] for k in back]
 
 

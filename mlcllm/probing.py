@@ -303,7 +303,7 @@ def _collect(asked, name, docs, prompts):  # a Split, and tables of attention an
 
     with run.timed(f"states of {name}"):
         desc = f"{docs.name} {docs.split} with {asked.config.model}"
-        tables = run.chunks(name, len(docs), 512, one_chunk, desc=desc, stats=asked.engine.stats)
+        tables = run.chunks(name, len(docs), 512, one_chunk, desc=desc, engine=asked.engine)
     for table, stored in dict(index="hidden", docs="docs", steps="steps").items():
         run.save_table(f"{stored}{_SUFFIX[name]}", tables[table])
     names = asked.verbalizer.labels.with_none

@@ -31,7 +31,7 @@ from base64 import b64encode
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
@@ -1051,11 +1051,14 @@ def chunks(
     desc: str = "",  # what the progress bar says
     # counters that grow with the work, such as an engine's; their growth is stored with each chunk
     stats: dict = None,
+    # the one that is asked, in whose steps the progress bar moves; its counters are `stats`
+    engine=None,
+    prompts_per_item: float = 1,  # about how many prompts it finishes for an item
     # what the chunks depend on besides the run's identity, such as the digest of a model that it trained
     source: str = "",
 ) -> dict:  # name -> pyarrow table over all chunks
     "Compute chunk by chunk, storing each; chunks of an earlier, interrupted run are not computed again"
-    parts, reused, stats = [], 0, {} if stats is None else stats
+    parts, reused, stats = [], 0, getattr(engine, "stats", {}) if stats is None else stats
     folder = _chunks_folder(self.folder)
     wanted = _tables_of(folder, name)
     watched = (
@@ -1068,7 +1071,8 @@ def chunks(
             chunk = _load_chunk(folder, stem, self.folder.name, source, wanted)
             fits = chunk is not None and (not parts or chunk.tables.keys() == parts[0].keys())
             if not fits:
-                chunk = self._new_chunk(stem, lambda: compute(start, stop), stats, source, wanted)
+                with _following(engine, bar, stop - start, prompts_per_item):
+                    chunk = self._new_chunk(stem, partial(compute, start, stop), stats, source, wanted)
             reused += fits
             if fits:  # it was there already, and is no part of the speed
                 bar.initial += stop - start
@@ -1078,10 +1082,29 @@ def chunks(
             if not fits:
                 self._save()
             parts.append(chunk.tables)
-            bar.update(stop - start)
+            bar.update(stop - bar.n)
             self.log(f"{name}: {stop:,} of {n_items:,} after {bar.format_dict['elapsed']:.1f} s")
     self.log(f"{name}: {len(parts)} chunks, {reused} of them from before")
     return {k: pa.concat_tables([p[k] for p in parts]) for k in (parts[0] if parts else {})}
+
+
+@contextmanager
+def _following(engine, bar, size, prompts_per_item):  # the bar moves with the prompts of a chunk
+    if engine is None:
+        yield
+        return
+    start, finished = bar.n, 0
+
+    def move(n):
+        nonlocal finished
+        finished += n
+        bar.update(min(size, int(finished / prompts_per_item)) + start - bar.n)
+
+    engine.on_progress = move
+    try:
+        yield
+    finally:
+        engine.on_progress = None
 
 
 @patch

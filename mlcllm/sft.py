@@ -637,7 +637,7 @@ def _ask(asked, name, engine):  # traces of all documents, stored
         return dict(docs=docs_table(part, prompts, traces), steps=steps_table(traces))
 
     with run.timed(f"ask {name}"):
-        told = dict(desc=f"{config.dataset} with {name}", stats=engine.stats, source=engine.model_hash)
+        told = dict(desc=f"{config.dataset} with {name}", engine=engine, source=engine.model_hash)
         tables = run.chunks(name, len(inputs.docs), 512, one_chunk, **told)
     for kind, table in tables.items():
         run.save_table(f"{kind}_{name}", table)

@@ -656,7 +656,7 @@ def _answer(run, config, inputs, engine, verbalizer):  # how labels were scored,
 
     with run.timed("generate"):
         desc = f"{config.dataset} with {config.model}"
-        tables = run.chunks("traces", len(inputs.docs), 512, one_chunk, desc=desc, stats=engine.stats)
+        tables = run.chunks("traces", len(inputs.docs), 512, one_chunk, desc=desc, engine=engine)
     run.record["memory"] = memory | dict(peak=used_memory(engine.device)[1])
     run.log(
         f"{run.counted('tokens_in')} prompt tokens asked for, {run.counted('tokens_forwarded')} computed; "

@@ -227,6 +227,7 @@ def score(
     if not unique:
         return Scored(np.zeros((0, len(token_ids)), np.float32), np.zeros(0, np.float32))
     _, read = self._watched(unique, 1, watch)
+    self.finished(len(unique))
     rows = np.array([[steps[0][int(i)] for i in token_ids] for steps in read], np.float32).reshape(
         len(unique), len(token_ids)
     )
@@ -252,6 +253,7 @@ def generate(
         if unique
         else []
     )
+    self.finished(len(unique))
     columns = [watch.index(int(i)) for i in watch_ids]
     return [replace(done[k], logits=done[k].logits[:, columns]) for k in back]
 

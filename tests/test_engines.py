@@ -472,3 +472,15 @@ def test_every_engine_conforms():
     assert Engine(reference.tokenizer).predict_memory([[1]]) == 0
     with pytest.raises(NotImplementedError):
         Engine(reference.tokenizer).score([[1]], [1])
+
+
+def test_an_engine_tells_of_every_prompt_that_it_has_finished(tokenizer):
+    model = AutoModelForCausalLM.from_config(FAMILIES["llama"])
+    for share_prefixes in (True, False):
+        engine, told = HFEngine(model, tokenizer, share_prefixes, pack_tokens=40), []
+        engine.on_progress = told.append
+        engine.score(CASES["questions"], [5, 6])
+        assert sum(told) == len(CASES["questions"]) and len(told) > 1
+        told.clear()
+        engine.generate(CASES["duplicates"], 3)
+        assert sum(told) == len(set(map(tuple, CASES["duplicates"])))

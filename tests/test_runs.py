@@ -1239,3 +1239,31 @@ def test_what_was_there_already_is_no_part_of_the_speed(tmp_path, monkeypatch):
     begin(tmp_path).chunks("squares", 12, 4, squares)
     bar = Bar.made.pop()
     assert (bar.initial, bar.n, bar.total) == (8, 12, 12)
+
+
+def test_the_progress_bar_moves_within_a_chunk(tmp_path, monkeypatch):
+    "in whole documents, to the end of the chunk and no further; a chunk that is there already is one step"
+    seen = []
+
+    class Bar(tqdm):
+        def update(self, n=1):
+            super().update(n)
+            seen.append(self.n)
+
+    class Asked:
+        on_progress, stats = None, dict(prompts=0)
+
+    engine = Asked()
+
+    def compute(start, stop):
+        for _ in range(stop - start):
+            engine.on_progress(2)
+        engine.on_progress(5)  # more than was expected
+        return squares(start, stop)
+
+    monkeypatch.setattr("mlcllm.runs.tqdm", Bar)
+    begin(tmp_path).chunks("squares", 10, 4, compute, engine=engine, prompts_per_item=2)
+    assert seen == [1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 8, 8, 9, 10, 10, 10] and engine.on_progress is None
+    seen.clear()
+    begin(tmp_path).chunks("squares", 10, 4, compute, engine=engine, prompts_per_item=2)
+    assert seen == [4, 8, 10]
