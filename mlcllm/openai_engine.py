@@ -1471,7 +1471,9 @@ def _settle(self: OpenAIEngine, n_asked, answer):  # what it gave is what is ask
 
 @patch
 def _limit(self: OpenAIEngine):  # what is said of this kind of server
-    n = min(self._given, self.n_asked) if self.n_asked else 0
+    n = self.n_asked or 0
+    if self._given <= n // 2:
+        n = self._given
     return _LIMITS[self.api].format(f"{n:,} " if n else "")
 
 

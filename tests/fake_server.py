@@ -1,16 +1,17 @@
 """A small OpenAI-compatible server over a bundled model, which can be made to fail: `python
 tests/fake_server.py --mode plain --faults .2`.
 
-Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, at most 20 log-probabilities), silent
-(plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities), llama-cpp
-(as llama-cpp-python: status 500 for token ids, as many log-probabilities as asked for, in a table by the text of
-each token, in which the less probable one of two with the same text stays), ollama (log-probabilities in chat
-completions only, at most 20, status 400 above), old-ollama (before 0.12.11: none, whatever is asked).
+Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, 20 log-probabilities at most), silent
+(plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities),
+llama-cpp (as llama-cpp-python: fails at token ids, gives as many as asked for, in a table by the text
+of each token, in which the less probable one of two with the same text stays), ollama (log-probabilities in
+chat completions only, refuses more than 20), old-ollama (before 0.12.11: none, whatever is asked).
 `most`: log-probabilities that it gives at most; with `strict` it refuses to be asked for more.
 Naming: how tokens are named in what a text server says: text (the token's own), decoded (each token alone, so
 that SentencePiece drops a leading blank), bytes (decoded, and the token's bytes beside it; without chat,
-`bytes:\\xf0` where a token is no text), halved (the text, without halves of characters), said (decoded, and the bytes of that text, as vLLM does), pieces (the
-tokenizer's own writing), bare (the text without a leading blank), ids (token_id:N).
+`bytes:\\xf0` where a token is no text), halved (the text, without halves of characters), said (decoded, and
+the bytes of that text, as vLLM does), pieces (the tokenizer's own writing), bare (the text without a leading
+blank), ids (token_id:N).
 Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for. With
 `--forward URL` it stands before another server and adds faults only.
 """

@@ -253,7 +253,7 @@ def test_an_ollama_without_log_probabilities_is_one_line(tiny, api):
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
-# as its ToChatCompletion writes it (github.com/ollama/ollama, openai/openai.go, and TestToChatCompletion_WithLogprobs)
+# as ToChatCompletion writes it (github.com/ollama/ollama, openai/openai.go)
 RECORDED = dict(
     id="chatcmpl-1",
     object="chat.completion",
@@ -296,7 +296,7 @@ def test_an_answer_in_ollamas_form_is_read(tiny, monkeypatch, with_bytes):
     monkeypatch.setattr(Handler, "answer", lambda self, body, fault: self.send(200, answer))
     with FakeServer(tiny) as server:
         engine = engine_at(server, **CHAT)
-        ids = [tiny.encode(f" {w}")[0] for w in ("joy", "fear", "anger")]
+        ids = [tiny.tokenizer.encode(f" {w}", add_special_tokens=False)[0] for w in ("joy", "fear", "anger")]
         got = engine.score([tiny.encode(QUESTION)], ids)
         (written,) = engine.generate([tiny.encode(QUESTION)], 1)
     np.testing.assert_allclose(got.logits[0, :2], [-0.1, -3.0], atol=1e-6)
