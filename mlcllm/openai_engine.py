@@ -525,7 +525,10 @@ def _added_up(pairs):  # name -> log-probability; the same value again says the 
     for name, value in pairs:
         if all(abs(value - v) > _NOISE for v in told.setdefault(name, [])):
             told[name].append(value)
-    return {name: float(np.logaddexp.reduce(values)) for name, values in told.items()}
+    return {
+        name: float(np.logaddexp.reduce(values)) if len(values) > 1 else float(values[0])
+        for name, values in told.items()
+    }
 
 
 _NOISE = 1e-3  # nats
@@ -894,6 +897,9 @@ def token_bytes(
     return [one(i, piece) for i, piece in enumerate(pieces)]
 
 # %% ../nbs/00f_openai.ipynb #fade3daf
+_MOST_SEEN = 1_000_000
+
+
 class TokenNames:
     "Which token ids a server's token name may stand for: a text, with the token's bytes where it gives them"
 
@@ -936,6 +942,9 @@ class TokenNames:
                 | {i for i, t in enumerate(true) if not t.strip() or "\ufffd" in t}
             )
         )  # may be named ""
+        odd = {i for i in self.silent if not true[i].isspace() or true[i] == " "}
+        self.nameless = tuple(sorted(odd))  # where a server keeps blanks
+        self.seen = {}  # way and name -> ids
         for i, p in enumerate(pieces):  # a byte token keeps its name in some servers' texts
             if re.fullmatch(r"<0x[0-9A-F]{2}>", p):
                 for names, _ in self.ways:
@@ -945,6 +954,12 @@ class TokenNames:
         return _places(names), written
 
     def ids(self, way, name):  # those with this name in one of the ways
+        found = self.seen.get((way, name))
+        if found is None:
+            found = self.seen[way, name] = self._ids(way, name)
+        return found
+
+    def _ids(self, way, name):
         text, written = name
         if not text and not written:
             return self.silent
@@ -964,6 +979,12 @@ class TokenNames:
     def resolve(self, names, ways=None) -> dict:
         "The token ids that the names of one answer stand for"
         names = list(dict.fromkeys(names))
+        meant = self._resolved(names, ways)
+        if ("", None) in meant and any(text and text.isspace() for text, _ in names):
+            meant["", None] = self.nameless
+        return meant
+
+    def _resolved(self, names, ways):
         if fits := self.fitting(names, ways) or self.fitting(names):
             return {n: self._in(fits, n) for n in names}
         if all(n[1] is not None and n[1] in self.by_bytes for n in names):
@@ -986,8 +1007,15 @@ class TokenNames:
         return len(shared)
 
     def _in(self, ways, name):
-        found = sorted({i for w in ways for i in self.ids(w, name)})
-        return self._meant(found) if name[0] or name[1] else tuple(found)
+        ways = tuple(ways)
+        meant = self.seen.get((ways, name))
+        if meant is None:
+            found = sorted({i for w in ways for i in self.ids(w, name)})
+            meant = self._meant(found) if name[0] or name[1] else tuple(found)
+            if len(self.seen) > _MOST_SEEN:
+                self.seen.clear()
+            self.seen[ways, name] = meant
+        return meant
 
     def _meant(self, ids):  # without those in whose place the tokenizer writes another one of them
         return tuple(i for i in ids if i not in self.unwritten or self.unwritten[i] not in ids)
@@ -1035,15 +1063,17 @@ class _Step:
 
 
 def _named(text, written=None):  # an id, or text and bytes
-    if text is not None and (m := re.fullmatch(r"token(?:_id)?:(\d+)", text)):
+    of_kind = text is not None and text.startswith(("token", "bytes:"))
+    if of_kind and (m := re.fullmatch(r"token(?:_id)?:(\d+)", text)):
         return int(m[1])
-    if text is not None and re.fullmatch(r"bytes:(?:\\x[0-9a-fA-F]{2})+", text):
+    if of_kind and re.fullmatch(r"bytes:(?:\\x[0-9a-fA-F]{2})+", text):
         return None, bytes(int(h, 16) for h in re.findall(r"\\x(..)", text))
     if text is None and written is None:
         raise ValueError("a token without a name")
     if written is not None and not isinstance(written, list):
         raise ValueError("the bytes of a token are no list")
-    text = None if text is None else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
+    if text is not None and not text.isascii():
+        text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)
     return text, None if written is None else bytes(written)
 
 
@@ -1075,7 +1105,7 @@ def _steps(answer):
 # %% ../nbs/00f_openai.ipynb #1722130a
 def _check_sum(name, p, top):  # probabilities of different tokens are at most 1 together
     told = {(n, v) for n, v in top if v > _NO_VALUE} or {(name, p)}
-    total = sum(np.exp(min(v, 0.0)) for _, v in told)
+    total = sum(math.exp(min(v, 0.0)) for _, v in told)
     if total > 1.01:
         raise ValueError(
             f"the probabilities of {len(told)} tokens add up to {total:.2f}: these are no natural "

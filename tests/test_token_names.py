@@ -268,8 +268,8 @@ def test_the_right_tokenizer_is_not_accused(world):
 
 
 def like_gemma():
-    """A trained BPE with a token for each byte behind its own pieces, which adds no blank in front: a newline is
-    a piece, and a byte token that the tokenizer never writes
+    """A trained BPE that adds no blank in front, with a token for each byte: a newline is a piece, and a byte
+    token that the tokenizer never writes
     """
     t = Tokenizer(models.BPE(unk_token="<unk>"))
     t.normalizer = normalizers.Replace(" ", "▁")
@@ -290,7 +290,7 @@ class Gemma(RandomModel):
 
     def logits(self, ids):
         z = super().logits(ids)
-        z[self.tokenizer.convert_tokens_to_ids([f"<0x{b:02X}>" for b in range(128)])] -= 30
+        z[self.tokenizer.convert_tokens_to_ids([f"<0x{b:02X}>" for b in range(256)])] -= 30
         if len(ids) % 3 == 0:
             z[self.tokenizer.convert_tokens_to_ids("\n")] = 30
         return z
