@@ -1491,7 +1491,7 @@ def _asked_again(self: OpenAIEngine, api, failed):  # once, where something else
         return None
     return self._settle(n_asked, answer) if _n_given(answer) >= _USUAL else None
 
-# %% ../nbs/00f_openai.ipynb #1bff4216
+# %% ../nbs/00f_openai.ipynb #a57e6ed0
 @patch
 def _settle(self: OpenAIEngine, n_asked, answer):  # what it gave is what is asked for from now on
     self._given = _n_given(answer)
@@ -1526,7 +1526,7 @@ def _fails(error):  # the server itself
 def _is_late(error):
     return "does not answer in time" in str(error)
 
-# %% ../nbs/00f_openai.ipynb #a57e6ed0
+
 @patch
 def _probed(self: OpenAIEngine, api):
     return self._readable(lambda: self._question(api))
