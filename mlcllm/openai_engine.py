@@ -1724,11 +1724,9 @@ def _part(self: OpenAIEngine, ids, n, watch):  # the answer to one request, and 
 
     def check(answer):
         read[:] = steps = _steps(answer)
-        if (
-            not steps
-            or self.api == "full"
-            and any(set(watch) - {name for name, _ in top} for _, _, top in steps)
-        ):
+        if not steps:
+            raise ValueError("no new token: is the end of an answer left out of its list?")
+        if self.api == "full" and any(set(watch) - {name for name, _ in top} for _, _, top in steps):
             raise ValueError("ids that were asked for are missing")
 
     body = self._body(ids, n, watch, self.api, self._most_at_once(n))
