@@ -16,6 +16,7 @@ import sqlite3
 import threading
 import time
 import warnings
+import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ OPTIONS = dict(
     timeout=60.0,  # seconds that a request may take
     retries=5,  # how often a request that failed is repeated
     cache=None,  # file in which answers are kept; None: under outputs/; False: nowhere
+    top_logprobs=None,  # log-probabilities asked for at each token; None: as many as it gives, at most 4,000
     max_tokens=None,  # budget: tokens sent and received, all together
     max_cost=None,
     price_in=None,
@@ -102,6 +104,8 @@ def _checked(options):  # all options, those given over the defaults
     check_number("concurrency", o["concurrency"], 1, 1000)
     check_number("retries", o["retries"], 0, 100)
     check_number("timeout", o["timeout"], 0, whole=False)
+    if o["top_logprobs"] is not None:
+        check_number("top_logprobs", o["top_logprobs"], 1, 1_000_000)
     for k in ("max_tokens", "max_cost", "price_in", "price_out"):
         if o[k] is not None:
             check_number(k, o[k], 0, whole=k == "max_tokens")
@@ -176,6 +180,21 @@ def _shown(url):  # an address that is asked, as it is named in messages and in 
     )
 
 # %% ../nbs/00f_openai.ipynb #bd9eb17a
+_LONG = 20_000  # characters of an answer that is kept compressed
+
+
+def _packed(answer):  # as it is kept: a text, or bytes where it is long
+    said = json.dumps(answer)
+    return said if len(said) < _LONG else zlib.compress(said.encode())
+
+
+def _unpacked(kept):  # None where it is damaged
+    try:
+        return json.loads(zlib.decompress(kept) if isinstance(kept, bytes) else kept)
+    except (ValueError, TypeError, RecursionError, zlib.error):
+        return None
+
+
 class _Kept:
     "Answers by request, and who answered before"
 
@@ -216,16 +235,13 @@ class _Kept:
             return None
         with self.lock, self._said():
             row = self.db.execute("select answer from answers where request=?", (request,)).fetchone()
-        try:
-            return json.loads(row[0]) if row else None
-        except (ValueError, TypeError, RecursionError):
-            return None  # damaged: it is asked for again
+        return _unpacked(row[0]) if row else None
 
     def put(self, request, answer):
         if self.db is None:
             return
         with self.lock, self._said():
-            self._write("insert or replace into answers values (?, ?)", (request, json.dumps(answer)))
+            self._write("insert or replace into answers values (?, ?)", (request, _packed(answer)))
 
     def models(self, server):  # (api, card, said, space) of each model that answered there, the latest last
         if self.db is None:
@@ -452,7 +468,11 @@ class BadAnswer(ValueError):
 
 
 class _Refused(ValueError):
-    "An answer that would be the same if it were asked for again"
+    "What a server would say again if it were asked again; with the status of an error"
+
+    def __init__(self, said, status=None):
+        super().__init__(said)
+        self.status = status
 
 
 # an answer, read, without secrets that are known; ValueError, in one line, where it is none
@@ -485,8 +505,9 @@ def _check_error(answer):
         return
     said = _said(error.get("message") or error if isinstance(error, dict) else error)
     code = str(error.get("code") or error.get("status")) if isinstance(error, dict) else ""
-    passes = re.fullmatch("408|409|429|5[0-9][0-9]", code)
-    raise (ValueError if passes else _Refused)(f"it says: {said}")
+    if re.fullmatch("408|409|429|5[0-9][0-9]", code):
+        raise ValueError(f"it says: {said}")
+    raise _Refused(f"it says: {said}", int(code) if re.fullmatch("4[0-9][0-9]", code) else 400)
 
 
 def _table(pairs):  # an object of JSON; in a table of log-probabilities a token that is named twice adds up
@@ -504,7 +525,10 @@ def _added_up(pairs):  # name -> log-probability; the same value again says the 
     for name, value in pairs:
         if all(abs(value - v) > _NOISE for v in told.setdefault(name, [])):
             told[name].append(value)
-    return {name: float(np.logaddexp.reduce(values)) for name, values in told.items()}
+    return {
+        name: float(np.logaddexp.reduce(values)) if len(values) > 1 else float(values[0])
+        for name, values in told.items()
+    }
 
 
 _NOISE = 1e-3  # nats
@@ -572,7 +596,9 @@ def ask(
     check=lambda answer: None,
     fresh=False,
     # the answer as a dict; sent, new: tokens of the question, and most tokens of the answer; check raises
-    # ValueError on an answer that is not what was asked for; fresh: whatever is kept
+    # ValueError on an answer that is not what was asked for; fresh: whatever is kept; once: errors after
+    # which it is not asked again
+    once=(),
 ):
     found = (
         None if fresh else self._stored(self._request(self._space_of(self.fingerprint), chat, body), check)
@@ -580,7 +606,7 @@ def ask(
     if found is not None:
         self._count(cached_answers=1)
         return found
-    answer = self._repeated(chat, body, sent, new, check)
+    answer = self._repeated(chat, body, sent, new, check, once)
     if fresh:
         return answer
     self._follow(answer.get("system_fingerprint"))
@@ -593,11 +619,12 @@ def _stored(self: _Client, request, check):  # an answer that is kept, if it is 
     answer = self.kept.get(request)
     if answer is None:
         return None
+    answer = _without_known(answer)
     try:
         check(answer)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
-    return _without_known(answer)
+    return answer
 
 
 @patch
@@ -628,7 +655,7 @@ def _follow(self: _Client, fingerprint):  # a server that has changed keeps its 
 
 # %% ../nbs/00f_openai.ipynb #12bd492f
 @patch
-def _repeated(self: _Client, chat, body, sent, new, check):
+def _repeated(self: _Client, chat, body, sent, new, check, once=()):
     waited = 0.0
     for left in range(self.o["retries"], -1, -1):
         tried = self.o["retries"] - left
@@ -636,13 +663,15 @@ def _repeated(self: _Client, chat, body, sent, new, check):
         try:
             return self._once(chat, body, sent, new, check)
         except openai.OpenAIError as error:
-            pause = self._pause(error, tried, waited) if left else None
+            again = left and not isinstance(error, once)
+            pause = self._pause(error, tried, waited) if again else None
             if pause is None:
-                raise ValueError(_line(error, self.url, self.model)) from None
+                status = getattr(error, "status_code", None)
+                raise _Refused(_line(error, self.url, self.model), status) from None
         except _Refused as error:
-            raise ValueError(f"{self.url}: {error}") from None
+            raise _Refused(f"{self.url}: {error}", error.status) from None
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            if not left:
+            if not left or isinstance(error, once):
                 raise BadAnswer(
                     f"{self.url}: the answers are not what was asked for ({_said(error)[:200]})"
                 ) from None
@@ -868,6 +897,9 @@ def token_bytes(
     return [one(i, piece) for i, piece in enumerate(pieces)]
 
 # %% ../nbs/00f_openai.ipynb #fade3daf
+_MOST_SEEN = 1_000_000
+
+
 class TokenNames:
     "Which token ids a server's token name may stand for: a text, with the token's bytes where it gives them"
 
@@ -897,13 +929,22 @@ class TokenNames:
         if getattr(tokenizer, "clean_up_tokenization_spaces", False):  # " ." is "." to servers that tidy up
             tidy = tokenizer.batch_decode([[i] for i in range(n)], clean_up_tokenization_spaces=True)
             self.ways.append(self._way(tidy, said(tidy)))
+        halved = [d if b is None else b.decode("utf-8", "ignore") for b, d in zip(self.bytes, decoded)]
+        self.halving = len(self.ways) if halved != true else None
+        if halved != true:  # servers that leave out halves of characters, and give no bytes
+            self.ways.append(self._way(halved, [None] * n))
         self.by_bytes = _places(self.bytes)
+        self.unwritten = _unwritten(tokenizer, self.by_bytes)
+        self.also = _keys_of(self.unwritten)  # id -> those in whose place it is written
         self.silent = tuple(
             sorted(
                 set(tokenizer.all_special_ids)
                 | {i for i, t in enumerate(true) if not t.strip() or "\ufffd" in t}
             )
         )  # may be named ""
+        odd = {i for i in self.silent if not true[i].isspace() or true[i] == " "}
+        self.nameless = tuple(sorted(odd))  # where a server keeps blanks
+        self.seen = {}  # way and name -> ids
         for i, p in enumerate(pieces):  # a byte token keeps its name in some servers' texts
             if re.fullmatch(r"<0x[0-9A-F]{2}>", p):
                 for names, _ in self.ways:
@@ -913,6 +954,12 @@ class TokenNames:
         return _places(names), written
 
     def ids(self, way, name):  # those with this name in one of the ways
+        found = self.seen.get((way, name))
+        if found is None:
+            found = self.seen[way, name] = self._ids(way, name)
+        return found
+
+    def _ids(self, way, name):
         text, written = name
         if not text and not written:
             return self.silent
@@ -932,17 +979,24 @@ class TokenNames:
     def resolve(self, names, ways=None) -> dict:
         "The token ids that the names of one answer stand for"
         names = list(dict.fromkeys(names))
+        meant = self._resolved(names, ways)
+        if ("", None) in meant and any(text and text.isspace() for text, _ in names):
+            meant["", None] = self.nameless
+        return meant
+
+    def _resolved(self, names, ways):
         if fits := self.fitting(names, ways) or self.fitting(names):
             return {n: self._in(fits, n) for n in names}
         if all(n[1] is not None and n[1] in self.by_bytes for n in names):
-            return {n: tuple(self.by_bytes[n[1]]) for n in names}
+            return {n: self._meant(self.by_bytes[n[1]]) for n in names}
         return {n: self._in(range(len(self.ways)), n) for n in names}
 
     # how many tokens share what they are called with another one, half characters left aside
     def twins(self, ways, with_bytes):
         shared = set()
-        for names, theirs in (self.ways[w] for w in ways or range(len(self.ways))):
+        for names, theirs in (self.ways[w] for w in ways or range(len(self.ways)) if w != self.halving):
             for text, ids in names.items():
+                ids = self._meant(ids)
                 alike = (
                     _places([theirs[i] if with_bytes else None for i in set(ids)])
                     if text and "\ufffd" not in text and len(set(ids)) > 1
@@ -953,13 +1007,44 @@ class TokenNames:
         return len(shared)
 
     def _in(self, ways, name):
-        return tuple(sorted({i for w in ways for i in self.ids(w, name)}))
+        ways = tuple(ways)
+        meant = self.seen.get((ways, name))
+        if meant is None:
+            found = sorted({i for w in ways for i in self.ids(w, name)})
+            meant = self._meant(found) if name[0] or name[1] else tuple(found)
+            if len(self.seen) > _MOST_SEEN:
+                self.seen.clear()
+            self.seen[ways, name] = meant
+        return meant
+
+    def _meant(self, ids):  # without those in whose place the tokenizer writes another one of them
+        return tuple(i for i in ids if i not in self.unwritten or self.unwritten[i] not in ids)
 
 
 def _places(values):  # value -> ids
     found = {}
     for i, v in enumerate(values):
         found.setdefault(v, []).append(i)
+    return found
+
+
+def _keys_of(found):  # value -> keys
+    keys = list(found)
+    return {v: [keys[k] for k in places] for v, places in _places(found.values()).items()}
+
+
+# id -> the one of the same bytes that the tokenizer writes: Gemma has a newline, and a byte token of it
+def _unwritten(tokenizer, by_bytes):
+    special, found = set(tokenizer.all_special_ids), {}
+    for said, ids in by_bytes.items():
+        if said is None or len(ids) == 1 or not special.isdisjoint(ids):
+            continue
+        try:
+            written = tokenizer.encode(said.decode(), add_special_tokens=False)
+        except UnicodeDecodeError:
+            continue
+        if len(written) == 1 and written[0] in ids:
+            found |= {i: written[0] for i in ids if i != written[0]}
     return found
 
 # %% ../nbs/00f_openai.ipynb #4575f4ed
@@ -978,15 +1063,17 @@ class _Step:
 
 
 def _named(text, written=None):  # an id, or text and bytes
-    if text is not None and (m := re.fullmatch(r"token(?:_id)?:(\d+)", text)):
+    of_kind = text is not None and text.startswith(("token", "bytes:"))
+    if of_kind and (m := re.fullmatch(r"token(?:_id)?:(\d+)", text)):
         return int(m[1])
-    if text is not None and re.fullmatch(r"bytes:(?:\\x[0-9a-fA-F]{2})+", text):
+    if of_kind and re.fullmatch(r"bytes:(?:\\x[0-9a-fA-F]{2})+", text):
         return None, bytes(int(h, 16) for h in re.findall(r"\\x(..)", text))
     if text is None and written is None:
         raise ValueError("a token without a name")
     if written is not None and not isinstance(written, list):
         raise ValueError("the bytes of a token are no list")
-    text = None if text is None else re.sub(r"[\ud800-\udfff]", "\ufffd", text)
+    if text is not None and not text.isascii():
+        text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)
     return text, None if written is None else bytes(written)
 
 
@@ -1018,7 +1105,7 @@ def _steps(answer):
 # %% ../nbs/00f_openai.ipynb #1722130a
 def _check_sum(name, p, top):  # probabilities of different tokens are at most 1 together
     told = {(n, v) for n, v in top if v > _NO_VALUE} or {(name, p)}
-    total = sum(np.exp(min(v, 0.0)) for _, v in told)
+    total = sum(math.exp(min(v, 0.0)) for _, v in told)
     if total > 1.01:
         raise ValueError(
             f"the probabilities of {len(told)} tokens add up to {total:.2f}: these are no natural "
@@ -1041,7 +1128,8 @@ def _read_steps(answer):
     _check_choice(choices[0])
     logprobs = choices[0].get("logprobs")
     if not logprobs:
-        raise ValueError("no log-probabilities")
+        of = " from Ollama" if answer.get("system_fingerprint") == "fp_ollama" else ""
+        raise ValueError(f"no log-probabilities{of}")
     if logprobs.get("content") is not None:
 
         def one(t):
@@ -1067,15 +1155,17 @@ def _meaning(steps, names, ways=None):
     meant = names().resolve(of_lists, ways) if of_lists else {}
     for n in {n for n, _, _ in steps if not isinstance(n, int)} - set(meant):
         meant |= names().resolve([n], ways)
+    also = names().also if meant else {}
     return [
-        _one_step(name, p, top, lambda n: (n,) if isinstance(n, int) else meant[n]) for name, p, top in steps
+        _one_step(name, p, top, lambda n: (n,) if isinstance(n, int) else meant[n], also)
+        for name, p, top in steps
     ]
 
 
 _GREEDY = 1e-2  # nats that a token may seem worse than the best one
 
 
-def _one_step(name, p, top, ids_of):
+def _one_step(name, p, top, ids_of, also):
     values, unsure = (
         {},
         {n for n, v in top if v <= _NO_VALUE and isinstance(n, int)},
@@ -1087,6 +1177,9 @@ def _one_step(name, p, top, ids_of):
             values[ids[0]] = v
         else:
             unsure |= set(ids)
+    for i, v in _told_of_written(name, p, top, ids_of, also).items():
+        values[i] = v
+        unsure |= {k for k in also[i] if k not in values} | ({i} if v is None else set())
     others = [v for n, v in top if n != name] or [v for _, v in top]
     strange = tuple(n for n in dict.fromkeys([name, *(n for n, _ in top)]) if not ids_of(n))
     bound = np.nan if strange else min(others, default=0.0)
@@ -1104,16 +1197,30 @@ def _one_step(name, p, top, ids_of):
         greedy,
     )
 
+
+# id -> log-probability of those whose name other tokens have too that the tokenizer never writes: of two
+# values the larger one; None where a list in descending order has it too far above, so that it is another's
+def _told_of_written(name, p, top, ids_of, also):
+    told = {}
+    if not also or not top:
+        return told
+    least = np.maximum.accumulate([v for _, v in top][::-1])[::-1]  # what each entry is at least
+    for (n, v), most in zip(top, least):
+        ids = () if isinstance(n, int) else ids_of(n)
+        if len(ids) == 1 and ids[0] in also and ids[0] not in told:
+            told[ids[0]] = p if n == name else v if v >= most else None
+    return told
+
 # %% ../nbs/00f_openai.ipynb #a79cb3ca
 # the blanks before the commas tell how a server names tokens
 _PROBE = "The colours of the flags are red , green , blue"
 _LIMITS = {
     "completions": (
-        "the server gives the most probable tokens only: labels outside them are set to the most that they "
+        "the server gives the {}most probable tokens only: labels outside them are set to the most that they "
         "can be (see values_cut_off in the counters)"
     ),
     "chat": (
-        "the server answers in turns and gives the 20 most probable tokens only: labels outside them are "
+        "the server answers in turns and gives the {}most probable tokens only: labels outside them are "
         "set to the most that they can be (see values_cut_off in the counters); forced beginnings of an "
         "answer stand at the end of the question"
     ),
@@ -1141,6 +1248,7 @@ class OpenAIEngine(Engine):
         self.options, self.stats = o, self.stats | _STATS
         self.model, self.client = model, _Client(model, o, self.stats)
         self.api, self._ways, self._first, self.notes = o["api"], None, None, ()
+        self.n_asked, self._given = None, 0  # log-probabilities asked for at a token, given at the start
         self.client.changed = lambda fingerprint: self._says_once(
             "changed",
             f"{self.client.url} has changed while it was asked (system_fingerprint "
@@ -1153,7 +1261,9 @@ class OpenAIEngine(Engine):
                 self.api, self._first = self._find_api()
         self.all_tokens = self.api == "full"
         if self.api in _LIMITS:
-            self.notes = (_LIMITS[self.api],)
+            self.notes = (self._limit(),)
+        else:
+            self.n_asked = None
 
     def __repr__(self):
         return (
@@ -1177,15 +1287,16 @@ def _known(self: OpenAIEngine):
 
 
 @patch
-def _probe(self: OpenAIEngine, api):  # the one question that is asked at every start
+def _probe(self: OpenAIEngine, api, n_asked=None, once=()):  # the one question that is asked at every start
     prompt = self.encode(_PROBE)
     return self.client.ask(
         api == "chat",
-        self._body(prompt, 1, self._watched() if api == "full" else [], api),
+        self._body(prompt, 1, self._watched() if api == "full" else [], api, n_asked),
         len(prompt),
         1,
         lambda a: self._steps_of(a, api),
         fresh=True,
+        once=once,
     )
 
 
@@ -1208,7 +1319,7 @@ def _steps_of(self: OpenAIEngine, answer, api):  # raises ValueError where it is
 def _find_api(self: OpenAIEngine):  # which one, and the answer that showed it
     for api, *_ in self.client.kept.models(self._server)[-1:]:
         try:
-            return api, self._probe(api)
+            return api, self._question(api)
         except ValueError as error:
             if _final(error):
                 raise
@@ -1219,7 +1330,7 @@ def _find_api(self: OpenAIEngine):  # which one, and the answer that showed it
             return "chat", self._probed("chat")
         if _final(error):
             raise
-        found = "completions", self._probed("completions")
+        found = self._find_text()
         if not isinstance(error, BadAnswer):
             return found
     try:
@@ -1232,20 +1343,62 @@ def _find_api(self: OpenAIEngine):  # which one, and the answer that showed it
 
 @patch
 def _find_full(self: OpenAIEngine):  # does it give the ids that are asked for?
+    text, once = None, (openai.InternalServerError,)
+    try:
+        answer = self._ask_ids(once)
+    except _Refused as error:
+        if not _fails(error):
+            raise
+        text = self._text_answer()  # does it fail at ids only, or at all?
+        try:
+            answer = self._ask_ids(once if text else ())
+        except _Refused as error:
+            if text is None or not _fails(error):
+                raise
+            return "completions", text
+    try:
+        self._steps_of(answer, "full")
+    except ValueError:
+        return self._find_text()
+    return "full", answer
+
+
+@patch
+def _ask_ids(self: OpenAIEngine, once):
     prompt = self.encode(_PROBE)
-    answer = self.client.ask(
+    return self.client.ask(
         False,
         self._body(prompt, 1, self._watched(), "full"),
         len(prompt),
         1,
         self._check_first,
         fresh=True,
+        once=once,
     )
+
+
+@patch
+def _text_answer(self: OpenAIEngine):  # to the question as a text, asked once; None where it fails
     try:
-        self._steps_of(answer, "full")
-    except ValueError:
+        return self._ask_most("completions", _ONCE)
+    except ValueError as error:
+        if _final(error) and not _is_late(error):
+            raise
+        return None
+
+
+@patch
+def _find_text(self: OpenAIEngine):  # some servers give log-probabilities in turns only
+    try:
         return "completions", self._probed("completions")
-    return "full", answer
+    except ValueError as error:
+        if "gives no log-probabilities" not in str(error):
+            raise
+        none = error
+    try:
+        return "chat", self._probed("chat")
+    except ValueError as error:
+        raise (error if "the budget is used up" in str(error) else none) from None
 
 
 @patch
@@ -1271,10 +1424,112 @@ def _final(error):  # would another way of asking meet the same error?
         )
     )
 
+# %% ../nbs/00f_openai.ipynb #3186f6ea
+_MOST = (4000, 100, 20, 5)  # log-probabilities that are asked for, one after the other
+_USUAL = 20  # what most servers give
+_ONCE = (openai.InternalServerError, openai.APITimeoutError, ValueError)  # many may be too many: not repeated
+
+
+@patch
+def _question(self: OpenAIEngine, api):  # the test question, asked as it was last time
+    if api == "full":
+        return self._probe(api)
+    before = None if self.options["top_logprobs"] else self._asked_before(api)
+    if before is None:
+        return self._ask_most(api)
+    try:
+        return self._settle(before, self._probe(api, before))
+    except ValueError as error:
+        if _final(error):
+            raise
+        return self._ask_most(api)
+
+
+@patch
+def _asked_before(self: OpenAIEngine, api):  # how many, when the stored answers came; None: not known
+    stored = [said.get("n_asked") for a, _, said, _ in self.client.kept.models(self._server) if a == api]
+    known = [n for n in stored if isinstance(n, int) and not isinstance(n, bool) and n > 0]
+    return known[-1] if known else None
+
+
+@patch
+# an answer with as many log-probabilities as the server gives; once: errors after which the last number is
+# not asked for again
+def _ask_most(self: OpenAIEngine, api, once=()):
+    to_ask, failed = self._to_ask(), []
+    for n_asked in to_ask:
+        try:
+            answer = self._probe(api, n_asked, _ONCE if n_asked > _USUAL and len(to_ask) > 1 else once)
+        except ValueError as error:
+            if n_asked == to_ask[-1] or not _fewer_may_do(error, n_asked):
+                raise
+            failed.append((n_asked, error))
+            continue
+        if n_asked <= _USUAL or _n_given(answer) >= _USUAL:
+            break
+    return self._asked_again(api, failed) or self._settle(n_asked, answer)
+
+
+@patch
+def _to_ask(self: OpenAIEngine):
+    if self.options["top_logprobs"]:
+        return [self.options["top_logprobs"]]
+    most = min(_MOST[0], len(self.tokenizer))
+    return [most, *(n for n in _MOST if n < most)]
+
+
+@patch
+def _asked_again(self: OpenAIEngine, api, failed):  # once, where something else may have failed
+    n_asked, error = failed[0] if failed else (0, None)
+    if not isinstance(error, BadAnswer) and not _fails(error):
+        return None
+    try:
+        answer = self._probe(api, n_asked, _ONCE)
+    except ValueError as again:
+        if "the budget is used up" in str(again):
+            raise
+        return None
+    return self._settle(n_asked, answer) if _n_given(answer) >= _USUAL else None
+
 # %% ../nbs/00f_openai.ipynb #a57e6ed0
 @patch
+def _settle(self: OpenAIEngine, n_asked, answer):  # what it gave is what is asked for from now on
+    self._given = _n_given(answer)
+    self.n_asked = n_asked if self._given > n_asked // 2 else min(n_asked, max(self._given, _USUAL))
+    return answer
+
+
+@patch
+def _limit(self: OpenAIEngine):  # what is said of this kind of server
+    n = self.n_asked or 0
+    if self._given <= n // 2:
+        n = self._given
+    return _LIMITS[self.api].format(f"{n:,} " if n else "")
+
+
+def _n_given(answer):  # log-probabilities in the first list
+    return len(_steps(answer)[0][2])
+
+
+def _fewer_may_do(error, n_asked):  # is it worth asking for fewer?
+    return _refuses(error) or n_asked > _USUAL and (_is_late(error) or not _final(error))
+
+
+def _refuses(error):
+    return getattr(error, "status", None) in (400, 413, 422)
+
+
+def _fails(error):  # the server itself
+    return (getattr(error, "status", None) or 0) >= 500
+
+
+def _is_late(error):
+    return "does not answer in time" in str(error)
+
+
+@patch
 def _probed(self: OpenAIEngine, api):
-    return self._readable(lambda: self._probe(api))
+    return self._readable(lambda: self._question(api))
 
 
 @patch
@@ -1288,28 +1543,37 @@ def _readable(self: OpenAIEngine, read):
                 if self.client.url in str(error) or "budget" in str(error)
                 else f"{self.client.url}: {_said(error)}"
             ) from None
+        if self.options["top_logprobs"] and _refuses(error):
+            raise ValueError(f"{error}: ask for fewer (backend option top_logprobs)") from None
+        remedy = next((remedy for word, remedy in _REMEDY.items() if word in str(error)), "")
         raise ValueError(
             f"{self.client.url}: the model {self.model!r} gives no log-probabilities, which is all "
-            "that is read here; take another model, or a server that gives them"
+            f"that is read here; {remedy}take another model, or a server that gives them"
         ) from None
 
 
+_REMEDY = {  # what makes a server give log-probabilities, by what it says
+    "logits_all": "start llama-cpp-python's server with --logits_all true, ",
+    "Ollama": "take Ollama 0.12.11 or later and the backend option api: chat, ",
+}
+
+
 @patch
-def _body(self: OpenAIEngine, ids, n, watch, api):  # of a request
+def _body(self: OpenAIEngine, ids, n, watch, api, n_asked=None):  # of a request
     if api == "chat":
         return dict(
             messages=[dict(role="user", content=self.tokenizer.decode(ids, skip_special_tokens=True))],
             max_tokens=n,
             temperature=0,
             logprobs=True,
-            top_logprobs=20,
+            top_logprobs=n_asked,
         )
     if api == "completions":
         return dict(
             prompt=self.tokenizer.decode(ids, skip_special_tokens=True),
             max_tokens=n,
             temperature=0,
-            logprobs=20,
+            logprobs=n_asked,
         )
     return dict(
         prompt=list(map(int, ids)),
@@ -1320,12 +1584,12 @@ def _body(self: OpenAIEngine, ids, n, watch, api):  # of a request
     )
 
 # %% ../nbs/00f_openai.ipynb #c51ecb88
-def _told(answer):  # what an answer to the question says, to be stored: the token, and the most probable ones
+# what an answer to the question says, to be stored: the token, and the most probable ones, however many
+# were asked for
+def _told(answer, most=None):
     (name, p, top), *_ = _steps(answer)
-    return dict(
-        written=repr(name),
-        values={repr(n): v for n, v in [(name, p), *sorted(top, key=lambda t: -t[1])] if v > _NO_VALUE},
-    )
+    best = sorted(top, key=lambda t: -t[1])[:most]
+    return dict(written=repr(name), values={repr(n): v for n, v in [(name, p), *best] if v > _NO_VALUE})
 
 
 def _same_answer(a, b):  # of one model?
@@ -1356,11 +1620,13 @@ def _server(self: OpenAIEngine):
 
 @patch
 def _identify(self: OpenAIEngine):  # asks, compares with what is stored, and gives the model's name
-    answer = self._first or self._readable(lambda: self._probe(self.api))
+    answer = self._first or self._probed(self.api)
+    if self.api in _LIMITS:
+        self.notes = (self._limit(), *self.notes[1:])
     card = self.client.card() | {
         k: v for k, v in dict(system_fingerprint=answer.get("system_fingerprint")).items() if v
     }
-    told = _told(answer)
+    told = _told(answer, None if self.api == "full" else _USUAL)
     listed = {n for _, _, top in _steps(answer) for n, _ in top if not isinstance(n, int)}
     self._ways = (listed and self.names.fitting(listed)) or None
     if listed and (twins := self.names.twins(self._ways, all(n[1] is not None for n in listed))):
@@ -1370,14 +1636,17 @@ def _identify(self: OpenAIEngine):  # asks, compares with what is stored, and gi
             "without a blank before it): of these nothing is known (see values_unknown in the counters)",
         )
     before = [(c, t, space) for api, c, t, space in self.client.kept.models(self._server) if api == self.api]
-    space = next((space for c, t, space in before if c == card and _same_answer(t, told)), None)
+    same = [(t, space) for c, t, space in before if c == card and _same_answer(t, told)]
+    space = same[0][1] if same else None
     if space is None:
         space = _space(card, told)
         if space in {s for _, _, s in before}:
             space = _space(card, told, exact=True)
         if before:
             self._says_otherwise(before[-1], card, told)
-        self.client.kept.add_model(self._server, self.api, card, told, space)
+    learned = dict(n_asked=self.n_asked) if self.n_asked and not self.options["top_logprobs"] else {}
+    if not same or learned and same[-1][0].get("n_asked") != self.n_asked:
+        self.client.kept.add_model(self._server, self.api, card, told | learned, space)
     self.client.known(space, answer.get("system_fingerprint"))
     return f"{self.model} {self.api} {space}"
 
@@ -1399,6 +1668,7 @@ def _says_otherwise(self: OpenAIEngine, last, card, told):  # than when answers 
 
 # %% ../nbs/00f_openai.ipynb #59cebe3f
 _MOST_IDS = 128
+_MOST_VALUES = 100_000  # of one answer
 
 
 @patch
@@ -1427,7 +1697,8 @@ def _new_tokens(self: OpenAIEngine, ids, n, watch):
         else [watch]
     )
     answers = [self._part(ids, n, part) for part in parts]
-    return [_meaning(_steps(a), lambda: self.names, self._ways) for a in answers], answers[0]
+    read = [_meaning(steps, lambda: self.names, self._ways) for _, steps in answers]
+    return read, answers[0][0]
 
 
 @patch
@@ -1448,17 +1719,23 @@ def _joined(self: OpenAIEngine, parts, n):  # the first n steps, with what was a
 
 
 @patch
-def _part(self: OpenAIEngine, ids, n, watch):  # the answer to one request
+def _part(self: OpenAIEngine, ids, n, watch):  # the answer to one request, and its steps
+    read = []
+
     def check(answer):
-        steps = _steps(answer)
-        if (
-            not steps
-            or self.api == "full"
-            and any(set(watch) - {name for name, _ in top} for _, _, top in steps)
-        ):
+        read[:] = steps = _steps(answer)
+        if not steps:
+            raise ValueError("no new token: is the end of an answer left out of its list?")
+        if self.api == "full" and any(set(watch) - {name for name, _ in top} for _, _, top in steps):
             raise ValueError("ids that were asked for are missing")
 
-    return self.client.ask(self.api == "chat", self._body(ids, n, watch, self.api), len(ids), n, check)
+    body = self._body(ids, n, watch, self.api, self._most_at_once(n))
+    return self.client.ask(self.api == "chat", body, len(ids), n, check), read
+
+
+@patch
+def _most_at_once(self: OpenAIEngine, n):  # log-probabilities at each of n tokens; None where ids are named
+    return self.n_asked and min(self.n_asked, max(_USUAL, _MOST_VALUES // n))
 
 
 @patch

@@ -246,13 +246,14 @@ register_backend(
         retries=_is(Number(0, sane=1000)),
         timeout=_is(Number(0, whole=False, above=True, sane=10**6)),
         cache=_is(Flag(), Place("the path of a file", folder=False), none=True),
+        top_logprobs=_is(Number(1, sane=10**6), none=True),
         max_tokens=_is(Number(0), none=True),
         max_cost=_PRICE,
         price_in=_PRICE,
         price_out=_PRICE,
     ),
     devices=(),
-    identity=("tokenizer",),
+    identity=("tokenizer", "top_logprobs"),
     own_checks=True,
 )
 _PART_OF_MLCLLM.extend(BACKENDS)

@@ -1,12 +1,17 @@
 """A small OpenAI-compatible server over a bundled model, which can be made to fail: `python
 tests/fake_server.py --mode plain --faults .2`.
 
-Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, at most 20 log-probabilities), silent
-(plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities).
+Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, 20 log-probabilities at most), silent
+(plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities),
+llama-cpp (as llama-cpp-python: fails at token ids, gives as many as asked for, in a table by the text
+of each token, in which the less probable one of two with the same text stays), ollama (log-probabilities in
+chat completions only, refuses more than 20), old-ollama (before 0.12.11: none, whatever is asked).
+`most`: log-probabilities that it gives at most; with `strict` it refuses to be asked for more.
 Naming: how tokens are named in what a text server says: text (the token's own), decoded (each token alone, so
 that SentencePiece drops a leading blank), bytes (decoded, and the token's bytes beside it; without chat,
-`bytes:\\xf0` where a token is no text), said (decoded, and the bytes of that text, as vLLM does), pieces (the
-tokenizer's own writing), bare (the text without a leading blank), ids (token_id:N).
+`bytes:\\xf0` where a token is no text), halved (the text, without halves of characters), said (decoded, and
+the bytes of that text, as vLLM does), pieces (the tokenizer's own writing), bare (the text without a leading
+blank), ids (token_id:N).
 Faults, drawn by a seed: 429, 500, a cut connection, truncated JSON, ids that were not asked for. With
 `--forward URL` it stands before another server and adds faults only.
 """
@@ -48,6 +53,8 @@ def token_name(tokenizer, i, naming, chat):
         return dict(token=tokenizer.convert_ids_to_tokens(i))
     if naming == "text":
         return dict(token=true.decode("utf-8", "replace"))
+    if naming == "halved":
+        return dict(token=true.decode("utf-8", "ignore"))
     if naming == "bare":
         return dict(token=true.decode("utf-8", "replace").removeprefix(" "))
     if naming == "said":
@@ -77,6 +84,8 @@ class FakeServer(ThreadingHTTPServer):
         card=None,
         fingerprint=None,
         redirect=None,
+        most=20,
+        strict=False,
     ):
         self.engine = engine
         self.mode = mode
@@ -86,6 +95,12 @@ class FakeServer(ThreadingHTTPServer):
         self.model = model
         self.slow = slow
         self.forward = forward
+        self.most, self.strict = (10**6 if mode == "llama-cpp" else most), strict or mode == "ollama"
+        self.questions = []  # (chat, log-probabilities asked for, is the prompt a text?) of each request
+        if mode == "llama-cpp":
+            naming = "halved"
+        if "ollama" in mode:
+            naming, fingerprint = "said", "fp_ollama"
         self.naming, self.card, self.fingerprint, self.redirect, self.seen = (
             naming,
             card,
@@ -226,6 +241,23 @@ class Handler(BaseHTTPRequestHandler):
         if not chat and s.mode == "chat":
             return self.refuse(404, "This is a chat model and not supported in the v1/completions endpoint.")
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
+        n_asked = body.get("top_logprobs") if chat else body.get("logprobs")
+        with s.lock:
+            s.questions.append((chat, n_asked, isinstance(prompt, str)))
+        if isinstance(prompt, list) and s.mode == "llama-cpp":
+            return self.refuse(
+                500, "2 validation errors for Request body -> prompt: Input should be a valid string"
+            )
+        if isinstance(prompt, list) and "ollama" in s.mode:
+            kind = dict(type="invalid_request_error", param=None, code=None)
+            place = (
+                "json: cannot unmarshal array into Go struct field CompletionRequest.prompt of type string"
+            )
+            return self.refuse(400, place, **kind)
+        if s.strict and n_asked > s.most and (chat or s.mode != "ollama"):
+            return self.refuse(
+                400, f"top_logprobs must be between 0 and {s.most}", type="invalid_request_error"
+            )
         ids = prompt if isinstance(prompt, list) else s.engine.encode(prompt)
         n = body.get("max_tokens") or body.get("max_completion_tokens") or 16
         if len(ids) + n > s.engine.max_length:
@@ -275,7 +307,9 @@ class Handler(BaseHTTPRequestHandler):
             top = (
                 watch
                 if watch
-                else np.argsort(-z)[: min(20, body.get("top_logprobs") or body.get("logprobs") or 1)].tolist()
+                else np.argsort(-z)[
+                    : min(s.most, body.get("top_logprobs") or body.get("logprobs") or 1)
+                ].tolist()
             )
             if fault == "wrong" and watch:
                 top = [(i + 1) % len(z) for i in top]
@@ -303,11 +337,16 @@ class Handler(BaseHTTPRequestHandler):
                 logprobs=dict(
                     tokens=[t["token"] for t, *_ in steps],
                     token_logprobs=[p for _, p, _ in steps],
-                    top_logprobs=[{k["token"]: v for k, v in top} for *_, top in steps],
+                    top_logprobs=[
+                        {k["token"]: v for k, v in top} | ({t["token"]: p} if s.mode == "llama-cpp" else {})
+                        for t, p, top in steps
+                    ],
                 ),
             )
         if s.mode == "none":
             choice["logprobs"] = None
+        if s.mode == "old-ollama" or s.mode == "ollama" and not chat:
+            del choice["logprobs"]
         return dict(
             id="x",
             object="text_completion",

@@ -371,6 +371,7 @@ def test_a_key_anywhere_in_an_address_is_neither_said_nor_kept(behind, tmp_path,
                 cache=str(tmp_path / "kept.sqlite"),
                 retries=0,
                 api="chat",
+                top_logprobs=20,
             ),
         )
         engine.generate([engine.encode("Say:")], 1)

@@ -93,6 +93,7 @@ def engine_at(server, **more):
         cache=False,
         api="chat",
         retries=0,
+        top_logprobs=20,
     )
     return load_openai("tiny", at | more)
 

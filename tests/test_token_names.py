@@ -2,16 +2,18 @@
 tokenizer and the way of naming.
 """
 
+import json
+
 import numpy as np
 import pytest
 import transformers
 from fake_server import FakeServer, bytes_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
 from mlcllm.engines import Engine, Generation, load_tokenizer
-from mlcllm.openai_engine import TokenNames, load_openai, token_bytes
+from mlcllm.openai_engine import TokenNames, _meaning, load_openai, token_bytes
 
 KEY = "secret-key-123456"
 NAMINGS = ["text", "decoded", "bytes", "said", "pieces", "bare", "ids"]
@@ -260,3 +262,97 @@ def test_the_right_tokenizer_is_not_accused(world):
                     engine.generate([engine.encode(f"Say {w}:")], 6)
                 except ValueError as error:
                     assert "cannot be told" in str(error) and "own" not in str(error), str(error)
+
+
+# ---- several ids of the same bytes ----
+
+
+def like_gemma():
+    """A trained BPE that adds no blank in front, with a token for each byte: a newline is a piece, and a byte
+    token that the tokenizer never writes
+    """
+    t = Tokenizer(models.BPE(unk_token="<unk>"))
+    t.normalizer = normalizers.Replace(" ", "▁")
+    texts = [f"Say {w}:\nEmotion(s): {w}, {v}\n" for w in WORDS for v in WORDS]
+    t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"]))
+    pieces = sorted(t.get_vocab(), key=t.get_vocab().get) + [f"<0x{b:02X}>" for b in range(256)]
+    merges = [tuple(m) for m in json.loads(t.to_str())["model"]["merges"]]
+    vocab = {p: i for i, p in enumerate(pieces)}
+    t.model = models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True)
+    t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=t, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+class Gemma(RandomModel):
+    "Writes a newline second; byte tokens are improbable"
+
+    def logits(self, ids):
+        z = super().logits(ids)
+        z[self.tokenizer.convert_tokens_to_ids([f"<0x{b:02X}>" for b in range(256)])] -= 30
+        if len(ids) % 3 == 0:
+            z[self.tokenizer.convert_tokens_to_ids("\n")] = 30
+        return z
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gemma")
+    like_gemma().save_pretrained(folder)
+    (folder / "config.json").write_text("{}")
+    return str(folder), Gemma(load_tokenizer(str(folder)))
+
+
+def test_of_ids_with_the_same_bytes_the_tokenizers_own_is_meant(gemma):
+    tokenizer = gemma[1].tokenizer
+    names, (newline, byte) = TokenNames(tokenizer), tokenizer.convert_tokens_to_ids(["\n", "<0x0A>"])
+    assert names.bytes[newline] == names.bytes[byte] == b"\n" and tokenizer.encode("\n") == [newline]
+    for name in (("\n", None), ("\n", b"\n")):
+        assert names.resolve([name])[name] == (newline,)
+        assert names.resolve([name, (" joy", None)])[name] == (newline,)
+    assert names.resolve([("<0x0A>", None)]) == {("<0x0A>", None): (byte,)}
+    assert names.twins(None, False) == 0 and names.also[newline] == [byte]
+    byte_only = [("\ufffd", bytes([200]))]  # has no piece
+    assert names.resolve(byte_only)[byte_only[0]] == (tokenizer.convert_tokens_to_ids("<0xC8>"),)
+
+
+def test_where_the_tokenizer_writes_none_of_them_they_stay_unknown():
+    for tokenizer in (sentence_piece(), load_tokenizer("tiny")):
+        assert TokenNames(tokenizer).unwritten == {}
+
+
+@pytest.mark.parametrize("mode, naming", [("plain", "text"), ("chat", "bytes"), ("llama-cpp", "halved")])
+def test_a_newline_that_two_ids_write_is_read_and_written(gemma, mode, naming):
+    folder, model = gemma
+    api = "chat" if mode == "chat" else "completions"
+    with FakeServer(model, mode, naming=naming) as server:
+        engine = load_openai("tiny", dict(base_url=server.url, tokenizer=folder, cache=False, api=api))
+        (newline,) = engine.tokenizer.encode("\n", add_special_tokens=False)
+        for w in WORDS[:6]:
+            p = engine.encode(f"Say {w}:")
+            sent = engine.encode(engine.tokenizer.decode(p, skip_special_tokens=True))
+            (g,) = engine.generate([p], 3, watch_ids=[newline])
+            assert g.token_ids == model.one(sent, 3).token_ids and newline in g.token_ids
+            k = g.token_ids.index(newline)
+            rows = truth(model, [list(sent) + list(g.token_ids[:k])])
+            assert g.logits[k, 0] == pytest.approx(rows[0, newline], abs=1e-4)
+        assert not any("share theirs" in note for note in engine.notes)
+
+
+@pytest.mark.parametrize(
+    "listed, value",
+    [
+        ([(" joy", -0.5), ("\n", -2.0), (",", -3.0)], -2.0),
+        ([(" joy", -0.5), ("\n", -2.0), (",", -3.0), ("\n", -9.0)], -2.0),  # the byte token comes later
+        ([(" joy", -0.5), ("\n", -9.0), (",", -3.0)], None),  # a table: its value has taken the place
+        ([("\n", -0.1), (",", -3.0)], -0.1),
+    ],
+)
+def test_the_value_of_another_id_is_not_taken_for_the_newlines(gemma, listed, value):
+    tokenizer = gemma[1].tokenizer
+    newline, byte = tokenizer.convert_tokens_to_ids(["\n", "<0x0A>"])
+    top = [((text, None), v) for text, v in listed]
+    (step,) = _meaning([(top[0][0], top[0][1], top)], lambda: TokenNames(tokenizer))
+    assert step.values.get(newline) == value and byte in step.unsure
+    assert (newline in step.unsure) == (value is None)
