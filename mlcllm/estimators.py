@@ -44,8 +44,9 @@ STEP_READERS = dict(
     max_over_generations=lambda trace, labels: np.maximum(_of_labels(trace, labels).max(0), EPS),
     last_step=lambda trace, labels: _of_labels(trace, labels)[-1],
     mean_over_generations=lambda trace, labels: _of_labels(trace, labels).mean(0),
+    first_step=lambda trace, labels: _of_labels(trace, labels)[0],
 )
-STEP_METHODS = tuple(STEP_READERS)
+STEP_METHODS = tuple(name for name in STEP_READERS if name != "first_step")  # asked for by default
 
 
 def step_probs(

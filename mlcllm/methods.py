@@ -191,6 +191,7 @@ _register(
     step_estimator("max_over_generations", lambda labels, config: cannot_take_maximum(labels)),
     step_estimator("last_step", default="several"),
     step_estimator("mean_over_generations", default="several"),
+    step_estimator("first_step", default="never"),
 )
 
 # %% ../nbs/01g_methods.ipynb #4a5c8f6f
@@ -381,7 +382,7 @@ QUESTION_METHODS = (
     "binary_both_orders",
 )  # asked about labels and pairs, in plain text
 METHODS = STEP_METHODS + ("set_marginals", "choice_funnel") + QUESTION_METHODS  # of this package, by default
-EXTRA_METHODS = ("set_marginals_global",)  # asked by name only
+EXTRA_METHODS = ("set_marginals_global", "first_step")  # asked by name only
 
 
 @dataclass(frozen=True)
