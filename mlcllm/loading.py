@@ -94,10 +94,9 @@ def find_model(
         )
     if "/" in model.strip("/"):
         return model
-    if difflib.get_close_matches(model, gguf_models.PACKAGED, 1, 0.75):
-        check_choice("model", model, gguf_models.PACKAGED)
-    if difflib.get_close_matches(model, BUNDLED, 1, 0.5) or not model.strip():
-        check_choice("model", model, BUNDLED)
+    packaged = difflib.get_close_matches(model, gguf_models.PACKAGED, 1, 0.75)
+    if packaged or difflib.get_close_matches(model, BUNDLED, 1, 0.5) or not model.strip():
+        check_choice("model", model, (*BUNDLED, *gguf_models.PACKAGED))
     return model
 
 # %% ../nbs/00e_loading.ipynb #ef2bc256

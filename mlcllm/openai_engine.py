@@ -1677,7 +1677,11 @@ def _many(self: OpenAIEngine, one, jobs):
     with without_secrets(), ThreadPoolExecutor(self.options["concurrency"]) as pool:
         waiting = [pool.submit(one, *job) for job in jobs]
         try:
-            return [w.result() for w in waiting]
+            answers = []
+            for job in waiting:
+                answers.append(job.result())
+                self.finished(1)
+            return answers
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
