@@ -380,22 +380,19 @@ def _affordable(own, budget, metric):  # rows within the budget
 
 # %% ../nbs/01f_budget.ipynb #e6245450
 def _reason(pick, best, rows, references, budget, metric, split, margin, how):  # the sentence
-    name, n = METRICS[metric].name.split(" (")[0], f"{split}, n = {pick.n_docs:,.0f}"
-    within = "whatever the cost," if budget is None else f"within {budget:,.4g} tokens a document"
-    if pick.method == best.name:
-        what = f"nothing scores better on {name} ({pick.value:.3f}; {n})"
+    name = METRICS[metric].name.split(" (")[0]
+    within = "" if budget is None else f" within {budget:,.4g} tokens a document"
+    what = (
+        f"Recommended{within}: {pick.method}, {name} {pick.value:.3f} on {split} (n = {pick.n_docs:,.0f}), "
+        f"{pick.tokens:,.4g} tokens a document"
+    )
+    if pick.method != best.name:
         what += (
-            f", and nothing cheaper is shown to be less than {margin:.3g} behind"
-            if (rows.tokens < pick.tokens).any()
-            else ""
+            f"; the cheapest shown to be within {margin:.3g} of the best, {best.name} ({best.value:.3f}, "
+            f"{best.tokens:,.4g} tokens): at most {pick.behind_hi:.3g} behind by the 95 % interval ({how})"
         )
-    else:
-        what = (
-            f"it is the cheapest that is less than {margin:.3g} behind {best.name} on {name} "
-            f"({pick.value:.3f} and {best.value:.3f}, "
-            f"at most {pick.behind_hi:.3g} behind by the 95 % interval; {best.tokens:,.4g} tokens; {n}; "
-            f"{how})"
-        )
+    elif (rows.tokens < pick.tokens).any():
+        what += f"; no cheaper method was shown to be within {margin:.3g} of it"
     blind = references[references.method.isin(BLIND) & references.value.notna()]
     blind = blind.iloc[np.argsort(as_losses(blind.value, metric), kind="stable")]
     as_good = blind[as_losses(blind.value, metric) <= as_losses(pick.value, metric)]
@@ -404,7 +401,7 @@ def _reason(pick, best, rows, references, budget, metric, split, margin, how):  
         if len(as_good)
         else ""
     )
-    return f"{pick.method} ({pick.tokens:,.4g} tokens a document): {within} {what}{but}"
+    return what + but
 
 # %% ../nbs/01f_budget.ipynb #61eea632
 def with_calibrated(

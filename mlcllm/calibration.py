@@ -109,7 +109,7 @@ def _matching_offsets(x, shares, multi):
 class Calibrator:
     "A map from a method's probabilities to calibrated ones"
 
-    method: str  # whose estimates it bends
+    method: str  # whose estimates it calibrates
     how: str  # one of CALIBRATIONS
     labels: tuple  # label names
     multi: bool  # several labels at once?

@@ -434,11 +434,11 @@ def test_the_sentence():
     s = rows(max_over_generations=1.0, unary=1.5, binary=1.05, annotator=0.2)
     costs = dict(max_over_generations=20, unary=90, binary=200)
     assert str(recommend(s, costs, 20, "kl")) == (
-        "max_over_generations (20 tokens a document): within 20 tokens a document nothing scores better "
-        "on KL (1.000; dev, n = 200)"
+        "Recommended within 20 tokens a document: max_over_generations, KL 1.000 on dev (n = 200), "
+        "20 tokens a document"
     )
     assert recommend(s, costs, metric="kl", split="train").why.endswith(
-        "(1.000; train, n = 200)"
+        "1.000 on train (n = 200), 20 tokens a document"
     )  # the annotator is no estimator that reads nothing
     assert (
         "but prior, which reads nothing, scores 0.900"
@@ -448,9 +448,8 @@ def test_the_sentence():
     assert tie.method == "b"  # at one price the best
     cheap = recommend(rows(a=1.02, b=1.0), dict(a=5, b=50), metric="kl", margin=0.5)
     assert str(cheap) == (
-        "a (5 tokens a document): whatever the cost, it is the cheapest that is less than 0.5 behind b "
-        "on KL (1.020 and 1.000, at most 0.161 behind by the 95 % interval; "
-        "50 tokens; dev, n = 200; intervals of both)"
+        "Recommended: a, KL 1.020 on dev (n = 200), 5 tokens a document; the cheapest shown to be within 0.5 "
+        "of the best, b (1.000, 50 tokens): at most 0.161 behind by the 95 % interval (intervals of both)"
     )
 
 

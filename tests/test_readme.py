@@ -122,3 +122,11 @@ def test_what_the_readme_concludes_is_in_its_table(root):
     assert all(max(value, key=lambda m: value[m][k]) == "hard" for k in (1, 4))
     person = dict(rows_of(parts(root)[1]))["annotator"]
     assert float(person[1].split(" ")[0]) > 5 and "0.82" not in person[2]
+
+
+def test_training_documents_are_those_of_the_models_cards(root):
+    said = re.search(r"\((\d+) posts for each HateXplain task\)", (root / "README.md").read_text())[1]
+    assert f"{said} training posts for each" in (root / "nbs" / "01_stepwise_logits.ipynb").read_text()
+    for name in ("tiny", "small"):
+        card = (root / "mlcllm" / "models" / name / "README.md").read_text()
+        assert re.findall(r"^\| HateXplain\w* \(.*?\) \| (\d+) \|", card, re.M) == [said, said]
