@@ -197,15 +197,15 @@ LEAST_DOCS = 30  # documents; with fewer no claim is decided, and tables of step
 def mean_texts(
     table: pd.DataFrame,  # value, lo, hi, n_docs, as from `means`
     form: str = ".3f",  # of the numbers
-) -> list:  # such as 0.623 [0.579, 0.665], n = 103 documents
-    "Means with their intervals; over few documents they say so instead"
+) -> list:  # such as 0.623 [0.579, 0.665], n = 103
+    "Means with intervals and the number of documents; over few documents they say so instead"
     return [
         (
             interval_text(r.lo, r.hi, form, r.value)
             if r.n_docs >= LEAST_DOCS
             else f"{r.value:{form}} – (fewer than {LEAST_DOCS} documents)"
         )
-        + f", n = {r.n_docs:,} document{'s' if r.n_docs != 1 else ''}"
+        + f", n = {r.n_docs:,}"
         for r in table.itertuples()
     ]
 
