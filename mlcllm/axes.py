@@ -53,11 +53,12 @@ _LOG_TICKS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 
 def plain_ticks(
     axis,  # ax.xaxis or ax.yaxis, logarithmic
+    most: int = 8,  # how many numbers have room
 ):
     "Ticks of a logarithmic axis as plain numbers: 0.5, 20, 1,000"
     lo, hi = axis.get_view_interval()
     shown = [[v for v in LogLocator(subs=s).tick_values(lo, hi) if lo <= v <= hi] for s in _LOG_TICKS]
-    subs = next((s for s, ticks in zip(_LOG_TICKS, shown) if len(ticks) <= 8), (1,))
+    subs = next((s for s, ticks in zip(_LOG_TICKS, shown) if len(ticks) <= most), (1,))
     axis.set_major_locator(LogLocator(subs=subs, numticks=99))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
     axis.set_minor_formatter(NullFormatter())
