@@ -37,11 +37,17 @@ def panel_axes(
     stacked: bool = False,  # one below another, with a common x axis? Else side by side
     sharex: bool = False,  # side by side with a common x axis?
     sharey: bool = True,  # side by side with a common y axis?
+    in_a_row: int = None,  # how many stand side by side at most; None: all
 ) -> list:  # of n Axes
     "The axes of several panels, without a frame at the top and right"
     if axes is None:
-        shape = dict(nrows=n, sharex=True) if stacked else dict(ncols=n, sharex=sharex, sharey=sharey)
-        axes = plt.subplots(figsize=figsize, layout="constrained", squeeze=False, **shape)[1]
+        columns = 1 if stacked else min(n, in_a_row or n)
+        shape = dict(nrows=-(-n // columns), ncols=columns)
+        shared = dict(sharex=True) if stacked else dict(sharex=sharex, sharey=sharey)
+        axes = plt.subplots(figsize=figsize, layout="constrained", squeeze=False, **shape, **shared)[1]
+        for ax in axes.ravel()[n:]:
+            ax.remove()
+        axes = axes.ravel()[:n]
     axes = list(np.atleast_1d(axes).ravel())
     if len(axes) != n:
         raise ValueError(f"{n} {what} need {n} axes, got {len(axes)}")
