@@ -387,7 +387,7 @@ def plot_attention(
     colours = dict(first=".8", input=".5", answer="tab:blue", labels="tab:orange")
     for p in _PARTS[1:]:
         axes[0].plot(layers, 100 * (mass[p] / n[p]).mean(0), "o-", ms=4, color=colours[p], label=names[p])
-    seen = [p for p in _PARTS if mass[p].mean() > 1e-4]  # a part without a visible share is not named
+    seen = [p for p in _PARTS if mass[p].mean(0).max() > 0.005]  # a share that cannot be seen is not named
     axes[1].stackplot(
         layers,
         *(100 * mass[p].mean(0) for p in seen),

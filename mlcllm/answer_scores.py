@@ -217,8 +217,10 @@ def plot_scores(
     )
     groups = list(table.groupby(["dataset", "docs"], sort=False))
     names = [n for n in ("small", "tiny", "tfidf", "most frequent", "always none") if n in set(table.name)]
-    figsize = (3.1 * len(groups), 0.32 * len(names) + 1.1)
-    axes = panel_axes(axes, len(groups), "groups of documents", figsize, sharex=True)
+    columns = -(-len(groups) // 2) if len(groups) > 3 else len(groups)  # two rows, where there are many
+    height = 0.32 * len(names) + 1.1
+    figsize = (1.4 + 2.3 * columns, height * -(-len(groups) // columns))
+    axes = panel_axes(axes, len(groups), "groups of documents", figsize, in_a_row=columns)
     for ax, ((dataset, docs), g) in zip(axes, groups):
         g = g.drop_duplicates("name").set_index("name")
         for y, n in enumerate(reversed(names)):
@@ -231,10 +233,20 @@ def plot_scores(
             ax.text(min(r.hi + 0.02, 0.9), y, f"{r.value:.2f}", va="center", size=8)
         ax.set(
             yticks=range(len(names)),
-            yticklabels=[plain_text(name) for name in names[::-1]],
+            yticklabels=[_SHOWN_NAMES.get(name, name) for name in names[::-1]],
             xlim=(-0.02, 1),
             ylim=(-0.6, len(names) - 0.4),
-            xlabel=metric.replace("_", "-"),
+            xlabel=metric.replace("_", "-").replace("f1", "F1"),
         )
         ax.set_title(plain_text(f"{dataset}\n{docs} (n = {g.n_docs.iloc[0]:,})"), size=9)
     return axes
+
+
+# how models and baselines are called in the picture
+_SHOWN_NAMES = {
+    "small": "model: small",
+    "tiny": "model: tiny",
+    "tfidf": "baseline: TF-IDF",
+    "most frequent": "baseline: most frequent",
+    "always none": "baseline: always none",
+}

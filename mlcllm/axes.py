@@ -37,28 +37,35 @@ def panel_axes(
     stacked: bool = False,  # one below another, with a common x axis? Else side by side
     sharex: bool = False,  # side by side with a common x axis?
     sharey: bool = True,  # side by side with a common y axis?
+    in_a_row: int = None,  # how many stand side by side at most; None: all
 ) -> list:  # of n Axes
     "The axes of several panels, without a frame at the top and right"
     if axes is None:
-        shape = dict(nrows=n, sharex=True) if stacked else dict(ncols=n, sharex=sharex, sharey=sharey)
-        axes = plt.subplots(figsize=figsize, layout="constrained", squeeze=False, **shape)[1]
+        columns = 1 if stacked else min(n, in_a_row or n)
+        shape = dict(nrows=-(-n // columns), ncols=columns)
+        shared = dict(sharex=True) if stacked else dict(sharex=sharex, sharey=sharey)
+        axes = plt.subplots(figsize=figsize, layout="constrained", squeeze=False, **shape, **shared)[1]
+        for ax in axes.ravel()[n:]:
+            ax.remove()
+        axes = axes.ravel()[:n]
     axes = list(np.atleast_1d(axes).ravel())
     if len(axes) != n:
         raise ValueError(f"{n} {what} need {n} axes, got {len(axes)}")
     return [open_frame(ax) for ax in axes]
 
 # %% ../nbs/00_axes.ipynb #edb33d5e
+_LOG_TICKS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
+
+
 def plain_ticks(
     axis,  # ax.xaxis or ax.yaxis, logarithmic
+    most: int = 8,  # how many numbers have room
 ):
     "Ticks of a logarithmic axis as plain numbers: 0.5, 20, 1,000"
     lo, hi = axis.get_view_interval()
-    subs = (1, 1.5, 2, 3, 4, 5, 7)
-    if hi > 10 * lo:
-        subs = (1, 2, 5)
-    if hi > 100 * lo:
-        subs = (1,)
-    axis.set_major_locator(LogLocator(subs=subs))
+    shown = [[v for v in LogLocator(subs=s).tick_values(lo, hi) if lo <= v <= hi] for s in _LOG_TICKS]
+    subs = next((s for s, ticks in zip(_LOG_TICKS, shown) if len(ticks) <= most), (1,))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=99))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'NEAR', 'OFTEN', 'ROUNDING', 'VERDICTS', 'PARTS', 'TUNED', 'AUC_NEAR', 'BASELINES', 'TEST_TIME', 'SUPERVISED',
-           'NOT_NEXT', 'Effect', 'Condition', 'over_documents', 'between', 'Part', 'Verdict', 'decide', 'adjust',
-           'flat_top', 'people_tops', 'spikier_than_chance', 'spikier_than_people', 'spikier_than_other', 'short_name',
-           'model_family', 'larger_pairs', 'tuned_pairs', 'later_against_first', 'moves_on', 'auc_effect',
+           'NOT_NEXT', 'SCORE_NAMES', 'Effect', 'Condition', 'over_documents', 'between', 'Part', 'Verdict', 'decide',
+           'adjust', 'flat_top', 'people_tops', 'spikier_than_chance', 'spikier_than_people', 'spikier_than_other',
+           'short_name', 'model_family', 'larger_pairs', 'tuned_pairs', 'later_against_first', 'moves_on', 'auc_effect',
            'stop_is_hidden', 'stop_note', 'poor_ranking', 'first_is_right', 'follows_demonstrations', 'order_matters',
            'attention_to_labels', 'states_know', 'doc_losses', 'helps', 'close_to_best', 'alignment_verdicts',
-           'step_verdicts', 'table_verdicts', 'order_note', 'published_verdicts', 'number_text', 'claim_text',
-           'conclusions', 'claims_table', 'plot_claims']
+           'step_verdicts', 'table_verdicts', 'order_note', 'published_verdicts', 'number_text', 'score_and_method',
+           'claim_text', 'conclusions', 'claims_table', 'plot_claims']
 
 # %% ../nbs/04c_claims.ipynb #c8c3e1ee
 import re
@@ -27,7 +27,7 @@ from statsmodels.stats.multitest import multipletests
 
 from .axes import draw_axes, interval_text
 from .checks import markdown_text, plain_text
-from .comparisons import published_scores, published_steps
+from .comparisons import published_scores, published_steps, wrap_name
 from .data import check_choice
 from .metrics import brier, example_f1, l1, to_labels
 from .step_statistics import LEAST_DOCS, position_hits
@@ -1014,59 +1014,74 @@ def _published_alignment():  # Tables 2 and 5
 def number_text(v):  # effect with interval
     if np.isnan(v.value):
         return ""
-    n = "" if np.isnan(v.n) else f", n = {int(v.n):,}"
-    p = (
-        ""
-        if np.isnan(v.p_adjusted)
-        else f", p = {v.p_adjusted:.3f}"
-        if v.p_adjusted >= 0.001
-        else ", p < .001"
-    )
-    return interval_text(v.lo, v.hi, "+.2f", v.value) + n + p
+    few = v.n < LEAST_DOCS
+    return interval_text(np.nan if few else v.lo, v.hi, "+.2f", v.value) + " –" * few
 
 
-def _where(v):  # a place, as text of a page
-    where = f"{markdown_text(v.dataset)}, {markdown_text(v.model)}"
-    return where + (f" ({markdown_text(v.detail)})" if v.detail else "")
+SCORE_NAMES = ("Brier", "NLL", "KL", "L1", "F1")  # that the detail of a verdict may name
+
+
+def score_and_method(
+    v: Verdict,
+) -> tuple:  # such as ("Brier", "unary"); "" for what the detail does not name
+    "By which score, and of which method, a verdict of claim 10 is"
+    words = v.detail.split(", ")
+    score = next((w for w in words if w in SCORE_NAMES), "")
+    return score, words[0] if score and words[0] != score else ""
 
 
 def claim_text(
     verdicts: list,  # of Verdict, adjusted
     claim: int,  # its number
+    notes: bool = True,  # print the further numbers too?
 ) -> str:  # Markdown
-    "What a set of runs says of a claim, statement by statement"
+    "What a set of runs says of a claim: its statements, and a table with a row for each verdict"
     own = [v for v in verdicts if v.claim == claim]
     if not own:
         return f"**Claim {claim}**: nothing was run that could tell."
-    lines = [f"**Claim {claim}**"]
-    for part in dict.fromkeys(v.part for v in own):
-        these = [v for v in own if v.part == part]
-        lines.append(
-            f"* *{part} {these[0].statement}* ({PARTS[part].measures}; {PARTS[part].rule}). "
-            f"{_sentences(these)}"
-        )
-    return "\n".join(lines)
+    lines = [f"**Claim {claim}**", ""]
+    lines += [
+        f"* *{p} {PARTS[p].statement}* ({PARTS[p].measures}; {PARTS[p].rule})."
+        for p in dict.fromkeys(v.part for v in own)
+    ]
+    if any(score_and_method(v)[0] for v in own):
+        lines += ["", *_counts_by_score(own)]
+    head = ("part", "dataset", "model", "verdict", "effect [95 % interval]", "n", "p", "which, and why")
+    rows = [_row(v, notes) for v in sorted(own, key=lambda v: v.part)]
+    return "\n".join([*lines, "", *_markdown_rows(head, rows)])
 
 
-def _sentences(verdicts):  # a list for each verdict; places that cannot tell for one reason stand together
-    out = []
-    for word in VERDICTS[:2]:
-        these = [v for v in verdicts if v.verdict == word]
-        if these:
-            out.append(f"{word.capitalize()}: {'; '.join(map(_one, these))}.")
-    unsure = [v for v in verdicts if v.verdict == VERDICTS[2]]
-    shared = {
-        r: [v for v in unsure if v.reason == r and np.isnan(v.value)]
-        for r in dict.fromkeys(v.reason for v in unsure)
-    }
-    each = [f"{'; '.join(map(_where, group))} ({reason})" for reason, group in shared.items() if group]
-    each += [f"{_one(v)} ({v.reason})" for v in unsure if not np.isnan(v.value)]
-    return " ".join(out + [f"Cannot tell: {'; '.join(each)}."] * bool(each))
+def _markdown_rows(head, rows):  # lines of a table
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def _one(v):  # a place and its number
-    which = f" ({v.reason.split(': ')[0]})" if ": " in v.reason and v.verdict != VERDICTS[2] else ""
-    return f"{_where(v)}: {number_text(v)}{which}" + (f" [{v.note}]" if v.note else "")
+def _row(v, notes):  # cells of a verdict
+    n = "" if np.isnan(v.n) else f"{int(v.n):,}"
+    p = "" if np.isnan(v.p_adjusted) else "< .001" if v.p_adjusted < 0.001 else f"{v.p_adjusted:.3f}"
+    reason = v.reason if v.verdict == VERDICTS[2] else v.reason.split(": ")[0] if ": " in v.reason else ""
+    why = markdown_text("; ".join(filter(None, (v.detail, reason, v.note if notes else ""))))
+    return v.part, markdown_text(v.dataset), markdown_text(v.model), v.verdict, number_text(v), n, p, why
+
+
+def _counts_by_score(verdicts):  # lines of a table: part and method × score
+    each = {k: [] for k in dict.fromkeys((v.part, score_and_method(v)[1]) for v in verdicts)}
+    for v in verdicts:
+        each[v.part, score_and_method(v)[1]].append(v)
+    scores = list(dict.fromkeys(score_and_method(v)[0] for v in verdicts))
+    cells = {k: [[v for v in g if score_and_method(v)[0] == s] for s in scores] for k, g in each.items()}
+    rows = [
+        (part, method or "max over generations", *map(_holds, cells[part, method]))
+        for part, method in sorted(cells)
+    ]
+    return _markdown_rows(("part", "method", *(f"by {s}, holds in" for s in scores)), rows)
+
+
+def _holds(verdicts):  # 1 of 4, cannot tell in 3
+    if not verdicts:
+        return "–"
+    unsure = sum(v.verdict == VERDICTS[2] for v in verdicts)
+    held = f"{sum(v.verdict == VERDICTS[0] for v in verdicts)} of {len(verdicts)}"
+    return held + (f", cannot tell in {unsure}" if unsure else "")
 
 
 def conclusions(
@@ -1076,7 +1091,8 @@ def conclusions(
     if not verdicts:
         return "Nothing was run that could tell."
     lines = []
-    for claim in sorted({v.claim for v in verdicts}):
+    scored = [v for v in verdicts if score_and_method(v)[0]]
+    for claim in sorted({v.claim for v in verdicts if v not in scored}):
         parts = dict.fromkeys(v.part for v in verdicts if v.claim == claim)
         lines.append(
             f"* **{claim}** "
@@ -1085,6 +1101,14 @@ def conclusions(
         )
     tested = [v for v in verdicts if not np.isnan(v.p)]
     drawn = sum(v.verdict != "cannot tell" for v in tested)
+    if scored:
+        lines += [
+            "* "
+            + "; ".join(f"{p} {PARTS[p].statement}" for p in dict.fromkeys(v.part for v in scored))
+            + ": score by score,",
+            "",
+            *_counts_by_score(scored),
+        ]
     return "\n".join(lines) + (
         f"\n\nOf {len(verdicts)} verdicts {len(tested)} have a p value and {drawn} remain after "
         f"Benjamini and Hochberg's correction at {LEVEL}."
@@ -1105,56 +1129,76 @@ def claims_table(
     return pd.DataFrame([asdict(v) for v in verdicts], columns=columns)
 
 # %% ../nbs/04c_claims.ipynb #021d9c0b
-_MARKS = {"holds": ("o", "tab:orange"), "does not hold": ("X", ".35"), "cannot tell": ("o", "white")}
+# verdict -> mark, its colour, the colour of a letter in it
+_MARKS = {
+    "holds": ("o", "tab:orange", "black"),
+    "does not hold": ("s", ".3", "white"),
+    "cannot tell": ("o", "white", "black"),
+}
 
 
 def plot_claims(
     verdicts: list,  # of Verdict, adjusted
 ) -> Axes:
-    "Which statements hold where: several marks in a place stand for several methods, scores or models"
-    places = list(dict.fromkeys(f"{v.dataset}\n{v.model}" for v in verdicts))
-    parts = [p for p in PARTS if any(v.part == p for v in verdicts)]
-    ax = draw_axes(None, (5.4 + 0.75 * len(places), 1.3 + 0.28 * len(parts)))
-    for y, part in enumerate(parts):
-        for x, place in enumerate(places):
-            _draw_marks(
-                ax, x, y, [v for v in verdicts if v.part == part and f"{v.dataset}\n{v.model}" == place]
-            )
-    ax.set(
-        xticks=range(len(places)),
-        yticks=range(len(parts)),
-        ylim=(len(parts) - 0.4, -0.6),
-        xlim=(-0.5, len(places) - 0.5),
-    )
-    ax.set_xticklabels([plain_text(p) for p in places], size=7, rotation=45, ha="right")
-    ax.set_yticklabels([f"{p}  {PARTS[p].statement}" for p in parts], size=7.5)
+    "Which statements hold where; a letter in a mark names the score"
+    places = list(dict.fromkeys((v.dataset, v.model) for v in verdicts))
+    rows = _claim_rows(verdicts)
+    cells = {
+        (x, y): [v for v in mine if (v.dataset, v.model) == place]
+        for y, mine in enumerate(rows.values())
+        for x, place in enumerate(places)
+    }
+    width = max(0.5, 0.165 * max(map(len, cells.values()), default=0))  # inches of a place
+    ax = draw_axes(None, (2.9 + width * len(places), 1.6 + 0.36 * len(rows)))
+    for (x, y), mine in cells.items():
+        _draw_marks(ax, x, y, mine, 0.155 / width)
+    _name_places(ax, places, len(rows))
+    ax.set(yticks=range(len(rows)), ylim=(len(rows) - 0.5, -0.5), xlim=(-0.5, len(places) - 0.5))
+    ax.set_yticklabels([wrap_name(name, 40) for name in rows], size=8.5)
     ax.grid(axis="y", color=".93")
     ax.set_axisbelow(True)
-    handles = [
-        plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=7, label=k)
-        for k, (m, c) in _MARKS.items()
-    ]
-    ax.legend(
-        handles=[*handles, plt.Line2D([], [], ls="", label="no mark: not run")],
-        frameon=False,
-        fontsize=8,
-        loc="upper left",
-        bbox_to_anchor=(1, 1),
-    )
+    ax.tick_params(length=0)
+    letters = dict.fromkeys(score_and_method(v)[0] for v in verdicts)
+    _name_marks(ax, [f"{s[0]}: by {s}" for s in letters if s])
     return ax
 
 
-def _draw_marks(ax, x, y, verdicts):  # side by side, those that hold first
-    ordered = sorted(verdicts, key=lambda v: VERDICTS.index(v.verdict))
-    gap = min(0.12, 0.84 / max(len(ordered), 1))
-    for k, v in enumerate(ordered):
-        mark, colour = _MARKS[v.verdict]
-        ax.plot(
-            x + gap * (k - (len(ordered) - 1) / 2),
-            y,
-            mark,
-            color=colour,
-            mec="black",
-            mew=0.6,
-            ms=6 if len(ordered) < 4 else 4,
-        )
+def _claim_rows(verdicts):  # name of a row -> its verdicts; a row for each method of claim 10
+    rows = {}
+    for part in PARTS:
+        for v in (v for v in verdicts if v.part == part):
+            method = score_and_method(v)[1]
+            name = f"{part}  {PARTS[part].statement}" + (f": {method}" if method else "")
+            rows.setdefault(name, []).append(v)
+    return rows
+
+
+def _name_places(ax, places, n_rows):  # models below, datasets above, lines between datasets
+    names = [plain_text(m).replace(", ", ",\n") for _, m in places]
+    wide = max(len(line) for name in names for line in name.split("\n")) > 9
+    ax.set_xticks(range(len(places)))
+    ax.set_xticklabels(names, size=7.5, rotation=90 if wide else 0)
+    datasets = [d for d, _ in places]
+    for name in dict.fromkeys(datasets):
+        at = [k for k, d in enumerate(datasets) if d == name]
+        words = wrap_name(name, max(12, 10 * len(at)))
+        ax.text(np.mean(at), -0.7, words, ha="center", va="bottom", size=8)
+        if at[0]:
+            ax.axvline(at[0] - 0.5, color=".5", lw=1)
+
+
+def _name_marks(ax, letters):  # what they say
+    handles = [
+        plt.Line2D([], [], ls="", marker=m, color=c, mec="black", ms=8, label=k)
+        for k, (m, c, _) in _MARKS.items()
+    ]
+    handles += [plt.Line2D([], [], ls="", label=text) for text in ("no mark: not run", *letters)]
+    ax.figure.legend(handles=handles, frameon=False, fontsize=8.5, loc="outside lower center", ncols=4)
+
+
+def _draw_marks(ax, x, y, verdicts, gap):  # side by side
+    for k, v in enumerate(verdicts):
+        mark, colour, ink = _MARKS[v.verdict]
+        at = x + gap * (k - (len(verdicts) - 1) / 2)
+        ax.plot(at, y, mark, color=colour, mec="black", mew=0.6, ms=9)
+        ax.text(at, y, score_and_method(v)[0][:1], color=ink, size=7, ha="center", va="center_baseline")

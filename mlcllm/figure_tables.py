@@ -514,16 +514,16 @@ def _kappa(observed, chance):
 
 # %% ../nbs/04d_figure_tables.ipynb #7eaa10ad
 _PUBLISHED_VOTES = {
-    "GoEmotions": ("81 (3.58)", "0.27 (Cohen)", "29 %", "62 %", "8 %", "1 %"),
-    "MFRC": ("6 (2.99)", "0.21 (Cohen)", "78 %", "18 %", "3 %", "<1 %"),
-    "SemEval": ("–", "–", "1 %", "13 %", "40 %", "46 %"),
+    "GoEmotions": ("81", "3.58 per document", "–", "0.27", "29 %", "62 %", "8 %", "1 %"),
+    "MFRC": ("6", "2.99 per document", "–", "0.21", "78 %", "18 %", "3 %", "<1 %"),
+    "SemEval": ("–", "–", "–", "–", "1 %", "13 %", "40 %", "46 %"),
 }  # Table 1
 
 
 def votes_table(
     traced: dict,  # (dataset, model) -> Traced
-    # rows: dataset, source; documents, annotators (per document), κ, share of documents with 0, 1, 2, 3+
-    # labels
+    # rows: dataset, source; documents, annotators, votes, κ (Fleiss), κ (Cohen), share of documents with 0,
+    # 1, 2, 3+ labels
 ) -> pd.DataFrame:
     "Annotation statistics (paper, Table 1)"
     rows = {}
@@ -532,7 +532,8 @@ def votes_table(
             rows[dataset, "ours"] = _votes_row(t)
         if dataset in _PUBLISHED_VOTES:
             rows[dataset, "published"] = ("whole corpus", *_PUBLISHED_VOTES[dataset])
-    names = ["documents", "annotators (per document)", "κ", *(f"{k} labels" for k in ("0", "1", "2", "3+"))]
+    names = ["documents", "annotators", "votes", "κ (Fleiss)", "κ (Cohen)"]
+    names += [*(f"{k} labels" for k in ("0", "1", "2", "3+"))]
     return pd.DataFrame.from_dict(
         {k: dict(zip(names, v)) for k, v in rows.items()}, orient="index"
     ).rename_axis(["dataset", "source"])
@@ -542,11 +543,13 @@ def _votes_row(t):
     n = np.minimum(t.docs.gold.map(len), 3)
     voted = t.docs.n_annotators[t.docs.n_annotators > 0]
     kappa = vote_kappa(t.docs)
-    people = f"not stored ({voted.mean():.2f})" if len(voted) else "–"
+    votes = f"{voted.mean():.3g} per document" if len(voted) else "–"
     return (
         f"{t.docs_name} (n = {len(n):,})",
-        people,
-        "–" if np.isnan(kappa) else f"{kappa:.2f} (Fleiss)",
+        "–",  # who they were is not stored
+        votes,
+        "–" if np.isnan(kappa) else f"{kappa:.2f}",
+        "–",
         *(f"{100 * (n == k).mean():.0f} %" for k in range(4)),
     )
 
@@ -660,7 +663,10 @@ def _ordered(run):  # answers of one run
 def order_table(run_index: RunIndex) -> pd.DataFrame:
     "How many answers follow the alphabet, and how many the prompt (paper, Table 7)"
     rows = []
-    for key, g in order_answers(run_index).groupby(["dataset", "model", "order"], sort=False):
+    hits = order_answers(run_index)
+    hits = hits.assign(size=hits.model.map(model_size), listing=hits.label_order.map(_LISTINGS.index))
+    hits = hits.sort_values(["dataset", "size", "listing", "order"], kind="stable")
+    for key, g in hits.groupby(["dataset", "model", "order"], sort=False):
         alphabet, prompt = (
             100 * np.array(mean_interval(g[c], g.doc_id, kind="share")) for c in ("alphabet", "prompt")
         )
@@ -687,6 +693,9 @@ def order_table(run_index: RunIndex) -> pd.DataFrame:
             "source",
         ],
     )
+
+
+_LISTINGS = ("alphabetical", "reverse", "random")  # in this order
 
 # %% ../nbs/04d_figure_tables.ipynb #9abfe02a
 @renamed_arguments(shelf="run_index")
@@ -716,7 +725,7 @@ def cost_table(
     run_index: RunIndex,
     scores: pd.DataFrame,  # from `alignment_scores`
     metric: str = "kl",  # a name in `METRICS`
-) -> pd.DataFrame:  # dataset, model, method, tokens (computed per document), value, lo, hi
+) -> pd.DataFrame:  # dataset, model, method, tokens (computed per document), value, lo, hi, n_docs
     "Cost and score of each method"
     costs = gather(comparable(usable(run_index.index, "02_alignment")).table, "costs").table
     if not len(costs):
@@ -726,7 +735,7 @@ def cost_table(
         costs[["dataset", "model", "method", "tokens_forwarded"]], on=["dataset", "model", "method"]
     ).rename(columns=dict(tokens_forwarded="tokens"))
     return (
-        both[["dataset", "model", "method", "tokens", "value", "lo", "hi"]]
+        both[["dataset", "model", "method", "tokens", "value", "lo", "hi", "n_docs"]]
         .query("tokens > 0")
         .reset_index(drop=True)
     )

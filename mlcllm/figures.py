@@ -101,11 +101,12 @@ def two_a_row(
     width: float,
     height: float,  # inches of a panel
     sharey=True,
+    in_a_row: int = 2,  # how many at most
 ):  # figure, axes (1, n_panels), the first row of a wall with one row
     "Panels side by side, two in a row, so that they can be read on a telephone"
     if not len(names):
         raise Missing("no run holds what this would show")
-    n_columns = min(len(names), 2)
+    n_columns = min(len(names), in_a_row)
     fig, axes = panels([""] * -(-len(names) // n_columns), [""] * n_columns, width, height, sharey)
     for ax, name in zip(axes.ravel(), names):
         ax.set_title(wrap_name(name, int(13 * width)), size=9)
@@ -530,58 +531,62 @@ def plot_slopes(
     models = by_size(s.model)
     methods = methods or list(dict.fromkeys(s.method))
     looks = method_looks(methods)
-    fig, axes = two_a_row(datasets, 2.9, 3.2, sharey=False)
+    fig, axes = two_a_row(datasets, 5.2, 2.9, sharey=False, in_a_row=1)
     for ax, dataset in zip(axes[0], datasets):
-        for name in methods:
-            g = (
-                s[(s.dataset == dataset) & (s.method == name)]
-                .drop_duplicates("model", keep="last")
-                .set_index("model")
-                .reindex(models)
-            )
+        here, ends = s[s.dataset == dataset], []
+        apart = 0.024 * (np.arange(len(methods)) - (len(methods) - 1) / 2)  # so that none hides another
+        for name, shift in zip(methods, apart):
+            g = here[here.method == name].drop_duplicates("model", keep="last")
+            g = g.set_index("model").reindex(models)
             if g.value.isna().all():
                 continue
             colour, line, fill = looks[name]
-            ax.plot(range(len(models)), g.value, marker="o", color=colour, ls=line, mfc=fill, ms=4.5, lw=1.4)
-            ax.vlines(range(len(models)), g.lo, g.hi, color=colour, alpha=0.35, lw=2)
+            x = np.arange(len(models)) + shift
+            ax.vlines(x, g.lo, g.hi, color=colour, alpha=0.35, lw=2)
+            ax.plot(x, g.value, marker="o", color=colour, ls=line, mfc=fill, ms=4.5, lw=1.2)
+            last = int(np.flatnonzero(g.value.notna())[-1])
+            ends.append((g.value.iloc[last], x[last], name.replace("_", " "), colour))
         for name, style in (("prior", "--"), ("annotator", ":")):
-            for v in scores.value[
-                (scores.dataset == dataset) & (scores.method == name) & (scores.metric == metric)
-            ].head(1):
+            rows = (scores.dataset == dataset) & (scores.method == name) & (scores.metric == metric)
+            for v in scores.value[rows].head(1):
                 ax.axhline(v, color="black", ls=style, lw=0.9)
-        if (
-            METRICS[metric].best == "low"
-            and len(v := s.value[s.dataset == dataset])
-            and v.min() > 0
-            and v.max() > 6 * v.min()
-        ):
+                ends.append((v, len(models) - 0.7, _LINES[name], "black"))
+        v = here.value
+        if METRICS[metric].best == "low" and len(v) and v.min() > 0 and v.max() > 6 * v.min():
             ax.set_yscale("log")
             plain_ticks(ax.yaxis)
         ax.set(xticks=range(len(models)), xlim=(-0.3, len(models) - 0.7))
-        ax.set_xticklabels([plain_text(m) for m in models], size=7.5)
-    for ax in axes[0][::2]:
+        ax.set_xticklabels([plain_text(m) for m in models], size=8)
+        ax.set_xlabel(f"n = {here.n_docs.max():,.0f} documents", size=8)
         ax.set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    handles = [
-        plt.Line2D(
-            [],
-            [],
-            color=colour,
-            ls=line,
-            mfc=fill,
-            marker="o",
-            ms=4.5,
-            label=legend_text(m.replace("_", " ")),
-        )
-        for m, (colour, line, fill) in looks.items()
-    ]
-    lines = {"prior": ("--", "label prior"), "annotator": (":", "one person")}
-    handles += [
-        plt.Line2D([], [], color="black", ls=style, label=name)
-        for m, (style, name) in lines.items()
-        if (scores.method == m).any()
-    ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        _name_ends(ax, ends)
     return fig
+
+
+_LINES = dict(prior="label prior", annotator="one person")  # names of the horizontal lines
+
+
+def _name_ends(ax, ends):  # names right of the lines, one below the other
+    def height(v):  # of a value, from 0 at the bottom to 1 at the top
+        lo, hi = ax.get_ylim()
+        return (np.log(v / lo) / np.log(hi / lo)) if ax.get_yscale() == "log" else (v - lo) / (hi - lo)
+
+    ordered, step = sorted(ends, key=lambda e: e[0]), 0.062
+    at = np.array([height(e[0]) for e in ordered])
+    rank = np.arange(len(at)) * step
+    at = np.maximum.accumulate(at - rank) + rank  # none nearer than a step to the one below it
+    at -= np.maximum(0, at.max(initial=0) - 1.02)
+    for (value, x, name, colour), y in zip(ordered, at):
+        ax.annotate(
+            plain_text(name),
+            (x, value),
+            xytext=(1.06, y),
+            textcoords="axes fraction",
+            va="center",
+            size=8,
+            color=colour,
+            arrowprops=dict(arrowstyle="-", color=".75", lw=0.7, shrinkA=0, shrinkB=3, relpos=(0, 0.5)),
+        )
 
 
 # dark to light in grey too (Okabe and Ito's colours, without the two palest)
@@ -602,48 +607,40 @@ def plot_costs(
     table: pd.DataFrame,  # from `cost_table`
     metric: str = "kl",  # what `value` is
 ):  # the figure
-    "Tokens that a model had to compute for a document, against alignment"
+    "Alignment of each method, those that compute few tokens for a document first"
     datasets, models = list(dict.fromkeys(table.dataset)), by_size(table.model)
-    methods = list(dict.fromkeys(table.method))
-    looks = method_looks(methods)
-    fig, axes = two_a_row(datasets, 2.9, 3.0, sharey=False)
-    marks = "os^Dv"
+    most = table.groupby("dataset").method.nunique().max()
+    fig, axes = two_a_row(datasets, 5.2, 0.8 + 0.22 * most, sharey=False, in_a_row=1)
     for ax, dataset in zip(axes[0], datasets):
-        for r in table[table.dataset == dataset].itertuples():
-            colour, _, fill = looks[r.method]
-            ax.vlines(r.tokens, r.lo, r.hi, color=".75", lw=1.5)
-            ax.plot(r.tokens, r.value, marks[models.index(r.model) % 5], mfc=fill, mec=colour, mew=1.5, ms=6)
+        here = table[table.dataset == dataset]
+        tokens = here.groupby("method").tokens.agg(["min", "max"]).sort_values("max", kind="stable")
+        apart = 0.3 / max(len(models) - 1, 1)
+        for k, model in enumerate(models):
+            g = here[here.model == model].drop_duplicates("method")
+            y = tokens.index.get_indexer(g.method) + apart * (k - (len(models) - 1) / 2)
+            looks = dict(color=SIX[k % 6], mfc="white" if k % 2 else SIX[k % 6], ms=5)
+            ax.hlines(y, g.lo, g.hi, color=".6", lw=1.5)
+            ax.plot(g.value, y, "os^Dv"[k % 5], ls="", label=legend_text(model), **looks)
         ax.set_xscale("log")
-        ax.set_yscale("log")
         plain_ticks(ax.xaxis)
-        plain_ticks(ax.yaxis)
-        ax.set_xlabel("tokens computed per document", size=8)
-    for ax in axes[0][::2]:
-        ax.set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
-    fig.legend(
-        handles=[
-            plt.Line2D(
-                [],
-                [],
-                ls="",
-                marker="o",
-                mfc=fill,
-                mec=colour,
-                mew=1.5,
-                label=legend_text(m.replace("_", " ")),
-            )
-            for m, (colour, _, fill) in looks.items()
-        ]
-        + [
-            plt.Line2D([], [], ls="", marker=marks[k % 5], color=".7", mec=".4", label=legend_text(m))
-            for k, m in enumerate(models)
-        ],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=8,
-    )
+        _name_costs(ax, tokens)
+        n = f" (n = {here.n_docs.max():,.0f})" if "n_docs" in here else ""
+        ax.set_xlabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good{n}", size=8)
+    handles, names = axes[0][0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return fig
+
+
+def _name_costs(ax, tokens):  # a row for each method, its tokens at the right
+    ax.set(yticks=range(len(tokens)), ylim=(len(tokens) - 0.5, -0.5))
+    ax.set_yticklabels([plain_text(m.replace("_", " ")) for m in tokens.index], size=8)
+    ax.grid(axis="y", color=".93")
+    ax.set_axisbelow(True)
+    words = ["tokens per document"]
+    words += [f"{lo:,.0f}" + (f"–{hi:,.0f}" if round(lo) < round(hi) else "") for lo, hi in tokens.to_numpy()]
+    for k, text in enumerate(words):
+        across = ax.get_yaxis_transform()
+        ax.text(1.04, k - 1, text, transform=across, va="center", size=8)
 
 # %% ../nbs/05_figures.ipynb #84391677
 STEP_METHODS_SHOWN = ("compare_to_none", "max_over_generations", "set_marginals", "unary", "binary", "hard")
@@ -653,7 +650,9 @@ def plot_votes_wall(
     dists: dict,  # dataset -> from `dists_of`
     methods: tuple = STEP_METHODS_SHOWN,  # which, where they were run
 ):  # the figure
-    "People's votes against estimates, in bins of equally many label and document pairs"
+    """People's votes against estimates, in bins of equally many pairs of a document and a label; an estimate
+    of few values, such as 0 and 1, in equally wide bins
+    """
     methods = [m for m in methods if any(m in d for d in dists.values())]
     fig, axes = panels(list(dists), [m.replace("_", " ") for m in methods], 1.9, 1.9)
     for line, d in zip(axes, dists.values()):
@@ -661,11 +660,13 @@ def plot_votes_wall(
             if m not in d:
                 no_run(ax, "not for this task")
                 continue
-            b = reliability(d[[m]].to_numpy(float), d[["people"]].to_numpy(float), bins="mass")
+            few = d[m].nunique() <= 10
+            bins = "width" if few else "mass"
+            b = reliability(d[[m]].to_numpy(float), d[["people"]].to_numpy(float), bins=bins)
             ax.plot([0, 1], [0, 1], ":", color="black", lw=0.8)
             ax.plot(b.mean_prob, b.mean_vote, "o-", color=ORANGE, mec="black", ms=4, lw=1)
             ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-            ax.set_xlabel(f"estimate (n = {int(b.n.sum()):,})", size=7)
+            ax.set_xlabel(f"estimate\nn = {int(b.n.sum()):,} document–label pairs", size=7)
         line[0].set_ylabel("share of votes", size=8)
     return fig
 
@@ -680,12 +681,14 @@ def plot_label_reliability(
         raise Missing("no run of 02 with one of its methods")
     n = max(d.label.nunique() for d in dists.values())
     fig, axes = plt.subplots(
-        1, len(dists), figsize=(1 + 2.7 * len(dists), 0.9 + 0.23 * n), squeeze=False, layout="constrained"
+        1, len(dists), figsize=(1 + 2.7 * len(dists), 0.9 + 0.27 * n), squeeze=False, layout="constrained"
     )
     for ax, (dataset, d) in zip(axes[0], dists.items()):
         labels = sorted(d.label.unique())
         y = np.arange(len(labels))
         ax.axvline(0, color="black", lw=0.8)
+        for row in y[::2]:
+            ax.axhspan(row - 0.5, row + 0.5, color=".94", lw=0, zorder=0)
         for k, m in enumerate(methods):
             if m not in d:
                 continue
@@ -695,7 +698,7 @@ def plot_label_reliability(
             ]
             v, lo, hi = np.array(rows).T
             at = y + 0.24 * (k - (len(methods) - 1) / 2)
-            ax.hlines(at, lo, hi, color=".7", lw=2)
+            ax.hlines(at, lo, hi, color=".6", lw=1.5)
             ax.plot(
                 v, at, "o", color=[GREY, ORANGE, BLUE][k % 3], ms=4, label=legend_text(m.replace("_", " "))
             )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .axes import draw_axes, panel_axes
+from .axes import draw_axes, panel_axes, plain_ticks
 from mlcllm.bootstrap import (  # noqa: F401 (some stood here in earlier versions)
     Draws,
     bootstrap_weights,
@@ -660,7 +660,7 @@ def plot_scores_table(
     metrics: tuple = ("brier", "kl", "l1", "example_f1", "micro_f1"),  # a panel each
     axes=None,  # one per metric
 ):  # the axes
-    "Methods by metrics, with 95 % intervals; the best method of each panel is filled"
+    "Methods by metrics, values at the right, with 95 % intervals; the best method of each panel is filled"
     table = scores[scores.label.isna()]
     methods = list(dict.fromkeys(table.method))
     if table.duplicated(["method", "metric"]).any():
@@ -670,7 +670,7 @@ def plot_scores_table(
         )
     for m in metrics:
         check_choice("metric of these scores", m, list(dict.fromkeys(table.metric)))
-    figsize = (1.2 + 1.75 * len(metrics), 0.9 + 0.27 * len(methods))
+    figsize = (1.2 + 1.9 * len(metrics), 0.9 + 0.27 * len(methods))
     axes = panel_axes(axes, len(metrics), "metrics", figsize)
     for ax, m in zip(axes, metrics):
         _plot_metric(ax, m, table[table.metric == m].set_index("method").reindex(methods))
@@ -685,11 +685,12 @@ def _plot_metric(ax, m, rows):  # a panel
         filled = best is not None and metric.losses(r.value) == best and r.Index not in ORACLES
         ax.plot([r.lo, r.hi], [y, y], color=".55", lw=2)
         ax.plot(r.value, y, "o", color="tab:orange" if filled else "white", mec="black", ms=5)
+        text = "–" if np.isnan(r.value) else f"{r.value:.2f}"
+        ax.text(1.03, y, text, transform=ax.get_yaxis_transform(), size=7.5, va="center")
     if metric.direction == "low" and rows.value.min() > 1e-6 and rows.value.max() > 8 * rows.value.min():
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
-        ax.grid(axis="x", which="minor", color=".95")
+        ax.margins(x=0.12)
+        plain_ticks(ax.xaxis, most=4)
     ax.set_title(metric.name + metric.arrow, size=9)
     ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{_held_against(rows)}\nn = {count_range(rows.n_docs)}")
     ax.xaxis.label.set_size(8)

@@ -427,13 +427,13 @@ def plot_probes(
 
     bars = [(_NAMES[k], at(k, "probe", 1)) for k in PROBE_TARGETS] + [("model", at("gold", "model"))]
     tops = np.zeros(len(bars))  # what the number above a bar must clear
-    marks = dict(
-        bag_of_words=("_", "black"),
-        most_frequent=("_", "tab:blue"),
-        document=("o", ".6"),
-        control=("x", "tab:red"),
+    marks = dict(  # and how far beside the middle, so that none hides another
+        bag_of_words=("_", "black", 0),
+        most_frequent=("_", "tab:blue", 0),
+        document=("$\u25cb$", ".15", -0.21),
+        control=("x", "tab:red", 0.21),
     )
-    for method, (mark, colour) in marks.items():
+    for method, (mark, colour, beside) in marks.items():
         position = dict(document=0, control=1).get(method)
         found = [
             (x, at(k, "probe" if method == "document" else method, position))
@@ -443,13 +443,14 @@ def plot_probes(
         if not found:
             continue
         ax.scatter(
-            *zip(*found),
+            [x + beside for x, _ in found],
+            [value for _, value in found],
             marker=mark,
-            s=120 if mark == "_" else 28,
+            s=120 if mark == "_" else 30,
             color=colour,
             zorder=3,
             label=_NAMES[method],
-            lw=2,
+            lw=2 if mark in "_x" else 0.5,
         )
         for x, value in found:
             tops[x] = max(tops[x], value)

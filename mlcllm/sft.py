@@ -49,10 +49,11 @@ from mlcllm.engines import (
     used_memory,
 )
 from .estimators import dist_from_traces, reference_dists
-from .metrics import bootstrap_weights, score
+from .metrics import score
 from .prompt_config import RunConfig, check_disjoint, make_config, takes_parameters
 from .prompts import format_labels, prompts_hash
 from .runs import Run, atomic_write, pick_device, start_run, tell_full_disk
+from .step_statistics import means
 from mlcllm.stepwise_logits import (
     READING,
     PromptConfig,
@@ -435,32 +436,18 @@ def train_grpo(
 # %% ../nbs/04a_sft.ipynb #8613c35d
 def spikiness(
     traces: dict,  # name -> list of StepTrace, of the same documents
-    n_boot: int = 1000,  # draws of documents for the intervals
-    seed: int = 0,  # of the draws
     # (n_docs,) which document each trace is a reading of (`same_document`); None: each is one
     of: np.ndarray = None,
-) -> pd.DataFrame:  # model, step (intermediate or last), metric (top, entropy), value, lo, hi, n_steps
-    "Mean top probability and entropy (bits) of label steps, with 95 % intervals over documents"
-    rows = []
+) -> pd.DataFrame:  # model, step (intermediate or last), metric, value, lo, hi, n_steps, n_docs
+    "Mean top probability and entropy (bits) of label steps, with the 95 % intervals of 01a over documents"
+    found = []
     for name, some in traces.items():
         steps = step_summary(some)
-        ids = {t.doc_id: k for k, t in enumerate(some)}
-        w = bootstrap_weights(len(some), n_boot, seed, of)
-        for last, g in steps.groupby("is_last"):
-            at = g.doc_id.map(ids).to_numpy()
-            for metric in ("top", "entropy"):
-                v = (w[:, at] @ g[metric].to_numpy()) / np.maximum(w[:, at].sum(1), 1e-9)
-                rows.append(
-                    (
-                        name,
-                        "last" if last else "intermediate",
-                        metric,
-                        v[0],
-                        *np.quantile(v[1:], [0.025, 0.975]),
-                        len(g),
-                    )
-                )
-    return pd.DataFrame(rows, columns=["model", "step", "metric", "value", "lo", "hi", "n_steps"])
+        document = dict(zip([t.doc_id for t in some], range(len(some)) if of is None else of))
+        which = np.where(steps.is_last.astype(bool), "last", "intermediate")
+        found.append(steps.assign(model=name, step=which, document=steps.doc_id.map(document)))
+    table = means(pd.concat(found), ("top", "entropy"), ("model", "step"))
+    return table.rename(columns=dict(statistic="metric", n="n_steps"))
 
 
 def finetuned_dists(
@@ -757,7 +744,7 @@ def _score(asked, traces):  # scores, and how spiky the steps are
         scores = score(dists + reference_dists(docs, asked.inputs.train), docs, seed=seed)
     run.save_table("scores", scores)
     run.save_table("dists", dists_table(add_references(dists, docs)))
-    spiky = spikiness(traces, seed=seed, of=same_document(docs))
+    spiky = spikiness(traces, of=same_document(docs))
     run.save_table("spikiness", spiky)
     return scores, spiky
 

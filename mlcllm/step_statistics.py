@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANGES', 'COLUMN_KINDS', 'LEAST_DOCS', 'STEP_COLUMNS', 'mean_interval', 'mean_difference', 'document_of', 'means',
-           'step_table', 'first_ranks', 'position_hits', 'first_is_better', 'later_ranks', 'in_order', 'order_hits']
+           'mean_texts', 'step_table', 'first_ranks', 'position_hits', 'first_is_better', 'later_ranks', 'in_order',
+           'order_hits']
 
 # %% ../nbs/01a_step_statistics.ipynb #24a986a1
 from math import factorial
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from .axes import interval_text
 from .checks import check_choice, check_number
 from .stepwise_logits import label_probs, step_numbers
 
@@ -189,7 +191,23 @@ def means(
     return pd.DataFrame(rows, columns=[*by, "statistic", "value", "lo", "hi", "n", "n_docs"])
 
 # %% ../nbs/01a_step_statistics.ipynb #02b406d8
-LEAST_DOCS = 30  # documents; with fewer an interval is shown, and no claim is decided by it
+LEAST_DOCS = 30  # documents; with fewer no claim is decided, and tables of steps print no interval
+
+
+def mean_texts(
+    table: pd.DataFrame,  # value, lo, hi, n_docs, as from `means`
+    form: str = ".3f",  # of the numbers
+) -> list:  # such as 0.623 [0.579, 0.665], n = 103
+    "Means with intervals and the number of documents; over few documents they say so instead"
+    return [
+        (
+            interval_text(r.lo, r.hi, form, r.value)
+            if r.n_docs >= LEAST_DOCS
+            else f"{r.value:{form}} – (fewer than {LEAST_DOCS} documents)"
+        )
+        + f", n = {r.n_docs:,}"
+        for r in table.itertuples()
+    ]
 
 # %% ../nbs/01a_step_statistics.ipynb #e56909ab
 _STEP_NUMBERS = (

@@ -175,9 +175,29 @@ def test_sentences_count_the_verdicts():
         and "does not hold in 1 of 1" in text
         and "Of 4 verdicts 3 have a p value and 2 remain" in text
     )
-    assert "A, m" in claim_text(verdicts, 5) and claims_table(verdicts).verdict.tolist() == [
-        v.verdict for v in verdicts
-    ]
+    assert "| 5 | A | m | holds | +0.30 [+0.28, +0.32] | 400 | < .001 |" in claim_text(verdicts, 5)
+    assert claims_table(verdicts).verdict.tolist() == [v.verdict for v in verdicts]
+
+
+def test_claim_10_is_counted_score_by_score():
+    sure = Condition(Effect(0.3, 0.01, 400))
+    verdicts = adjust(
+        [
+            decide("10a", [sure], "A", "m", "max over generations, Brier, votes"),
+            decide("10a", [Condition(Effect(-0.3, 0.01, 400))], "A", "m", "unary, Brier, votes"),
+            decide("10a", [sure], "B", "m", "unary, Brier, votes"),
+            decide("10a", [Condition(Effect(0.0, 1.0, 400))], "B", "m", "unary, F1, gold"),
+        ]
+    )
+    for text in (conclusions(verdicts), claim_text(verdicts, 10)):
+        assert "| part | method | by Brier, holds in | by F1, holds in |" in text
+        assert "| 10a | max over generations | 1 of 1 | – |" in text
+        assert "| 10a | unary | 1 of 2 | 0 of 1, cannot tell in 1 |" in text
+
+
+def test_no_interval_of_a_claim_over_few_documents():
+    verdicts = adjust([decide("2b", [Condition(Effect(-0.33, 0.1, 2))], "A", "m")])
+    assert "| -0.33 – | 2 |" in claim_text(verdicts, 2)
 
 
 @pytest.mark.parametrize(

@@ -308,7 +308,7 @@ PLOTS = {  # function -> a call, the names that must be seen
     ),
     "plot_claims": (
         lambda d: figures.plot_claims([claims.decide("5", [], DATASET, MODEL)]),
-        [f"{DATASET}\n{MODEL}"],
+        [DATASET, MODEL],
     ),
     "plot_sets": (
         lambda d: label_sets.plot_sets(sets(), "d0", others={"_$other$": DISTS[1].probs[0]}),
