@@ -24,7 +24,7 @@ def test_claims_that_hold_are_those_of_the_verdicts(root):
     found = dict(re.findall(r"(?:\* |; )(?:\*\*\d+\*\* )?(\d+[a-d]?) [^:;]*: ([^;.]*)", said))
     everywhere = {p for p, counts in found.items() if re.fullmatch(r"holds in (\d+) of \1", counts)}
     nowhere = {p for p, counts in found.items() if re.fullmatch(r"does not hold in (\d+) of \1", counts)}
-    assert "1a, 8 and 9a hold wherever tested; 1d, 6 and 9b nowhere; 5 holds in 3 of 12" in prose(
+    assert "1a, 8 and 9a hold wherever tested; 1d, 6 and 9b nowhere; 5 holds in 3 of 12," in prose(
         root, "05_figures"
     )
     assert everywhere == {"1a", "8a", "8b", "9a"} and nowhere == {"1d", "6a", "6b", "9b"}
