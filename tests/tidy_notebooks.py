@@ -34,7 +34,7 @@ PIECES = re.compile(
 # 01, 04a: not part of a number, a date or a path
 NUMBER = r"(?<![\w.,:$/\\-])0\d[a-z]?(?![\w/\\-]|[.,:]\d| ?%)"
 BAR = re.compile(r"\d+%\|.*\||\d+(it|doc|step|layer)s? \[\d\d:\d\d")  # tqdm's, with a total and without
-LIBRARY_WARNING = re.compile(r"^\[\w+\] |\w*Warning: |^(WARNING|[WIE]\d{4} )")
+LIBRARY_WARNING = re.compile(r"^\[\w+\] |\w*Warning: |^(WARNING|[WIE]\d{4} |Failed to load CPU )")
 
 
 def notebook_names(root):
