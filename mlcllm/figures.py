@@ -557,7 +557,8 @@ def plot_slopes(
             plain_ticks(ax.yaxis)
         ax.set(xticks=range(len(models)), xlim=(-0.3, len(models) - 0.7))
         ax.set_xticklabels([plain_text(m) for m in models], size=8)
-        ax.set_xlabel(f"n = {here.n_docs.max():,.0f} documents", size=8)
+        if "n_docs" in here:
+            ax.set_xlabel(f"n = {here.n_docs.max():,.0f} documents", size=8)
         ax.set_ylabel(f"{METRICS[metric].name}, {METRICS[metric].best} is good", size=8)
         _name_ends(ax, ends)
     return fig
