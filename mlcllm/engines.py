@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['common_lengths', 'Branch', 'build_branch', 'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention',
            'make_packs', 'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine',
-           'HFEngine', 'free_memory', 'used_memory']
+           'HFEngine', 'distinct_prompts', 'free_memory', 'used_memory']
 
 # %% ../nbs/00e_engines.ipynb #c397652b
 import os
@@ -480,6 +480,26 @@ class Engine:
             else encode_texts(self.tokenizer, list(text))
         )
 
+    def check_prompts(self, prompts, ids, room=0, n_vocabulary=None):
+        "Raises ValueError on an empty or too long prompt, and on ids that are no tokens"
+        whose, size = ("model's", n_vocabulary) if n_vocabulary else ("tokenizer's", len(self.tokenizer))
+        odd = next((i for i in ids if not 0 <= i < size), None)
+        if odd is not None:
+            raise ValueError(f"token id {odd} is not in the {whose} vocabulary of {size}")
+        for k, p in enumerate(prompts):
+            if not len(p):
+                raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
+            if len(p) + room > self.max_length:
+                raise ValueError(
+                    f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the "
+                    f"model's context holds {self.max_length}: use fewer shots or a shorter document"
+                )
+            if not 0 <= min(p) <= max(p) < size:
+                raise ValueError(
+                    f"prompt {k} holds a token that is not in the {whose} vocabulary of {size}: the "
+                    "tokenizer belongs to another model"
+                )
+
     def finished(self, n_prompts):
         if self.on_progress is not None:
             self.on_progress(n_prompts)
@@ -649,30 +669,16 @@ def _keys_values(
 # prompts as lists; raises on an empty or too long one, and on ids that are no tokens
 def _check(self: HFEngine, prompts, ids, room=0):
     size = self.model.config.get_text_config().vocab_size
-    odd = next((i for i in ids if not 0 <= i < size), None)
-    if odd is not None:
-        raise ValueError(f"token id {odd} is not in the model's vocabulary of {size}")
-    for k, p in enumerate(prompts):
-        if not len(p):
-            raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
-        if len(p) + room > self.max_length:
-            raise ValueError(
-                f"prompt {k} has {len(p)} tokens{f' and {room} are to be written' if room else ''}, the "
-                f"model's context holds {self.max_length}: use fewer shots or a shorter document"
-            )
-        if not 0 <= min(p) <= max(p) < size:
-            raise ValueError(
-                f"prompt {k} holds a token that is not in the model's vocabulary of {size}: the "
-                "tokenizer belongs to another model"
-            )
+    self.check_prompts(prompts, ids, room, size)
     self.stats["prompts"] += len(prompts)
     self.stats["tokens_in"] += sum(map(len, prompts))
-    return _distinct(prompts)
+    return distinct_prompts(prompts)
 
 
-# prompts without repeats, and for each prompt its number among them; by digest, for a copy of every prompt
-# would be as large as the prompts
-def _distinct(prompts):
+def distinct_prompts(
+    prompts: list,  # lists of token ids
+) -> tuple:  # those without repeats, and (n_prompts,) the number of each among them
+    "Prompts without repeats; compared by digest, for a copy of every prompt would be as large as the prompts"
     seen, unique, back = {}, [], np.zeros(len(prompts), int)
     for k, p in enumerate(prompts):
         back[k] = seen.setdefault(sha256(np.asarray(p, dtype=np.int64).tobytes()).digest(), len(unique))
@@ -796,7 +802,7 @@ def predict_memory(
     "The most memory that a call will need on the engine's device"
     if not len(prompts):
         return 0
-    groups = build_forest(_distinct(prompts)[0] if self.share_prefixes else [max(prompts, key=len)])
+    groups = build_forest(distinct_prompts(prompts)[0] if self.share_prefixes else [max(prompts, key=len)])
 
     def peak(g):  # of the pass over the prefix, or of a pack behind it
         n = len(g.prefix)

@@ -33,7 +33,7 @@ import openai
 from fastcore.basics import patch
 
 from .data import check_choice, check_number
-from .engines import Engine, Generation, Scored, end_of_text, load_tokenizer
+from .engines import Engine, Generation, Scored, distinct_prompts, end_of_text, load_tokenizer
 from mlcllm.runs import (
     default_output_dir,
     hide_known,
@@ -1819,10 +1819,8 @@ def score(
     watch = list(dict.fromkeys(map(int, token_ids)))
     columns = [watch.index(int(i)) for i in token_ids]
     self._asked(prompts, watch)
-    unique = list(dict.fromkeys(map(tuple, prompts)))
-    back = {p: k for k, p in enumerate(unique)}
+    unique, rows = distinct_prompts(prompts)
     read = [self._values(steps, watch) for steps in self._many(self._next, [(p, watch) for p in unique])]
-    rows = [back[tuple(p)] for p in prompts]
     logits = (
         np.concatenate([z for z, _ in read])[rows][:, columns]
         if prompts
@@ -1848,12 +1846,7 @@ def _next(self: OpenAIEngine, prompt, watch):  # the one step behind a prompt
 def _asked(self: OpenAIEngine, prompts, ids):  # counts, and refuses what no server can answer
     if len(prompts) and not self.client.space:
         self._known()  # whose stored answers may be taken
-    for k, p in enumerate(prompts):
-        if not len(p):
-            raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
-    odd = next((i for i in ids if not 0 <= i < len(self.tokenizer)), None)
-    if odd is not None:
-        raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
+    self.check_prompts(prompts, ids)
     with self.client.lock:
         self.stats["prompts"] += len(prompts)
         self.stats["tokens_in"] += sum(map(len, prompts))
@@ -1886,10 +1879,9 @@ def generate(
         if allowed is not None
         else (lambda p: self._free(p, max_new_tokens, stop, watch))
     )
-    done = dict(
-        zip(unique := list(dict.fromkeys(map(tuple, prompts))), self._many(one, [(p,) for p in unique]))
-    )
-    return [replace(done[tuple(p)], logits=done[tuple(p)].logits[:, columns]) for p in prompts]
+    unique, back = distinct_prompts(prompts)
+    done = self._many(one, [(p,) for p in unique])
+    return [replace(done[k], logits=done[k].logits[:, columns]) for k in back]
 
 # %% ../nbs/00f_openai.ipynb #f7d35d19
 @patch

@@ -13,7 +13,16 @@ from fastcore.basics import patch
 from huggingface_hub import snapshot_download
 
 from .checks import check_number
-from .engines import Engine, Generation, Scored, base_model, check_answers, end_of_text, load_tokenizer
+from mlcllm.engines import (
+    Engine,
+    Generation,
+    Scored,
+    base_model,
+    check_answers,
+    distinct_prompts,
+    end_of_text,
+    load_tokenizer,
+)
 from mlcllm.weights import (
     check_options,
     check_tokenizer,
@@ -183,22 +192,10 @@ def _check(
     # counts, and refuses what cannot be asked; prompts without repeats, and each prompt's number among
     # them
 ):
-    for k, p in enumerate(prompts):
-        if not len(p):
-            raise ValueError(f"prompt {k} is empty: a model needs at least one token to start from")
-        if len(p) + room > self.max_length:
-            raise ValueError(
-                f"prompt {k} has {len(p)} tokens and {room} are to be written, the model's context "
-                f"holds {self.max_length}: use fewer shots or a shorter document"
-            )
-    odd = next((i for i in ids if not 0 <= i < len(self.tokenizer)), None)
-    if odd is not None:
-        raise ValueError(f"token id {odd} is not in the tokenizer's vocabulary of {len(self.tokenizer)}")
+    self.check_prompts(prompts, ids, room)
     self.stats["prompts"] += len(prompts)
     self.stats["tokens_in"] += sum(map(len, prompts))
-    unique = list(dict.fromkeys(map(tuple, prompts)))
-    at = {p: k for k, p in enumerate(unique)}
-    return unique, [at[tuple(p)] for p in prompts]
+    return distinct_prompts(prompts)
 
 
 # outputs, and for each a list over steps of {id: log-probability}
