@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'NEAR', 'OFTEN', 'ROUNDING', 'VERDICTS', 'PARTS', 'TUNED', 'AUC_NEAR', 'BASELINES', 'TEST_TIME', 'SUPERVISED',
-           'NOT_NEXT', 'SCORE_NAMES', 'Effect', 'Condition', 'over_documents', 'between', 'Part', 'Verdict', 'decide',
-           'adjust', 'flat_top', 'people_tops', 'spikier_than_chance', 'spikier_than_people', 'spikier_than_other',
-           'short_name', 'model_family', 'larger_pairs', 'tuned_pairs', 'later_against_first', 'moves_on', 'auc_effect',
+           'NOT_NEXT', 'Effect', 'Condition', 'over_documents', 'between', 'Part', 'Verdict', 'decide', 'adjust',
+           'flat_top', 'people_tops', 'spikier_than_chance', 'spikier_than_people', 'spikier_than_other', 'short_name',
+           'model_family', 'larger_pairs', 'tuned_pairs', 'later_against_first', 'moves_on', 'auc_effect',
            'stop_is_hidden', 'stop_note', 'poor_ranking', 'first_is_right', 'follows_demonstrations', 'order_matters',
            'attention_to_labels', 'states_know', 'doc_losses', 'helps', 'close_to_best', 'alignment_verdicts',
-           'step_verdicts', 'table_verdicts', 'order_note', 'published_verdicts', 'number_text', 'score_and_method',
-           'claim_text', 'conclusions', 'claims_table', 'plot_claims']
+           'step_verdicts', 'table_verdicts', 'order_note', 'published_verdicts', 'number_text', 'claim_text',
+           'conclusions', 'claims_table', 'plot_claims']
 
 # %% ../nbs/04c_claims.ipynb #c8c3e1ee
 import re
@@ -182,6 +182,8 @@ class Verdict:
     reason: str
     rule: str
     note: str  # further numbers
+    method: str = ""  # of a verdict of claim 10: whose estimates
+    score: str = ""  # and by which score
 
 
 VERDICTS = ("holds", "does not hold", "cannot tell")
@@ -194,6 +196,8 @@ def decide(
     model: str = "",  # of what
     detail: str = "",
     note: str = "",  # which of several, and further numbers
+    method: str = "",
+    score: str = "",  # of a case of claim 10
 ) -> Verdict:  # before any correction
     "Do all conditions hold?"
     known = PARTS[check_choice("part of a claim", part, tuple(PARTS))]
@@ -206,6 +210,8 @@ def decide(
         detail=detail,
         rule=known.rule,
         note=note,
+        method=method,
+        score=score,
     )
     if not conditions:
         return Verdict(**about, **_NO_NUMBER, reason=f"there is not one case: it needs {known.needs}")
@@ -844,11 +850,11 @@ def alignment_verdicts(
         for part, methods in (("10a", TEST_TIME), ("10b", SUPERVISED)):
             for m in methods:
                 if found := helps(table, m):
-                    out.append(
-                        decide(part, found, dataset, model, f"{m.replace('_', ' ')}, {measure}, {against}")
-                    )
+                    name = m.replace("_", " ")
+                    about = dict(detail=f"{name}, {measure}, {against}", method=name, score=measure)
+                    out.append(decide(part, found, dataset, model, **about))
         if found := close_to_best(table, _margin(table, measure)):
-            out.append(decide("10c", found, dataset, model, f"{measure}, {against}"))
+            out.append(decide("10c", found, dataset, model, f"{measure}, {against}", score=measure))
     return out
 
 
@@ -1018,18 +1024,6 @@ def number_text(v):  # effect with interval
     return interval_text(np.nan if few else v.lo, v.hi, "+.2f", v.value) + " –" * few
 
 
-SCORE_NAMES = ("Brier", "NLL", "KL", "L1", "F1")  # that the detail of a verdict may name
-
-
-def score_and_method(
-    v: Verdict,
-) -> tuple:  # such as ("Brier", "unary"); "" for what the detail does not name
-    "By which score, and of which method, a verdict of claim 10 is"
-    words = v.detail.split(", ")
-    score = next((w for w in words if w in SCORE_NAMES), "")
-    return score, words[0] if score and words[0] != score else ""
-
-
 def claim_text(
     verdicts: list,  # of Verdict, adjusted
     claim: int,  # its number
@@ -1044,7 +1038,7 @@ def claim_text(
         f"* *{p} {PARTS[p].statement}* ({PARTS[p].measures}; {PARTS[p].rule})."
         for p in dict.fromkeys(v.part for v in own)
     ]
-    if any(score_and_method(v)[0] for v in own):
+    if any(v.score for v in own):
         lines += ["", *_counts_by_score(own)]
     head = ("part", "dataset", "model", "verdict", "effect [95 % interval]", "n", "p", "which, and why")
     rows = [_row(v, notes) for v in sorted(own, key=lambda v: v.part)]
@@ -1064,11 +1058,11 @@ def _row(v, notes):  # cells of a verdict
 
 
 def _counts_by_score(verdicts):  # lines of a table: part and method × score
-    each = {k: [] for k in dict.fromkeys((v.part, score_and_method(v)[1]) for v in verdicts)}
+    each = {k: [] for k in dict.fromkeys((v.part, v.method) for v in verdicts)}
     for v in verdicts:
-        each[v.part, score_and_method(v)[1]].append(v)
-    scores = list(dict.fromkeys(score_and_method(v)[0] for v in verdicts))
-    cells = {k: [[v for v in g if score_and_method(v)[0] == s] for s in scores] for k, g in each.items()}
+        each[v.part, v.method].append(v)
+    scores = list(dict.fromkeys(v.score for v in verdicts))
+    cells = {k: [[v for v in g if v.score == s] for s in scores] for k, g in each.items()}
     rows = [
         (part, method or "max over generations", *map(_holds, cells[part, method]))
         for part, method in sorted(cells)
@@ -1091,7 +1085,7 @@ def conclusions(
     if not verdicts:
         return "Nothing was run that could tell."
     lines = []
-    scored = [v for v in verdicts if score_and_method(v)[0]]
+    scored = [v for v in verdicts if v.score]
     for claim in sorted({v.claim for v in verdicts if v not in scored}):
         parts = dict.fromkeys(v.part for v in verdicts if v.claim == claim)
         lines.append(
@@ -1158,7 +1152,7 @@ def plot_claims(
     ax.grid(axis="y", color=".93")
     ax.set_axisbelow(True)
     ax.tick_params(length=0)
-    letters = dict.fromkeys(score_and_method(v)[0] for v in verdicts)
+    letters = dict.fromkeys(v.score for v in verdicts)
     _name_marks(ax, [f"{s[0]}: by {s}" for s in letters if s])
     return ax
 
@@ -1167,8 +1161,7 @@ def _claim_rows(verdicts):  # name of a row -> its verdicts; a row for each meth
     rows = {}
     for part in PARTS:
         for v in (v for v in verdicts if v.part == part):
-            method = score_and_method(v)[1]
-            name = f"{part}  {PARTS[part].statement}" + (f": {method}" if method else "")
+            name = f"{part}  {PARTS[part].statement}" + (f": {v.method}" if v.method else "")
             rows.setdefault(name, []).append(v)
     return rows
 
@@ -1201,4 +1194,4 @@ def _draw_marks(ax, x, y, verdicts, gap):  # side by side
         mark, colour, ink = _MARKS[v.verdict]
         at = x + gap * (k - (len(verdicts) - 1) / 2)
         ax.plot(at, y, mark, color=colour, mec="black", mew=0.6, ms=9)
-        ax.text(at, y, score_and_method(v)[0][:1], color=ink, size=7, ha="center", va="center_baseline")
+        ax.text(at, y, v.score[:1], color=ink, size=7, ha="center", va="center_baseline")

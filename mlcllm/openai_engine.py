@@ -1438,7 +1438,7 @@ def _question(self: OpenAIEngine, api):  # the test question, asked as it was la
     if before is None:
         return self._ask_most(api)
     try:
-        return self._settle(before, self._probe(api, before))
+        return self._note_limit(before, self._probe(api, before))
     except ValueError as error:
         if _final(error):
             raise
@@ -1467,7 +1467,7 @@ def _ask_most(self: OpenAIEngine, api, once=()):
             continue
         if n_asked <= _USUAL or _n_given(answer) >= _USUAL:
             break
-    return self._asked_again(api, failed) or self._settle(n_asked, answer)
+    return self._asked_again(api, failed) or self._note_limit(n_asked, answer)
 
 
 @patch
@@ -1489,11 +1489,11 @@ def _asked_again(self: OpenAIEngine, api, failed):  # once, where something else
         if "the budget is used up" in str(again):
             raise
         return None
-    return self._settle(n_asked, answer) if _n_given(answer) >= _USUAL else None
+    return self._note_limit(n_asked, answer) if _n_given(answer) >= _USUAL else None
 
 # %% ../nbs/00f_openai.ipynb #a57e6ed0
 @patch
-def _settle(self: OpenAIEngine, n_asked, answer):  # what it gave is what is asked for from now on
+def _note_limit(self: OpenAIEngine, n_asked, answer):  # what it gave is what is asked for from now on
     self._given = _n_given(answer)
     self.n_asked = n_asked if self._given > n_asked // 2 else min(n_asked, max(self._given, _USUAL))
     return answer

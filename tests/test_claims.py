@@ -183,10 +183,10 @@ def test_claim_10_is_counted_score_by_score():
     sure = Condition(Effect(0.3, 0.01, 400))
     verdicts = adjust(
         [
-            decide("10a", [sure], "A", "m", "max over generations, Brier, votes"),
-            decide("10a", [Condition(Effect(-0.3, 0.01, 400))], "A", "m", "unary, Brier, votes"),
-            decide("10a", [sure], "B", "m", "unary, Brier, votes"),
-            decide("10a", [Condition(Effect(0.0, 1.0, 400))], "B", "m", "unary, F1, gold"),
+            decide("10a", [sure], "A", "m", method="max over generations", score="Brier"),
+            decide("10a", [Condition(Effect(-0.3, 0.01, 400))], "A", "m", method="unary", score="Brier"),
+            decide("10a", [sure], "B", "m", method="unary", score="Brier"),
+            decide("10a", [Condition(Effect(0.0, 1.0, 400))], "B", "m", method="unary", score="F1"),
         ]
     )
     for text in (conclusions(verdicts), claim_text(verdicts, 10)):
