@@ -1080,21 +1080,17 @@ def _holds(verdicts):  # 1 of 4, cannot tell in 3
 
 def conclusions(
     verdicts: list,  # of Verdict, adjusted
-) -> str:  # Markdown: a sentence for each claim
-    "How many verdicts there are of each statement, and how sure they are together"
+) -> str:  # Markdown
+    "Which statements hold everywhere, somewhere and nowhere, the last first, and how sure that is together"
     if not verdicts:
         return "Nothing was run that could tell."
-    lines = []
     scored = [v for v in verdicts if v.score]
-    for claim in sorted({v.claim for v in verdicts if v not in scored}):
-        parts = dict.fromkeys(v.part for v in verdicts if v.claim == claim)
-        lines.append(
-            f"* **{claim}** "
-            + "; ".join(_count(p, [v for v in verdicts if v.part == p]) for p in parts)
-            + "."
-        )
-    tested = [v for v in verdicts if not np.isnan(v.p)]
-    drawn = sum(v.verdict != "cannot tell" for v in tested)
+    groups = {name: [] for name in _GROUPS}
+    for part in dict.fromkeys(v.part for v in sorted(verdicts, key=lambda v: list(PARTS).index(v.part))):
+        own = [v for v in verdicts if v.part == part and not v.score]
+        if own:
+            groups[_group(own)].append(_count(part, own))
+    lines = [f"* **{name}**: {'; '.join(parts)}." for name, parts in groups.items() if parts]
     if scored:
         lines += [
             "* "
@@ -1103,10 +1099,27 @@ def conclusions(
             "",
             *_counts_by_score(scored),
         ]
+    tested = [v for v in verdicts if not np.isnan(v.p)]
+    drawn = sum(v.verdict != "cannot tell" for v in tested)
     return "\n".join(lines) + (
         f"\n\nOf {len(verdicts)} verdicts {len(tested)} have a p value and {drawn} remain after "
         f"Benjamini and Hochberg's correction at {LEVEL}."
     )
+
+
+_GROUPS = (
+    "Does not hold wherever it can be told",
+    "Holds in some places",
+    "Holds wherever it can be told",
+    "Cannot be told",
+)
+
+
+def _group(verdicts):  # of one statement
+    found = {v.verdict for v in verdicts} - {VERDICTS[2]}
+    if not found:
+        return _GROUPS[3]
+    return _GROUPS[1] if len(found) == 2 else _GROUPS[2] if VERDICTS[0] in found else _GROUPS[0]
 
 
 def _count(part, verdicts):  # 1a …: holds in 5 of 6, …

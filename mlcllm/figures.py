@@ -659,7 +659,7 @@ def plot_votes_wall(
     for line, d in zip(axes, dists.values()):
         for ax, m in zip(line, methods):
             if m not in d:
-                no_run(ax, "not for this task")
+                no_run(ax, "not run")
                 continue
             few = d[m].nunique() <= 10
             bins = "width" if few else "mass"

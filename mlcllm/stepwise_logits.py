@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['step_leads', 'READING', 'label_probs', 'entropy', 'StepTrace', 'read_trace', 'read_first_slot', 'step_contexts',
            'step_prefixes', 'rescore', 'trace_docs', 'plot_steps', 'step_numbers', 'step_summary',
-           'plot_step_distributions', 'plot_n_labels', 'read_traces', 'StepwiseRun', 'plot_longest_answer',
-           'plot_all_steps', 'run_stepwise']
+           'plot_step_distributions', 'plot_n_labels', 'plot_mean_steps', 'read_traces', 'StepwiseRun',
+           'plot_longest_answer', 'plot_all_steps', 'run_stepwise']
 
 # %% ../nbs/01_stepwise_logits.ipynb #169718c8
 import html
@@ -86,7 +86,7 @@ def label_probs(
     e = np.exp(z - z.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
-# %% ../nbs/01_stepwise_logits.ipynb #a0126930
+
 def entropy(
     probs: np.ndarray,  # (..., n_labels); sums to 1 over labels
 ) -> np.ndarray:  # (...), bits; 0 log 0 = 0
@@ -492,6 +492,44 @@ def plot_n_labels(
     ax.set(xlabel="labels in the answer", ylabel="share of documents", xticks=x)
     ax.legend(frameon=False)
     return ax
+
+# %% ../nbs/01_stepwise_logits.ipynb #eaaa0a57
+def plot_mean_steps(
+    traces: list,  # of StepTrace
+    gold: list,  # for each the labels that its document really has
+    n_steps: int = 2,  # the first so many; answers with fewer are left out
+    fig=None,  # a figure to draw into
+):  # the figure
+    "Mean probability of each label at the first label steps, and how often annotators chose it"
+    kept = [k for k, t in enumerate(traces) if len(t) >= n_steps]
+    if not kept:
+        raise ValueError(f"no answer has {n_steps} labels: there is nothing to average")
+    names = traces[kept[0]].names
+    columns = [np.array([traces[k].probs[step] for k in kept]) for step in range(n_steps)]
+    columns.append(np.array([_gold_row(gold[k], names) for k in kept], dtype=float))
+    titles = [f"model, before label {step + 1}" for step in range(n_steps)] + ["gold labels"]
+    fig = fig or plt.figure(figsize=(2.5 * len(columns), 0.9 + 0.26 * len(names)), layout="constrained")
+    axes = fig.subplots(1, len(columns), sharex=True, sharey=True)
+    for ax, values, title in zip(axes, columns, titles):
+        _draw_means(ax, values, "tab:orange" if title != titles[-1] else ".45")
+        ax.set_title(title, size=9.5)
+    axes[0].set(yticks=range(len(names)), yticklabels=map(plain_text, names), ylim=(len(names) - 0.5, -0.5))
+    axes[0].set(xlim=(0, 1.18), xticks=(0, 0.5, 1))
+    fig.supxlabel(f"mean probability; share of documents (n = {len(kept):,})", size=8.5)
+    return fig
+
+
+def _gold_row(gold, names):  # whether each label is gold; "none" where no label is
+    return [name in gold or (name == "none" and not len(gold)) for name in names]
+
+
+def _draw_means(ax, values, colour):  # (n_docs, n_labels): bars, 95 % intervals over documents, numbers
+    mean = values.mean(0)
+    error = 1.96 * values.std(0) / np.sqrt(len(values))
+    ax.barh(range(len(mean)), mean, xerr=error, color=colour, height=0.7, error_kw=dict(lw=1, ecolor=".2"))
+    for y, (m, e) in enumerate(zip(mean, error)):
+        ax.text(m + e + 0.03, y, f"{m:.2f}", va="center", size=8)
+    ax.spines[["top", "right"]].set_visible(False)
 
 # %% ../nbs/01_stepwise_logits.ipynb #55dad892
 def read_traces(

@@ -275,8 +275,12 @@ def _of_people(scores):
 def model_size(
     name: str,  # of a model
 ) -> float:  # parameters; nan where the name does not tell
-    "How many parameters a model has: counted for the bundled ones, else read from the name"
+    "How many parameters a model has: counted for bundled and packaged ones, else read from the name"
+    from mlcllm.gguf_models import PACKAGED  # brings torch along
+
     name = name.split(",")[0]  # tiny, finetuned
+    if name in PACKAGED:
+        return float(PACKAGED[name].n_parameters)
     if (bundled := Path(mlcllm.__file__).parent / "models" / name / "model.safetensors").exists():
         with safe_open(bundled, "np") as f:
             return float(sum(np.prod(f.get_slice(k).get_shape()) for k in f.keys()))

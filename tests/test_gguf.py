@@ -17,6 +17,7 @@ import yaml
 from mlcllm import gguf_models, runs
 from mlcllm.engines import find_model, load_engine, load_tokenizer
 from mlcllm.gguf_models import PACKAGED, adds_bos, convert_gguf, gguf_folder, read_header
+from mlcllm.stored_runs import model_size
 from mlcllm.weights import folder_hash, full_digest, model_digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -648,6 +649,7 @@ def test_smollm2_answers_as_its_dequantised_weights(tmp_path, monkeypatch):
     assert not {m for m in set(sys.modules) - imported if m.startswith("llm")}
     compare(engine, plain_model(path), PROMPTS)
     model, tokenizer = engine.model, engine.tokenizer
+    assert model.num_parameters() == PACKAGED["smollm2"].n_parameters == model_size("smollm2")
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert not hasattr(model.config, "quantization_config") and engine.share
     assert tokenizer("x").input_ids[0] != tokenizer.bos_token_id and engine.eos == {2}
@@ -673,5 +675,6 @@ def test_gemma_answers_as_its_dequantised_weights(tmp_path):
     assert len(engine.tokenizer(long).input_ids) > 600  # beyond its window of 512
     assert engine.tokenizer("x").input_ids[0] == engine.tokenizer.bos_token_id == 2
     assert engine.model.config.layer_types.count("full_attention") == 3
+    assert engine.model.num_parameters() == PACKAGED["gemma3-270m"].n_parameters
     compare(engine, plain_model(path), (PROMPTS[0], long))
     assert engine.share  # at 1e-3, for a float32 model without quantization_config

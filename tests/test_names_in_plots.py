@@ -332,6 +332,10 @@ PLOTS = {  # function -> a call, the names that must be seen
         lambda d: stepwise_logits.plot_steps(trace(), f"the text {LABELS[1]}", LABELS[:1]),
         [f"● {LABELS[0]}", *LABELS[1:]],
     ),
+    "plot_mean_steps": (
+        lambda d: stepwise_logits.plot_mean_steps([trace()] * 3, [LABELS[:1]] * 3),
+        LABELS,
+    ),
     "plot_step_distributions": (lambda d: stepwise_logits.plot_step_distributions(step_rows(), 6), []),
     "plot_longest_answer": (lambda d: stepwise_logits.plot_longest_answer(answered()), []),
     "plot_all_steps": (lambda d: stepwise_logits.plot_all_steps(answered()), []),

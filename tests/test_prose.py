@@ -4,6 +4,7 @@ import re
 
 import nbformat
 
+from mlcllm.methods import EXTRA_METHODS, METHODS, PAPER_METHODS
 from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 
 
@@ -14,29 +15,33 @@ def outputs(root, name):
     return "\n".join(o.get("text") or o.get("data", {}).get("text/markdown", "") for o in shown)
 
 
-def prose(root, name):
-    book = nbformat.read(root / "nbs" / f"{name}.ipynb", nbformat.NO_CONVERT)
-    return "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
-
-
-def test_claims_that_hold_are_those_of_the_verdicts(root):
+def test_lists_of_claims_are_those_of_the_marks(root):
+    "Each statement stands in the list that its own counts belong to"
     said = outputs(root, "05_figures")
-    found = dict(re.findall(r"(?:\* |; )(?:\*\*\d+\*\* )?(\d+[a-d]?) [^:;]*: ([^;.]*)", said))
-    everywhere = {p for p, counts in found.items() if re.fullmatch(r"holds in (\d+) of \1", counts)}
-    nowhere = {p for p, counts in found.items() if re.fullmatch(r"does not hold in (\d+) of \1", counts)}
-    assert "1a, 8 and 9a hold wherever tested; 1d, 6 and 9b nowhere; 5 holds in 3 of 12," in prose(
-        root, "05_figures"
-    )
-    assert everywhere == {"1a", "8a", "8b", "9a"} and nowhere == {"1d", "6a", "6b", "9b"}
-    assert found["5"] == "holds in 3, cannot tell in 9 of 12"
+    models, toys = said.split("**Language models**")[1].split("**The bundled toys")[:2]
+    for text in (models, toys):
+        groups = re.findall(r"\* \*\*(.+?)\*\*: (.*)\.", text)
+        found = {part: name for name, parts in groups for part in re.findall(r"(?:^|; )(\d+[a-d]?) ", parts)}
+        counts = re.findall(r"(\d+[a-d]?) [^:;]*: ([^;.]*) of (\d+)", text.split("score by score")[0])
+        assert len(counts) == len(found) >= 10
+        for part, verdicts, n in counts:
+            each = {w: int(k) for w, k in re.findall(r"(holds|does not hold|cannot tell) in (\d+)", verdicts)}
+            assert sum(each.values()) == int(n)
+            nowhere = found[part].startswith("Does not hold")
+            assert nowhere == ("does not hold" in each and "holds" not in each), part
 
 
-def test_pairs_by_probability_are_ahead_as_often_as_said(root):
+def test_estimates_of_the_real_model_lie_behind_the_prior_until_they_are_calibrated(root):
+    "The first sentences of 02"
     runs = comparable(plain_runs(index_runs(root / "outputs" / "reference"), "02_alignment")).table
     scores = gather(runs, "scores").table
-    rows = scores[(scores.metric == "brier") & scores.label.isna()]
-    brier = rows.pivot_table(index=["dataset", "model"], columns="method", values="value")
-    ahead = int((brier.binary < brier.binary_outcome).sum())
-    assert f"by the Brier score probabilities are ahead in {ahead} of {len(brier)}" in prose(
-        root, "05_figures"
-    )
+    scores = scores[(scores.metric == "brier") & scores.label.isna()]
+    brier = scores.pivot_table(index="method", columns=["dataset", "model"], values="value")
+    real = brier.xs("smollm2", axis=1, level="model")
+    raw = real[real.index.isin([*METHODS, *EXTRA_METHODS])]
+    free = real[real.index.str.endswith(("+batch", "+prior_matching"))]
+    assert len(raw) >= 8 and not (raw < real.loc["prior"]).any(axis=None)
+    assert (free < real.loc["prior"]).any(axis=None)
+    toys = brier.drop(columns="smollm2", level="model").dropna(subset="max_over_generations", axis=1)
+    paper = [m for m in PAPER_METHODS if m in toys.index]
+    assert (toys.loc[paper].idxmin() == "max_over_generations").mean() > 0.5

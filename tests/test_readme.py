@@ -7,7 +7,9 @@ import re
 import nbformat
 import numpy as np
 import pytest
+from hero_picture import stored_traces
 
+from mlcllm.figure_tables import dists_of, open_run_index
 from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 
 
@@ -43,6 +45,23 @@ def test_what_the_readme_names_exists(root):
     assert {"demo", "test"} <= set(named) <= set(targets), set(named) - set(targets)
 
 
+def test_numbers_under_the_readmes_picture_are_those_of_the_stored_run(root):
+    traces, gold = stored_traces()
+    text = (root / "README.md").read_text()
+    caption = re.search(r"^\*SmolLM2.*\*$", text, re.M)[0]
+    several = [k for k, t in enumerate(traces) if len(t) > 1]
+    assert {traces[k].chosen for k in several} == {("admiration", "sadness")}
+    names = traces[0].names
+    means = np.mean([traces[k].probs[:2] for k in several], axis=0)
+    sad = names.index("sadness")
+    share = np.mean(["sadness" in gold[k] for k in several])
+    assert f"on {len(traces):,} GoEmotions posts" in caption and f"the {len(several)} posts" in caption
+    assert f"{means[0, sad]:.2f} of the probability, before the second {means[1, sad]:.2f};" in caption
+    assert f"gold label of {share:.0%}".replace("%", " %") in caption
+    first, second = means[0, names.index("admiration")], means[1, sad]
+    assert f"{first:.2f} for admiration, and before the second, {second:.2f} for sadness" in text
+
+
 METHODS = {
     "hard": "hard",
     "compare to": "compare_to_none",
@@ -50,7 +69,7 @@ METHODS = {
     "binary": "binary",
     "max over": "max_over_generations",
     "the same, calibrated": "max_over_generations+platt",
-    "marginals over": "set_marginals",
+    "first label step": "first_step+prior_matching",
     "label prior": "prior",
     "one person": "annotator",
 }
@@ -72,7 +91,7 @@ def rows_of(part):
 
 def assert_stored(part, scores):
     "Every cell is that of the stored runs; how many there are"
-    scores = scores[scores.label.isna() & (scores.model == "small")].set_index(
+    scores = scores[scores.label.isna() & (scores.model == "smollm2")].set_index(
         ["dataset", "method", "metric"]
     )
     seen = 0
@@ -108,25 +127,45 @@ def test_people_in_the_readme_are_those_of_the_stored_runs(root):
         pytest.skip(
             "the stored runs were made before people were scored without their own votes: make reference"
         )
-    assert assert_stored(parts(root)[1], scores) == 9
+    assert assert_stored(parts(root)[1], scores) == 12
 
 
 def test_what_the_readme_concludes_is_in_its_table(root):
     value = {m: [float(c.split(" ")[0]) for c in cells] for m, cells in rows_of(parts(root)[0])}
-    free = ("hard", "compare_to_none", "max_over_generations")
+    raw = ("hard", "compare_to_none", "unary", "binary", "max_over_generations")
     for k in (0, 3):  # Brier on both corpora
-        assert (
-            value["max_over_generations"][k] == min(value[m][k] for m in free)
-            and value["max_over_generations"][k] < value["prior"][k] < value["unary"][k]
-        )
-    assert all(max(value, key=lambda m: value[m][k]) == "hard" for k in (1, 4))
-    person = dict(rows_of(parts(root)[1]))["annotator"]
-    assert float(person[1].split(" ")[0]) > 5 and "0.82" not in person[2]
+        assert all(value[m][k] > value["prior"][k] for m in raw)
+        assert value["first_step+prior_matching"][k] < value["max_over_generations+platt"][k]
+    text = parts(root)[1]
+    said = " or ".join(f"{value['prior'][k]:.2f}" for k in (2, 5))
+    assert f"an F1 of {said} is that of the empty answer" in text
+    person = dict(rows_of(text))
+    assert all(
+        float(person["annotator"][0].split(" ")[0]) < float(p[0].split(" ")[0])
+        for m, p in person.items()
+        if m != "annotator"
+    )
+
+
+def test_differences_from_the_prior_in_the_readme_are_those_of_the_stored_estimates(root):
+    index = open_run_index([str(root / "outputs" / "reference")], None, None)
+    for dataset, end in (("GoEmotions", "of the Brier score (paired)"), ("HateXplainTargets", ";")):
+        x = dists_of(index, dataset, "smollm2")
+        loss = {
+            m: ((x[m] - x.people) ** 2).groupby(x.doc_id).sum()
+            for m in ("prior", "first_step+prior_matching")
+        }
+        ahead = loss["prior"] - loss["first_step+prior_matching"]
+        half = 1.96 * ahead.std(ddof=1) / np.sqrt(len(ahead))
+        lo, hi = ahead.mean() - half, ahead.mean() + half
+        assert f"{ahead.mean():.3f} [{lo:.3f}, {hi:.3f}]{' ' * (end[0] == 'o')}{end}" in parts(root)[1]
+        assert (lo > 0) == (dataset == "GoEmotions")
+        assert (x["prior"] < 0.5).all()  # the prior's answer is empty
 
 
 def test_training_documents_are_those_of_the_models_cards(root):
     said = re.search(r"\((\d+) posts for each HateXplain task\)", (root / "README.md").read_text())[1]
-    assert f"{said} training posts for each" in (root / "nbs" / "01_stepwise_logits.ipynb").read_text()
+    assert f"{said} training posts for each" in (root / "nbs" / "00m_tiny.ipynb").read_text()
     for name in ("tiny", "small"):
         card = (root / "mlcllm" / "models" / name / "README.md").read_text()
         assert re.findall(r"^\| HateXplain\w* \(.*?\) \| (\d+) \|", card, re.M) == [said, said]
