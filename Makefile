@@ -118,7 +118,6 @@ TARGETS = -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexpla
 MAIN   = -p test_ids $(DATA)/id_lists/GoEmotions/main_test_set.txt
 RATIOS = -y 'ratio: [0, 0.2, 0.4, 0.6, 0.8, 1]'
 RUN01  = $(PM) nbs/01_stepwise_logits.ipynb $(LAST)
-RUN02  = $(PM) nbs/02_alignment.ipynb $(LAST) -p n_dev 500
 RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p label_format json
 RUN04  = $(PM) nbs/04_demux.ipynb $(LAST) -p encoder minilm -p learning_rate 1e-4
 RUN04A = $(PM) nbs/04a_sft.ipynb $(LAST) -p model tiny -p epochs 2 -p learning_rate 3e-4
@@ -136,8 +135,12 @@ reference-01: reference-data
 		for o in "reverse -p seed 0" "random -p seed 0" "random -p seed 1" "random -p seed 2"; do $(RUN01) -p model $$m $(GOEMO) $(MAIN) -p label_order $$o; $(RUN01) -p model $$m $(SEMEVAL) -p label_order $$o; done; \
 	done
 
+# real models, and the toys on the same documents; REAL holds a folder for each data set of the grid
+METHODS = compare_to_none,hard,max_over_generations,last_step,mean_over_generations,first_step,set_marginals,unary,binary,binary_outcome
 reference-02: reference-data
-	set -e; for m in tiny small; do $(RUN02) -p model $$m $(TARGETS) -p calibrations platt; $(RUN02) -p model $$m $(HATE) -p calibrations temperature; $(RUN02) -p model $$m $(GOEMO) -p split test -p calibrations platt $$(test $$m = tiny && f=$$(ls -d outputs/bundled/04a_sft/GoEmotions/tiny/*/ 2>/dev/null | tail -1) && test -n "$$f" && echo "-p join $$f"); done
+	@test -d "$(REAL)/GoEmotions" || { echo "say where a folder for each data set is: make reference DATA=folder REAL=folder"; exit 1; }
+	$(SWEEP) run params/real.yaml --data $(REAL)
+	set -e; for f in $$(ls -d outputs/bundled/04a_sft/GoEmotions/tiny/*/); do $(PM) nbs/02_alignment.ipynb $(LAST) $(GOEMO) -p split test -p n_docs 300 -p n_dev 100 -p model tiny -p methods $(METHODS) -p calibrations platt,batch,prior_matching -p join $$f; done
 
 reference-03: reference-data
 	set -e; for m in tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p split dev+test; $(RUN03) -p model $$m $(GOEMO) -p split dev+test; done
@@ -146,13 +149,14 @@ reference-03: reference-data
 reference-04: reference-data
 	set -e; for v in False True; do $(RUN04) -p dataset HateXplainTargets -p data_dir $(DATA)/hatexplain -p epochs 10 -p votes $$v; done
 	set -e; for i in 0.2 0; do $(RUN04) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p split dev $(MAIN) -p n_train 10000 -p epochs 2 -p max_length 96 -p batch_size 32 -p intra $$i; done
-	set -e; for m in $$(ls -d outputs/bundled/04_demux/GoEmotions/minilm/*/model); do $(RUN04) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p trained $$m; done
+	set -e; for m in $$(ls -d outputs/bundled/04_demux/GoEmotions/minilm/*/model); do for n in "" "-p n_docs 300"; do $(RUN04) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p trained $$m $$n; done; done
+	set -e; for m in $$(ls -d outputs/bundled/04_demux/HateXplainTargets/minilm/*/model); do $(RUN04) -p dataset HateXplainTargets -p data_dir $(DATA)/hatexplain -p trained $$m -p n_docs 300; done
 	$(RUN04A) -p dataset GoEmotions -p data_dir $(DATA)/goemotions -p n_train 10000 -p max_length 768 -p max_new_tokens 18
 	$(RUN04A) -p dataset SemEval -p data_dir $(DATA)/semeval2018 -p split dev -p label_format comma -p max_new_tokens 25
 
 # what may be passed on, into outputs/reference
 publish: $(READY)
-	$(BIN)/python -c 'from mlcllm.stored_runs import index_runs, publish_runs; i = index_runs("outputs/bundled"); print(len(publish_runs(i[i.problem.isna()], "outputs/reference")), "runs published")'
+	$(BIN)/python -c 'from mlcllm.stored_runs import index_runs, publish_runs; [print(len(publish_runs(i[i.problem.isna()], "outputs/reference")), "runs published") for i in map(index_runs, ("outputs/bundled", "outputs/real"))]'
 	mkdir -p outputs/reference/figures && $(BIN)/python tests/hero_picture.py
 
 clean:

@@ -480,8 +480,10 @@ def plot_runs(
         if methods is None
         else [check_choice("method of these scores", m, list(dict.fromkeys(table.method))) for m in methods]
     )
-    figsize = (1.5 + 2.3 * len(datasets), 0.9 + 0.27 * len(methods))
-    axes = panel_axes(axes, len(datasets), "datasets", figsize)
+    in_a_row = min(3, len(datasets))
+    rows_of_panels = -(-len(datasets) // in_a_row)
+    figsize = (1.5 + 2.3 * in_a_row, (0.9 + 0.27 * len(methods)) * rows_of_panels)
+    axes = panel_axes(axes, len(datasets), "datasets", figsize, in_a_row=in_a_row)
     styles = dict(zip(models, (("o", "white"), ("s", "tab:orange"), ("^", ".35"), ("D", ".75"))))
     for ax, dataset in zip(axes, datasets):
         here = table[table.dataset == dataset]
@@ -498,7 +500,7 @@ def plot_runs(
         values = here[here.method.isin(methods)].value
         if METRICS[metric].direction == "low" and values.min() > 0 and values.max() > 4 * values.min():
             ax.set_xscale("log")
-            plain_ticks(ax.xaxis)
+            plain_ticks(ax.xaxis, 5)
         ax.set(
             ylim=(len(methods) - 0.4, -0.6),
             xlabel=f"{METRICS[metric].axis_label}\nn = {count_range(here.n_docs)}",
@@ -510,7 +512,7 @@ def plot_runs(
         ax.set_axisbelow(True)
     axes[0].set_yticks(range(len(methods)), [plain_text(m.replace("_", " ")) for m in methods])
     marks = {name: mark for ax in axes for mark, name in zip(*ax.get_legend_handles_labels())}
-    axes[-1].legend(
+    axes[in_a_row - 1].legend(
         marks.values(), marks, frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5)
     )
     return axes
