@@ -727,15 +727,16 @@ def plot_scale(
     fig, axes = two_a_row(names, 2.5, 2.5, sharey=False)
     known = table[table["size"].notna()]
     for ax, name in zip(axes[0], names):
-        for k, dataset in enumerate(datasets):
+        for dataset, (colour, line, fill) in method_looks(datasets).items():
             g = known[(known.dataset == dataset) & (known.statistic == name)].sort_values("size")
             if len(g):
                 ax.errorbar(
                     g["size"],
                     g.value,
                     yerr=[g.value - g.lo, g.hi - g.value],
-                    fmt="o-",
-                    color=[GREY, ORANGE, BLUE, "black", ".7"][k % 5],
+                    fmt=f"o{line}",
+                    color=colour,
+                    mfc=fill,
                     capsize=2,
                     ms=4,
                     label=legend_text(dataset),
@@ -749,7 +750,7 @@ def plot_scale(
     fig.legend(
         *axes[0][-1].get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=len(datasets),
+        ncols=min(len(datasets), 4),
         frameon=False,
         fontsize=7.5,
     )
