@@ -781,8 +781,6 @@ def _public_column(table, name, ours, labels, secret):  # None: left out
         return column if ours else _lists_only(table)
     if name == "text":
         return column if ours else pa.nulls(len(table), pa.string())
-    if name == "prob" and (pa.types.is_float64(kind) or pa.types.is_integer(kind)):
-        return pa.array(_enough_digits(column.to_numpy()), pa.float64())
     if name == "truth":
         return _renamed(column, lambda x: x if x == WITHOUT_ONE else _public_name(x))
     if _only_numbers(kind):
@@ -792,14 +790,6 @@ def _public_column(table, name, ours, labels, secret):  # None: left out
     return _renamed(column, _public_name) if name in _NAMED else None
 
 # %% ../nbs/00j_stored_runs.ipynb #70bb2858
-# 24 binary digits of p and of 1 - p, so that logs of both keep theirs, in bytes that compress
-def _enough_digits(probs):
-    p = np.asarray(probs, np.float64)
-    digits, power = np.frexp(np.minimum(p, 1 - p))
-    short = np.ldexp(np.round(digits * 2**24) / 2**24, power)
-    return np.where(p >= 0.5, 1 - short, np.where(short < 0.5, short, p))  # nothing crosses one half
-
-
 def _public_id(value, secret):
     if value is None:
         return None
