@@ -63,7 +63,7 @@ def people_sentences(
 # column -> endings of the methods' names
 _CALIBRATED = {
     "calibrated with labels of dev": ("+platt", "+temperature"),
-    "calibrated without": ("+batch", "+prior_matching"),
+    "calibrated without labels of dev": ("+batch", "+prior_matching"),
 }
 
 
