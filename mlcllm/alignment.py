@@ -41,6 +41,7 @@ from mlcllm.comparisons import (
     recommend,
     with_calibrated,
 )
+from .content_free import CONTENT_FREE, content_free_config, content_free_docs
 from .data import AnnotatedDocs, exclude
 from .engines import load_engine
 from mlcllm.estimate_tables import (  # noqa: F401 (their place in earlier versions)
@@ -223,6 +224,19 @@ def _asked(session):  # estimates, what they cost a document, and estimates of t
         _add_costs_of_traces(session, costs)
     _note_costs(session, costs)
     return asked, costs, dev_dists
+
+
+def _asked_without_content(session):  # content-free calibration -> estimates of texts that say nothing
+    config, found = session.config, {}
+    for how in CONTENT_FREE:
+        methods = [m for m in session.methods if m.calibration == how]
+        if methods:
+            texts = content_free_docs(session.inputs.docs, how)
+            asked = content_free_config(config.prompt_config, how)
+            with session.run.timed(how):
+                made = estimate(session.engine, texts, session.inputs.demos, methods, asked, config.mass)
+            found[how] = made.dists
+    return found
 
 
 def _add_costs_of_traces(session, costs):  # what the run that wrote them had counted
@@ -450,7 +464,8 @@ def _finish(session, run):
 def _results(session):  # everything is asked, scored and stored
     inputs = session.inputs
     asked, costs, dev_dists = _asked(session)
-    dists, calibrators = calibrate_dists(session.methods, asked, dev_dists, inputs.sample)
+    free_dists = _asked_without_content(session)
+    dists, calibrators = calibrate_dists(session.methods, asked, dev_dists, inputs.sample, free_dists)
     dists += inputs.joined
     _save_estimates(session, dists, costs)
     with session.run.timed("score"):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
+from .content_free import CONTENT_FREE, fit_content_free
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number, exclude, load_docs
 from .estimate_tables import inherit_parameters, join_dists, stored_traces
 from .estimators import reference_dists, scored_prior
@@ -47,7 +48,8 @@ class AlignmentConfig(RunConfig):
     # names joined by commas, with suffixes such as unary+order5; None: all that the task allows; paper: those
     # of the paper's tables
     methods: str = None
-    # every method once more with each of these, fitted on dev: platt, isotonic, …, joined by commas
+    # every method once more with each of these: platt, isotonic, … fitted on dev, contextual or pmi on texts
+    # without content, joined by commas
     calibrations: str = None
     # multi-label: label sets at thresholds tuned on dev, as rows of their own: global, per_label, both joined
     # by a comma, or None
@@ -126,6 +128,8 @@ class AlignmentInputs:
     def needs_engine(self, config):  # is anything asked?
         if self.traces is None or len(self.sample) or config.forced_first:
             return True
+        if any(m.calibration in CONTENT_FREE for m in self.methods):
+            return True
         return queries_of(self.methods) != [ANSWERS] or any(m.rounds for m in self.methods)
 
 # %% ../nbs/01i_alignment_config.ipynb #08cadff1
@@ -163,17 +167,18 @@ def _split_names(names, known, what):
 
 def _chosen_methods(config, labels):
     chosen = choose_methods(config.methods, labels, config.prompt_config)
-    calibrations = _split_names(config.calibrations, CALIBRATIONS, "calibration")
+    calibrations = _split_names(config.calibrations, (*CALIBRATIONS, *CONTENT_FREE), "calibration")
     raw = [m for m in chosen if not m.calibration]
     return chosen + [parse_method(f"{m.name}+{how}") for how in calibrations for m in raw]
 
 # %% ../nbs/01i_alignment_config.ipynb #d19dab67
 def _check_fits(config, methods, kinds, n):  # are there documents to fit what is fitted?
-    if not config.n_dev and any(m.calibration for m in methods):
+    of_documents = [m for m in methods if m.calibration in CALIBRATIONS]
+    if not config.n_dev and of_documents:
         raise ValueError("n_dev=0 leaves no document to fit a calibration to")
     named = dict(thresholds=config.thresholds if kinds else None, calibrations=config.calibrations)
     fits = [f"{name}={value!r}" for name, value in named.items() if value]
-    fits += [m.name for m in methods if m.calibration and not config.calibrations]
+    fits += [m.name for m in of_documents if not config.calibrations]
     if 0 < n < 5 and fits:
         raise ValueError(
             f"n_dev={config.n_dev} leaves {n} documents of {config.dev_split} to fit {', '.join(fits)} to, "
@@ -186,10 +191,19 @@ def calibrate_dists(
     dists: list,  # LabelDists of what was asked
     dev_dists: list,  # the same methods on dev
     dev: AnnotatedDocs,  # those documents
+    free_dists: dict = None,  # content-free calibration -> LabelDists of texts without content
 ) -> tuple:  # LabelDists in the order of the methods; the calibrators
     "Add what is calibrated"
     raw, on_dev = ({d.method: d for d in x} for x in (dists, dev_dists))
-    fitted = {m.name: fit_calibrator(on_dev[m.asked], dev, m.calibration) for m in methods if m.calibration}
+    on_nothing = {(how, d.method): d for how, found in (free_dists or {}).items() for d in found}
+
+    def fit(m):
+        if m.calibration in CONTENT_FREE:
+            nothing = on_nothing[m.calibration, m.asked]
+            return fit_content_free(nothing, m.calibration, dev.labels.multi)
+        return fit_calibrator(on_dev[m.asked], dev, m.calibration)
+
+    fitted = {m.name: fit(m) for m in methods if m.calibration}
     return [
         fitted[m.name].transform(raw[m.asked]) if m.name in fitted else raw[m.asked] for m in methods
     ], list(fitted.values())

@@ -23,7 +23,7 @@ import torch
 import transformers  # its parts are loaded when they are asked for, the heavy ones with a model
 from fastcore.basics import patch
 
-from .checks import moved_names, renamed_arguments, renamed_attribute
+from .checks import check_number, moved_names, renamed_arguments, renamed_attribute
 
 # %% ../nbs/00e_engines.ipynb #58e5a0c4
 def common_lengths(
@@ -375,7 +375,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Generation:
-    "One greedy continuation"
+    "One continuation"
 
     token_ids: tuple  # new tokens, those of the stop string included
     text: str  # their text, cut before the stop string
@@ -454,6 +454,7 @@ class Engine:
     notes = ()  # sentences on what a run should say of the engine
     share_prefixes = True  # does it compute what prompts share once?
     all_tokens = True  # does it give the logit of any token?
+    draws = False  # can it draw answers (`sample`)?
     on_progress = None  # called with the number of prompts that were finished since the last call
     limits, share = renamed_attribute("notes"), renamed_attribute("share_prefixes")
 
@@ -510,12 +511,17 @@ class Engine:
     def generate(self, prompts, max_new_tokens, stop=(), watch_ids=(), allowed=None):
         raise NotImplementedError(f"{type(self).__name__} does not generate")
 
+    def sample(self, prompts, n_draws, max_new_tokens, stop=(), allowed=None, seed=0):
+        raise NotImplementedError(f"{type(self).__name__} does not draw answers")
+
     def predict_memory(self, prompts, max_new_tokens=0):
         return 0  # unknown
 
 # %% ../nbs/00e_engines.ipynb #1a7f8e51
 class HFEngine(Engine):
     "A transformers causal language model behind `score` and `generate`"
+
+    draws = True
 
     @renamed_arguments(share="share_prefixes")
     def __init__(self, model, tokenizer, share_prefixes=True, pack_tokens=None, model_hash=""):
@@ -915,20 +921,26 @@ def _in_halves(compute, branches):  # yields compute(branches); where memory doe
         yield from _in_halves(compute, part)
 
 # %% ../nbs/00e_engines.ipynb #675d91cf
+def _draw(z, u):  # columns of z (n, n_columns): where u (n,) falls among the summed probabilities
+    summed = z.double().softmax(-1).cumsum(-1)
+    return (summed <= u[:, None] * summed[:, -1:]).sum(-1).clamp(max=z.shape[1] - 1)
+
+
 class _Writing:
     "Continuations in progress: tokens, logits and why each ended"
 
-    def __init__(self, engine, n, max_new_tokens, stop, watch_ids, allowed):
+    def __init__(self, engine, n, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
         self.engine, self.max_new, self.stop, self.allowed = engine, max_new_tokens, tuple(stop), allowed
+        self.uniforms = uniforms  # (n, max_new_tokens) in [0, 1): tokens are drawn with them; None: greedy
         self.watch = torch.as_tensor(list(watch_ids), dtype=torch.long, device=engine.device)
         self.ids, self.logits, self.total, self.logprobs = ([[] for _ in range(n)] for _ in range(4))
         self.reason, self.text = [None] * n, [""] * n
 
-    # the best next token of each row, and its log-probability among those that could be chosen
+    # the next token of each row, and its log-probability among those that could be chosen
     def choose(self, rows, z, total):
         if self.allowed is None:
-            best, chosen = z.max(-1)
-            return chosen.tolist(), (best - total).tolist()
+            chosen = self.pick(rows, z)[:, None]
+            return chosen[:, 0].tolist(), (z.gather(1, chosen)[:, 0] - total).tolist()
         options = [self.allowed(tuple(self.ids[r])) for r in rows]
         if not all(options):
             raise ValueError("`allowed` offers no token although nothing is written yet")
@@ -936,8 +948,15 @@ class _Writing:
         index = torch.tensor([list(o) + [o[0]] * (width - len(o)) for o in options], device=z.device)
         there = torch.tensor([[k < len(o) for k in range(width)] for o in options], device=z.device)
         logp = z.gather(1, index).masked_fill(~there, -torch.inf).log_softmax(-1)
-        best, at = logp.max(-1)
-        return index.gather(1, at[:, None])[:, 0].tolist(), best.tolist()
+        at = self.pick(rows, logp)[:, None]
+        return index.gather(1, at)[:, 0].tolist(), logp.gather(1, at)[:, 0].tolist()
+
+    def pick(self, rows, z):  # a column of each row: the best, or one drawn in proportion to exp(z)
+        if self.uniforms is None:
+            return z.max(-1).indices
+        step = [len(self.ids[r]) for r in rows]
+        u = torch.as_tensor(self.uniforms[list(rows), step], device=z.device)
+        return torch.cat([_draw(part, x) for part, x in zip(z.split(64), u.split(64))])
 
     # choose the next token of `rows` from logits z (len(rows), n_vocabulary); returns the tokens
     def take(self, rows, z):
@@ -988,25 +1007,57 @@ def generate(
     allowed=None,
 ) -> list:  # a Generation for each prompt
     "Greedy continuation of each prompt, with the logits from which every token was chosen"
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    check_number("max_new_tokens", max_new_tokens, 1)
     unique, back = self._check(prompts, watch_ids, max_new_tokens)
-    out, stop = [None] * len(unique), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-    share_prefixes = self._sharing(max(map(len, unique), default=0) + max_new_tokens)
-    for numbers, written in (self._write_forest if share_prefixes else self._write_alone)(
-        unique, max_new_tokens, stop, watch_ids, allowed
-    ):
-        for n, g in zip(numbers, written):
-            out[n] = g
-        self.finished(len(numbers))
+    out = self._continue(unique, max_new_tokens, stop, watch_ids, allowed)
     return [out[k] for k in back]
 
 
 @patch
+@torch.inference_mode()
+def sample(
+    self: HFEngine,
+    prompts: list,  # lists of token ids
+    n_draws: int,  # continuations of each prompt
+    max_new_tokens: int,  # longest continuation
+    stop: list = (),  # strings that end it
+    allowed=None,  # as in `generate`; tokens are drawn among those
+    seed: int = 0,  # with the prompt it decides the draws, whatever else is asked in the same call
+) -> list:  # for each prompt a list of n_draws Generations, without watched logits
+    "Continuations of each prompt drawn at temperature 1; prompts are read once"
+    check_number("max_new_tokens", max_new_tokens, 1)
+    check_number("n_draws", n_draws, 1)
+    unique, back = self._check([p for p in prompts for _ in range(n_draws)], (), max_new_tokens)
+    uniforms = [_prompt_rng(seed, p).random((n_draws, max_new_tokens)) for p in unique]
+    repeated = [p for p in unique for _ in range(n_draws)]
+    out = self._continue(repeated, max_new_tokens, stop, (), allowed, np.concatenate(uniforms or [[]]))
+    return [out[k * n_draws : (k + 1) * n_draws] for k in back[::n_draws]]
+
+
+def _prompt_rng(seed, prompt):
+    digest = sha256(np.asarray(prompt, dtype=np.int64).tobytes()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
+
+
+@patch
+# a Generation of each prompt; uniforms: as in `_Writing`
+def _continue(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
+    out, stop = [None] * len(prompts), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+    share_prefixes = self._sharing(max(map(len, prompts), default=0) + max_new_tokens)
+    write = self._write_forest if share_prefixes else self._write_alone
+    for numbers, written in write(prompts, max_new_tokens, stop, watch_ids, allowed, uniforms):
+        for n, g in zip(numbers, written):
+            out[n] = g
+        self.finished(len(numbers))
+    return out
+
+
+@patch
 # the model's own cached decoding, one prompt at a time
-def _write_alone(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed):
+def _write_alone(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
     for k, p in enumerate(prompts):
-        w = _Writing(self, 1, max_new_tokens, stop, watch_ids, allowed)
+        drawn = None if uniforms is None else uniforms[[k]]
+        w = _Writing(self, 1, max_new_tokens, stop, watch_ids, allowed, drawn)
         new = torch.tensor([p], device=self.device)
         cache = None
         while w.reason[0] is None:
@@ -1021,7 +1072,7 @@ def _write_alone(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allow
 # %% ../nbs/00e_engines.ipynb #ae4698f1
 @patch
 # yields numbers and Generations of a pack
-def _write_forest(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed):
+def _write_forest(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
 
@@ -1030,7 +1081,9 @@ def _write_forest(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allo
             pack.prefix, pack.kept = prefix, {}
             offset = np.cumsum([0] + [len(b) for b in branches])
             paths = [o + path for o, b in zip(offset, branches) for path in b.paths]
-            w = _Writing(self, len(paths), max_new_tokens, stop, watch_ids, allowed)
+            numbers = [n for b in branches for n in b.prompts]
+            drawn = None if uniforms is None else uniforms[numbers]
+            w = _Writing(self, len(paths), max_new_tokens, stop, watch_ids, allowed, drawn)
             new = w.take(range(len(paths)), self._forward(ids, pack, [p[-1] for p in paths]))
             self._decode(
                 w,
@@ -1040,7 +1093,7 @@ def _write_forest(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allo
                 len(group.prefix),
                 prefix,
             )
-            return [n for b in branches for n in b.prompts], w.done()
+            return numbers, w.done()
 
         for branches in self._packs(group, max_new_tokens):
             yield from _in_halves(write, branches)

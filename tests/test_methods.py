@@ -74,8 +74,8 @@ def test_the_registry_holds_the_packages_methods():
     assert set(ESTIMATORS) == {*METHODS, *EXTRA_METHODS}
     assert [m.name for m in choose_methods(None, MANY)] == list(METHODS)
     names = [q.name for q in all_queries()]
-    asked = ["answers", "set_marginals", "set_marginals_global", "choice_funnel", "unary", "binary"]
-    assert names == [*asked, "binary_both_orders"]
+    read = ["answers", "sampled", "set_marginals", "set_marginals_global", "choice_funnel"]
+    assert names == [*read, "verbalized", "unary", "binary", "binary_both_orders"]
 
 
 def test_what_is_asked_once_serves_several():

@@ -1,0 +1,119 @@
+"""Estimates that need no label: sampled answers, content-free texts, ensembles, a number asked for"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from mlcllm.alignment import run_alignment
+from mlcllm.content_free import CONTENT_FREE, content_free_config, content_free_docs
+from mlcllm.data import load_docs
+from mlcllm.engines import Engine, load_engine
+from mlcllm.ensembles import demo_seeds
+from mlcllm.methods import choose_methods, estimate, parse_method, served_methods
+from mlcllm.prompt_config import PromptConfig
+
+CONFIG = PromptConfig(shots=4)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return load_engine("tiny", gpu="cpu")
+
+
+@pytest.fixture(scope="module")
+def docs():
+    return load_docs("demo", "test", n_docs=6)
+
+
+@pytest.fixture(scope="module")
+def demos():
+    return load_docs("demo", "train")
+
+
+def test_draws_depend_on_the_document_alone(engine, docs, demos):
+    whole = estimate(engine, docs, demos, "sampled+draws5", CONFIG).dists[0]
+    parts = [estimate(engine, docs.take(r), demos, "sampled+draws5", CONFIG).dists[0] for r in ([0, 1], [2])]
+    np.testing.assert_array_equal(np.concatenate([p.probs for p in parts]), whole.probs[:3])
+    other = estimate(engine, docs, demos, "sampled+draws5", replace(CONFIG, seed=1)).dists[0]
+    assert (other.probs != whole.probs).any()
+
+
+def test_draws_are_the_same_one_at_a_time(engine, docs):
+    prompts = [engine.encode(t) for t in docs.texts]
+    shared = engine.sample(prompts, 4, 6)
+    alone = load_engine("tiny", gpu="cpu", share_prefixes=False).sample(prompts, 4, 6)
+    same = [a.token_ids == b.token_ids for x, y in zip(shared, alone) for a, b in zip(x, y)]
+    assert np.mean(same) > 0.95  # a token may differ where its number falls on the border of two
+    for x, y in zip(shared, alone):
+        for a, b in zip(x, y):
+            if a.token_ids == b.token_ids:
+                np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+
+
+def test_more_draws_come_nearer(engine, docs, demos):
+    names = "sampled+draws400,sampled+draws10,set_marginals"
+    many, few, exact = estimate(
+        engine, docs, demos, names, replace(CONFIG, decoding="constrained"), 0.999
+    ).dists
+    off = [np.abs(d.probs - exact.probs).mean() for d in (many, few)]
+    assert off[0] < 0.02 < off[1]
+
+
+def test_an_engine_that_cannot_draw_is_refused_before_it_is_asked(docs):
+    class Reads(Engine):
+        def __init__(self):
+            pass
+
+    chosen = choose_methods("hard,sampled", docs.labels)
+    with pytest.raises(ValueError, match="sampled draws answers, and Reads cannot"):
+        served_methods(chosen, Reads(), True)
+    assert served_methods(chosen, None, True) == chosen
+    with pytest.raises(NotImplementedError, match="does not draw"):
+        Reads().sample([[1]], 2, 3)
+
+
+@pytest.mark.parametrize("how", CONTENT_FREE)
+def test_a_run_takes_away_what_the_model_says_of_nothing(engine, docs, demos, how, tmp_path):
+    methods = f"first_step,unary,first_step+{how},unary+{how}"
+    run = run_alignment(
+        n_docs=6, n_dev=0, thresholds=None, methods=methods, shots=4, output_dir=str(tmp_path), gpu="cpu"
+    )
+    by_name = {d.method: d for d in run.dists}
+    nothing = content_free_docs(docs, how)
+    asked = estimate(engine, nothing, demos, "first_step,unary", content_free_config(CONFIG, how)).dists
+    for name, of_nothing in zip(("first_step", "unary"), asked):
+        mean = logit(of_nothing.probs.clip(1e-8, 1 - 1e-8)).mean(0)
+        level = logit(expit(mean).mean())
+        slow = expit(logit(by_name[name].probs.clip(1e-8, 1 - 1e-8)) - mean + level)
+        np.testing.assert_allclose(by_name[f"{name}+{how}"].probs, slow, atol=1e-5)
+    assert how in run.record["timings"]
+
+
+def test_a_member_that_cannot_be_read_is_counted_in_shares(engine, docs, demos):
+    made = estimate(engine, docs, demos, "hard+demos3", replace(CONFIG, max_new_tokens=3))
+    assert made.costs.prompts[0] >= 18
+    members = [
+        estimate(engine, docs, demos, "hard", replace(CONFIG, max_new_tokens=3, seed=s)).costs.unread[0]
+        for s in demo_seeds(3, 0)
+    ]
+    assert made.costs.unread[0] == pytest.approx(np.mean(members))
+
+
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        ("sampled+draws0", "number of draws"),
+        ("first_step+demos0", "number of members"),
+        ("first_step+order2+order3", "second suffix of its kind"),
+        ("first_step+pmi+order2", "last suffix"),
+        ("first_step+logmean", "how an ensemble"),
+        ("hard+draws5", "variant of sampled only"),
+        ("first_step+contextal", "did you mean 'contextual'"),
+    ],
+)
+def test_a_wrong_suffix_is_one_line(name, why):
+    with pytest.raises(ValueError, match=why) as error:
+        parse_method(name)
+    assert "\n" not in str(error.value)
