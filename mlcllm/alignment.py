@@ -29,7 +29,7 @@ from mlcllm.alignment_config import (  # noqa: F401 (their place in earlier vers
     unread_rule,
     with_inherited,
 )
-from .calibration import save_calibration
+from .calibration import OFFSETS_ONLY, save_calibration
 from .checks import moved_names
 from mlcllm.comparisons import (
     REFERENCES,
@@ -50,6 +50,7 @@ from mlcllm.estimate_tables import (  # noqa: F401 (their place in earlier versi
     check_weights,
     dist_hash,
     dists_table,
+    earlier_run,
     inherit_parameters,
     join_dists,
     read_dists,
@@ -122,6 +123,7 @@ class _Session:  # a started run
     inputs: AlignmentInputs
     engine: object  # None: nothing is asked
     methods: list  # those that the engine can serve
+    earlier: Path = None  # a finished run that asked the same; None: everything is asked
 
 
 def _load_engine(config, inputs):
@@ -157,6 +159,8 @@ def _fingerprint(config, inputs, engine, methods):
     found |= dict(joined=[dist_hash(d) for d in inputs.joined])
     if own := own_estimators(methods):
         found |= dict(estimators=own)
+    if any(m.calibration in OFFSETS_ONLY for m in methods):
+        found |= dict(offsets=2)  # fitted to all documents that are asked about, to dev alone in version 1
     return found | _prompt_digests(config, inputs, engine, methods)
 
 
@@ -173,7 +177,10 @@ def _start(config, inputs, engine):
     )
     for note in engine.notes if engine else ():
         run.warn(note)
-    return _Session(run, config, inputs, engine, methods)
+    earlier = earlier_run(run, [m.asked for m in methods]) if engine else None
+    if earlier:
+        run.warn(f"run {earlier.name} asked the same: its estimates are taken, with their seconds and tokens")
+    return _Session(run, config, inputs, engine, methods, earlier)
 
 # %% ../nbs/02_alignment.ipynb #266a8083
 def _ask(session, name, docs, traces=None):  # estimates of all documents, chunk by chunk, and what they cost
@@ -191,13 +198,18 @@ def _ask(session, name, docs, traces=None):  # estimates of all documents, chunk
 
     desc = f"{config.dataset} {docs.split} with {config.model}"
     told = dict(desc=desc, engine=engine, prompts_per_item=1 + _n_questions(methods, docs))
+    told |= dict(earlier=session.earlier)
     with session.run.timed(name):
         tables = session.run.chunks(name, len(docs), _chunk_size(methods, docs), one_chunk, **told)
+    if session.earlier:
+        session.run.record["timings"][name] = read_record(session.earlier)["timings"][name]
     for note in once_each(said):
         session.run.warn(note)
     order = {m.asked: k for k, m in enumerate(methods)}
-    dists = sorted(read_dists(tables["dists"].to_pandas(), docs), key=lambda d: order[d.method])
-    costs = tables["costs"].to_pandas().groupby("method", sort=False).sum(min_count=1)
+    rows, costs = (tables[k].to_pandas() for k in ("dists", "costs"))
+    rows, costs = rows[rows.method.isin(order)], costs[costs.method.isin(order)]
+    dists = sorted(read_dists(rows, docs), key=lambda d: order[d.method])
+    costs = costs.groupby("method", sort=False).sum(min_count=1)
     return dists, costs / len(docs)
 
 
@@ -465,7 +477,10 @@ def _results(session):  # everything is asked, scored and stored
     inputs = session.inputs
     asked, costs, dev_dists = _asked(session)
     free_dists = _asked_without_content(session)
-    dists, calibrators = calibrate_dists(session.methods, asked, dev_dists, inputs.sample, free_dists)
+    prior = next(d for d in inputs.references if d.method == "prior")
+    dists, calibrators = calibrate_dists(
+        session.methods, asked, dev_dists, inputs.sample, free_dists, prior.probs[0]
+    )
     dists += inputs.joined
     _save_estimates(session, dists, costs)
     with session.run.timed("score"):

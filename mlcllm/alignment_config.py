@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
+from mlcllm.calibration import (
+    CALIBRATIONS,
+    OFFSETS_ONLY,
+    fit_calibrator,
+    fit_offsets,
+    fit_thresholds,
+)
 from .content_free import CONTENT_FREE, fit_content_free
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number, exclude, load_docs
 from .estimate_tables import inherit_parameters, join_dists, stored_traces
@@ -173,7 +179,7 @@ def _chosen_methods(config, labels):
 
 # %% ../nbs/01i_alignment_config.ipynb #d19dab67
 def _check_fits(config, methods, kinds, n):  # are there documents to fit what is fitted?
-    of_documents = [m for m in methods if m.calibration in CALIBRATIONS]
+    of_documents = [m for m in methods if m.calibration in CALIBRATIONS and m.calibration not in OFFSETS_ONLY]
     if not config.n_dev and of_documents:
         raise ValueError("n_dev=0 leaves no document to fit a calibration to")
     named = dict(thresholds=config.thresholds if kinds else None, calibrations=config.calibrations)
@@ -192,6 +198,7 @@ def calibrate_dists(
     dev_dists: list,  # the same methods on dev
     dev: AnnotatedDocs,  # those documents
     free_dists: dict = None,  # content-free calibration -> LabelDists of texts without content
+    shares: np.ndarray = None,  # (n_labels,) frequencies in all of dev, for batch and prior_matching
 ) -> tuple:  # LabelDists in the order of the methods; the calibrators
     "Add what is calibrated"
     raw, on_dev = ({d.method: d for d in x} for x in (dists, dev_dists))
@@ -201,6 +208,9 @@ def calibrate_dists(
         if m.calibration in CONTENT_FREE:
             nothing = on_nothing[m.calibration, m.asked]
             return fit_content_free(nothing, m.calibration, dev.labels.multi)
+        if shares is not None and m.calibration in OFFSETS_ONLY:
+            dists = [d[m.asked] for d in (on_dev, raw) if m.asked in d]
+            return fit_offsets(dists, m.calibration, shares)
         return fit_calibrator(on_dev[m.asked], dev, m.calibration)
 
     fitted = {m.name: fit(m) for m in methods if m.calibration}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['with_people', 'take_over', 'dists_table', 'add_references', 'read_dists', 'stored_estimates', 'join_dists',
-           'dist_hash', 'inherit_parameters', 'check_weights', 'check_prompts', 'stored_traces']
+           'dist_hash', 'earlier_run', 'inherit_parameters', 'check_weights', 'check_prompts', 'stored_traces']
 
 # %% ../nbs/01h_estimate_tables.ipynb #411300b4
 import hashlib
@@ -19,7 +19,8 @@ import pyarrow as pa
 from .checks import shown
 from .comparisons import REFERENCES
 from .data import AnnotatedDocs, LabelDist, LabelSet
-from .runs import read_record, read_table
+from .methods import parse_method
+from .runs import identity, read_record, read_table
 from .stepwise_logits import PromptConfig, read_traces
 from .stored_answers import read_answers
 
@@ -237,6 +238,36 @@ def dist_hash(
 def _joinable(rows):  # not what is in every file, nor the words counted beside an encoder in a run of 04
     beside = rows.method.astype(str).str.startswith("demux").any()
     return rows[~rows.method.isin((*_NOT_JOINED, "tfidf") if beside else _NOT_JOINED)]
+
+# %% ../nbs/01h_estimate_tables.ipynb #ddb8f9ba
+_FITTED = ("methods", "calibrations", "thresholds", "join")  # parameters that nothing is asked for
+
+
+def _questions(record):  # what a run asks, of which model and about which documents
+    kept = identity(record["parameters"], record["fingerprint"])
+    parameters = {k: v for k, v in kept["parameters"].items() if k not in _FITTED}
+    fingerprint = {k: v for k, v in kept["fingerprint"].items() if k not in ("joined", "offsets")}
+    return json.dumps([parameters, fingerprint], sort_keys=True, default=str)
+
+
+def earlier_run(
+    run,  # a started `Run` of 02
+    asked: list,  # names of what it asks, without calibrations
+) -> Path:  # folder of a finished run that asked all of it; None: there is none
+    "A run whose estimates can be taken over"
+    wanted = _questions(run.record)
+    for folder in sorted(run.folder.parent.iterdir()):
+        if folder == run.folder or not (folder / "chunks").is_dir():
+            continue
+        try:
+            record = read_record(folder)
+        except (OSError, ValueError):
+            continue
+        if record["status"] != "done" or _questions(record) != wanted:
+            continue
+        theirs = {parse_method(name).asked for name in record["parameters"]["methods"].split(",")}
+        if theirs >= set(asked):
+            return folder
 
 # %% ../nbs/01h_estimate_tables.ipynb #c2b4caaa
 _OF_TRACES = (

@@ -26,6 +26,7 @@ from .alignment import choose_methods, estimate, parse_method
 from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
 from .checks import check_choice, renamed_arguments, renamed_attribute, shown
 from .columns import TABLES
+from .content_free import CONTENT_FREE, content_free_config, content_free_docs, fit_content_free
 from .data import AnnotatedDocs, LabelDist, load_docs
 from .engines import load_engine
 from .metrics import to_labels
@@ -182,7 +183,7 @@ class Estimator(ClassifierMixin, BaseEstimator):
     labels: object = None  # names of the labels, or a LabelSet; None: those of the demonstrations
     single: bool = False  # does exactly one label fit each text? `fit` sees it from its labels
     options: dict = None  # which columns of a table are which, as in `load_docs`
-    calibration: str = None  # one of CALIBRATIONS: `fit` fits it, too
+    calibration: str = None  # one of CALIBRATIONS or CONTENT_FREE: `fit` fits it, too
     engine_options: dict = None  # what `load_engine` takes besides, such as {"gpu": 0}
     asking = renamed_attribute("config")
 
@@ -414,7 +415,7 @@ def fit(
 ) -> Estimator:  # itself
     "Take labelled texts as demonstrations, and fit the calibration that `calibration` names"
     if self.calibration is not None:
-        check_choice("calibration", self.calibration, CALIBRATIONS)
+        check_choice("calibration", self.calibration, (*CALIBRATIONS, *CONTENT_FREE))
     for name in ("demos_", "calibrator_", "target_kind_"):
         self.__dict__.pop(name, None)
     if y is None:
@@ -424,7 +425,7 @@ def fit(
     self.demos_, self.target_kind_ = demos, kind
     self._method(demos)
     if self.calibration is not None:
-        self.calibrator_ = fit_calibrator(self._uncalibrated(demos), demos, self.calibration)
+        self.calibrator_ = self._fitted_calibrator(demos, self.calibration)
     return self
 
 # %% ../nbs/02b_estimator.ipynb #faf7b0f0
@@ -454,12 +455,32 @@ def _labelled_texts(self: Estimator, X, y):  # documents from texts and labels, 
 @patch
 def calibrate(
     self: Estimator,
-    dev,  # labelled documents that will not be scored: AnnotatedDocs, or a table or file
-    how: str = "platt",  # one of CALIBRATIONS
+    # labelled documents that will not be scored: AnnotatedDocs, or a table or file; None: contextual and pmi
+    # need none
+    dev=None,
+    how: str = "platt",  # one of CALIBRATIONS, or of CONTENT_FREE
 ) -> Estimator:  # the same, calibrated
-    "Fit a calibration to people's votes on `dev`"
-    dev = self._dev_docs(dev)
-    return self._with(calibrator=fit_calibrator(self._uncalibrated(dev), dev, how), thresholds=None)
+    "Fit a calibration to people's votes on `dev`, or to what the model says of texts without content"
+    check_choice("calibration", how, (*CALIBRATIONS, *CONTENT_FREE))
+    if dev is not None:
+        dev = self._dev_docs(dev)
+    elif how not in CONTENT_FREE:
+        raise ValueError(
+            f"{how} is fitted to labelled documents: calibrate(dev, {how!r}); without any, "
+            "calibrate(how='contextual')"
+        )
+    return self._with(calibrator=self._fitted_calibrator(dev, how), thresholds=None)
+
+
+@patch
+def _fitted_calibrator(self: Estimator, dev, how):
+    if how not in CONTENT_FREE:
+        return fit_calibrator(self._uncalibrated(dev), dev, how)
+    task = self._task()
+    config = _without_shots(_checked_config(self.config) or default_config(task), task)
+    texts, asked = content_free_docs(task, how), content_free_config(config, how)
+    made = estimate(self.engine, texts, task, [self._method(task)], asked)
+    return fit_content_free(made.dists[0], how, task.labels.multi)
 
 # %% ../nbs/02b_estimator.ipynb #86f278f6
 @patch

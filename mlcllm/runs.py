@@ -1056,6 +1056,7 @@ def chunks(
     prompts_per_item: float = 1,  # about how many prompts it finishes for an item
     # what the chunks depend on besides the run's identity, such as the digest of a model that it trained
     source: str = "",
+    earlier=None,  # folder of another run that did the same work: its chunks are taken where they are whole
 ) -> dict:  # name -> pyarrow table over all chunks
     "Compute chunk by chunk, storing each; chunks of an earlier, interrupted run are not computed again"
     parts, reused, stats = [], 0, getattr(engine, "stats", {}) if stats is None else stats
@@ -1069,6 +1070,8 @@ def chunks(
             stop = min(start + chunk_size, n_items)
             stem = f"{name}-{start:07d}-{stop:07d}"
             chunk = _load_chunk(folder, stem, self.folder.name, source, wanted)
+            if chunk is None and earlier is not None:
+                chunk = _load_chunk(_chunks_folder(earlier), stem, earlier.name, source, wanted)
             fits = chunk is not None and (not parts or chunk.tables.keys() == parts[0].keys())
             if not fits:
                 with _following(engine, bar, stop - start, prompts_per_item):

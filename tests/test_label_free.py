@@ -117,3 +117,31 @@ def test_a_wrong_suffix_is_one_line(name, why):
     with pytest.raises(ValueError, match=why) as error:
         parse_method(name)
     assert "\n" not in str(error.value)
+
+
+def test_a_calibration_is_added_without_asking_again(tmp_path):
+    told = dict(n_docs=8, n_dev=6, shots=4, thresholds=None, output_dir=str(tmp_path), gpu="cpu")
+    first = run_alignment(methods="first_step,hard", **told)
+    second = run_alignment(methods="first_step", calibrations="batch,prior_matching", **told)
+    assert second.engine.stats["prompts"] < first.engine.stats["prompts"] / 4
+    assert first.folder.name in second.record["warnings"][0]
+    assert second.record["timings"]["estimates"] == first.record["timings"]["estimates"]
+    np.testing.assert_array_equal(second.dists[0].probs, first.dists[0].probs)
+    other = run_alignment(methods="first_step", calibrations="batch", **told | dict(seed=1))
+    assert not any("asked the same" in w for w in other.record["warnings"])
+    more = run_alignment(methods="first_step,unary", **told)
+    assert not any("asked the same" in w for w in more.record["warnings"])
+
+
+def test_prior_matching_gives_the_frequencies_of_all_of_dev(tmp_path):
+    run = run_alignment(
+        n_docs=8, n_dev=6, shots=4, methods="first_step", calibrations="prior_matching", thresholds=None,
+        output_dir=str(tmp_path), gpu="cpu",
+    )  # fmt: skip
+    on_dev, on_test = run.dev_dists[0].probs, run.dists[0].probs
+    offsets = np.array(run.fitted[0].values["b"])
+    means = expit(logit(np.concatenate([on_dev, on_test]).clip(1e-8, 1 - 1e-8)) + offsets).mean(0)
+    prior = next(d for d in run.references if d.method == "prior").probs[0]
+    least = 1 / (len(on_dev) + len(on_test) + 2)
+    np.testing.assert_allclose(means, prior.clip(least, 1 - least), atol=1e-4)
+    assert run.fitted[0].ids == ()
