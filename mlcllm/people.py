@@ -79,6 +79,15 @@ class BetaBinomial:
         tails = np.array([1 - level, 1 + level])[:, None, None] / 2
         return beta.ppf(tails, self.a + k, self.b + n[:, None] - k)
 
+    def draw(self, docs: AnnotatedDocs, rng: np.random.Generator) -> np.ndarray:
+        "Shares of people (n_docs, n_labels), drawn at random from those that the votes leave plausible"
+        k, n = _counts(docs, self.labels)
+        if self.labels.multi:
+            return rng.beta(self.a + k, self.b + n[:, None] - k)
+        none = np.maximum((self.a + self.b)[0] - self.a.sum() + n - k.sum(1), 0)
+        parts = rng.gamma(np.column_stack([self.a + k, none]))
+        return parts[:, :-1] / parts.sum(1, keepdims=True)
+
     def to_frame(self) -> pd.DataFrame:
         "A row a label: a, b, mean share, precision a + b, correlation of two votes on a document"
         total = self.a + self.b

@@ -12,8 +12,10 @@ from scipy.optimize import minimize
 from scipy.special import gammaln
 from scipy.stats import betabinom
 
+from mlcllm.bootstrap import bootstrap_weights
 from mlcllm.data import AnnotatedDocs, LabelDist, LabelSet, load_docs
-from mlcllm.estimators import resampling_floor
+from mlcllm.disagreement import disagreement, label_entropy, weighted_spearman
+from mlcllm.estimators import reference_dists, resampling_floor
 from mlcllm.people import beta_binomial, dawid_skene, people_ceiling, unbiased_brier, vote_variance
 
 pytestmark = [
@@ -290,3 +292,75 @@ def test_bad_input_gets_one_line(call, words):
     with pytest.raises(ValueError, match=words) as error:
         call(load_docs("demo", "test"))
     assert "\n" not in str(error.value)
+
+
+# ---- where people disagree
+
+
+def level(table, name):
+    return table[table.level == name].set_index("method")
+
+
+def test_the_ceiling_of_a_corpus_is_what_known_shares_reach(corpus):
+    """Shares are drawn in the shape of the corpus, then votes: what the shares reach is estimated from the
+    votes alone. Label frequencies correlate over all pairs, and within labels not at all
+    """
+    fit = beta_binomial(corpus)
+    common = np.flatnonzero(fit.to_frame()["mean"] > 0.01)
+    truth = np.random.default_rng(0).beta(fit.a[common], fit.b[common], (len(corpus), len(common)))
+    docs = drawn(corpus, truth[corpus.vote_doc], 1)
+    known = LabelDist(truth, docs.labels, docs.ids, "known")
+    prior = replace(known, probs=np.tile(truth.mean(0), (len(docs), 1)), method="prior")
+    table = disagreement([known, prior], docs, n_boot=0)
+    for name, most in (("within", 0.04), ("pooled", 0.05), ("document", 0.06)):
+        rows = level(table, name).value
+        print(f"{corpus.name}, {name}: {rows.round(3).to_dict()}")
+        assert abs(rows["true_shares"] - rows["known"]) < most
+    assert np.isnan(level(table, "within").value["prior"]) and level(table, "pooled").value["prior"] > 0.05
+
+
+def test_ceilings_of_real_votes(corpus):
+    "They lie between 0 and 1; halves need documents with four votes"
+    table = disagreement(corpus.human(), corpus, n_boot=0)
+    np.testing.assert_allclose(level(table, "within").value["human"], 1)
+    ceiling = level(table, "within").value["true_shares"]
+    print(f"{corpus.name}: ceiling {ceiling:.2f}, halves {level(table, 'pooled').value['split_half']:.2f}")
+    assert 0.1 < ceiling < 0.9
+    assert np.isnan(level(table, "pooled").value["split_half"]) == ((corpus.n_annotators >= 4).sum() < 20)
+
+
+def test_intervals_hold_the_correlation_of_many_documents():
+    def sample(seed, n_docs):
+        rng = np.random.default_rng(seed)
+        truth = rng.beta(0.4, 1.2, (n_docs, 2))
+        p = np.clip(truth + rng.normal(0, 0.2, truth.shape), 0.001, 0.999)
+        doc, ids = np.repeat(np.arange(n_docs), 3), tuple(map(str, range(n_docs)))
+        votes = (rng.random((len(doc), 2)) < truth[doc]).astype(np.float32)
+        names, who = LabelSet(("x", "y")), doc.astype(str)
+        docs = AnnotatedDocs("made", "test", names, ids, ids, truth > 0.5, votes, doc, who)
+        return LabelDist(p, names, ids, "p"), docs
+
+    many = level(disagreement(*sample(0, 40_000), n_boot=0, ceilings=False), "within").value["p"]
+    held = []
+    for seed in range(1, 61):
+        row = level(disagreement(*sample(seed, 250), n_boot=200, ceilings=False), "within").loc["p"]
+        held.append(row.lo <= many <= row.hi)
+    assert 0.87 <= np.mean(held) <= 1
+
+
+def test_every_draw_is_the_correlation_of_the_documents_that_it_holds():
+    rng = np.random.default_rng(3)
+    x, y = label_entropy(rng.random(40).round(1)), label_entropy(rng.integers(0, 4, 40) / 3)
+    weights = bootstrap_weights(40, 20)
+    slow = [
+        pd.Series(np.repeat(x, w)).corr(pd.Series(np.repeat(y, w)), "spearman") for w in weights.astype(int)
+    ]
+    np.testing.assert_allclose(weighted_spearman(x, y, weights), slow, atol=1e-9)
+
+
+def test_label_frequencies_are_constant_within_labels():
+    docs = load_docs("demo", "test")
+    table = disagreement(reference_dists(docs, load_docs("demo", "train")), docs, n_boot=20)
+    assert level(table, "within").value[["prior", "constant", "uniform"]].isna().all()
+    assert level(table, "pooled").value[["constant", "uniform"]].isna().all()
+    assert 0 < level(table, "document").value["true_shares"] < 1
