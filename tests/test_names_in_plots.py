@@ -31,9 +31,11 @@ from mlcllm import (
     comparisons,
     data,
     demux,
+    disagreement,
     figures,
     label_sets,
     metrics,
+    people,
     probing,
     questions,
     reasonableness,
@@ -230,6 +232,7 @@ def sweep():
 
 
 LEARNED = pd.DataFrame(dict(epoch=[1, 2], loss=[2.0, 1.0], dev_loss=[2.0, 1.0], dev_nll=[2.0, 1.0]))
+PERSONS = np.array([f"$who$_{k}" for k in range(3)] * 40)  # who voted on DOCS
 METHOD_NAMES = [m.replace("_", " ") for m in METHODS]  # as pictures show them
 
 PLOTS = {  # function -> a call, the names that must be seen
@@ -349,6 +352,19 @@ PLOTS = {  # function -> a call, the names that must be seen
     "plot_people": (lambda d: alignment.plot_people(ALIGNED), METHOD_NAMES),
     "plot_reliabilities": (lambda d: alignment.plot_reliabilities(ALIGNED), METHOD_NAMES),
     "plot_votes": (lambda d: alignment.plot_votes(ALIGNED), METHOD_NAMES),
+    "plot_vote_shares": (lambda d: people.plot_vote_shares(people.beta_binomial(DOCS), LABELS[0], 3), []),
+    "plot_annotators": (
+        lambda d: people.plot_annotators(people.dawid_skene(replace(DOCS, vote_annotator=PERSONS))),
+        [f"$who$_{k} (40)" for k in range(3)],
+    ),
+    "plot_ceiling": (
+        lambda d: people.plot_ceiling(people.people_ceiling(DOCS, DISTS, n_boot=9)),
+        METHOD_NAMES,
+    ),
+    "plot_disagreement": (
+        lambda d: disagreement.plot_disagreement(disagreement.disagreement(DISTS, DOCS, n_boot=9)),
+        METHOD_NAMES,
+    ),
     "plot_strata": (lambda d: testsets.plot_strata(DOCS, list(DOCS.ids[:9])), []),
 }
 
