@@ -9,7 +9,6 @@ __all__ = ['FACTORS', 'COMBINED', 'RESIDUAL', 'COMPONENTS', 'VERDICTS', 'documen
            'smallest_difference', 'power_note', 'equivalence', 'gain_margin', 'plot_variance']
 
 # %% ../nbs/01j_variance.ipynb #905116f8
-import warnings
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import combinations
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.special import stdtrit
-from statsmodels.stats.power import TTestPower
+from statsmodels.stats.power import NormalIndPower, TTestPower
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
 from .axes import draw_axes
@@ -28,7 +27,7 @@ from .budget import BLIND, REFERENCES, as_losses
 from .checks import check_choice, check_number, plain_text, shown
 from .data import AnnotatedDocs, same_document
 from .estimate_tables import stored_estimates
-from .metrics import METRICS, doc_scores, overall_scores, score_inputs
+from .metrics import METRICS, count_range, doc_scores, overall_scores, score_inputs
 from .prompt_config import PromptConfig
 from .runs import PLACES, read_record
 
@@ -58,7 +57,7 @@ def _per_document(dists, docs, metric, threshold=0.5, eps=1e-8):  # methods, ids
     first = np.unique(of, return_index=True)[1]
     return b.methods, [docs.ids[k] for k in first], b.collapse(doc_scores(metric, b))
 
-# %% ../nbs/01j_variance.ipynb #3c9bfe91
+
 def _one_setting(config, dists, docs, metric):  # a row a method and document
     methods, ids, values = _per_document(dists, docs, metric)
     setting = {name: str(getattr(config, name)) for name in _PROMPT} | dict(seed=config.seed)
@@ -77,9 +76,7 @@ def document_scores(
     dists_by_setting: dict,  # PromptConfig -> list of LabelDist, of one model
     docs: AnnotatedDocs,  # the documents
     metric: str = "brier",  # a metric that is a mean over documents
-) -> (
-    pd.DataFrame
-):  # method, metric, doc_id, seed, label_order, template, value; readings of a document count once
+) -> pd.DataFrame:  # method, metric, doc_id, seed, label_order, template, value
     "A metric's value of every document under every setting"
     if not isinstance(dists_by_setting, dict) or not dists_by_setting:
         raise ValueError(f"a dict PromptConfig -> list of LabelDist is needed, got {shown(dists_by_setting)}")
@@ -151,7 +148,7 @@ def mean_squares(
         rows.append((term, df, repeats * (effect**2).sum() / df))
     return pd.DataFrame(rows, columns=["term", "df", "mean_square"])
 
-# %% ../nbs/01j_variance.ipynb #3ac609b5
+
 def _components_of_terms(terms, levels):  # (n_terms, n_terms): mean squares -> variance components
     solve = np.zeros((len(terms), len(terms)))
     for i, term in enumerate(terms):
@@ -172,9 +169,11 @@ def _component(term):  # what a term belongs to
     return RESIDUAL if "doc_id" in term else COMBINED
 
 
-def _weights(terms, levels, sizes):  # names, (n_components, n_terms): mean squares -> variances of a mean
-    names = [c for c in COMPONENTS if c in set(map(_component, terms))]
-    member = np.array([[_component(term) == name for term in terms] for name in names], float)
+# names of components, (n_components, n_terms): mean squares -> what each adds to the variance of a mean
+def _weights(terms, levels, sizes, fixed=()):
+    counted = [None if set(term) <= set(fixed) else _component(term) for term in terms]
+    names = [c for c in COMPONENTS if c in counted]
+    member = np.array([[c == name for c in counted] for name in names], float)
     averaged = np.array([prod(sizes[f] for f in term) for term in terms])
     return names, (member / averaged) @ _components_of_terms(terms, levels)
 
@@ -185,7 +184,8 @@ class VarianceSplit:
 
     mean: float  # over all documents and settings
     levels: dict  # factor -> how many values it had
-    # component, levels, variance (of one document's score under one prompt), lo, hi, share, share_lo, share_hi
+    # component, levels, variance (of one document's score under one prompt), lo, hi, share, share_lo,
+    # share_hi
     table: pd.DataFrame
     anova: pd.DataFrame = field(repr=False)  # from `mean_squares`
     method: str = None
@@ -227,9 +227,8 @@ def _check_columns(table):
         raise ValueError("a table with the columns doc_id and value is needed, as from document_scores")
     for c in ("dataset", "model", "method", "metric"):
         if c in table and table[c].nunique() > 1:
-            raise ValueError(
-                f"the table holds several values of {c} ({', '.join(map(str, table[c].unique()))}): choose one"
-            )
+            several = ", ".join(map(str, table[c].unique()))
+            raise ValueError(f"the table holds several values of {c} ({several}): choose one")
     keys = [f for f in FACTORS if f in table]
     if (twice := table.duplicated(keys)).any():
         row = table[twice].iloc[0]
@@ -295,54 +294,61 @@ def split_by_method(
         raise ValueError("the table has no column method: split_variance splits the scores of one")
     return {m: split_variance(rows, level) for m, rows in table.groupby("method", sort=False)}
 
-# %% ../nbs/01j_variance.ipynb #98b14359
-def _sizes(split, n_docs, n_seeds, n_orders, n_templates):  # factor -> how many a mean is over
+# %% ../nbs/01j_variance.ipynb #6e851a5d
+# as `_weights`, of a mean over so many documents, seeds, orders and templates
+def _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed):
     n_docs = split.n_docs if n_docs is None else check_number("n_docs", n_docs, 1)
-    given = dict(seed=("n_seeds", n_seeds), label_order=("n_orders", n_orders))
-    given |= dict(template=("n_templates", n_templates))
-    for factor, (name, n) in given.items():
-        check_number(name, n, 1)
+    names = dict(seed="n_seeds", label_order="n_orders", template="n_templates")
+    sizes = dict(zip(names, (n_seeds, n_orders, n_templates)))
+    for factor, n in sizes.items():
+        check_number(names[factor], n, 1)
         if n > 1 and factor not in split.levels:
-            raise ValueError(
-                f"{name} is {n}, but the split knows nothing of {factor}: it had one value there"
-            )
-    return dict(doc_id=n_docs) | {factor: n for factor, (_, n) in given.items()}
+            raise ValueError(f"{names[factor]} is {n}, but {factor} had one value only in what was split")
+    for factor in fixed:
+        check_choice("fixed column", factor, _PROMPT)
+    return _weights(split.anova.term, split.levels, dict(doc_id=n_docs) | sizes, fixed)
 
 
 def variance_of_mean(
     split: VarianceSplit,  # from `split_variance`
     n_docs: int = None,  # documents that the mean is over; None: those of the split
+    *,
     n_seeds: int = 1,  # sets of demonstrations
     n_orders: int = 1,  # label orders
     n_templates: int = 1,  # templates
+    # columns, such as template, whose values are meant as they are: what they alone change does not count
+    fixed: tuple = (),
 ) -> pd.Series:  # component -> variance; at least 0
     "What each component adds to the variance of a mean score"
-    sizes = _sizes(split, n_docs, n_seeds, n_orders, n_templates)
-    names, weights = _weights(split.anova.term, split.levels, sizes)
+    names, weights = _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed)
     return pd.Series(np.maximum(weights @ split.anova.mean_square.to_numpy(), 0), index=names)
 
 
 def standard_error(
     split: VarianceSplit,  # from `split_variance`
-    n_docs: int = None,  # as in `variance_of_mean`
+    n_docs: int = None,  # as in `variance_of_mean`, and so are the others
+    *,
     n_seeds: int = 1,
     n_orders: int = 1,
     n_templates: int = 1,
+    fixed: tuple = (),
 ) -> float:
     "Standard error of a mean score over documents, demonstrations, label orders and templates"
-    return float(np.sqrt(variance_of_mean(split, n_docs, n_seeds, n_orders, n_templates).sum()))
+    _, weights = _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed)
+    return float(np.sqrt(np.maximum(weights @ split.anova.mean_square.to_numpy(), 0).sum()))
 
-# %% ../nbs/01j_variance.ipynb #b77f86d0
+# %% ../nbs/01j_variance.ipynb #76288502
 def degrees_of_freedom(
     split: VarianceSplit,  # from `split_variance`
-    n_docs: int = None,  # as in `variance_of_mean`
+    n_docs: int = None,  # as in `variance_of_mean`, and so are the others
+    *,
     n_seeds: int = 1,
     n_orders: int = 1,
     n_templates: int = 1,
+    fixed: tuple = (),
 ) -> float:  # at least 1
     "Of the standard error, by Satterthwaite's approximation"
-    sizes = _sizes(split, n_docs, n_seeds, n_orders, n_templates)
-    _, weights = _weights(split.anova.term, split.levels, sizes)
+    _, weights = _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed)
     squares, df = split.anova.mean_square.to_numpy(), split.anova.df.to_numpy()
     parts = weights.sum(0) * squares
     variance = np.maximum(weights @ squares, 0).sum()
@@ -353,33 +359,37 @@ def degrees_of_freedom(
 def interval_with_prompt(
     value: float,  # a mean score
     split: VarianceSplit,  # of this method, from `split_variance`
-    n_docs: int = None,  # documents that the score is over, as in `variance_of_mean`
+    n_docs: int = None,  # documents that the score is over, as in `variance_of_mean`, and so are the others
+    *,
     n_seeds: int = 1,
     n_orders: int = 1,
     n_templates: int = 1,
+    fixed: tuple = (),
     level: float = 0.95,
 ) -> tuple:  # lo, hi
     "Interval of a score for other documents, demonstrations, label orders and templates"
-    sizes = (n_docs, n_seeds, n_orders, n_templates)
-    df = degrees_of_freedom(split, *sizes)
-    half = stdtrit(df, (1 + level) / 2) * standard_error(split, *sizes)
+    over = dict(n_docs=n_docs, n_seeds=n_seeds, n_orders=n_orders, n_templates=n_templates, fixed=fixed)
+    half = stdtrit(degrees_of_freedom(split, **over), (1 + level) / 2) * standard_error(split, **over)
     return float(value - half), float(value + half)
 
-# %% ../nbs/01j_variance.ipynb #6e851a5d
+# %% ../nbs/01j_variance.ipynb #8ac88a06
 def with_prompt_intervals(
     scores: pd.DataFrame,  # from `score`, of one prompt
     splits: dict,  # method -> VarianceSplit, from `split_by_method`
+    fixed: tuple = (),  # as in `variance_of_mean`
 ) -> pd.DataFrame:  # the rows of these methods and their metric, with columns lo_prompt and hi_prompt
     "Scores with intervals over documents, and over documents and prompts"
     metrics = tuple({s.metric for s in splits.values()})
     table = overall_scores(scores, metrics)
     keep = [r.method in splits and splits[r.method].metric == r.metric for r in table.itertuples()]
     table = table[keep].reset_index(drop=True)
-    ends = [interval_with_prompt(r.value, splits[r.method], r.n_docs) for r in table.itertuples()]
+    ends = [
+        interval_with_prompt(r.value, splits[r.method], r.n_docs, fixed=fixed) for r in table.itertuples()
+    ]
     lo, hi = np.array(ends).reshape(-1, 2).T
     return table.assign(lo_prompt=lo, hi_prompt=hi)
 
-# %% ../nbs/01j_variance.ipynb #76288502
+# %% ../nbs/01j_variance.ipynb #e13a8ba2
 def difference_scores(
     table: pd.DataFrame,  # from `document_scores` or `scores_of_runs`
     method: str,  # whose scores
@@ -400,27 +410,30 @@ def smallest_difference(
     sd,
     power: float = 0.8,  # how often it is to be seen
     alpha: float = 0.05,  # two-sided level of the test
-    n_seeds: int = 1,  # as in `variance_of_mean`; only with a split
+    *,
+    n_seeds: int = 1,  # as in `variance_of_mean`, only with a split, and so are the others
     n_orders: int = 1,
     n_templates: int = 1,
+    fixed: tuple = (),
 ) -> float:
-    "The smallest difference of two mean scores that a paired t test sees so often"
+    """The smallest difference of two mean scores that a paired test sees so often; the components of a split are
+    taken as known
+    """
     check_number("n_docs", n_docs, 2)
     for name, value in (("power", power), ("alpha", alpha)):
         check_number(name, value, 0.001, 0.999, whole=False)
     if power <= alpha:
         raise ValueError(f"power {power} must be above alpha {alpha}: a test sees that much of nothing")
     if isinstance(sd, VarianceSplit):
-        sizes = (n_docs, n_seeds, n_orders, n_templates)
-        df, error = degrees_of_freedom(sd, *sizes), standard_error(sd, *sizes)
-    else:
-        if max(n_seeds, n_orders, n_templates) > 1:
-            raise ValueError("sd is a number: seeds, orders and templates count with a VarianceSplit only")
-        df, error = n_docs - 1, check_number("sd", sd, 0, whole=False) / np.sqrt(n_docs)
-    effect = TTestPower().solve_power(nobs=df + 1, alpha=alpha, power=power)
-    return float(effect * np.sqrt(df + 1) * error)
+        over = dict(n_seeds=n_seeds, n_orders=n_orders, n_templates=n_templates, fixed=fixed)
+        effect = NormalIndPower().solve_power(nobs1=1, alpha=alpha, power=power, ratio=0)
+        return float(effect * standard_error(sd, n_docs, **over))
+    if max(n_seeds, n_orders, n_templates) > 1 or fixed:
+        raise ValueError("sd is a number: seeds, orders and templates count with a VarianceSplit only")
+    effect = TTestPower().solve_power(nobs=n_docs, alpha=alpha, power=power)
+    return float(effect * check_number("sd", sd, 0, whole=False))
 
-# %% ../nbs/01j_variance.ipynb #7daf22eb
+# %% ../nbs/01j_variance.ipynb #69382449
 def power_note(
     pairs: pd.DataFrame,  # from `compare`, with intervals
     power: float = 0.8,  # as in `smallest_difference`
@@ -436,23 +449,21 @@ def power_note(
 
 
 def _metric_note(metric, rows, power, alpha):
-    sd = (rows.hi - rows.lo) / (2 * stdtrit(np.inf, 1 - 0.025)) * np.sqrt(rows.n_docs)
-    seen = [smallest_difference(int(n), float(s), power, alpha) for n, s in zip(rows.n_docs, sd)]
+    name, n = METRICS[metric].name.split(" (")[0], count_range(rows.n_docs)
+    rows = rows[rows.hi > rows.lo]
+    if not len(rows):
+        return f"On {n} documents all pairs have one and the same {name}."
+    sd = (rows.hi - rows.lo) / (2 * stdtrit(np.inf, 0.975)) * np.sqrt(rows.n_docs)
+    seen = [smallest_difference(int(m), float(s), power, alpha) for m, s in zip(rows.n_docs, sd)]
     lo, hi = (f"{x:.2g}" for x in (min(seen), max(seen)))
     size = lo if lo == hi else f"{lo} to {hi}, depending on the pair,"
     times = Fraction(power).limit_denominator(20)
-    n = (
-        f"{rows.n_docs.min():,}"
-        if rows.n_docs.nunique() == 1
-        else f"{rows.n_docs.min():,} to {rows.n_docs.max():,}"
-    )
-    name = METRICS[metric].name.split(" (")[0]
     return (
         f"With {n} documents a difference in {name} of {size} can be seen in {times.numerator} of "
         f"{times.denominator} cases (p < {alpha:g} before the correction for several tests)."
     )
 
-# %% ../nbs/01j_variance.ipynb #8ac88a06
+# %% ../nbs/01j_variance.ipynb #545e697a
 VERDICTS = ("equivalent", "different", "undecided")
 
 
@@ -464,8 +475,8 @@ def equivalence(
     alpha: float = 0.05,  # of each verdict, after Holm's correction
     threshold=0.5,  # as in `score`
     eps: float = 1e-8,  # as in `score`
-    # a row a pair: metric, method, other, difference (method less other), lo, hi (of 1 - 2 alpha), p, p_adjusted
-    # (of equivalence), p_different (adjusted), margin, verdict (one of `VERDICTS`), n_docs
+    # a row a pair: metric, method, other, difference (method less other), lo, hi (of 1 - 2 alpha), p,
+    # p_adjusted (of equivalence), p_different (adjusted), margin, verdict (one of `VERDICTS`), n_docs
 ) -> pd.DataFrame:
     "Two one-sided paired t tests: is the difference of two methods within the margin?"
     if not check_number("margin", margin, 0, whole=False) > 0:
@@ -499,7 +510,7 @@ def _two_one_sided(x, y, margin, alpha):  # of one pair
         found = dict(p=ttost_paired(x, y, -margin, margin)[0], p_different=d.ttest_mean()[1], lo=lo, hi=hi)
     return found | dict(difference=d.mean, n_docs=int(known.sum()))
 
-# %% ../nbs/01j_variance.ipynb #11cf89d0
+
 def gain_margin(
     scores: pd.DataFrame,  # from `score`, with references such as prior
     metric: str = "brier",  # a name in METRICS
@@ -513,12 +524,10 @@ def gain_margin(
         raise ValueError(f"scores of a method and of one of {', '.join(BLIND)} are needed for a margin")
     gain = blind.min() - own.min()
     if gain <= 0:
-        raise ValueError(
-            f"no method is ahead of {blind.idxmin()}, so there is no gain: name a margin yourself"
-        )
+        raise ValueError(f"no method is ahead of {blind.idxmin()}: there is no gain, so name a margin")
     return float(share * gain)
 
-# %% ../nbs/01j_variance.ipynb #e13a8ba2
+# %% ../nbs/01j_variance.ipynb #47fb86b5
 _LOOKS = {
     "documents": dict(color=".88"),
     RESIDUAL: dict(color=".7"),
@@ -531,33 +540,35 @@ _LOOKS = {
 
 def plot_variance(
     splits: dict,  # name, such as a method's -> VarianceSplit
-    n_docs: int = None,  # as in `variance_of_mean`
+    n_docs: int = None,  # as in `variance_of_mean`, and so are the others
+    *,
     n_seeds: int = 1,
     n_orders: int = 1,
     n_templates: int = 1,
+    fixed: tuple = (),
     ax: Axes = None,
 ) -> Axes:
     "How much of the variance of a mean score is the documents, and how much is the prompt?"
     if not splits:
         raise ValueError("no splits to draw: give a dict name -> VarianceSplit")
-    sizes = (n_docs, n_seeds, n_orders, n_templates)
-    table = pd.DataFrame({name: variance_of_mean(s, *sizes) for name, s in splits.items()}).fillna(0)
-    shares, errors = table / table.sum().replace(0, 1), np.sqrt(table.sum())
-    ax = draw_axes(ax, (7.2, 1.3 + 0.34 * len(splits)))
-    left = np.zeros(len(splits))
-    for name in (c for c in _LOOKS if c in shares.index):
-        ax.barh(
-            range(len(splits)), shares.loc[name], left=left, label=name, ec="black", lw=0.5, **_LOOKS[name]
-        )
-        left += shares.loc[name].to_numpy()
-    for y, error in enumerate(errors):
+    over = dict(n_docs=n_docs, n_seeds=n_seeds, n_orders=n_orders, n_templates=n_templates, fixed=fixed)
+    table = pd.DataFrame({name: variance_of_mean(s, **over) for name, s in splits.items()}).fillna(0)
+    ax = draw_axes(ax, (7.2, 1.5 + 0.34 * len(splits)))
+    _draw_shares(ax, table / table.sum().replace(0, 1))
+    for y, error in enumerate(np.sqrt(table.sum())):
         ax.text(1.02, y, f"{error:.3f}", va="center", size=8)
-    ax.text(1.02, -0.85, "standard\nerror", va="bottom", size=7.5)
+    ax.text(1.02, -0.6, "standard\nerror", va="bottom", size=7.5)
     ax.set_yticks(range(len(splits)), [plain_text(name.replace("_", " ")) for name in splits])
-    docs = {s.n_docs for s in splits.values()} if n_docs is None else {n_docs}
-    n = f"{min(docs):,}" if len(docs) == 1 else f"{min(docs):,} to {max(docs):,}"
-    ax.set(
-        xlim=(0, 1), ylim=(len(splits) - 0.5, -0.5), xlabel=f"share of the variance of a mean score\nn = {n}"
-    )
-    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.12, 1.05))
+    n = count_range(pd.Series([s.n_docs if n_docs is None else n_docs for s in splits.values()]))
+    ax.set(xlim=(0, 1), ylim=(len(splits) - 0.5, -0.5))
+    ax.set_xlabel(f"share of the variance of a mean score\nn = {n}", size=8)
     return ax
+
+
+def _draw_shares(ax, shares):  # a bar a column, a piece a row
+    left = np.zeros(shares.shape[1])
+    for name in (c for c in _LOOKS if c in shares.index):
+        look = dict(label=name, edgecolor="black", linewidth=0.5) | _LOOKS[name]
+        ax.barh(range(shares.shape[1]), shares.loc[name], left=left, **look)
+        left += shares.loc[name].to_numpy()
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.12, 1.05))
