@@ -225,6 +225,8 @@ def _cells(table):  # (documents, settings …) values, factors that vary, docum
 def _check_columns(table):
     if not isinstance(table, pd.DataFrame) or not {"doc_id", "value"} <= set(table):
         raise ValueError("a table with the columns doc_id and value is needed, as from document_scores")
+    if not pd.api.types.is_numeric_dtype(table.value):
+        raise ValueError(f"the column value must hold numbers, got {shown(table.value.iloc[0])}")
     for c in ("dataset", "model", "method", "metric"):
         if c in table and table[c].nunique() > 1:
             several = ", ".join(map(str, table[c].unique()))
@@ -245,6 +247,7 @@ def split_variance(
 ) -> VarianceSplit:  # raises ValueError where nothing but the documents varies
     "Variance components of a score in a fully crossed random-effects model"
     check_number("n_draws", n_draws, 1)
+    check_number("level", level, 0.01, 0.999, whole=False)
     values, factors, left_out = _cells(table)
     anova, levels = mean_squares(values, factors), dict(zip(factors, values.shape))
     one_each = dict.fromkeys(factors, 1)
@@ -304,6 +307,8 @@ def _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed):
         check_number(names[factor], n, 1)
         if n > 1 and factor not in split.levels:
             raise ValueError(f"{names[factor]} is {n}, but {factor} had one value only in what was split")
+    if isinstance(fixed, str):
+        raise ValueError(f"fixed must be a tuple of columns, such as ('template',), got {shown(fixed)}")
     for factor in fixed:
         check_choice("fixed column", factor, _PROMPT)
     return _weights(split.anova.term, split.levels, dict(doc_id=n_docs) | sizes, fixed)
@@ -368,6 +373,7 @@ def interval_with_prompt(
     level: float = 0.95,
 ) -> tuple:  # lo, hi
     "Interval of a score for other documents, demonstrations, label orders and templates"
+    check_number("level", level, 0.01, 0.999, whole=False)
     over = dict(n_docs=n_docs, n_seeds=n_seeds, n_orders=n_orders, n_templates=n_templates, fixed=fixed)
     half = stdtrit(degrees_of_freedom(split, **over), (1 + level) / 2) * standard_error(split, **over)
     return float(value - half), float(value + half)
@@ -416,9 +422,7 @@ def smallest_difference(
     n_templates: int = 1,
     fixed: tuple = (),
 ) -> float:
-    """The smallest difference of two mean scores that a paired test sees so often; the components of a split are
-    taken as known
-    """
+    "The smallest difference of two mean scores that a paired test sees so often, given `sd`"
     check_number("n_docs", n_docs, 2)
     for name, value in (("power", power), ("alpha", alpha)):
         check_number(name, value, 0.001, 0.999, whole=False)
@@ -444,24 +448,24 @@ def power_note(
         return ""
     if pairs[["lo", "hi"]].isna().any(axis=None):
         raise ValueError("the pairs have no intervals (n_boot=0): compare with some")
-    notes = [_metric_note(metric, rows, power, alpha) for metric, rows in pairs.groupby("metric", sort=False)]
-    return " ".join(notes) + " Other demonstrations, label orders and templates are not counted."
-
-
-def _metric_note(metric, rows, power, alpha):
-    name, n = METRICS[metric].name.split(" (")[0], count_range(rows.n_docs)
-    rows = rows[rows.hi > rows.lo]
-    if not len(rows):
-        return f"On {n} documents all pairs have one and the same {name}."
-    sd = (rows.hi - rows.lo) / (2 * stdtrit(np.inf, 0.975)) * np.sqrt(rows.n_docs)
-    seen = [smallest_difference(int(m), float(s), power, alpha) for m, s in zip(rows.n_docs, sd)]
-    lo, hi = (f"{x:.2g}" for x in (min(seen), max(seen)))
-    size = lo if lo == hi else f"{lo} to {hi}, depending on the pair,"
+    apart = pairs[pairs.hi > pairs.lo]
+    if not len(apart):
+        return f"All pairs have the same score on each of {count_range(pairs.n_docs)} documents."
+    sizes = [_seen_sizes(metric, rows, power, alpha) for metric, rows in apart.groupby("metric", sort=False)]
     times = Fraction(power).limit_denominator(20)
     return (
-        f"With {n} documents a difference in {name} of {size} can be seen in {times.numerator} of "
-        f"{times.denominator} cases (p < {alpha:g} before the correction for several tests)."
+        f"With {count_range(apart.n_docs)} documents a difference of {', '.join(sizes)} can be seen in "
+        f"{times.numerator} of {times.denominator} cases (p < {alpha:g} before the correction for several "
+        "tests). Other demonstrations, label orders and templates are not counted."
     )
+
+
+def _seen_sizes(metric, rows, power, alpha):  # of one metric, in words
+    sd = (rows.hi - rows.lo) / (2 * stdtrit(np.inf, 0.975)) * np.sqrt(rows.n_docs)
+    seen = [smallest_difference(int(n), float(s), power, alpha) for n, s in zip(rows.n_docs, sd)]
+    lo, hi = (f"{x:.2g}" for x in (min(seen), max(seen)))
+    name = METRICS[metric].name.split(" (")[0]
+    return f"{lo} {name}" if lo == hi else f"{lo} to {hi} {name} (by pair)"
 
 # %% ../nbs/01j_variance.ipynb #545e697a
 VERDICTS = ("equivalent", "different", "undecided")
