@@ -95,7 +95,7 @@ _MAY_DIFFER = (*_PROMPT, *PLACES, "traces", "join", "came_from")
 
 
 def _other_parameters(record):
-    return {k: str(v) for k, v in record["parameters"].items() if k not in _MAY_DIFFER}
+    return {k: v for k, v in record["parameters"].items() if k not in _MAY_DIFFER}
 
 
 def _check_alike(records, folders):
@@ -233,8 +233,8 @@ def _check_columns(table):
             raise ValueError(f"the table holds several values of {c} ({several}): choose one")
     keys = [f for f in FACTORS if f in table]
     if (twice := table.duplicated(keys)).any():
-        row = table[twice].iloc[0]
-        raise ValueError(f"{', '.join(f'{k} {row[k]}' for k in keys)} stands in the table twice")
+        cell = ", ".join(f"{k} {table[k][twice].iloc[0]}" for k in keys)
+        raise ValueError(f"{cell} stands in the table twice")
     if np.isinf(table.value.to_numpy(float)).any():
         raise ValueError("a score is infinite: give kl or nll an eps above 0, or choose brier")
 

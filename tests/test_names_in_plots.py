@@ -40,9 +40,11 @@ from mlcllm import (
     sft,
     stepwise_logits,
     testsets,
+    variance,
 )
 from mlcllm.checks import legend_text, plain_text
 from mlcllm.data import LabelDist, LabelSet
+from mlcllm.prompt_config import PromptConfig
 
 LABELS = (r"$\frac{a}{b$", r"50 % $x_1^2$ off", r"\notacommand{$y$}", r"a\$b", r"{brace}^hat_sub")
 METHODS = (r"$m$", r"\way$_1$", r"100%^{$")
@@ -229,6 +231,11 @@ def sweep():
     return stepwise_logits.plot_sweep(pd.DataFrame(rows), DOCS)
 
 
+def splits():  # of every method, under two sets of demonstrations
+    found = {PromptConfig(seed=k): make_dists(DOCS, METHODS, seed=k) for k in (0, 1)}
+    return variance.split_by_method(variance.document_scores(found, DOCS))
+
+
 LEARNED = pd.DataFrame(dict(epoch=[1, 2], loss=[2.0, 1.0], dev_loss=[2.0, 1.0], dev_nll=[2.0, 1.0]))
 METHOD_NAMES = [m.replace("_", " ") for m in METHODS]  # as pictures show them
 
@@ -349,6 +356,7 @@ PLOTS = {  # function -> a call, the names that must be seen
     "plot_people": (lambda d: alignment.plot_people(ALIGNED), METHOD_NAMES),
     "plot_reliabilities": (lambda d: alignment.plot_reliabilities(ALIGNED), METHOD_NAMES),
     "plot_votes": (lambda d: alignment.plot_votes(ALIGNED), METHOD_NAMES),
+    "plot_variance": (lambda d: variance.plot_variance(splits()), METHOD_NAMES),
     "plot_strata": (lambda d: testsets.plot_strata(DOCS, list(DOCS.ids[:9])), []),
 }
 
