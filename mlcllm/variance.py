@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FACTORS', 'COMBINED', 'RESIDUAL', 'COMPONENTS', 'VERDICTS', 'document_scores', 'scores_of_runs', 'mean_squares',
-           'VarianceSplit', 'split_variance', 'split_by_method', 'variance_of_mean', 'standard_error',
+           'VarianceSplit', 'split_variance', 'split_by_method', 'variance_of_mean', 'standard_error', 'prompt_share',
            'degrees_of_freedom', 'interval_with_prompt', 'with_prompt_intervals', 'difference_scores',
            'smallest_difference', 'power_note', 'equivalence', 'gain_margin', 'plot_variance']
 
@@ -342,6 +342,26 @@ def standard_error(
     _, weights = _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed)
     return float(np.sqrt(np.maximum(weights @ split.anova.mean_square.to_numpy(), 0).sum()))
 
+
+def prompt_share(
+    split: VarianceSplit,  # from `split_variance`
+    n_docs: int = None,  # as in `variance_of_mean`, and so are the others
+    *,
+    n_seeds: int = 1,
+    n_orders: int = 1,
+    n_templates: int = 1,
+    fixed: tuple = (),
+    n_draws: int = 2000,  # for the interval, as in `split_variance`
+    seed: int = 0,
+) -> tuple:  # share, and the ends of its 95 % interval
+    "How much of the variance of a mean score is not there because documents differ"
+    names, weights = _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed)
+    of_prompt = [name not in ("documents", RESIDUAL) for name in names]
+    drawn = _drawn_squares(split.anova, n_draws, seed) @ weights.T
+    lo, hi = np.quantile(_shares(np.maximum(drawn, 0))[:, of_prompt].sum(1), [0.025, 0.975])
+    found = _shares(np.maximum(weights @ split.anova.mean_square.to_numpy(), 0))[of_prompt].sum()
+    return float(found), float(lo), float(hi)
+
 # %% ../nbs/01j_variance.ipynb #76288502
 def degrees_of_freedom(
     split: VarianceSplit,  # from `split_variance`
@@ -442,7 +462,7 @@ def power_note(
     pairs: pd.DataFrame,  # from `compare`, with intervals
     power: float = 0.8,  # as in `smallest_difference`
     alpha: float = 0.05,
-) -> str:  # a sentence a metric; empty for a table without rows
+) -> str:  # empty for a table without rows
     "What a table of paired comparisons can see, for the line below it"
     if not len(pairs):
         return ""
@@ -507,8 +527,8 @@ def _two_one_sided(x, y, margin, alpha):  # of one pair
     x, y = x[known], y[known]
     d = DescrStatsW(x - y)
     if d.std < 1e-12:  # all differences are the same number
-        within = float(abs(d.mean) >= margin)
-        found = dict(p=within, p_different=float(abs(d.mean) < 1e-12), lo=d.mean, hi=d.mean)
+        beyond = float(abs(d.mean) >= margin)
+        found = dict(p=beyond, p_different=float(abs(d.mean) < 1e-12), lo=d.mean, hi=d.mean)
     else:
         lo, hi = d.tconfint_mean(2 * alpha)
         found = dict(p=ttost_paired(x, y, -margin, margin)[0], p_different=d.ttest_mean()[1], lo=lo, hi=hi)

@@ -34,6 +34,7 @@ from mlcllm.variance import (
     interval_with_prompt,
     plot_variance,
     power_note,
+    prompt_share,
     scores_of_runs,
     smallest_difference,
     split_by_method,
@@ -114,6 +115,16 @@ def test_only_an_interval_with_the_prompt_holds_the_mean(fixed):
         by_prompts.append(lo < 0.5 < hi)
     assert np.mean(by_documents) < 0.8
     assert 0.92 <= np.mean(by_prompts) <= 0.985
+
+
+def test_the_interval_of_the_share_of_the_prompt_holds_it():
+    rng, parts = np.random.default_rng(9), np.array(SIZES) ** 2 / (50, 1, 1, 1, 1, 50)
+    truth, held = parts[1:5].sum() / parts.sum(), []
+    for _ in range(150):
+        share, lo, hi = prompt_share(split_variance(simulate(rng), n_draws=1), n_draws=400)
+        held.append(lo <= truth <= hi)
+        assert lo <= hi and 0 <= share <= 1
+    assert np.mean(held) >= 0.88
 
 
 def test_the_standard_error_is_that_of_repeated_studies():
