@@ -42,9 +42,11 @@ from mlcllm import (
     sft,
     stepwise_logits,
     testsets,
+    variance,
 )
 from mlcllm.checks import legend_text, plain_text
 from mlcllm.data import LabelDist, LabelSet
+from mlcllm.prompt_config import PromptConfig
 
 LABELS = (r"$\frac{a}{b$", r"50 % $x_1^2$ off", r"\notacommand{$y$}", r"a\$b", r"{brace}^hat_sub")
 METHODS = (r"$m$", r"\way$_1$", r"100%^{$")
@@ -231,6 +233,11 @@ def sweep():
     return stepwise_logits.plot_sweep(pd.DataFrame(rows), DOCS)
 
 
+def splits():  # of every method, under two sets of demonstrations
+    found = {PromptConfig(seed=k): make_dists(DOCS, METHODS, seed=k) for k in (0, 1)}
+    return variance.split_by_method(variance.document_scores(found, DOCS))
+
+
 LEARNED = pd.DataFrame(dict(epoch=[1, 2], loss=[2.0, 1.0], dev_loss=[2.0, 1.0], dev_nll=[2.0, 1.0]))
 PERSONS = np.array([f"$who$_{k}" for k in range(3)] * 40)  # who voted on DOCS
 METHOD_NAMES = [m.replace("_", " ") for m in METHODS]  # as pictures show them
@@ -365,6 +372,7 @@ PLOTS = {  # function -> a call, the names that must be seen
         lambda d: disagreement.plot_disagreement(disagreement.disagreement(DISTS, DOCS, n_boot=9)),
         METHOD_NAMES,
     ),
+    "plot_variance": (lambda d: variance.plot_variance(splits()), METHOD_NAMES),
     "plot_strata": (lambda d: testsets.plot_strata(DOCS, list(DOCS.ids[:9])), []),
 }
 
