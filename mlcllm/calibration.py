@@ -136,24 +136,26 @@ def check_fitted(
     fitted,  # a Calibrator, Thresholds or what else has a method, labels and ids
     dist: LabelDist,  # estimates that it is used on
     allow_fitted: bool = False,  # also on the documents that it was fitted to?
+    method: str = None,  # whose estimates they must be; None: those of fitted.method
 ) -> None:  # raises ValueError
     "Refuse other labels, other methods, and the documents of the fit"
+    method = fitted.method if method is None else method
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(fitted).__name__).lower()
     if odd := sorted(set(fitted.labels) ^ set(dist.labels.names)):
         raise ValueError(
-            f"{kind} of {fitted.method}: label {odd[0]!r} is only in "
+            f"{kind} of {method}: label {odd[0]!r} is only in "
             f"{'the estimates' if odd[0] in dist.labels.names else 'what it was fitted to'}"
         )
     if fitted.labels != dist.labels.names:
         raise ValueError(
-            f"{kind} of {fitted.method}: the labels are in another order: "
+            f"{kind} of {method}: the labels are in another order: "
             f"{', '.join(fitted.labels)} there, {', '.join(dist.labels.names)} here"
         )
-    if fitted.method != dist.method:
-        raise ValueError(f"fitted to estimates of {fitted.method}, not of {dist.method}")
+    if method != dist.method:
+        raise ValueError(f"fitted to estimates of {method}, not of {dist.method}")
     if not allow_fitted and (both := set(fitted.ids) & set(dist.ids)):
         raise ValueError(
-            f"{fitted.method}: {len(both)} of these documents were fitted to, e.g. {min(both)!r}; fit "
+            f"{method}: {len(both)} of these documents were fitted to, e.g. {min(both)!r}; fit "
             "on documents that are not scored, or say allow_fitted=True"
         )
 
