@@ -38,9 +38,11 @@ _FREE = 100.0  # the prior's log-odds are multiplied by it, so that the ridge ha
 
 def clipped_log_odds(
     probs: np.ndarray,  # probabilities; nan stays nan
-) -> np.ndarray:  # of the same shape, from -9.2 to 9.2
-    "Log-odds of estimates"
-    return logit(np.clip(probs, _CLIP, 1 - _CLIP))
+    multi: bool = True,  # several labels at once?
+) -> np.ndarray:  # of the same shape: log-odds; log-probabilities where one label fits
+    "What stacking is linear in"
+    p = np.clip(probs, _CLIP, 1 - _CLIP)
+    return logit(p) if multi else np.log(p)
 
 
 def smoothed_prior(
@@ -50,27 +52,28 @@ def smoothed_prior(
     return (shares.sum(0) + 0.5) / (len(shares) + 1)
 
 
-def _as_shares(z, multi):  # log-odds to probabilities
-    return expit(z) if multi else softmax(z, 1)
-
-
 def _mean_nll(p, h, multi):
     p = np.clip(p, 1e-8, 1 - 1e-8)
     each = h * np.log(p) + (1 - h) * np.log(1 - p) if multi else h * np.log(p)
     return -each.sum(1).mean()
 
 # %% ../nbs/01i_stacking.ipynb #f59085d7
-def _fit_logistic(
-    x, h, strength
-):  # intercept and weights of x (n, k) for shares h (n,); None: all are the same
-    target, weight = np.repeat([1, 0], len(h)), np.r_[h, 1 - h]
+# intercept and weights of x (n, k); a row is right with the weight `wins` (n,) and wrong with `losses`; None
+# where all are the same
+def _fit_logistic(x, wins, losses, strength, solver="newton-cholesky"):
+    target, weight = np.repeat([1, 0], len(x)), np.r_[wins, losses]
     keep = weight > 0
     if len(set(target[keep])) < 2:
         return None
-    solver = "newton-cholesky" if x.shape[1] < 50 else "lbfgs"
     model = LogisticRegression(C=strength, solver=solver, max_iter=1000)
     model.fit(np.concatenate([x, x])[keep], target[keep], weight[keep])
     return model.intercept_[0], model.coef_[0]
+
+
+def _label_pairs(x, h):  # x (n_docs, n_labels, k), h (n_docs, n_labels): differences, wins and losses
+    first, second = np.nonzero(~np.eye(h.shape[1], dtype=bool))
+    differences = (x[:, first] - x[:, second]).reshape(-1, x.shape[2])
+    return differences, h[:, first].ravel(), h[:, second].ravel()
 
 # %% ../nbs/01i_stacking.ipynb #7f6dbadd
 class StackedOdds(BaseEstimator):
@@ -84,10 +87,10 @@ class StackedOdds(BaseEstimator):
         self.center_ = X.mean(0)
         spread = (X - self.center_).std((0, 2))
         self.scale_ = np.where(spread > 1e-9, spread, 1.0)
-        rows = self._features(X)[:, self.seen_].reshape(-1, X.shape[1] + 1)
-        found = _fit_logistic(rows, Y[:, self.seen_].ravel(), self.C) if self.seen_.any() else None
+        x, h = self._features(X)[:, self.seen_], Y[:, self.seen_]
+        rows = (x.reshape(-1, x.shape[2]), h.ravel(), 1 - h.ravel()) if self.multi else _label_pairs(x, h)
         only_prior = self._level(), np.r_[np.zeros(X.shape[1]), 1 / _FREE]
-        self.intercept_, self.coef_ = only_prior if found is None else found
+        self.intercept_, self.coef_ = (_fit_logistic(*rows, self.C) if h.size else None) or only_prior
         return self
 
     def _level(self):  # mean log-odds of the priors of labels that occur; the intercept makes up for it
@@ -95,12 +98,17 @@ class StackedOdds(BaseEstimator):
 
     def _features(self, X):  # (n_docs, n_labels, n_readings + 1)
         own = ((X - self.center_) / self.scale_[:, None]).transpose(0, 2, 1)
-        prior = np.broadcast_to(_FREE * (logit(self.prior_) - self._level()), own.shape[:2])
+        prior = logit(self.prior_) if self.multi else np.log(self.prior_)
+        prior = np.broadcast_to(_FREE * (prior - self._level()), own.shape[:2])
         return np.concatenate([own, prior[..., None]], 2)
 
     def predict(self, X):  # probabilities (n_docs, n_labels)
-        z = self.intercept_ + self._features(X) @ self.coef_
-        return _as_shares(np.where(self.seen_ | np.isnan(z), z, logit(self.prior_)), self.multi)
+        z, prior = self.intercept_ + self._features(X) @ self.coef_, self.prior_
+        if self.multi:
+            return np.where(self.seen_ | np.isnan(z), expit(z), prior)
+        prior = prior / prior.sum()
+        seen = softmax(np.where(self.seen_, z, -np.inf), 1) if self.seen_.any() else np.zeros_like(z)
+        return np.where(self.seen_ | np.isnan(z), seen * prior[self.seen_].sum(), prior)
 
     def score(self, X, Y):  # high is good
         return -_mean_nll(self.predict(X), Y, self.multi)
@@ -123,7 +131,7 @@ def _readings(dists, docs):  # X, Y, ids of the documents that all readings know
     found = [fitting_data(d, docs) for d in dists]
     ids = [i for i in docs.ids if all(i in set(f[2]) for f in found)]
     rows = [np.flatnonzero(np.isin(np.array(f[2], object), ids)) for f in found]
-    X = np.stack([clipped_log_odds(f[0][r]) for f, r in zip(found, rows)], 1)
+    X = np.stack([clipped_log_odds(f[0][r], docs.labels.multi) for f, r in zip(found, rows)], 1)
     return X, found[0][1][rows[0]], tuple(ids)
 
 # %% ../nbs/01i_stacking.ipynb #37c1f595
@@ -151,7 +159,7 @@ class Stacking:
         model = StackedOdds(self.strength, self.multi)
         for name, value in self.values.items():
             setattr(model, f"{name}_", np.array(value))
-        probs = model.predict(np.stack([clipped_log_odds(d.probs) for d in dists], 1))
+        probs = model.predict(np.stack([clipped_log_odds(d.probs, self.multi) for d in dists], 1))
         return LabelDist(probs, dists[0].labels, dists[0].ids, "stacked", not self.multi)
 
 
@@ -236,14 +244,16 @@ class LabelRegressions(BaseEstimator):
     def fit(self, X, Y):  # X (n_docs, width), Y (n_docs, n_labels) shares
         X = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
         self.prior_ = smoothed_prior(Y)
-        found = [_fit_logistic(X, h, self.C) for h in Y.T]
-        none = np.zeros(X.shape[1])
+        sides, sizes, axes = np.linalg.svd(X, full_matrices=False)  # a ridge does not mind a rotation
+        found = [_fit_logistic(sides * sizes, h, 1 - h, self.C, "lbfgs") for h in Y.T]
+        none = np.zeros(len(axes))
         self.intercept_ = np.array([logit(p) if f is None else f[0] for f, p in zip(found, self.prior_)])
-        self.coef_ = np.stack([none if f is None else f[1] for f in found])
+        self.coef_ = np.stack([none if f is None else f[1] for f in found]) @ axes
         return self
 
     def predict(self, X):  # probabilities (n_docs, n_labels)
-        return _as_shares(X @ self.coef_.T + self.intercept_, self.multi)
+        p = expit(X @ self.coef_.T + self.intercept_)
+        return p if self.multi else p / p.sum(1, keepdims=True)
 
     def score(self, X, Y):  # high is good
         return -_mean_nll(self.predict(X), Y, self.multi)
@@ -297,12 +307,13 @@ def _regression_pair(draw, name, model, grid, X):
 # %% ../nbs/01i_stacking.ipynb #54287a38
 def _stacked_pairs(draw, dists, texts):  # texts: pairs of the models of texts
     model, grid = StackedOdds(multi=draw.multi), {"C": list(STRENGTHS)}
-    X = np.stack([clipped_log_odds(np.asarray(d.probs)) for d in dists], 1)
+    X = np.stack([clipped_log_odds(np.asarray(d.probs), draw.multi) for d in dists], 1)
     yield _regression_pair(draw, "stacked", model, grid, X)
     if texts:
         more = np.zeros((len(X), len(texts), X.shape[2]))
         for k, (own, rest) in enumerate(texts):
-            more[draw.rows, k], more[draw.rest, k] = map(clipped_log_odds, (own.probs, rest.probs))
+            more[draw.rows, k] = clipped_log_odds(own.probs, draw.multi)
+            more[draw.rest, k] = clipped_log_odds(rest.probs, draw.multi)
         yield _regression_pair(draw, "stacked_text", model, grid, np.concatenate([X, more], 1))
 
 

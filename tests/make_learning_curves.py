@@ -46,9 +46,12 @@ def main(data, *folders):
     if not folders:
         runs = usable(reference_runs(), "02_alignment").query("model == 'smollm2'")
         folders = [f for f in runs.folder if (Path(f) / "dists.parquet").exists()]
-    found = pd.concat([curves(f, data) for f in folders], ignore_index=True)
+    found = pd.concat([curves(f, data, n_draws=8) for f in folders], ignore_index=True)
+    if TARGET.exists():  # of other data sets what is there stays
+        old = pd.read_parquet(TARGET)
+        found = pd.concat([old[~old.dataset.isin(found.dataset)], found], ignore_index=True)
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    found.to_parquet(TARGET, index=False)
+    found.sort_values("dataset", kind="stable").to_parquet(TARGET, index=False)
     print(f"{len(found):,} scores of {', '.join(dict.fromkeys(found.dataset))} in {TARGET}")
 
 

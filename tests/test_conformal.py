@@ -134,13 +134,13 @@ def test_stored_and_refused(tmp_path):
     kept = [quiet_fit(dist, docs, 0.8, how) for how in SET_KINDS] + [fit_thresholds(dist, docs)]
     assert load_calibration(save_calibration(tmp_path / "f.json", *kept)) == kept
     assert kept[0].at(how="per_label") == kept[1] and kept[1].at(0.8, "marginal") == kept[0]
-    for given, says in (
+    for wrong, says in (
         (dict(coverage=1), "between 0 and 1"),
         (dict(coverage="0.9"), "between 0 and 1"),
         (dict(how="labels"), "unknown kind of label sets"),
     ):
         with pytest.raises(ValueError, match=says):
-            fit_conformal(dist, docs, **given)
+            fit_conformal(dist, docs, **wrong)
     with pytest.raises(ValueError, match="conformal sets of m: label"):
         kept[0].predict(drawn(9, 2, n_labels=5)[1])
     with pytest.raises(ValueError, match="60 of these documents were fitted to"):
