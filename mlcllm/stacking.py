@@ -21,13 +21,14 @@ from sklearn.pipeline import make_pipeline
 
 from .axes import panel_axes
 from mlcllm.calibration import (
+    CALIBRATIONS,
     check_fitted,
     cross_calibrate,
     fit_calibrator,
     fit_thresholds,
     fitting_data,
 )
-from .checks import check_choice, check_number, plain_text
+from .checks import check_choice, check_number, legend_text, plain_text
 from .data import AnnotatedDocs, LabelDist, same_document
 from .metrics import METRICS, score
 
@@ -402,7 +403,7 @@ def with_best_reading(
     table: pd.DataFrame,  # from `curve_table`, with the columns metric, n and method
 ) -> pd.DataFrame:  # without single readings, of which the best takes the place
     "The best of the calibrated readings at each size, chosen on the scored documents"
-    single = table.method.str.contains("+", regex=False)
+    single = table.method.str.endswith(tuple(f"+{how}" for how in CALIBRATIONS))
     losses = [METRICS[m].losses(v) for m, v in zip(table.metric, table.value)]
     by = [c for c in ("dataset", "metric", "n") if c in table]
     ranked = table.assign(loss=np.array(losses, float))[single].sort_values("loss", kind="stable")
@@ -445,7 +446,7 @@ def _plot_lines(ax, table):
     for method in dict.fromkeys(table.method):
         rows = table[table.method == method].sort_values("n")
         marker, colour, line = _STYLES.get(method) or next(others)
-        name = plain_text(method.replace("_", " "))
+        name = legend_text(method.replace("_", " "))
         ax.plot(rows.n, rows.value, line, marker=marker, color=colour, mec="black", mew=0.5, ms=5, label=name)
         ax.fill_between(rows.n, rows.lo, rows.hi, color=colour, alpha=0.12, lw=0)
     ax.set_xticks(sorted(set(table.n)), sorted(set(table.n)), minor=False)
