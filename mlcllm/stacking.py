@@ -163,7 +163,7 @@ class Stacking:
         probs = model.predict(np.stack([clipped_log_odds(d.probs, self.multi) for d in dists], 1))
         return LabelDist(probs, dists[0].labels, dists[0].ids, "stacked", not self.multi)
 
-
+# %% ../nbs/01i_stacking.ipynb #064ca7a8
 def _by_name(dists, methods):
     found = {d.method: d for d in dists}
     absent = next((m for m in methods if m not in found), None)
@@ -180,7 +180,7 @@ def _check_same_rows(dists):
     if odd is not None:
         raise ValueError(f"{odd.method} and {dists[0].method} have estimates of different documents")
 
-# %% ../nbs/01i_stacking.ipynb #064ca7a8
+
 def _check_readings(dists, docs):
     dists = list(dists) if isinstance(dists, (list, tuple)) else [dists]
     odd = next((d for d in dists if not isinstance(d, LabelDist)), None)
@@ -192,7 +192,7 @@ def _check_readings(dists, docs):
         raise ValueError(f"two readings are called {twice!r}: they need different names")
     return dists
 
-
+# %% ../nbs/01i_stacking.ipynb #ed38e4c2
 def fit_stacking(
     dists: list,  # LabelDists of labelled documents, one for each reading
     docs: AnnotatedDocs,  # those documents, with votes; gold labels are used where a corpus has no votes
@@ -311,13 +311,19 @@ def _stacked_pairs(draw, dists, texts):  # texts: pairs of the models of texts
     X = np.stack([clipped_log_odds(np.asarray(d.probs), draw.multi) for d in dists], 1)
     yield _regression_pair(draw, "stacked", model, grid, X)
     if texts:
-        more = np.zeros((len(X), len(texts), X.shape[2]))
-        for k, (own, rest) in enumerate(texts):
-            more[draw.rows, k] = clipped_log_odds(own.probs, draw.multi)
-            more[draw.rest, k] = clipped_log_odds(rest.probs, draw.multi)
-        yield _regression_pair(draw, "stacked_text", model, grid, np.concatenate([X, more], 1))
+        more = _text_odds(draw, texts)
+        yield _regression_pair(draw, "stacked_texts", model, grid, more)
+        yield _regression_pair(draw, "stacked_both", model, grid, np.concatenate([X, more], 1))
 
 
+def _text_odds(draw, texts):  # (n_docs, n_models, n_labels), of the few documents out of fold
+    odds = np.zeros((len(draw.rows) + len(draw.rest), len(texts), len(draw.few.labels)))
+    for k, (own, rest) in enumerate(texts):
+        odds[draw.rows, k] = clipped_log_odds(own.probs, draw.multi)
+        odds[draw.rest, k] = clipped_log_odds(rest.probs, draw.multi)
+    return odds
+
+# %% ../nbs/01i_stacking.ipynb #97a71ef0
 def _all_pairs(draw, dists, features, calibrations):
     yield _prior_pair(draw)
     for dist in dists:
@@ -369,7 +375,7 @@ def learning_curve(
         rows += [(n, k, *row) for row in _draw_scores(draw, pairs, metrics)]
     return pd.DataFrame(rows, columns=["n", "draw", "method", "metric", "value"])
 
-
+# %% ../nbs/01i_stacking.ipynb #f1f3da8e
 def _check_known(dists, docs):
     known = docs.human().probs if docs.has_votes else docs.gold
     for d in dists:
@@ -410,12 +416,13 @@ def with_best_reading(
     best = ranked.drop_duplicates(by).drop(columns="loss").assign(method=BEST_READING)
     return pd.concat([table[~single], best], ignore_index=True)
 
-
+# %% ../nbs/01i_stacking.ipynb #c8173f5d
 _STYLES = {  # marker, colour and line of the ways that every learning curve has
     "prior": ("", ".35", "--"),
     BEST_READING: ("^", ".35", ":"),
     "stacked": ("o", "tab:orange", "-"),
-    "stacked_text": ("D", "tab:brown", "-"),
+    "stacked_texts": ("D", "tab:brown", ":"),
+    "stacked_both": ("D", "tab:brown", "-"),
 }
 
 
