@@ -26,7 +26,7 @@ from .alignment import choose_methods, estimate, parse_method
 from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
 from .checks import check_choice, renamed_arguments, renamed_attribute, shown
 from .columns import TABLES
-from .conformal import ConformalSets, fit_conformal
+from .conformal import ConformalSets, check_sets, fit_conformal
 from .data import AnnotatedDocs, LabelDist, load_docs
 from .engines import load_engine
 from .metrics import to_labels
@@ -507,6 +507,7 @@ def conform(
     how: str = "marginal",  # all labels of a text (marginal), or each label where it is right (per_label)
 ) -> Estimator:  # the same, with label sets
     "Fit label sets with a guarantee, for `predict_set`"
+    check_sets(coverage, how)
     dev, calibrator = self._dev_docs(dev), self._calibrator()
     if calibrator and (both := set(calibrator.ids) & set(dev.ids)):
         raise ValueError(
