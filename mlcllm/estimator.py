@@ -26,6 +26,7 @@ from .alignment import choose_methods, estimate, parse_method
 from .calibration import CALIBRATIONS, fit_calibrator, fit_thresholds
 from .checks import check_choice, renamed_arguments, renamed_attribute, shown
 from .columns import TABLES
+from .conformal import ConformalSets, check_sets, fit_conformal
 from .content_free import CONTENT_FREE, content_free_config, content_free_docs, fit_content_free
 from .data import AnnotatedDocs, LabelDist, load_docs
 from .engines import load_engine
@@ -111,7 +112,7 @@ def _from_names(rows, known):  # single-label: columns in alphabetical order, as
         )
     return _Target("names", rows, tuple(sorted(known)) if known else None)
 
-# %% ../nbs/02b_estimator.ipynb #172afcba
+
 def _from_numbers(rows, known):  # scikit-learn numbers the classes in alphabetical order
     numbers = set(rows)
     if known is None or any(isinstance(x, bool) or not isinstance(x, Integral) for x in rows):
@@ -184,6 +185,7 @@ class Estimator(ClassifierMixin, BaseEstimator):
     single: bool = False  # does exactly one label fit each text? `fit` sees it from its labels
     options: dict = None  # which columns of a table are which, as in `load_docs`
     calibration: str = None  # one of CALIBRATIONS or CONTENT_FREE: `fit` fits it, too
+    sets: object = None  # from `conform`
     engine_options: dict = None  # what `load_engine` takes besides, such as {"gpu": 0}
     asking = renamed_attribute("config")
 
@@ -345,7 +347,7 @@ def _configs(config, docs, task):  # how which rows of `docs` are asked about
         parts.setdefault(default_config(task, k), []).append(np.flatnonzero(own == k))
     return [(config, np.concatenate(rows)) for config, rows in parts.items()]
 
-# %% ../nbs/02b_estimator.ipynb #b269c583
+
 def _checked_config(config):
     if config is None or isinstance(config, PromptConfig):
         return config
@@ -469,7 +471,7 @@ def calibrate(
             f"{how} is fitted to labelled documents: calibrate(dev, {how!r}); without any, "
             "calibrate(how='contextual')"
         )
-    return self._with(calibrator=self._fitted_calibrator(dev, how), thresholds=None)
+    return self._with(calibrator=self._fitted_calibrator(dev, how), thresholds=None, sets=None)
 
 
 @patch
@@ -514,3 +516,38 @@ def _with(self: Estimator, **changes):  # a copy that shares the loaded model
     if "calibrator" in changes:
         made.__dict__.pop("calibrator_", None)
     return made.set_params(**changes)
+
+# %% ../nbs/02b_estimator.ipynb #c9513227
+@patch
+def conform(
+    self: Estimator,
+    dev,  # labelled documents that are used for nothing else: AnnotatedDocs, or a table or file
+    coverage: float = 0.9,  # how often a set shall hold what it promises
+    how: str = "marginal",  # all labels of a text (marginal), or each label where it is right (per_label)
+) -> Estimator:  # the same, with label sets
+    "Fit label sets with a guarantee, for `predict_set`"
+    check_sets(coverage, how)
+    dev, calibrator = self._dev_docs(dev), self._calibrator()
+    if calibrator and (both := set(calibrator.ids) & set(dev.ids)):
+        raise ValueError(
+            f"conform: {len(both)} of these documents were calibrated on, e.g. {min(both)!r}; the guarantee "
+            "needs others"
+        )
+    return self._with(sets=fit_conformal(self.predict_proba(dev), dev, coverage, how))
+
+
+@patch
+def predict_set(
+    self: Estimator,
+    X,  # as in `predict_proba`
+    coverage: float = None,  # as in `conform`; None: what it was given
+    how: str = None,  # as in `conform`; None: what it was given
+) -> list:  # of tuples of label names
+    "Sets that hold the labels of texts as often as was asked"
+    if self.sets is None:
+        raise NotFittedError("no label sets were fitted: est.conform(dev).predict_set(texts)")
+    if not isinstance(self.sets, ConformalSets):
+        raise ValueError(f"sets must be ConformalSets, from conform or a file, got {shown(self.sets)}")
+    asked = coverage is not None or how is not None
+    sets = self.sets.at(coverage, how) if asked else self.sets
+    return sets.predict(self.predict_proba(X))

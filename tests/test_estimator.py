@@ -181,6 +181,13 @@ WRONG = {
     ),
     "no such calibration": (lambda: est(calibration="plat").fit(TEXTS, ["joy"] * 3), "did you mean 'platt'?"),
     "dev a list of texts": (lambda: est(demos=TRAIN).calibrate(TEXTS), "dev, item 1: a file, a pandas"),
+    "a coverage in per cent": (lambda: est(demos=TRAIN).conform(TEST, 90), "between 0 and 1, such as 0.9"),
+    "an unknown kind of sets": (
+        lambda: est(demos=TRAIN).conform(TEST, how="all"),
+        "unknown kind of label sets",
+    ),
+    "sets before conform": (lambda: est(demos=TRAIN).predict_set(TEXTS), "no label sets were fitted"),
+    "sets of another kind": (lambda: est(demos=TRAIN, sets=0.9).predict_set(TEXTS), "must be ConformalSets"),
     "load_docs of names": (lambda: load_docs(["joy"]), "table, item 1: a file, a pandas DataFrame"),
     "load_docs of nothing": (lambda: load_docs(None, "train"), "dataset must be a name, a file, a Hub id"),
     "load_docs without a split": (lambda: load_docs("demo"), "split must be train, dev, test"),
@@ -516,3 +523,18 @@ def test_exports_are_found():
     assert all(getattr(mlcllm, name) is not None for name in mlcllm.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Estimater'"):
         mlcllm.Estimater  # noqa: B018
+
+
+def test_sets_hold_the_labels_as_often_as_was_asked(engine):
+    "Fitted to documents of their own, with a calibration and without; sets of other sizes need no new fit"
+    dev = load_docs("demo", "dev")
+    calibrated = Estimator(engine, demos=TRAIN, method="unary").calibrate(dev.take(range(20)))
+    with pytest.raises(ValueError, match="20 of these documents were calibrated on"):
+        calibrated.conform(dev)
+    sure = calibrated.conform(dev.take(range(20, 57)))
+    found = sure.predict_set(TEST)
+    assert found == sure.sets.predict(calibrated.predict_proba(TEST))
+    assert all(set(a) >= set(b) for a, b in zip(found, sure.predict_set(TEST, coverage=0.5)))
+    assert sure.calibrate(dev.take(range(20))).sets is None  # they were of other estimates
+    with pytest.raises(ValueError, match="fitted to estimates of unary.platt, not of unary"):
+        Estimator(engine, demos=TRAIN, method="unary", sets=sure.sets).predict_set(TEST)

@@ -29,6 +29,7 @@ from mlcllm import (
     calibration,
     claims,
     comparisons,
+    conformal,
     data,
     demux,
     disagreement,
@@ -40,6 +41,7 @@ from mlcllm import (
     questions,
     reasonableness,
     sft,
+    stacking,
     stepwise_logits,
     testsets,
     variance,
@@ -251,6 +253,25 @@ PLOTS = {  # function -> a call, the names that must be seen
     "plot_threshold": (
         lambda d: calibration.plot_threshold(calibration.fit_thresholds(*DEV[::-1]), *TEST[::-1]),
         [],
+    ),
+    "plot_coverage": (
+        lambda d: conformal.plot_coverage(conformal.coverage_table([1, 2], DISTS[0], DOCS, n_boot=9)),
+        ["top 1", "top 2"],
+    ),
+    "plot_learning_curve": (
+        lambda d: stacking.plot_learning_curve(
+            pd.DataFrame(
+                [
+                    dict(dataset=w, n=n, draw=k, method=m, metric="nll", value=1 + k / n)
+                    for w in (DATASET, "other")
+                    for n in (25, 50)
+                    for k in (0, 1)
+                    for m in (*METHODS, "stacked", "hard+platt")
+                ]
+            ),
+            "nll",
+        ),
+        [DATASET, *METHOD_NAMES, "stacked"],
     ),
     "plot_pareto": (
         lambda d: comparisons.plot_pareto(comparisons.pareto(SCORES, dict(zip(METHODS, (58, 75, 180))))),
