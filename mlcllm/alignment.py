@@ -314,11 +314,14 @@ def documents_scored(
     return counts.agg(least="min", most="max")
 
 # %% ../nbs/02_alignment.ipynb #889fbdab
-def _recommended(session, dev_dists, costs):  # scores on dev, and the recommendation
+def _recommended(session, dev_dists, costs, calibrators):  # scores on dev, and the recommendation
     sample, seed = session.inputs.sample, session.config.seed
     if not dev_dists:
         return pd.DataFrame(), None
+    on_dev = {d.method: d for d in dev_dists}
+    label_free = [c for c in calibrators if c.how in (*OFFSETS_ONLY, *CONTENT_FREE)]
     candidates = with_calibrated(dev_dists, sample, seed=seed)
+    candidates += [c.transform(on_dev[c.method]) for c in label_free]
     blind = reference_dists(sample, exclude(session.inputs.demos, sample))
     scores = score(candidates + blind, sample, ["brier", "example_f1"], seed=seed)
     paired = compare(candidates, sample, "brier", seed=seed) if len(candidates) > 1 else None
@@ -486,7 +489,9 @@ def _results(session):  # everything is asked, scored and stored
     with session.run.timed("score"):
         scores, people, cuts = _scored(session, dists, asked, dev_dists)
     _save_scores(session, scores, people, calibrators, cuts)
-    dev_scores, recommendation = _recommended(session, dev_dists, costs)
+    dev_scores, recommendation = _recommended(session, dev_dists, costs, calibrators)
+    if len(dev_scores):
+        session.run.save_table("candidates", dev_scores)
     return AlignmentRun(
         folder=session.run.folder,
         recommendation=recommendation,

@@ -63,7 +63,8 @@ def people_sentences(
 # column -> endings of the methods' names
 _CALIBRATED = {
     "calibrated with labels of dev": ("+platt", "+temperature"),
-    "calibrated without labels of dev": ("+batch", "+prior_matching"),
+    "calibrated by label frequencies": ("+prior_matching",),
+    "calibrated without any label": ("+batch", "+contextual", "+pmi"),
 }
 
 

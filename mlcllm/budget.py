@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 from .axes import panel_axes, plain_ticks
 from .calibration import CALIBRATIONS, cross_calibrate
 from .checks import plain_text
+from .content_free import CONTENT_FREE
 from .data import AnnotatedDocs, check_choice, check_number, same_document
 from .metrics import METRICS, ORACLES, count_range, overall_scores
 
@@ -27,7 +28,7 @@ REFERENCES = (*BLIND, *ORACLES)
 
 def _asked(method):  # the name of what the model is asked: a calibration asks nothing more
     asked, _, how = method.rpartition("+")
-    return asked if how in CALIBRATIONS else method
+    return asked if how in (*CALIBRATIONS, *CONTENT_FREE) else method
 
 
 def _check_counts(what, tokens, methods):  # method -> a number above 0

@@ -23,6 +23,7 @@ from .calibration import CALIBRATIONS
 from .checks import legend_text, plain_text
 from .claims import claims_table, plot_claims
 from .comparisons import REFERENCES, wrap_name
+from .content_free import CONTENT_FREE
 from .data import check_choice
 from mlcllm.figure_tables import (
     PROBES,
@@ -522,7 +523,7 @@ def plot_slopes(
     s = scores[
         (scores.metric == metric)
         & ~scores.method.isin(REFERENCES)
-        & ~scores.method.str.contains("|".join(("global", "per_label", *CALIBRATIONS)))
+        & ~scores.method.str.contains("|".join(("global", "per_label", *CALIBRATIONS, *CONTENT_FREE)))
     ]
     s = s[s.groupby(["dataset", "method"]).model.transform("nunique") > 1]  # one point is no line
     if not len(s):

@@ -398,7 +398,7 @@ def compare_runs(
 # %% ../nbs/00j_stored_runs.ipynb #d7093107
 KEPT_TABLES = {
     "01_stepwise_logits": ("docs", "steps", "scores"),
-    "02_alignment": ("dists", "scores", "costs", "pairs", "thresholds"),
+    "02_alignment": ("dists", "scores", "costs", "pairs", "thresholds", "candidates"),
     "03_probing": ("scores", "attention_means", "counts", "across_steps"),
     "04_demux": ("dists", "history", "scores", "thresholds"),
     "04a_sft": (
@@ -463,6 +463,7 @@ _COLUMNS = {  # of each kind of table, by the beginning of its name; the others 
     "scores": ("method", "metric", "label", "against", "truth", "target", "layer", "position", *_INTERVAL),
     "costs": ("method", "prompts", "tokens_in", "tokens_forwarded", "covered", "unread", "off_grammar"),
     "thresholds": ("method", "label", "threshold"),
+    "candidates": ("method", "metric", "label", *_INTERVAL),
     "pairs": ("metric", "method", "other", "against", "difference", "lo", "hi", "p", "p_adjusted", "n_docs"),
     "attention": ("part", "per_token", "lo", "hi", "share", "tokens"),
     "counts": ("method", "metric", *_INTERVAL),
@@ -557,8 +558,12 @@ def _fixed_words(name):  # of a parameter; None: not known
 @lru_cache(1)
 def _method_words():  # of which names of methods and calibrations are made
     alignment = import_module("mlcllm.alignment")
-    words = (*alignment.METHODS, *alignment.EXTRA_METHODS, *import_module("mlcllm.calibration").CALIBRATIONS)
-    return (*words, "logodds", "global", "per_label", "paper")
+    words = (*alignment.METHODS, *alignment.EXTRA_METHODS)
+    words += (
+        *import_module("mlcllm.calibration").CALIBRATIONS,
+        *import_module("mlcllm.content_free").CONTENT_FREE,
+    )
+    return (*words, "logodds", "logmean", "templates", "global", "per_label", "paper")
 
 
 def _public_names(name, value):  # a word, or several joined by "," and "+"
@@ -568,9 +573,9 @@ def _public_names(name, value):  # a word, or several joined by "," and "+"
         return value
     if name not in ("methods", "calibrations"):
         return _own(value)
-    return (
-        value if all(p in _method_words() or re.fullmatch(r"order\d{1,4}", p) for p in parts) else _own(value)
-    )
+    numbered = re.compile(r"(order|demos|draws)\d{1,6}")
+    known = all(p in _method_words() or numbered.fullmatch(p) for p in parts)
+    return value if known else _own(value)
 
 # %% ../nbs/00j_stored_runs.ipynb #07b3f25e
 def _plain(value):
