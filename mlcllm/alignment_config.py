@@ -175,7 +175,8 @@ def _chosen_methods(config, labels):
     chosen = choose_methods(config.methods, labels, config.prompt_config)
     calibrations = _split_names(config.calibrations, (*CALIBRATIONS, *CONTENT_FREE), "calibration")
     raw = [m for m in chosen if not m.calibration]
-    return chosen + [parse_method(f"{m.name}+{how}") for how in calibrations for m in raw]
+    added = [parse_method(f"{m.name}+{how}") for how in calibrations for m in raw]
+    return list(dict.fromkeys(chosen + added))  # one that was named itself is not added again
 
 # %% ../nbs/01i_alignment_config.ipynb #d19dab67
 def _check_fits(config, methods, kinds, n):  # are there documents to fit what is fitted?

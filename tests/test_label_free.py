@@ -145,3 +145,11 @@ def test_prior_matching_gives_the_frequencies_of_all_of_dev(tmp_path):
     least = 1 / (len(on_dev) + len(on_test) + 2)
     np.testing.assert_allclose(means, prior.clip(least, 1 - least), atol=1e-4)
     assert run.fitted[0].ids == ()
+
+
+def test_a_calibrated_method_that_is_named_twice_is_there_once(tmp_path):
+    run = run_alignment(
+        n_docs=6, n_dev=6, shots=4, methods="hard,hard+platt", calibrations="platt,batch", thresholds=None,
+        output_dir=str(tmp_path), gpu="cpu",
+    )  # fmt: skip
+    assert [d.method for d in run.dists] == ["hard", "hard+platt", "hard+batch"]
