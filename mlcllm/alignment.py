@@ -224,12 +224,11 @@ def _n_questions(methods, docs):  # about labels and pairs, for a document
 def _asked(session):  # estimates, what they cost a document, and estimates of the sample of dev
     inputs, config = session.inputs, session.config
     n_docs = len(inputs.docs) + len(inputs.sample)
-    if session.engine and (
-        says := forecast(
+    if session.engine and not session.earlier:
+        told = forecast(
             session.engine, inputs.docs, inputs.demos, session.methods, config.prompt_config, n_docs
         )
-    ):
-        print(says)
+        print(told, end="\n" * bool(told))
     asked, costs = _ask(session, "estimates", inputs.docs, inputs.traces)
     dev_dists = _ask(session, "dev", inputs.sample)[0] if config.n_dev else []
     if config.traces:
@@ -245,7 +244,7 @@ def _asked_without_content(session):  # content-free calibration -> estimates of
         if methods:
             texts = content_free_docs(session.inputs.docs, how)
             asked = content_free_config(config.prompt_config, how)
-            with session.run.timed(how):
+            with session.run.timed(how), kept_warnings():  # how an answer to "N/A" reads is no news
                 made = estimate(session.engine, texts, session.inputs.demos, methods, asked, config.mass)
             found[how] = made.dists
     return found

@@ -122,9 +122,8 @@ def choose_on_dev(
 def label_free_table(
     runs: pd.DataFrame,  # stored runs of 02 with their candidates, as from `comparable`
     methods: list,  # uncalibrated ones
-) -> (
-    pd.DataFrame
-):  # dataset, model, knows, chosen, brier, ahead_of, difference, lo, hi; difference above 0: ahead
+    # dataset, model, knows, chosen, brier, ahead_of, difference (above 0: the chosen one is ahead), lo, hi
+) -> pd.DataFrame:
     "What was chosen on dev, on test, beside the paper's best and the label prior"
     rows = []
     for run in runs.itertuples():
