@@ -29,6 +29,7 @@ from mlcllm.alignment_config import (  # noqa: F401 (their place in earlier vers
     unread_rule,
     with_inherited,
 )
+from .budget import KNOWN
 from .calibration import OFFSETS_ONLY, save_calibration
 from .checks import moved_names
 from mlcllm.comparisons import (
@@ -316,7 +317,7 @@ def documents_scored(
 def _recommended(session, dev_dists, costs, calibrators):  # scores on dev, and the recommendation
     sample, seed = session.inputs.sample, session.config.seed
     if not dev_dists:
-        return pd.DataFrame(), None
+        return pd.DataFrame(), {}
     on_dev = {d.method: d for d in dev_dists}
     label_free = [c for c in calibrators if c.how in (*OFFSETS_ONLY, *CONTENT_FREE)]
     candidates = with_calibrated(dev_dists, sample, seed=seed)
@@ -324,7 +325,8 @@ def _recommended(session, dev_dists, costs, calibrators):  # scores on dev, and 
     blind = reference_dists(sample, exclude(session.inputs.demos, sample))
     scores = score(candidates + blind, sample, ["brier", "example_f1"], seed=seed)
     paired = compare(candidates, sample, "brier", seed=seed) if len(candidates) > 1 else None
-    return scores, recommend(scores, costs.tokens_forwarded, pairs=paired)
+    told = {k: recommend(scores, costs.tokens_forwarded, pairs=paired, knows=k) for k in KNOWN}
+    return scores, told
 
 
 def _paired(dists, docs, seed):  # sign flips over documents of every pair of methods
@@ -352,6 +354,8 @@ class AlignmentRun:
 
     folder: Path  # where its tables and pictures are
     recommendation: Recommendation  # the method to use, chosen on dev; None: none was asked about
+    # what is known of other documents (nothing, frequencies, labels) -> the method to use
+    recommendations: dict = field(repr=False)
     scores: pd.DataFrame = field(repr=False)  # against all votes, of methods and references
     people: pd.DataFrame = field(repr=False)  # against the votes without one person's, and that person
     dev_scores: pd.DataFrame = field(repr=False)  # on dev, also calibrated by the other fifths of it
@@ -470,8 +474,8 @@ def _finish(session, run):
         session.run.save_table("pairs", run.pairs)
     session.run.done()
     print(f"tables and pictures: {os.path.relpath(run.folder)}")
-    if run.recommendation is not None:
-        print(run.recommendation)
+    for told in dict.fromkeys(map(str, reversed(run.recommendations.values()))):
+        print(told)
     return run
 
 
@@ -488,12 +492,13 @@ def _results(session):  # everything is asked, scored and stored
     with session.run.timed("score"):
         scores, people, cuts = _scored(session, dists, asked, dev_dists)
     _save_scores(session, scores, people, calibrators, cuts)
-    dev_scores, recommendation = _recommended(session, dev_dists, costs, calibrators)
+    dev_scores, recommendations = _recommended(session, dev_dists, costs, calibrators)
     if len(dev_scores):
         session.run.save_table("candidates", dev_scores)
     return AlignmentRun(
         folder=session.run.folder,
-        recommendation=recommendation,
+        recommendation=recommendations.get("labels"),
+        recommendations=recommendations,
         scores=scores,
         people=people,
         dev_scores=dev_scores,

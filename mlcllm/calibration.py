@@ -243,7 +243,7 @@ def fit_calibrator(
         )
     return Calibrator(dist.method, how, docs.labels.names, multi, values, ids)
 
-
+# %% ../nbs/01e_calibration.ipynb #86390819
 def fit_offsets(
     dists: list,  # LabelDists of one method, of documents whose labels need not be known
     how: str = "batch",  # one of OFFSETS_ONLY
