@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'comparison_sentences', 'people_sentences', 'prior_table', 'runs_table', 'choose_on_dev',
-           'label_free_table']
+           'label_free_table', 'label_free_sentences']
 
 # %% ../nbs/02a_alignment_results.ipynb #f6d74072
 import pandas as pd
@@ -129,8 +129,8 @@ def label_free_table(
     for run in runs.itertuples():
         dists, docs = stored_estimates(run.folder)
         by_name = {d.method: d for d in dists}
-        paper = "max_over_generations" if "max_over_generations" in by_name else "compare_to_none"
         candidates = read_table(run.folder, "candidates")
+        paper = choose_on_dev(candidates, PAPER_METHODS, ("",))
         for knows, endings in CHOICES.items():
             chosen = choose_on_dev(candidates, [m for m in methods if m in by_name], endings)
             rows += _ahead(by_name[chosen], [by_name[paper], by_name["prior"]], docs, run, knows)
@@ -149,3 +149,20 @@ def _ahead(chosen, others, docs, run, knows):
         pair = compare([other, chosen], docs, "brier").iloc[0]
         rows.append(row | dict(difference=pair.difference, lo=pair.lo, hi=pair.hi))
     return rows
+
+# %% ../nbs/02a_alignment_results.ipynb #4a9e9eb4
+def label_free_sentences(
+    table: pd.DataFrame,  # from `label_free_table`
+) -> list:  # of sentences
+    "In how many runs the estimate chosen on dev is ahead, with an interval above 0"
+    words = {"no label": "Without any label", "label frequencies": "With label frequencies alone"}
+    said = []
+    for knows, rows in table.groupby("knows", sort=False):
+        prior = rows[rows.ahead_of == "prior"]
+        paper = rows[rows.ahead_of != "prior"]
+        said.append(
+            f"{words[knows]}, the estimate that dev chooses has a lower Brier score than the paper's method "
+            f"that dev chooses {_in_runs(paper.lo > 0)}, and than the label prior {_in_runs(prior.lo > 0)} "
+            f"(paired 95 % intervals above 0; below it {_in_runs(prior.hi < 0)})."
+        )
+    return said

@@ -406,8 +406,8 @@ def _reason(pick, best, rows, references, budget, metric, split, margin, how, kn
     name = METRICS[metric].name.split(" (")[0]
     within = "" if budget is None else f" within {budget:,.4g} tokens a document"
     what = (
-        f"Recommended{_WITHOUT[knows]}{within}: {pick.method}, {name} {pick.value:.3f} on {split} (n = {pick.n_docs:,.0f}), "
-        f"{pick.tokens:,.4g} tokens a document"
+        f"Recommended{_WITHOUT[knows]}{within}: {pick.method}, {name} {pick.value:.3f} on {split} "
+        f"(n = {pick.n_docs:,.0f}), {pick.tokens:,.4g} tokens a document"
     )
     if pick.method != best.name:
         what += (
