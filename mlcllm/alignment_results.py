@@ -153,6 +153,7 @@ def _ahead(chosen, others, docs, run, knows):
 # %% ../nbs/02a_alignment_results.ipynb #4a9e9eb4
 def label_free_sentences(
     table: pd.DataFrame,  # from `label_free_table`
+    whose: str,  # estimates, such as language models
 ) -> list:  # of sentences
     "In how many runs the estimate chosen on dev is ahead, with an interval above 0"
     words = {"no label": "Without any label", "label frequencies": "With label frequencies alone"}
@@ -161,7 +162,7 @@ def label_free_sentences(
         prior = rows[rows.ahead_of == "prior"]
         paper = rows[rows.ahead_of != "prior"]
         said.append(
-            f"{words[knows]}, the estimate that dev chooses has a lower Brier score than the paper's method "
+            f"{words[knows]} ({whose}), the estimate that dev chooses has a lower Brier score than the paper's method "
             f"that dev chooses {_in_runs(paper.lo > 0)}, and than the label prior {_in_runs(prior.lo > 0)} "
             f"(paired 95 % intervals above 0; below it {_in_runs(prior.hi < 0)})."
         )

@@ -197,7 +197,9 @@ def split_coverage(
     n_splits: int = 100,  # random splits
     fit_share: float = 0.5,  # of the documents, to fit to
     seed: int = 0,  # of the splits
-) -> pd.DataFrame:  # a row a split: coverage, size
+    # a row a split: coverage, size, n: documents of the coverage, or per label gold labels that are not in
+    # every set anyway
+) -> pd.DataFrame:
     "Coverage and size of sets on the documents that a random part was not fitted to"
     of, rows = same_document(docs), []
     for rng in np.random.default_rng([seed, 31]).spawn(check_number("n_splits", n_splits, 1)):
@@ -209,13 +211,9 @@ def split_coverage(
         chosen, gold = _included(sets.thresholds, rest), held.gold > 0
         if how == "per_label":
             gold = gold & (np.array(sets.thresholds) > 0)  # labels that are not in every set
-        hit = (
-            (chosen | ~gold).all(1).mean()
-            if how == "marginal"
-            else safe_divide(chosen[gold].sum(), gold.sum())
-        )
-        rows.append((hit, chosen.sum(1).mean()))
-    return pd.DataFrame(rows, columns=["coverage", "size"])
+        hits = (chosen | ~gold).all(1) if how == "marginal" else chosen[gold]
+        rows.append((safe_divide(hits.sum(), len(hits)), chosen.sum(1).mean(), len(hits)))
+    return pd.DataFrame(rows, columns=["coverage", "size", "n"])
 
 # %% ../nbs/01i_conformal.ipynb #758dc255
 def plot_coverage(
