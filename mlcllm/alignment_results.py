@@ -162,8 +162,9 @@ def label_free_sentences(
         prior = rows[rows.ahead_of == "prior"]
         paper = rows[rows.ahead_of != "prior"]
         said.append(
-            f"{words[knows]} ({whose}), the estimate that dev chooses has a lower Brier score than the paper's method "
-            f"that dev chooses {_in_runs(paper.lo > 0)}, and than the label prior {_in_runs(prior.lo > 0)} "
+            f"{words[knows]} ({whose}), the estimate that dev chooses has a lower Brier score than the "
+            f"paper's method that dev chooses {_in_runs(paper.lo > 0)}, and than the label prior "
+            f"{_in_runs(prior.lo > 0)} "
             f"(paired 95 % intervals above 0; below it {_in_runs(prior.hi < 0)})."
         )
     return said
