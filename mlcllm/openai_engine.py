@@ -1241,6 +1241,8 @@ _STATS = dict(
 class OpenAIEngine(Engine):
     "A model behind an OpenAI-compatible server; made by `load_openai`"
 
+    draws = True
+
     def __init__(self, model, tokenizer, options):
         o = _checked(options)
         super().__init__(tokenizer, dtype="server")
@@ -1882,6 +1884,49 @@ def generate(
     unique, back = distinct_prompts(prompts)
     done = self._many(one, [(p,) for p in unique])
     return [replace(done[k], logits=done[k].logits[:, columns]) for k in back]
+
+
+@patch
+def sample(
+    self: OpenAIEngine,
+    prompts: list,  # lists of token ids
+    n_draws: int,  # continuations of each prompt
+    max_new_tokens: int,  # longest continuation
+    stop: list = (),  # strings that end it
+    allowed=None,  # None: a server draws freely
+    seed: int = 0,  # of the draws, for servers that take one
+) -> list:  # for each prompt a list of n_draws Generations, which hold text and finish_reason only
+    "Continuations of each prompt drawn at temperature 1, a request each"
+    check_number("n_draws", n_draws, 1)
+    check_number("max_new_tokens", max_new_tokens, 1)
+    if allowed is not None:
+        raise ValueError(f"{self.client.url} draws answers freely: use decoding='free'")
+    stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+    unique, back = distinct_prompts(prompts)
+    self._asked([p for p in prompts for _ in range(n_draws)], [])
+    jobs = [(p, max_new_tokens, stop, [seed, k]) for p in unique for k in range(n_draws)]
+    done = self._many(self._drawn, jobs)
+    return [done[k * n_draws : (k + 1) * n_draws] for k in back]
+
+
+@patch
+def _drawn(self: OpenAIEngine, prompt, n, stop, seeds):  # one continuation
+    body = self._body(prompt, n, [], self.api)
+    for name in ("logprobs", "top_logprobs", "extra_body"):
+        body.pop(name, None)
+    number = int(np.random.SeedSequence(seeds).generate_state(1)[0]) % 2**31
+    body |= dict(temperature=1, seed=number)
+
+    def check(answer):
+        if self._text(answer) is None:
+            raise ValueError("an answer without text")
+
+    answer = self.client.ask(self.api == "chat", body, len(prompt), n, check)
+    text = self._text(answer)
+    ends = [text.index(s) for s in stop if s in text]
+    reason = "stop" if ends else self._ended(answer)
+    nothing = np.zeros(0, np.float32)
+    return Generation((), text[: min(ends, default=len(text))], nothing, nothing, reason, nothing)
 
 # %% ../nbs/00f_openai.ipynb #f7d35d19
 @patch

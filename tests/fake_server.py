@@ -295,15 +295,19 @@ class Handler(BaseHTTPRequestHandler):
         s, full = self.server, self.server.mode == "full" and not chat
         watch = body.get("logprob_token_ids") if full else None
         vocabulary = list(range(s.engine.model.config.vocab_size))
+        drawn = body.get("temperature") == 1
         with s.lock:
-            g = s.engine.generate([ids], n, [], vocabulary)[0]
+            if drawn:
+                g = s.engine.sample([ids], 1, n, seed=body.get("seed") or 0)[0][0]
+            else:
+                g = s.engine.generate([ids], n, [], vocabulary)[0]
         naming = "ids" if full and body.get("return_tokens_as_token_ids") else s.naming
 
         def name(i):
             return token_name(s.engine.tokenizer, i, naming, chat)
 
         steps = []
-        for z, total, token in zip(g.logits, g.logsumexp, g.token_ids):
+        for z, total, token in () if drawn else zip(g.logits, g.logsumexp, g.token_ids):
             top = (
                 watch
                 if watch
@@ -320,7 +324,8 @@ class Handler(BaseHTTPRequestHandler):
                     [(name(i), float(z[i] - total)) for i in dict.fromkeys([*top, token])],
                 )
             )
-        usage = dict(prompt_tokens=len(ids), completion_tokens=len(steps), total_tokens=len(ids) + len(steps))
+        written = len(g.token_ids)
+        usage = dict(prompt_tokens=len(ids), completion_tokens=written, total_tokens=len(ids) + written)
         if chat:
             choice = dict(
                 message=dict(role="assistant", content=g.text),

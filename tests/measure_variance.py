@@ -3,7 +3,8 @@
 python tests/measure_variance.py --dataset GoEmotions --data folder --model smollm2
 
 Every document is asked about with each of several sets of demonstrations, label orders and templates; one
-answer gives all the methods. Stored are scores, no texts and no ids: documents are numbered.
+answer gives all the methods, two of them once more matched to the labels' frequencies in the train split,
+beside the label prior. Stored are scores, no texts and no ids: documents are numbered.
 """
 
 import argparse
@@ -14,14 +15,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlcllm.calibration import fit_offsets
 from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
+from mlcllm.estimators import reference_dists
 from mlcllm.methods import estimate
 from mlcllm.prompt_config import PromptConfig
 from mlcllm.variance import document_scores
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("compare_to_none", "hard", "max_over_generations", "first_step")
+MATCHED = ("max_over_generations", "first_step")  # once more, shifted to the frequencies of the labels
 SCORES = ("brier", "kl", "l1", "example_f1")
 ORDERS, TEMPLATES = ("alphabetical", "reverse"), ("pipeline", "config")
 
@@ -35,11 +39,19 @@ def settings(n_seeds):
     ]
 
 
+def with_matched(dists, docs, demos):
+    "Estimates, two of them also matched to the label prior, and that prior"
+    prior = next(d for d in reference_dists(docs, demos) if d.method == "prior")
+    chosen = [d for d in dists if d.method in MATCHED]
+    fitted = [fit_offsets([d], "prior_matching", prior.probs[0]) for d in chosen]
+    return [*dists, *(f.transform(d) for f, d in zip(fitted, chosen)), prior]
+
+
 def measure(engine, docs, demos, n_seeds=3, say=print):
     "Scores of every document by every method and metric under every setting; documents are numbered"
     found, start = {}, time.process_time()
     for config in settings(n_seeds):
-        found[config] = estimate(engine, docs, demos, list(METHODS), config).dists
+        found[config] = with_matched(estimate(engine, docs, demos, list(METHODS), config).dists, docs, demos)
         spent = time.process_time() - start
         say(f"seed {config.seed}, {config.label_order}, {config.template}: {spent:.0f} CPU seconds")
     table = pd.concat([document_scores(found, docs, m) for m in SCORES], ignore_index=True)

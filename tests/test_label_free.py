@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake_server import FakeServer
 from scipy.special import expit, logit
 
 from mlcllm.alignment import run_alignment
@@ -12,6 +13,7 @@ from mlcllm.data import load_docs
 from mlcllm.engines import Engine, load_engine
 from mlcllm.ensembles import demo_seeds
 from mlcllm.methods import choose_methods, estimate, parse_method, served_methods
+from mlcllm.openai_engine import load_openai
 from mlcllm.prompt_config import PromptConfig
 
 CONFIG = PromptConfig(shots=4)
@@ -153,3 +155,20 @@ def test_a_calibrated_method_that_is_named_twice_is_there_once(tmp_path):
         output_dir=str(tmp_path), gpu="cpu",
     )  # fmt: skip
     assert [d.method for d in run.dists] == ["hard", "hard+platt", "hard+batch"]
+
+
+@pytest.mark.parametrize("mode", ["full", "plain", "chat"])
+def test_a_server_draws_answers_too(engine, few, demos, mode, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key-123456")
+    few = docs.take([0, 1, 2])
+    with FakeServer(engine, mode=mode) as server:
+        behind = load_openai("tiny", dict(base_url=server.url, tokenizer="tiny", cache=False))
+        made = estimate(behind, few, demos, "sampled+draws12", CONFIG)
+        again = estimate(behind, few, demos, "sampled+draws12", CONFIG).dists[0]
+        grammar = replace(CONFIG, decoding="constrained")
+        with pytest.raises(ValueError, match="draws answers freely"):
+            estimate(behind, few, demos, "sampled+draws2", grammar)
+    np.testing.assert_array_equal(made.dists[0].probs, again.probs)
+    assert made.costs.prompts[0] == 12 * len(few)
+    own = estimate(engine, few, demos, "sampled+draws12", CONFIG).dists[0]
+    assert np.abs(made.dists[0].probs - own.probs).mean() < 0.12  # two samples of one distribution

@@ -11,7 +11,7 @@ import pytest
 import statsmodels.formula.api as smf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measure_variance import METHODS, SCORES, measure
+from measure_variance import MATCHED, METHODS, SCORES, measure
 from scipy import stats
 from test_comparisons import make_dists, make_docs
 
@@ -212,10 +212,11 @@ def test_stored_runs(tmp_path):
 
 
 def test_the_script_stores_no_texts_and_no_ids():
-    docs, demos = load_docs("demo", "test", n_docs=4), load_docs("demo", "train")
+    docs, demos = load_docs("demo", "test", n_docs=6), load_docs("demo", "train")
     table = measure(load_engine("tiny"), docs, demos, n_seeds=2, say=lambda line: None)
-    assert len(table) == len(METHODS) * len(SCORES) * 4 * 8
-    assert set(table.doc_id) == {0, 1, 2, 3} and not {"text", "id"} & set(table)
+    methods = {*METHODS, *(f"{m}+prior_matching" for m in MATCHED), "prior"}
+    assert set(table.method) == methods and len(table) == len(methods) * len(SCORES) * 6 * 8
+    assert set(table.doc_id) == set(range(6)) and not {"text", "id"} & set(table)
     assert not table.astype(str).isin(docs.ids).any(axis=None)
 
 
