@@ -158,7 +158,7 @@ def test_a_calibrated_method_that_is_named_twice_is_there_once(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["full", "plain", "chat"])
-def test_a_server_draws_answers_too(engine, few, demos, mode, monkeypatch):
+def test_a_server_draws_answers_too(engine, docs, demos, mode, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key-123456")
     few = docs.take([0, 1, 2])
     with FakeServer(engine, mode=mode) as server:
