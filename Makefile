@@ -140,7 +140,7 @@ METHODS = compare_to_none,hard,max_over_generations,last_step,mean_over_generati
 reference-02: reference-data
 	@test -d "$(REAL)/GoEmotions" || { echo "say where a folder for each data set is: make reference DATA=folder REAL=folder"; exit 1; }
 	$(SWEEP) run params/real.yaml --data $(REAL)
-	set -e; for f in $$(ls -d outputs/bundled/04a_sft/GoEmotions/tiny/*/); do $(PM) nbs/02_alignment.ipynb $(LAST) $(GOEMO) -p split test -p n_docs 300 -p n_dev 100 -p model tiny -p methods $(METHODS) -p calibrations platt,batch,prior_matching -p join $$f; done
+	set -e; for f in $$(ls -d outputs/bundled/04a_sft/GoEmotions/tiny/*/); do $(PM) nbs/02_alignment.ipynb $(LAST) $(GOEMO) -p split test -p n_docs 300 -p n_dev 100 -p model tiny -p methods $(METHODS) -p calibrations platt,batch,prior_matching,contextual,pmi -p join $$f; done
 
 reference-03: reference-data
 	set -e; for m in tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p split dev+test; $(RUN03) -p model $$m $(GOEMO) -p split dev+test; done

@@ -6,6 +6,7 @@ import re
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from hero_picture import stored_traces
 
@@ -161,6 +162,15 @@ def test_differences_from_the_prior_in_the_readme_are_those_of_the_stored_estima
         assert f"by {ahead.mean():.3f} [{lo:.3f}, {hi:.3f}]" in parts(root)[1]
         assert lo > 0
         assert (x["prior"] < 0.5).all()  # the prior's answer is empty
+
+
+def test_the_lead_over_the_prior_holds_under_every_measured_prompt(root):
+    scores = pd.read_parquet(root / "outputs" / "reference" / "01j_variance" / "GoEmotions.parquet")
+    brier = scores[scores.metric == "brier"]
+    prompts = brier.pivot_table(index=["seed", "label_order", "template"], columns="method", values="value")
+    said = dict(twelve=12)[re.search(r"under each of (\w+) prompts", parts(root)[1])[1]]
+    assert len(prompts) == said and (prompts["first_step+prior_matching"] < prompts["prior"]).all()
+    assert prompts["first_step"].std() > 10 * prompts["first_step+prior_matching"].std()
 
 
 def test_training_documents_are_those_of_the_models_cards(root):
