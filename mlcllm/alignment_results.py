@@ -156,7 +156,10 @@ def label_free_sentences(
     whose: str,  # estimates, such as language models
 ) -> list:  # of sentences
     "In how many runs the estimate chosen on dev is ahead, with an interval above 0"
-    words = {"no label": "Without any label", "label frequencies": "With label frequencies alone"}
+    words = {
+        "no label": "Of what needs no label",
+        "label frequencies": "Of what needs label frequencies alone",
+    }
     said = []
     for knows, rows in table.groupby("knows", sort=False):
         prior = rows[rows.ahead_of == "prior"]
@@ -164,7 +167,7 @@ def label_free_sentences(
         said.append(
             f"{words[knows]} ({whose}), the estimate that dev chooses has a lower Brier score than the "
             f"paper's method that dev chooses {_in_runs(paper.lo > 0)}, and than the label prior "
-            f"{_in_runs(prior.lo > 0)} "
-            f"(paired 95 % intervals above 0; below it {_in_runs(prior.hi < 0)})."
+            f"{_in_runs(prior.lo > 0)}; a higher one than the prior {_in_runs(prior.hi < 0)} (paired 95 % "
+            "intervals that exclude 0)."
         )
     return said

@@ -399,7 +399,7 @@ def _affordable(own, budget, metric):  # rows within the budget
     return rows
 
 # %% ../nbs/01f_budget.ipynb #e6245450
-_WITHOUT = dict(nothing=" without any label", frequencies=" with label frequencies alone", labels="")
+_WITHOUT = dict(nothing=" of what needs no label", frequencies=" of what needs label frequencies", labels="")
 
 
 def _reason(pick, best, rows, references, budget, metric, split, margin, how, knows):  # the sentence

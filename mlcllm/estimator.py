@@ -365,10 +365,8 @@ def _method(self: Estimator, task):  # the method's name, if the task allows it
         return "max_over_generations" if task.labels.multi else "compare_to_none"
     calibration = parse_method(self.method).calibration
     if calibration:
-        raise ValueError(
-            f"method {self.method!r}: a calibration is fitted to labelled documents, by "
-            f".calibrate(dev, {calibration!r})"
-        )
+        how = f"how={calibration!r}" if calibration in CONTENT_FREE else f"dev, {calibration!r}"
+        raise ValueError(f"method {self.method!r}: a calibration is fitted by .calibrate({how})")
     try:
         choose_methods([self.method], task.labels, config)
     except ValueError as error:

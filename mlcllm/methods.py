@@ -24,7 +24,7 @@ import pandas as pd
 from .calibration import CALIBRATIONS
 from .checks import renamed_arguments, shown
 from .comparisons import REFERENCES
-from .content_free import CONTENT_FREE
+from .content_free import CONTENT_FREE, SHARES
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
 from mlcllm.ensembles import (  # noqa: F401 (label_orders: its place in earlier versions)
     Ensemble,
@@ -548,6 +548,8 @@ def _cannot(m, labels, config):  # why a task, or a way of asking, cannot have a
             f"{m.base}+logodds needs a single-label task: in a multi-label task P(reasonable) is an estimate "
             "as it is"
         )
+    if m.calibration in CONTENT_FREE and m.base in SHARES:
+        return f"{m.base} counts what was written: +{m.calibration} is for estimates that read probabilities"
     if m.varied and m.varied.kind == "templates" and any(q.n_prompts for q in m.spec.queries):
         return f"{m.base} asks in words of its own: +templates is for methods that read lists of labels"
     return _refusal(m.spec, labels, config)

@@ -7,6 +7,7 @@ __all__ = ['PRECISION', 'BetaBinomial', 'beta_binomial', 'plot_vote_shares', 'An
            'vote_variance', 'unbiased_brier', 'people_ceiling', 'plot_ceiling']
 
 # %% ../nbs/01j_people.ipynb #8c035306
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -133,6 +134,9 @@ def _dirichlet_marginals(k, n):  # a and b, (2, n_labels)
     return np.stack([alpha[:-1], alpha.sum() - alpha[:-1]])
 
 # %% ../nbs/01j_people.ipynb #31f45018
+_FEW = 20  # documents below which a fit is warned of
+
+
 def beta_binomial(
     docs: AnnotatedDocs,  # documents with votes, some of them with two or more; counted votes will do
 ) -> BetaBinomial:
@@ -147,6 +151,12 @@ def beta_binomial(
     voted = n > 0
     fit = _beta_per_label if docs.labels.multi else _dirichlet_marginals
     a, b = fit(k[voted], n[voted])
+    if voted.sum() < _FEW:
+        warnings.warn(
+            f"{docs.name} {docs.split}: {voted.sum()} documents have votes; how people's shares are spread "
+            f"cannot be told from fewer than {_FEW}, so the intervals mean little",
+            stacklevel=2,
+        )
     return BetaBinomial(docs.labels, a, b, int(voted.sum()))
 
 # %% ../nbs/01j_people.ipynb #ac1a2d3e
@@ -348,6 +358,9 @@ def _table(values, labels, of, n_boot, seed, truth):  # values: (method, metric)
     return table.astype(dict(label=object)).assign(against="votes", truth=truth)
 
 # %% ../nbs/01j_people.ipynb #71222bd3
+_OF_VOTES = ("human", "beta_binomial", "dawid_skene")  # estimates that are made of the votes themselves
+
+
 def unbiased_brier(
     dists: list,  # of LabelDist, or one, with the ids and labels of `docs`
     docs: AnnotatedDocs,  # documents with votes; those with fewer than two are left out
@@ -356,13 +369,21 @@ def unbiased_brier(
     # as from `score`: metrics brier, and unbiased_brier of the same documents; over all labels (their sum)
     # and of each
 ) -> pd.DataFrame:
-    "Squared distance to the shares of all people, estimated from few votes without bias"
+    """Squared distance to the shares of all people, estimated from few votes without bias; of estimates that
+    do not depend on these votes
+    """
     _need_votes(docs)
     dists = _fitting([dists] if isinstance(dists, LabelDist) else list(dists), docs)
     variance = vote_variance(docs)
     if np.isnan(variance).all():
         raise ValueError(
             f"{docs.name} {docs.split}: no document has two votes, so what one vote varies by is not known"
+        )
+    own = next((d.method for d in dists if d.method in _OF_VOTES), None)
+    if own:
+        raise ValueError(
+            f"{own} is made of the very votes that it would be held against, and would look nearer than "
+            "anything can be: give estimates that do not know these votes, or use people_ceiling"
         )
     h, n = docs.human().probs, np.maximum(docs.n_annotators, 1)[:, None]
     values = {}

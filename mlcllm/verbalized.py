@@ -13,7 +13,8 @@ import numpy as np
 from .data import LabelDist, LabelSet
 
 # %% ../nbs/01d_verbalized.ipynb #c0dda488
-_PERCENT = re.compile(r"\s*[\"'(]?(\d{1,3})(\.\d+)?(?![\d.,]*\d)")
+_ENDS = r"(?=\s*(\n|$)|[,;] [^\d]| of people)"  # what may stand behind the number
+_PERCENT = re.compile(r"\s*[\"'(]?(\d{1,3})(\.\d+)?\s*(%|percent\b)?[\"').]?" + _ENDS)
 
 
 def read_percent(
@@ -24,7 +25,7 @@ def read_percent(
     if not found:
         return np.nan
     value = float(found[1] + (found[2] or ""))
-    is_fraction = found[2] and value < 1
+    is_fraction = found[2] and value <= 1
     return np.nan if value > 100 or is_fraction else value
 
 # %% ../nbs/01d_verbalized.ipynb #ce19f66a
