@@ -173,6 +173,14 @@ def test_the_lead_over_the_prior_holds_under_every_measured_prompt(root):
     assert prompts["first_step"].std() > 10 * prompts["first_step+prior_matching"].std()
 
 
+def test_matched_to_the_frequencies_of_100_documents_it_is_ahead_of_a_calibration_on_them(root):
+    curves = pd.read_parquet(root / "outputs" / "reference" / "01i_stacking" / "learning_curves.parquet")
+    at = curves[(curves.metric == "brier") & (curves.n == 100)]
+    mean = at.pivot_table(index="dataset", columns="method", values="value")
+    calibrated = mean[["first_step+platt", "max_over_generations+platt"]].min(axis=1)
+    assert len(mean) == 4 and (mean["first_step+prior_matching"] < calibrated).all()
+
+
 def test_training_documents_are_those_of_the_models_cards(root):
     said = re.search(r"\((\d+) posts for each HateXplain task\)", (root / "README.md").read_text())[1]
     assert f"{said} training posts for each" in (root / "nbs" / "00m_tiny.ipynb").read_text()
