@@ -21,7 +21,7 @@ from scipy.special import expit, log_softmax, logit, logsumexp, softmax
 from sklearn.isotonic import IsotonicRegression
 
 from .axes import draw_axes
-from .checks import plain_text
+from .checks import plain_text, shown
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number, same_document
 from .metrics import plot_reliability, score, to_labels
 from .parameters import find_function
@@ -186,6 +186,8 @@ def fitting_data(
     tuple
 ):  # probabilities and targets (n_known, n_labels), and the ids of the documents where both are known
     "Estimates beside what they should be"
+    if not isinstance(dist, LabelDist):
+        raise ValueError(f"estimates must be a LabelDist, such as predict_proba gives, got {shown(dist)}")
     for what, given, known in (("label", dist.labels.names, docs.labels.names), ("id", dist.ids, docs.ids)):
         if tuple(given) != tuple(known):
             raise ValueError(

@@ -99,10 +99,12 @@ def _make_sets(method, coverage, how, labels, ids, gold_probs):
 def _too_few(sets):  # a sentence
     needed = int(np.ceil(sets.coverage / (1 - sets.coverage) - 1e-9))
     if sets.how == "marginal":
-        return (
-            f"{sets.method}: every set holds all labels: a coverage of {sets.coverage} needs at least "
-            f"{needed} documents to fit to and estimates above 0, and there are {len(sets.ids)} documents"
+        why = (
+            f"more than {1 - sets.coverage:.0%} of the documents have a gold label whose estimate is 0"
+            if len(sets.ids) >= needed
+            else f"at least {needed} documents are needed to fit to, and there are {len(sets.ids)}"
         )
+        return f"{sets.method}: every set holds all labels at a coverage of {sets.coverage}: {why}"
     return (
         f"{sets.method}: in every set, as a coverage of {sets.coverage} needs at least {needed} documents "
         f"that have a label and estimates above 0: {', '.join(sets.always)}"

@@ -20,7 +20,7 @@ from scipy.stats import beta
 
 from .axes import draw_axes, panel_axes
 from .bootstrap import bootstrap_weights, mean_draws, percentile_interval
-from .checks import plain_text
+from .checks import plain_text, shown
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_number, same_document
 from .estimators import leave_one_out
 
@@ -97,6 +97,8 @@ class BetaBinomial:
 
 # %% ../nbs/01j_people.ipynb #d01fc233
 def _need_votes(docs):
+    if not isinstance(docs, AnnotatedDocs):
+        raise ValueError(f"documents with votes are needed, such as load_docs gives, got {shown(docs)}")
     if not docs.has_votes:
         raise ValueError(
             f"{docs.name} {docs.split} has no votes, so nothing can be said about people: take a corpus with "
@@ -395,6 +397,8 @@ def unbiased_brier(
 
 def _fitting(dists, docs):  # dists, checked
     for d in dists:
+        if not isinstance(d, LabelDist):
+            raise ValueError(f"estimates must be a LabelDist or a list of them, got {shown(d)}")
         if d.labels.names != docs.labels.names or tuple(d.ids) != tuple(docs.ids):
             raise ValueError(
                 f"{d.method}: its labels and documents are not those of {docs.name} {docs.split}, in order"
