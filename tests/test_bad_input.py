@@ -402,7 +402,7 @@ CALLS = [  # what is called (with an empty folder), what the line says
         lambda d: tiny().score([[1], [10**6]], [1]),
         "prompt 1 holds a token that is not in the model's vocabulary of 6144",
     ),
-    (lambda d: tiny().generate([[1]], 0), "max_new_tokens must be at least 1, got 0"),
+    (lambda d: tiny().generate([[1]], 0), "max_new_tokens must be a whole number of at least 1, got 0"),
     (lambda d: broken_model().score([[1, 2]], [1]), "logits that are no numbers"),
     (lambda d: broken_model().generate([[1, 2]], 3), "try dtype='float32'"),
     (

@@ -54,9 +54,10 @@ def test_a_run_from_python_is_the_run_of_the_notebook(tmp_path, capsys):
     pd.testing.assert_frame_equal(told, after["scores"], check_dtype=False)
     assert [d.method for d in run.dists] == FEW["methods"].split(",")
     assert len(run.docs) == 6 and len(run.sample) == 12 and not set(run.docs.ids) & set(run.sample.ids)
-    place, recommended = said.strip().split("\n")[-2:]
+    place, recommended, *others = said.strip().split("\n")[-4:]
     assert place == f"tables and pictures: {os.path.relpath(run.folder)}"
     assert recommended == str(run.recommendation) and run.recommendation.method in recommended
+    assert others == [str(run.recommendations[k]) for k in ("frequencies", "nothing")]
     assert "scores=" not in repr(run) and not plt.get_fignums()
     drawn = {p.stem for p in (run.folder / "figures").glob("*.svg")}
     assert drawn == {"methods", "by_eps", "people", "cost", "reliability", "votes", "labels"}
