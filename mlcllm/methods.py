@@ -213,13 +213,16 @@ _register(
 )
 
 # %% ../nbs/01g_methods.ipynb #4a5c8f6f
+def _encoded(
+    engine, verbalizer, docs, demos, config
+):  # a run's prompts as token ids, with room for an answer
+    prompts = ask_prompts(docs, demos, config, engine.tokenizer)
+    return encode_prompts(engine, prompts, answer_room(verbalizer, config.max_new_tokens))
+
+
 def _ask_sets(open_tree, engine, docs, demos, config, mass):
     verbalizer = make_verbalizer(engine, docs, config)
-    prompts = encode_prompts(
-        engine,
-        ask_prompts(docs, demos, config, engine.tokenizer),
-        answer_room(verbalizer, config.max_new_tokens),
-    )
+    prompts = _encoded(engine, verbalizer, docs, demos, config)
     return open_tree(engine, verbalizer, prompts, docs.ids, eps=1 - mass)
 
 
@@ -243,11 +246,7 @@ def _tree_estimator(name, open_tree, default):
 
 def _ask_samples(n, engine, docs, demos, config, mass):
     verbalizer = make_verbalizer(engine, docs, config)
-    prompts = encode_prompts(
-        engine,
-        ask_prompts(docs, demos, config, engine.tokenizer),
-        answer_room(verbalizer, config.max_new_tokens),
-    )
+    prompts = _encoded(engine, verbalizer, docs, demos, config)
     how = dict(max_new_tokens=config.max_new_tokens, decoding=config.decoding, seed=config.seed)
     return sample_answers(engine, verbalizer, prompts, docs.ids, n, **how)
 

@@ -339,8 +339,8 @@ def standard_error(
     fixed: tuple = (),
 ) -> float:
     "Standard error of a mean score over documents, demonstrations, label orders and templates"
-    _, weights = _mean_weights(split, n_docs, n_seeds, n_orders, n_templates, fixed)
-    return float(np.sqrt(np.maximum(weights @ split.anova.mean_square.to_numpy(), 0).sum()))
+    sizes = dict(n_seeds=n_seeds, n_orders=n_orders, n_templates=n_templates, fixed=fixed)
+    return float(np.sqrt(variance_of_mean(split, n_docs, **sizes).sum()))
 
 
 def prompt_share(
