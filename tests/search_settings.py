@@ -40,20 +40,20 @@ def settings():
 
 
 def ask(engine, docs, demos, config):
-    "Scores of the answers under one setting, with the prompt tokens and CPU seconds of a document"
+    "Scores of the answers under one setting, and what a document costs; baselines under the paper's"
     start, before = time.process_time(), engine.stats["tokens_in"]
     verbalizer = make_verbalizer(engine, docs, config)
     scoring, _ = choose_scoring(verbalizer, config.label_scoring)
     prompts = ask_prompts(docs, demos, config, engine.tokenizer)
     traces = trace_docs(engine, verbalizer, prompts, config.max_new_tokens, scoring)
-    table = score_table(traces, docs)
+    table = score_table(traces, docs, demos if config == PAPER else None)  # baselines: once
     cost = dict(
         tokens_per_doc=(engine.stats["tokens_in"] - before) / len(docs),
         seconds_per_doc=(time.process_time() - start) / len(docs),
     )
     about = {k: getattr(config, k) for k in AXES}
-    own = table[(table.method == "hard") & table.metric.isin(KEPT)]
-    return own[["metric", "value", "lo", "hi", "n_docs"]].assign(**about, **cost)
+    own = table[table.metric.isin(KEPT)]
+    return own[["method", "metric", "value", "lo", "hi", "n_docs"]].assign(**about, **cost)
 
 
 def is_there(table, about):
@@ -71,7 +71,7 @@ def save(table, place):
 
 def best_setting(table):
     "The setting with the highest micro-F1 on dev"
-    rows = table[(table.metric == "micro_f1") & (table.split == "dev")]
+    rows = table[(table.method == "hard") & (table.metric == "micro_f1") & (table.split == "dev")]
     best = rows.loc[rows.value.idxmax()]
     return replace(PAPER, **{k: type(AXES[k][0])(best[k]) for k in AXES})
 
@@ -88,7 +88,7 @@ def search(engine, load, about, place, n_dev=100, n_test=300, say=print):
         rows = ask(engine, docs, demos, config).assign(**about, split=split)
         table = rows if table is None else pd.concat([table, rows], ignore_index=True)
         save(table, place)
-        f1 = rows[rows.metric == "micro_f1"].iloc[0]
+        f1 = rows[(rows.method == "hard") & (rows.metric == "micro_f1")].iloc[0]
         say(f"{split} {list(key.values())[-len(AXES) :]}: micro-F1 {f1.value:.3f} [{f1.lo:.3f}, {f1.hi:.3f}]")
 
     dev = load("dev", n_dev)

@@ -38,9 +38,9 @@ def test_each_setting_once_then_the_best_and_the_papers_on_test(few, engine, tmp
     table = search(engine, load, ABOUT, place, n_dev=12, n_test=8, say=said.append)
     keys = table.drop_duplicates([*AXES, "split"])
     assert keys.split.value_counts()["dev"] == 4
-    dev = table[(table.metric == "micro_f1") & (table.split == "dev")]
+    dev = table[(table.method == "hard") & (table.metric == "micro_f1") & (table.split == "dev")]
     best = dev.loc[dev.value.idxmax()]
-    asked = table[(table.split == "test") & (table.metric == "micro_f1")]
+    asked = table[(table.split == "test") & (table.metric == "micro_f1") & (table.method == "hard")]
     wanted = {tuple(best[list(AXES)]), ("pipeline", False, "json", 10)}
     assert {tuple(r[list(AXES)]) for _, r in asked.iterrows()} == wanted
     assert set(table.metric) == set(KEPT)
@@ -58,7 +58,7 @@ def test_what_is_there_is_not_asked_again(few, engine, tmp_path):
     n_tests = len(whole[whole.split == "test"].drop_duplicates([*AXES]))
     assert engine.stats["prompts"] - before == 2 * 12 + n_tests * 8
     assert len(said) == 2 + n_tests
-    by = ["split", *AXES, "metric"]
+    by = ["split", *AXES, "method", "metric"]
     cost = ["seconds_per_doc"]
     a, b = (t.drop(columns=cost).sort_values(by, ignore_index=True) for t in (whole, again))
     pd.testing.assert_frame_equal(a, b)
@@ -66,7 +66,16 @@ def test_what_is_there_is_not_asked_again(few, engine, tmp_path):
 
 def test_the_best_is_that_of_dev_not_of_test():
     rows = [
-        dict(template="pipeline", chat=False, label_format=f, shots=10, metric=m, split=s, value=v)
+        dict(
+            method="hard",
+            template="pipeline",
+            chat=False,
+            label_format=f,
+            shots=10,
+            metric=m,
+            split=s,
+            value=v,
+        )
         for f, m, s, v in (
             ("json", "micro_f1", "dev", 0.3),
             ("comma", "micro_f1", "dev", 0.4),
@@ -79,8 +88,9 @@ def test_the_best_is_that_of_dev_not_of_test():
 
 def test_scores_are_those_of_a_run_of_01(engine, tmp_path):
     docs, demos = load("test", 12), load("train", None)
-    own = search_settings.ask(engine, docs, demos, PAPER).set_index("metric").value
+    own = search_settings.ask(engine, docs, demos, PAPER)
     run = run_stepwise(dataset="demo", model="tiny", n_docs=12, output_dir=str(tmp_path))
-    scores = run.scores[run.scores.method == "hard"].set_index("metric").value
-    for metric in KEPT:
-        assert own[metric] == pytest.approx(scores[metric])
+    by = ["method", "metric"]
+    both = own.merge(run.scores, on=by, suffixes=("", "_run"))
+    assert set(both.metric) == set(KEPT) and "tfidf" in set(both.method) and len(both) == len(own)
+    assert both.value.to_numpy() == pytest.approx(both.value_run.to_numpy())
