@@ -267,8 +267,8 @@ def _note_costs(session, costs):
             "were asked for: some documents have too many lists that are alike probable"
         )
     unread, docs = costs.unread.dropna(), session.inputs.docs
-    if len(unread):
-        n = round(unread.iloc[0] * len(docs))
+    n = round(unread.iloc[0] * len(docs)) if len(unread) else 0
+    if n:
         print(
             f'{n:,} of {len(docs):,} answers named no label, and not "none" either.',
             unread_rule(docs.labels),

@@ -20,7 +20,7 @@ from mlcllm.calibration import (
     fit_offsets,
     fit_thresholds,
 )
-from .content_free import CONTENT_FREE, SHARES, fit_content_free
+from .content_free import CONTENT_FREE, fit_content_free
 from .data import AnnotatedDocs, LabelSet, check_choice, check_number, exclude, load_docs
 from .estimate_tables import inherit_parameters, join_dists, stored_traces
 from .estimators import reference_dists, scored_prior
@@ -176,7 +176,7 @@ def _chosen_methods(config, labels):
     calibrations = _split_names(config.calibrations, (*CALIBRATIONS, *CONTENT_FREE), "calibration")
     raw = [m for m in chosen if not m.calibration]
     added = [parse_method(f"{m.name}+{how}") for how in calibrations for m in raw]
-    added = [m for m in added if not (m.calibration in CONTENT_FREE and m.base in SHARES)]
+    added = [m for m in added if not (m.calibration in CONTENT_FREE and m.spec.counts_answers)]
     return list(dict.fromkeys(chosen + added))  # one that was named itself is not added again
 
 # %% ../nbs/01i_alignment_config.ipynb #d19dab67

@@ -10,7 +10,7 @@ __all__ = ['LEVEL', 'NEAR', 'OFTEN', 'ROUNDING', 'VERDICTS', 'PARTS', 'TUNED', '
            'stop_is_hidden', 'stop_note', 'poor_ranking', 'first_is_right', 'follows_demonstrations', 'order_matters',
            'attention_to_labels', 'states_know', 'doc_losses', 'helps', 'close_to_best', 'alignment_verdicts',
            'step_verdicts', 'table_verdicts', 'order_note', 'published_verdicts', 'number_text', 'claim_text',
-           'conclusions', 'claims_table', 'plot_claims']
+           'claims_table', 'conclusions', 'plot_claims']
 
 # %% ../nbs/04c_claims.ipynb #c8c3e1ee
 import re
@@ -1024,6 +1024,39 @@ def number_text(v):  # effect with interval
     return interval_text(np.nan if few else v.lo, v.hi, "+.2f", v.value) + " –" * few
 
 
+def _row(v, notes):  # cells of a verdict
+    n = "" if np.isnan(v.n) else f"{int(v.n):,}"
+    p = "" if np.isnan(v.p_adjusted) else "< .001" if v.p_adjusted < 0.001 else f"{v.p_adjusted:.3f}"
+    reason = v.reason if v.verdict == VERDICTS[2] else v.reason.split(": ")[0] if ": " in v.reason else ""
+    why = markdown_text("; ".join(filter(None, (v.detail, reason, v.note if notes else ""))))
+    return v.part, markdown_text(v.dataset), markdown_text(v.model), v.verdict, number_text(v), n, p, why
+
+
+def _markdown_rows(head, rows):  # lines of a table
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _holds(verdicts):  # 1 of 4, cannot tell in 3
+    if not verdicts:
+        return "–"
+    unsure = sum(v.verdict == VERDICTS[2] for v in verdicts)
+    held = f"{sum(v.verdict == VERDICTS[0] for v in verdicts)} of {len(verdicts)}"
+    return held + (f", cannot tell in {unsure}" if unsure else "")
+
+
+def _counts_by_score(verdicts):  # lines of a table: part and method × score
+    each = {k: [] for k in dict.fromkeys((v.part, v.method) for v in verdicts)}
+    for v in verdicts:
+        each[v.part, v.method].append(v)
+    scores = list(dict.fromkeys(v.score for v in verdicts))
+    cells = {k: [[v for v in g if v.score == s] for s in scores] for k, g in each.items()}
+    rows = [
+        (part, method or "max over generations", *map(_holds, cells[part, method]))
+        for part, method in sorted(cells)
+    ]
+    return _markdown_rows(("part", "method", *(f"by {s}, holds in" for s in scores)), rows)
+
+# %% ../nbs/04c_claims.ipynb #773e15dc
 def claim_text(
     verdicts: list,  # of Verdict, adjusted
     claim: int,  # its number
@@ -1045,39 +1078,20 @@ def claim_text(
     return "\n".join([*lines, "", *_markdown_rows(head, rows)])
 
 
-def _markdown_rows(head, rows):  # lines of a table
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+def claims_table(
+    verdicts: list,  # of Verdict, adjusted
+) -> pd.DataFrame:  # a row a verdict
+    "Verdicts as a table"
+    columns = list(Verdict.__dataclass_fields__)
+    return pd.DataFrame([asdict(v) for v in verdicts], columns=columns)
 
 
-def _row(v, notes):  # cells of a verdict
-    n = "" if np.isnan(v.n) else f"{int(v.n):,}"
-    p = "" if np.isnan(v.p_adjusted) else "< .001" if v.p_adjusted < 0.001 else f"{v.p_adjusted:.3f}"
-    reason = v.reason if v.verdict == VERDICTS[2] else v.reason.split(": ")[0] if ": " in v.reason else ""
-    why = markdown_text("; ".join(filter(None, (v.detail, reason, v.note if notes else ""))))
-    return v.part, markdown_text(v.dataset), markdown_text(v.model), v.verdict, number_text(v), n, p, why
+def _count(part, verdicts):  # 1a …: holds in 5 of 6, …
+    counts = {w: sum(v.verdict == w for v in verdicts) for w in VERDICTS}
+    said = ", ".join(f"{w} in {n}" for w, n in counts.items() if n)
+    return f"{part} {PARTS[part].statement}: {said} of {len(verdicts)}"
 
-
-def _counts_by_score(verdicts):  # lines of a table: part and method × score
-    each = {k: [] for k in dict.fromkeys((v.part, v.method) for v in verdicts)}
-    for v in verdicts:
-        each[v.part, v.method].append(v)
-    scores = list(dict.fromkeys(v.score for v in verdicts))
-    cells = {k: [[v for v in g if v.score == s] for s in scores] for k, g in each.items()}
-    rows = [
-        (part, method or "max over generations", *map(_holds, cells[part, method]))
-        for part, method in sorted(cells)
-    ]
-    return _markdown_rows(("part", "method", *(f"by {s}, holds in" for s in scores)), rows)
-
-
-def _holds(verdicts):  # 1 of 4, cannot tell in 3
-    if not verdicts:
-        return "–"
-    unsure = sum(v.verdict == VERDICTS[2] for v in verdicts)
-    held = f"{sum(v.verdict == VERDICTS[0] for v in verdicts)} of {len(verdicts)}"
-    return held + (f", cannot tell in {unsure}" if unsure else "")
-
-
+# %% ../nbs/04c_claims.ipynb #5c62b70f
 def conclusions(
     verdicts: list,  # of Verdict, adjusted
 ) -> str:  # Markdown
@@ -1120,20 +1134,6 @@ def _group(verdicts):  # of one statement
     if not found:
         return _GROUPS[3]
     return _GROUPS[1] if len(found) == 2 else _GROUPS[2] if VERDICTS[0] in found else _GROUPS[0]
-
-
-def _count(part, verdicts):  # 1a …: holds in 5 of 6, …
-    counts = {w: sum(v.verdict == w for v in verdicts) for w in VERDICTS}
-    said = ", ".join(f"{w} in {n}" for w, n in counts.items() if n)
-    return f"{part} {PARTS[part].statement}: {said} of {len(verdicts)}"
-
-
-def claims_table(
-    verdicts: list,  # of Verdict, adjusted
-) -> pd.DataFrame:  # a row a verdict
-    "Verdicts as a table"
-    columns = list(Verdict.__dataclass_fields__)
-    return pd.DataFrame([asdict(v) for v in verdicts], columns=columns)
 
 # %% ../nbs/04c_claims.ipynb #021d9c0b
 # verdict -> mark, its colour, the colour of a letter in it

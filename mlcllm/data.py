@@ -117,6 +117,11 @@ class LabelDist:
     def __getitem__(self, key):  # a label's column by its name; else rows and columns as of an array
         return self.probs[:, self.labels.index(key)] if isinstance(key, str) else self.probs[key]
 
+    def take(self, rows):  # -> LabelDist
+        "The estimates of some documents"
+        rows = np.asarray(rows, dtype=int)
+        return replace(self, probs=np.asarray(self.probs)[rows], ids=tuple(self.ids[k] for k in rows))
+
     def to_frame(self):
         return pd.DataFrame(self.probs, index=list(self.ids), columns=list(self.labels.names))
 

@@ -14,10 +14,10 @@ from scipy.special import entr
 
 from .axes import panel_axes
 from .bootstrap import bootstrap_weights, percentile_interval
-from .checks import plain_text
+from .checks import check_columns, check_type, plain_text, shown
 from .data import AnnotatedDocs, LabelDist, check_choice, check_number, same_document
 from .distances import entropy_bits
-from .people import beta_binomial
+from .people import beta_binomial, check_estimates
 
 # %% ../nbs/01k_disagreement.ipynb #7caa631f
 def label_entropy(
@@ -25,6 +25,8 @@ def label_entropy(
 ) -> np.ndarray:  # same shape, bits, at most 1
     "Entropy of a label's yes and no; p and 1 - p have the same, to twelve digits"
     p = np.asarray(probs, float)
+    if ((p < 0) | (p > 1)).any():
+        raise ValueError(f"probabilities must lie from 0 to 1, got {shown(float(p[(p < 0) | (p > 1)][0]))}")
     return ((entr(p) + entr(1 - p)) / np.log(2)).round(12)
 
 # %% ../nbs/01k_disagreement.ipynb #a80d1be0
@@ -50,6 +52,12 @@ def weighted_spearman(
     weights: np.ndarray,  # (n_draws, n) how often each counts
 ) -> np.ndarray:  # (n_draws,); nan where one of them does not vary
     "Spearman's rank correlation in every bootstrap draw"
+    x, y, weights = (np.asarray(a, float) for a in (x, y, weights))
+    if x.ndim != 1 or x.shape != y.shape or weights.shape[1:] != x.shape:
+        given = f"{x.shape}, {y.shape}, {weights.shape}"
+        raise ValueError(f"x (n,), y (n,) and weights (n_draws, n) are needed, got shapes {given}")
+    if np.isnan(x).any() or np.isnan(y).any():
+        raise ValueError("a value is nan: leave such rows out of x, y and weights")
     block = max(1, 2_000_000 // max(len(x), 1))
     parts = np.split(weights, range(block, len(weights), block))
     return np.concatenate([_pearson(_ranks(x, w), _ranks(y, w), w) for w in parts])
@@ -115,47 +123,21 @@ def _half_ceiling(docs, weights, least, rng, n_splits=10):  # as from _drawn_cei
 CEILINGS = ("true_shares", "split_half")
 
 
-def _check(dists, docs):
-    name = f"{docs.name} {docs.split}"
-    if not (docs.n_annotators >= 2).any():
+def _check(dists, docs):  # dists, checked
+    name = f"{check_type('docs', docs, AnnotatedDocs, 'load_docs').name} {docs.split}"
+    n = int((docs.n_annotators >= 2).sum())
+    if n < 2:
         raise ValueError(
-            f"{name}: no document has two votes, so nobody can disagree: take one with annotators"
+            f"{name}: {n} of {len(docs)} documents have two votes or more, and at least 2 are needed to see "
+            "where people disagree: take a corpus with annotators"
         )
-    for d in dists:
-        if d.labels.names != docs.labels.names or tuple(d.ids) != tuple(docs.ids):
-            raise ValueError(f"{d.method}: its labels and documents are not those of {name}, in order")
-        if np.isnan(d.probs).any(1).all():
-            raise ValueError(f"{d.method}: no document has an estimate for all its labels")
+    dists = check_estimates(dists, docs)
+    taken = next((d.method for d in dists if d.method in CEILINGS), None)
+    if taken is not None:
+        raise ValueError(f"{taken!r} is the name of a ceiling: call the estimate something else")
+    return dists
 
-
-def disagreement(
-    dists: list,  # of LabelDist, or one, with the ids and labels of `docs`
-    docs: AnnotatedDocs,  # documents with votes, also counted ones; those with one vote are left out
-    *,
-    n_boot: int = 1000,  # bootstrap draws of documents; 0: no intervals
-    seed: int = 0,  # of the draws
-    least: int = 10,  # documents with split votes that a label needs to count in `within`
-    ceilings: bool = True,  # also the rows true_shares and split_half?
-    # method, level (pooled, within, document, label), label (None but for level label), value (Spearman's ρ),
-    # lo, hi, n_docs
-) -> pd.DataFrame:
-    "Does a method's entropy go with that of people's votes, over labels and within them?"
-    dists = [dists] if isinstance(dists, LabelDist) else list(dists)
-    _check(dists, docs)
-    check_number("least", least, 1)
-    several = docs.n_annotators >= 2
-    weights = bootstrap_weights(len(docs), n_boot, seed, same_document(docs))
-    rows = []
-    for d in dists:
-        keep = np.flatnonzero(several & ~np.isnan(d.probs).any(1))
-        h = docs.human().probs[keep]
-        found = _correlations(d.probs[keep], h, docs.labels.multi, weights[:, keep], least)
-        rows += _rows(d.method, found, docs.labels.names, len(keep))
-    if ceilings:
-        rows += _ceiling_rows(docs.take(np.flatnonzero(several)), weights[:, several], least, seed)
-    return pd.DataFrame(rows, columns=["method", "level", "label", "value", "lo", "hi", "n_docs"])
-
-
+# %% ../nbs/01k_disagreement.ipynb #0cd6bbf4
 def _rows(method, found, names, n):
     lo, hi = percentile_interval(np.stack(list(found.values())))
     return [
@@ -174,6 +156,33 @@ def _ceiling_rows(docs, weights, least, seed):
         rows += _rows(method, each, docs.labels.names, k)
     return rows
 
+# %% ../nbs/01k_disagreement.ipynb #295930a5
+def disagreement(
+    dists: list,  # of LabelDist, or one, with the ids and labels of `docs`
+    docs: AnnotatedDocs,  # documents with votes, also counted ones; those with one vote are left out
+    *,
+    n_boot: int = 1000,  # bootstrap draws of documents; 0: no intervals
+    seed: int = 0,  # of the draws
+    least: int = 10,  # documents with split votes that a label needs to count in `within`
+    ceilings: bool = True,  # also the rows true_shares and split_half?
+    # method, level (pooled, within, document, label), label (None but for level label), value (Spearman's ρ),
+    # lo, hi, n_docs
+) -> pd.DataFrame:
+    "Does a method's entropy go with that of people's votes, over labels and within them?"
+    dists = _check(dists, docs)
+    check_number("least", least, 1)
+    several = docs.n_annotators >= 2
+    weights = bootstrap_weights(len(docs), n_boot, seed, same_document(docs))
+    rows = []
+    for d in dists:
+        keep = np.flatnonzero(several & ~np.isnan(d.probs).any(1))
+        h = docs.human().probs[keep]
+        found = _correlations(d.probs[keep], h, docs.labels.multi, weights[:, keep], least)
+        rows += _rows(d.method, found, docs.labels.names, len(keep))
+    if ceilings:
+        rows += _ceiling_rows(docs.take(np.flatnonzero(several)), weights[:, several], least, seed)
+    return pd.DataFrame(rows, columns=["method", "level", "label", "value", "lo", "hi", "n_docs"])
+
 # %% ../nbs/01k_disagreement.ipynb #c8e3cddd
 _TITLES = dict(pooled="all pairs", within="within labels", document="documents", label="one label")
 
@@ -184,9 +193,14 @@ def plot_disagreement(
     axes=None,  # one per level
 ):  # the axes
     "Correlation of entropies with 95 % intervals, a row a method; dashed: what true shares would reach"
+    check_columns(table, ("method", "level", "label", "value", "lo", "hi", "n_docs"), "disagreement")
+    if not isinstance(levels, (list, tuple)) or not levels:
+        raise ValueError(f"levels must be a tuple such as ('pooled', 'within'), got {shown(levels)}")
     for level in levels:
         check_choice("level", level, LEVELS[:3])
     methods = [m for m in dict.fromkeys(table.method) if m not in CEILINGS]
+    if not methods:
+        raise ValueError("the table has no method to draw, only ceilings")
     axes = panel_axes(axes, len(levels), "levels", (1.6 + 2.1 * len(levels), 1 + 0.28 * len(methods)))
     for ax, level in zip(axes, levels):
         rows = table[table.level == level].set_index("method")
@@ -211,6 +225,9 @@ def counted_docs(
     n_annotators: pd.Series,  # of each document, by its id
 ) -> AnnotatedDocs:  # documents with votes, without those whose number is not known
     "So many votes as there were, made of their shares; who chose which labels together is not known"
+    check_type("n_annotators", n_annotators, pd.Series, "the column n_annotators of docs.parquet")
+    if (odd := n_annotators[(n_annotators < 0) | (n_annotators % 1 != 0) & n_annotators.notna()]).size:
+        raise ValueError(f"n_annotators of {odd.index[0]!r} must be a whole number, got {odd.iloc[0]}")
     number = n_annotators[~n_annotators.index.duplicated()].reindex(list(docs.ids)).fillna(0).to_numpy(int)
     if not (docs.has_votes and number.any()):
         raise ValueError(

@@ -254,11 +254,9 @@ def earlier_run(
     run,  # a started `Run` of 02
     asked: list,  # names of what it asks, without calibrations
 ) -> Path:  # folder of a finished run that asked all of it; None: there is none
-    "A run whose estimates can be taken over"
+    "The newest run whose estimates can be taken over"
     wanted = _questions(run.record)
-    for folder in sorted(run.folder.parent.iterdir()):
-        if folder == run.folder or not (folder / "chunks").is_dir():
-            continue
+    for folder in _newest_first(run.folder):
         try:
             record = read_record(folder)
         except (OSError, ValueError):
@@ -268,6 +266,12 @@ def earlier_run(
         theirs = {parse_method(name).asked for name in record["parameters"]["methods"].split(",")}
         if theirs >= set(asked):
             return folder
+
+
+def _newest_first(own):  # other runs of the same notebook, data set and model whose chunks are there
+    records = [p for p in own.parent.glob("*/run.json") if p.parent != own]
+    newest = sorted(records, key=lambda p: p.stat().st_mtime, reverse=True)
+    return [p.parent for p in newest if (p.parent / "chunks").is_dir()]
 
 # %% ../nbs/01h_estimate_tables.ipynb #c2b4caaa
 _OF_TRACES = (

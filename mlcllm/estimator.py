@@ -479,7 +479,9 @@ def _fitted_calibrator(self: Estimator, dev, how):
     task = self._task()
     config = _without_shots(_checked_config(self.config) or default_config(task), task)
     texts, asked = content_free_docs(task, how), content_free_config(config, how)
-    made = estimate(self.engine, texts, task, [self._method(task)], asked)
+    method = self._method(task)
+    choose_methods([f"{method}+{how}"], task.labels, config)  # refuses estimates that count answers
+    made = estimate(self.engine, texts, task, [method], asked)
     return fit_content_free(made.dists[0], how, task.labels.multi)
 
 # %% ../nbs/02b_estimator.ipynb #86f278f6

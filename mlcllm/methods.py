@@ -24,13 +24,13 @@ import pandas as pd
 from .calibration import CALIBRATIONS
 from .checks import renamed_arguments, shown
 from .comparisons import REFERENCES
-from .content_free import CONTENT_FREE, SHARES
+from .content_free import CONTENT_FREE
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_choice, check_number
 from mlcllm.ensembles import (  # noqa: F401 (label_orders: its place in earlier versions)
     Ensemble,
+    average_probs,
     ensemble_members,
     label_orders,
-    pool,
 )
 from mlcllm.estimators import (
     STEP_METHODS,
@@ -102,6 +102,8 @@ class EstimatorSpec:
     draw: object = None  # n -> the queries that make n draws, where answers are drawn (+draws50)
     # is it among the methods of a run that names none? always, several (labels: in multi-label tasks), never
     default: str = "always"
+    # are its estimates shares of written answers? Then texts without content cannot calibrate it
+    counts_answers: bool = False
     version: int = 1  # raise it where stored estimates would differ, so that none is taken for a new one
 
 
@@ -205,7 +207,7 @@ def _register(*specs):  # those of this package
 # with a single label last_step and mean_over_generations are compare_to_none
 _register(
     step_estimator("compare_to_none", lambda labels, config: cannot_compare_to_none(labels)),
-    step_estimator("hard"),
+    replace(step_estimator("hard"), counts_answers=True),
     step_estimator("max_over_generations", lambda labels, config: cannot_take_maximum(labels)),
     step_estimator("last_step", default="several"),
     step_estimator("mean_over_generations", default="several"),
@@ -269,6 +271,7 @@ _register(
         lambda docs, samples: samples.dist,
         draw=_sampled_queries,
         default="never",
+        counts_answers=True,
     )
 )
 
@@ -515,20 +518,26 @@ def parse_method(
     return method
 
 
-_SUFFIXES = ("order5", "demos5", "templates", "logmean", "draws50", "logodds", *CALIBRATIONS, *CONTENT_FREE)
-_FLAGS = dict(logodds="log_odds", logmean="log_mean")
+def _n_draws(n):
+    return check_number("the number of draws", int(n), 1, 100_000)
+
+
+_SUFFIXES = {  # an example -> its pattern, the field of Method, and the field's value by the pattern's groups
+    "order5": (r"(order)(\d{1,9})", "varied", lambda kind, n: Ensemble(kind, int(n))),
+    "demos5": (r"(demos)(\d{1,9})", "varied", lambda kind, n: Ensemble(kind, int(n))),
+    "templates": (r"(templates)", "varied", Ensemble),
+    "logmean": (r"logmean", "log_mean", lambda: True),
+    "draws50": (r"draws(\d{1,9})", "draws", _n_draws),
+    "logodds": (r"logodds", "log_odds", lambda: True),
+    **{how: (f"({how})", "calibration", str) for how in (*CALIBRATIONS, *CONTENT_FREE)},
+}
 
 
 def _read_suffix(base, suffix):  # a field of Method and its value
-    if m := re.fullmatch(r"(order|demos)(\d{1,9})", suffix):
-        return "varied", Ensemble(m[1], int(m[2]))
-    if m := re.fullmatch(r"draws(\d{1,9})", suffix):
-        return "draws", check_number("the number of draws", int(m[1]), 1, 100_000)
-    if suffix == "templates":
-        return "varied", Ensemble("templates")
-    if suffix in _FLAGS:
-        return _FLAGS[suffix], True
-    return "calibration", check_choice(f"suffix of {base}", suffix, _SUFFIXES)
+    for pattern, field, value in _SUFFIXES.values():
+        if m := re.fullmatch(pattern, suffix):
+            return field, value(*m.groups())
+    return check_choice(f"suffix of {base}", suffix, tuple(_SUFFIXES))  # refuses it and names the closest
 
 
 def _check_suffixes(m):
@@ -547,7 +556,7 @@ def _cannot(m, labels, config):  # why a task, or a way of asking, cannot have a
             f"{m.base}+logodds needs a single-label task: in a multi-label task P(reasonable) is an estimate "
             "as it is"
         )
-    if m.calibration in CONTENT_FREE and m.base in SHARES:
+    if m.calibration in CONTENT_FREE and m.spec.counts_answers:
         return f"{m.base} counts what was written: +{m.calibration} is for estimates that read probabilities"
     if m.varied and m.varied.kind == "templates" and any(q.n_prompts for q in m.spec.queries):
         return f"{m.base} asks in words of its own: +templates is for methods that read lists of labels"
@@ -700,7 +709,7 @@ def _mean(parts, labels, m):
     cost = pd.DataFrame(costs).sum().astype(float)
     for share in cost.index.difference(_COUNTED):
         cost[share] /= len(costs)
-    return replace(dists[0], labels=labels, probs=pool(dists, m.log_mean), method=m.asked), cost
+    return replace(dists[0], labels=labels, probs=average_probs(dists, m.log_mean), method=m.asked), cost
 
 
 def _costs_table(done):  # method -> its estimate and its cost

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRECISION', 'BetaBinomial', 'beta_binomial', 'plot_vote_shares', 'AnnotatorModel', 'dawid_skene', 'plot_annotators',
-           'vote_variance', 'unbiased_brier', 'people_ceiling', 'plot_ceiling']
+           'vote_variance', 'check_estimates', 'unbiased_brier', 'people_ceiling', 'plot_ceiling']
 
 # %% ../nbs/01j_people.ipynb #8c035306
 import warnings
@@ -20,7 +20,7 @@ from scipy.stats import beta
 
 from .axes import draw_axes, panel_axes
 from .bootstrap import bootstrap_weights, mean_draws, percentile_interval
-from .checks import plain_text, shown
+from .checks import check_columns, check_type, plain_text, shown
 from .data import AnnotatedDocs, LabelDist, LabelSet, check_number, same_document
 from .estimators import leave_one_out
 
@@ -107,6 +107,7 @@ def _need_votes(docs):
 
 
 def _counts(docs, labels):  # votes for each label (n_docs, n_labels), and votes (n_docs,)
+    check_type("docs", docs, AnnotatedDocs, "load_docs")
     if docs.labels.names != labels.names:
         raise ValueError(
             f"{docs.name} {docs.split} has the labels {', '.join(docs.labels.names)}, the model was fitted "
@@ -169,6 +170,7 @@ def plot_vote_shares(
     ax: Axes = None,
 ) -> Axes:
     "Posterior share of people, with its 95 % interval, for each number of votes, beside the votes' own share"
+    check_type("fit", fit, BetaBinomial, "beta_binomial")
     l, n = fit.labels.index(label), check_number("n_votes", n_votes, 1)
     k = np.arange(n + 1)
     a, b = fit.a[l] + k, fit.b[l] + n - k
@@ -321,6 +323,7 @@ def plot_annotators(
     axes=None,  # two axes
 ):  # the axes
     "Sensitivity and specificity over all labels, a row for each annotator, with 95 % intervals"
+    check_type("model", model, AnnotatorModel, "dawid_skene")
     table = model.pooled.head(check_number("most", most, 1))
     axes = panel_axes(axes, 2, "rates", (6.6, 0.9 + 0.28 * len(table)))
     for ax, name in zip(axes, ("sensitivity", "specificity")):
@@ -340,6 +343,7 @@ def vote_variance(
     docs: AnnotatedDocs,  # documents with votes
 ) -> np.ndarray:  # (n_docs, n_labels); nan where fewer than two people voted
     "Unbiased variance of one vote, in the mean t(1-t) for a share t of people"
+    check_type("docs", docs, AnnotatedDocs, "load_docs")
     h, n = docs.human().probs, docs.n_annotators
     squares = np.zeros(h.shape)
     np.add.at(squares, docs.vote_doc, (docs.votes - h[docs.vote_doc]) ** 2)
@@ -360,6 +364,29 @@ def _table(values, labels, of, n_boot, seed, truth):  # values: (method, metric)
     return table.astype(dict(label=object)).assign(against="votes", truth=truth)
 
 # %% ../nbs/01j_people.ipynb #71222bd3
+def check_estimates(
+    dists: list,  # of LabelDist, or one
+    docs: AnnotatedDocs,  # the documents that they must be about
+) -> list:  # of LabelDist
+    "Refuse estimates of other documents or labels, estimates that know nothing, and two of one name"
+    dists = [dists] if isinstance(dists, LabelDist) else dists
+    if not isinstance(dists, (list, tuple)):
+        raise ValueError(f"estimates must be a LabelDist or a list of them, got {shown(dists)}")
+    for d in dists:
+        if not isinstance(d, LabelDist):
+            raise ValueError(f"estimates must be a LabelDist or a list of them, got {shown(d)}")
+        if d.labels.names != docs.labels.names or tuple(d.ids) != tuple(docs.ids):
+            raise ValueError(
+                f"{d.method}: its labels and documents are not those of {docs.name} {docs.split}, in order"
+            )
+        if np.isnan(d.probs).any(1).all():
+            raise ValueError(f"{d.method}: no document has an estimate for all its labels")
+    names = [d.method for d in dists]
+    if twice := [n for n in names if names.count(n) > 1]:
+        raise ValueError(f"two estimates are called {twice[0]!r}: they need different names")
+    return list(dists)
+
+# %% ../nbs/01j_people.ipynb #bc20f9c3
 _OF_VOTES = ("human", "beta_binomial", "dawid_skene")  # estimates that are made of the votes themselves
 
 
@@ -375,7 +402,9 @@ def unbiased_brier(
     do not depend on these votes
     """
     _need_votes(docs)
-    dists = _fitting([dists] if isinstance(dists, LabelDist) else list(dists), docs)
+    dists = check_estimates(dists, docs)
+    if not dists:
+        raise ValueError("no estimates are given: unbiased_brier needs at least one LabelDist")
     variance = vote_variance(docs)
     if np.isnan(variance).all():
         raise ValueError(
@@ -394,17 +423,6 @@ def unbiased_brier(
         values[d.method, "unbiased_brier"] = (d.probs - h) ** 2 - variance / n
     return _table(values, docs.labels.names, same_document(docs), n_boot, seed, "shares of people")
 
-
-def _fitting(dists, docs):  # dists, checked
-    for d in dists:
-        if not isinstance(d, LabelDist):
-            raise ValueError(f"estimates must be a LabelDist or a list of them, got {shown(d)}")
-        if d.labels.names != docs.labels.names or tuple(d.ids) != tuple(docs.ids):
-            raise ValueError(
-                f"{d.method}: its labels and documents are not those of {docs.name} {docs.split}, in order"
-            )
-    return dists
-
 # %% ../nbs/01j_people.ipynb #fdc7a539
 def _folds(n_docs, n_folds, seed):
     return np.random.default_rng([seed, 11]).permutation(n_docs) % n_folds
@@ -420,6 +438,24 @@ def _cross_fitted(kept, left, n_folds, seed):  # prior and posterior means of ea
         prior[rows] = fit.a / (fit.a + fit.b)
         posterior[rows] = fit.mean_share(k[rows], left.n_others[rows])
     return prior, posterior
+
+
+_ROWS = ("prior", "others", "others_posterior", "another_person", "true_shares")
+
+
+def _check_ceiling(kept, dists, docs):  # kept: documents with two votes or more
+    if len(kept) < 2:
+        raise ValueError(
+            f"{docs.name} {docs.split}: {len(kept)} document has two votes or more, and people_ceiling fits "
+            "to the others of each document: at least 2 are needed, better 20 or more"
+        )
+    dists = check_estimates(dists, docs)
+    taken = next((d.method for d in dists if d.method in _ROWS), None)
+    if taken is not None:
+        raise ValueError(
+            f"{taken!r} is the name of a row of people_ceiling: call the estimate something else"
+        )
+    return dists
 
 
 def _per_document(x, group):  # means over the persons of each document
@@ -440,11 +476,13 @@ def people_ceiling(
     _need_votes(docs)
     left = leave_one_out(docs)
     kept = docs.take(left.rows)
+    dists = _check_ceiling(kept, dists, docs)
     check_number("n_folds", n_folds, 2, len(kept))
+    check_number("seed", seed, 0)
     v, others = left.person.probs.round(7), left.docs.human().probs
     prior, posterior = _cross_fitted(kept, left, n_folds, seed)
     estimates = dict(prior=prior, others=others, others_posterior=posterior)
-    estimates |= {d.method: left.spread(d).probs for d in _fitting(list(dists), docs)}
+    estimates |= {d.method: left.spread(d).probs for d in dists}
     loss = {m: _per_document((p - v) ** 2, left.group) for m, p in estimates.items()}
     variance = vote_variance(kept)
     loss |= dict(another_person=2 * variance, true_shares=variance)
@@ -458,6 +496,7 @@ def plot_ceiling(
     ax: Axes = None,
 ) -> Axes:
     "Squared distance to the shares of all people, a row for each method, best first, with 95 % intervals"
+    check_columns(table, ("method", "metric", "label", "value", "lo", "hi", "n_docs"), "people_ceiling")
     rows = table[table.label.isna() & (table.metric == "unbiased_brier")].sort_values("value", kind="stable")
     if not len(rows):
         raise ValueError("the table has no metric unbiased_brier: give one from people_ceiling")

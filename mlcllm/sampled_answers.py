@@ -27,7 +27,7 @@ class SampledAnswers:
 
     def interval(self, level=0.95):
         "Lowest and highest share, (n_docs, n_labels) each, that the draws are compatible with (Wilson)"
-        check_number("level", level, 0, 1, whole=False)
+        check_number("level", level, 0.01, 0.999, whole=False)
         n = np.broadcast_to(np.maximum(self.n_read, 1)[:, None], self.dist.probs.shape)
         p = self.dist.probs
         lo, hi = proportion_confint(p * n, n, alpha=1 - level, method="wilson")
@@ -52,6 +52,7 @@ def sample_answers(
     seed: int = 0,  # of the draws
 ) -> SampledAnswers:  # rows in the order of the documents
     "Let the model answer every prompt many times at temperature 1"
+    _check_draws(engine, prompts, ids, seed)
     check_choice("decoding", decoding, DECODINGS)
     allowed = ListGrammar(verbalizer) if decoding == "constrained" else None
     stop = [verbalizer.template.stop] if verbalizer.template.stop else []
@@ -62,3 +63,13 @@ def sample_answers(
     probs = np.array([p for p, _ in found]).reshape(len(texts), len(verbalizer.labels))
     dist = LabelDist(probs, verbalizer.labels, tuple(ids), "sampled", False)
     return SampledAnswers(dist, np.array([n for _, n in found], int), texts)
+
+
+def _check_draws(engine, prompts, ids, seed):
+    if not getattr(engine, "draws", False):
+        raise ValueError(f"sample_answers needs an engine that can draw, and {type(engine).__name__} cannot")
+    if len(prompts) != len(ids):
+        raise ValueError(f"{len(prompts)} prompts for {len(ids)} documents: one each is expected")
+    if any(isinstance(p, str) for p in prompts):
+        raise ValueError("a prompt is a list of token ids, as from engine.encode, got a text")
+    check_number("seed", seed, 0)

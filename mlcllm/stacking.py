@@ -8,7 +8,7 @@ __all__ = ['STRENGTHS', 'TEXT_STRENGTHS', 'BEST_READING', 'clipped_log_odds', 's
            'plot_learning_curve']
 
 # %% ../nbs/01i_stacking.ipynb #fc9cf82d
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -22,13 +22,22 @@ from sklearn.pipeline import make_pipeline
 from .axes import panel_axes
 from mlcllm.calibration import (
     CALIBRATIONS,
+    PROB_CLIP,
     check_fitted,
     cross_calibrate,
     fit_calibrator,
     fit_thresholds,
     fitting_data,
 )
-from .checks import check_choice, check_number, legend_text, plain_text
+from mlcllm.checks import (
+    check_choice,
+    check_columns,
+    check_number,
+    check_type,
+    legend_text,
+    plain_text,
+    shown,
+)
 from .data import AnnotatedDocs, LabelDist, same_document
 from .metrics import METRICS, score
 
@@ -54,7 +63,7 @@ def smoothed_prior(
 
 
 def _mean_nll(p, h, multi):
-    p = np.clip(p, 1e-8, 1 - 1e-8)
+    p = np.clip(p, PROB_CLIP, 1 - PROB_CLIP)
     each = h * np.log(p) + (1 - h) * np.log(1 - p) if multi else h * np.log(p)
     return -each.sum(1).mean()
 
@@ -130,7 +139,13 @@ def _search(estimator, grid, X, Y, folds):  # fitted with what scores best in cr
 
 def _readings(dists, docs):  # X, Y, ids of the documents that all readings know
     found = [fitting_data(d, docs) for d in dists]
-    ids = [i for i in docs.ids if all(i in set(f[2]) for f in found)]
+    known = set.intersection(*(set(f[2]) for f in found))
+    ids = [i for i in docs.ids if i in known]
+    if len(ids) < 5:
+        raise ValueError(
+            f"{len(ids)} documents have an estimate of every reading ({', '.join(d.method for d in dists)}), "
+            "at least 5 are needed to fit anything"
+        )
     rows = [np.flatnonzero(np.isin(np.array(f[2], object), ids)) for f in found]
     X = np.stack([clipped_log_odds(f[0][r], docs.labels.multi) for f, r in zip(found, rows)], 1)
     return X, found[0][1][rows[0]], tuple(ids)
@@ -165,7 +180,7 @@ class Stacking:
 
 # %% ../nbs/01i_stacking.ipynb #064ca7a8
 def _by_name(dists, methods):
-    found = {d.method: d for d in dists}
+    found = {d.method: d for d in _as_list(dists)}
     absent = next((m for m in methods if m not in found), None)
     if absent is not None:
         raise ValueError(
@@ -181,11 +196,17 @@ def _check_same_rows(dists):
         raise ValueError(f"{odd.method} and {dists[0].method} have estimates of different documents")
 
 
-def _check_readings(dists, docs):
+def _as_list(dists):
     dists = list(dists) if isinstance(dists, (list, tuple)) else [dists]
     odd = next((d for d in dists if not isinstance(d, LabelDist)), None)
     if not dists or odd is not None:
         raise ValueError(f"stacking needs a list of LabelDist, got {type(odd).__name__ if dists else 'none'}")
+    return dists
+
+
+def _check_readings(dists, docs):
+    dists = _as_list(dists)
+    check_type("docs", docs, AnnotatedDocs, "load_docs")
     names = [d.method for d in dists]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
@@ -193,6 +214,15 @@ def _check_readings(dists, docs):
     return dists
 
 # %% ../nbs/01i_stacking.ipynb #ed38e4c2
+def _check_search(strengths, n_folds, seed):
+    if not isinstance(strengths, (list, tuple)) or not strengths:
+        raise ValueError(f"strengths must be a tuple of numbers above 0, got {shown(strengths)}")
+    for strength in strengths:
+        check_number("a strength", strength, 1e-12, whole=False)
+    check_number("n_folds", n_folds, 2)
+    check_number("seed", seed, 0)
+
+
 def fit_stacking(
     dists: list,  # LabelDists of labelled documents, one for each reading
     docs: AnnotatedDocs,  # those documents, with votes; gold labels are used where a corpus has no votes
@@ -203,9 +233,9 @@ def fit_stacking(
 ) -> Stacking:  # fitted
     "Fit one estimate from several readings to people's votes"
     dists = _check_readings(dists, docs)
+    _check_search(strengths, n_folds, seed)
     X, Y, ids = _readings(dists, docs)
     of = same_document(docs)[np.isin(docs.ids, ids)]
-    check_number("n_folds", n_folds, 2)
     model = StackedOdds(multi=docs.labels.multi)
     best = _search(model, {"C": list(strengths)}, X, Y, _folds(of, n_folds, seed)).best_estimator_
     names = ("prior", "seen", "center", "scale", "intercept", "coef")
@@ -224,16 +254,15 @@ def cross_stack(
 ) -> LabelDist:  # out-of-fold stacked estimates
     "Stack the readings of every document by the others"
     dists = _check_readings(dists, docs)
+    _check_search(strengths, n_folds, seed)
+    if len(docs) < 10:
+        raise ValueError(f"cross_stack fits to the other documents: at least 10 are needed, got {len(docs)}")
     of, probs = same_document(docs), np.full(docs.gold.shape, np.nan)
     for rest, held in _folds(of, n_folds, seed):
-        some = [_rows_of(d, rest) for d in dists]
+        some = [d.take(rest) for d in dists]
         fitted = fit_stacking(some, docs.take(rest), strengths=strengths, n_folds=n_folds, seed=seed)
-        probs[held] = fitted.transform([_rows_of(d, held) for d in dists]).probs
+        probs[held] = fitted.transform([d.take(held) for d in dists]).probs
     return LabelDist(probs, docs.labels, docs.ids, "stacked", not docs.labels.multi)
-
-
-def _rows_of(dist, rows):
-    return replace(dist, probs=np.asarray(dist.probs)[rows], ids=tuple(dist.ids[k] for k in rows))
 
 # %% ../nbs/01i_stacking.ipynb #3bf01cb9
 class LabelRegressions(BaseEstimator):
@@ -295,7 +324,7 @@ def _prior_pair(draw):
 
 
 def _calibrated_pair(draw, dist, how):
-    part, held = _rows_of(dist, draw.rows), _rows_of(dist, draw.rest)
+    part, held = dist.take(draw.rows), dist.take(draw.rest)
     own = cross_calibrate(part, draw.few, how).probs
     return draw.pair(f"{dist.method}+{how}", own, fit_calibrator(part, draw.few, how).transform(held).probs)
 
@@ -313,7 +342,7 @@ def _stacked_pairs(draw, dists, texts):  # texts: pairs of the models of texts
     if texts:
         more = _text_odds(draw, texts)
         yield _regression_pair(draw, "stacked_texts", model, grid, more)
-        yield _regression_pair(draw, "stacked_both", model, grid, np.concatenate([X, more], 1))
+        yield _regression_pair(draw, "stacked_readings_and_texts", model, grid, np.concatenate([X, more], 1))
 
 
 def _text_odds(draw, texts):  # (n_docs, n_models, n_labels), of the few documents out of fold
@@ -348,6 +377,46 @@ def _draw_scores(draw, pairs, metrics):  # method, metric, value
             )
 
 # %% ../nbs/01i_stacking.ipynb #38d28156
+def _check_curve(sizes, metrics, calibrations, docs):
+    for name, given, example in (
+        ("sizes", sizes, (25, 50)),
+        ("metrics", metrics, ("brier", "nll")),
+        ("calibrations", calibrations, ("platt", "batch")),
+    ):
+        if not isinstance(given, (list, tuple)) or not (given or name == "calibrations"):
+            raise ValueError(f"{name} must be a tuple such as {example}, got {shown(given)}")
+    for metric in metrics:
+        check_choice("metric", metric, METRICS)
+    for how in calibrations:
+        check_choice("calibration", how, CALIBRATIONS)
+    for n in sizes:
+        check_number("a size", n, 10, len(docs) - 10)
+
+
+def _check_known(dists, docs):
+    known = docs.human().probs if docs.has_votes else docs.gold
+    for d in dists:
+        if len(fitting_data(d, docs)[2]) < len(docs):
+            missing = docs.ids[int(np.isnan(np.asarray(d.probs) + known).any(1).argmax())]
+            raise ValueError(f"{d.method}: no estimate or no vote of {missing!r}; leave such documents out")
+
+
+def _as_features(features, docs):  # name -> texts (n_docs,) or numbers (n_docs, width)
+    if not isinstance(features or {}, dict):
+        raise ValueError(f"features must be a dict name -> texts or embeddings, got {shown(features)}")
+    return {name: _as_rows(name, X, docs) for name, X in (features or {}).items()}
+
+
+def _as_rows(name, X, docs):
+    X = np.array(X, dtype=object) if len(X) and isinstance(X[0], str) else np.asarray(X)
+    if not X.ndim or len(X) != len(docs):
+        n = len(X) if X.ndim else 1
+        raise ValueError(f"features {name!r}: {n} rows, and there are {len(docs)} documents")
+    if X.dtype != object and (X.ndim != 2 or X.dtype.kind not in "biuf" or not np.isfinite(X).all()):
+        raise ValueError(f"features {name!r}: texts, or finite numbers of shape (n_docs, width), are needed")
+    return X
+
+# %% ../nbs/01i_stacking.ipynb #f1f3da8e
 def learning_curve(
     dists: list,  # LabelDists, one for each reading
     docs: AnnotatedDocs,  # their documents, with votes or gold labels
@@ -361,34 +430,19 @@ def learning_curve(
 ) -> pd.DataFrame:  # columns n, draw, method, metric, value
     "Scores on all other documents after fitting to a few"
     dists = _check_readings(dists, docs)
-    for metric in metrics:
-        check_choice("metric", metric, METRICS)
-    for n in sizes:
-        check_number("a size", n, 10, len(docs) - 10)
+    if calibrations is None:
+        calibrations = ("platt" if docs.labels.multi else "temperature", "prior_matching")
+    _check_curve(sizes, metrics, calibrations, docs)
+    check_number("n_draws", n_draws, 1)
+    check_number("seed", seed, 0)
     _check_known(dists, docs)
-    usual = ("platt", "prior_matching") if docs.labels.multi else ("temperature", "prior_matching")
-    features = {name: _as_rows(name, X, docs) for name, X in (features or {}).items()}
+    features = _as_features(features, docs)
     rows = []
-    for n, k in [(n, k) for n in sizes for k in range(check_number("n_draws", n_draws, 1))]:
+    for n, k in [(n, k) for n in sizes for k in range(n_draws)]:
         draw = _Draw(docs, n, (seed, n, k))
-        pairs = _all_pairs(draw, dists, features, usual if calibrations is None else calibrations)
+        pairs = _all_pairs(draw, dists, features, calibrations)
         rows += [(n, k, *row) for row in _draw_scores(draw, pairs, metrics)]
     return pd.DataFrame(rows, columns=["n", "draw", "method", "metric", "value"])
-
-# %% ../nbs/01i_stacking.ipynb #f1f3da8e
-def _check_known(dists, docs):
-    known = docs.human().probs if docs.has_votes else docs.gold
-    for d in dists:
-        if len(fitting_data(d, docs)[2]) < len(docs):
-            missing = docs.ids[int(np.isnan(np.asarray(d.probs) + known).any(1).argmax())]
-            raise ValueError(f"{d.method}: no estimate or no vote of {missing!r}; leave such documents out")
-
-
-def _as_rows(name, X, docs):
-    X = np.array(X, dtype=object) if len(X) and isinstance(X[0], str) else np.asarray(X)
-    if len(X) != len(docs):
-        raise ValueError(f"features {name!r}: {len(X)} rows, and there are {len(docs)} documents")
-    return X
 
 # %% ../nbs/01i_stacking.ipynb #81430a28
 def curve_table(
@@ -396,6 +450,7 @@ def curve_table(
     by: tuple = ("metric", "n", "method"),  # columns that tell curves apart
 ) -> pd.DataFrame:  # columns of `by`, value, lo, hi, n_draws
     "Mean over draws, with a 95 % interval of that mean; it holds for these documents, not for others"
+    check_columns(scores, (*by, "value"), "learning_curve")
     groups = scores.groupby(list(by), sort=False).value
     half = 1.96 * groups.std() / np.sqrt(groups.count())
     table = pd.DataFrame(dict(value=groups.mean(), lo=groups.mean() - half, hi=groups.mean() + half))
@@ -409,6 +464,7 @@ def with_best_reading(
     table: pd.DataFrame,  # from `curve_table`, with the columns metric, n and method
 ) -> pd.DataFrame:  # without single readings, of which the best takes the place
     "The best of the calibrated readings at each size, chosen on the scored documents"
+    check_columns(table, ("metric", "n", "method", "value"), "curve_table")
     single = table.method.str.endswith(tuple(f"+{how}" for how in CALIBRATIONS))
     losses = [METRICS[m].losses(v) for m, v in zip(table.metric, table.value)]
     by = [c for c in ("dataset", "metric", "n") if c in table]
@@ -422,7 +478,7 @@ _STYLES = {  # marker, colour and line of the ways that every learning curve has
     BEST_READING: ("^", ".35", ":"),
     "stacked": ("o", "tab:orange", "-"),
     "stacked_texts": ("D", "tab:brown", ":"),
-    "stacked_both": ("D", "tab:brown", "-"),
+    "stacked_readings_and_texts": ("D", "tab:brown", "-"),
 }
 
 
@@ -432,6 +488,7 @@ def plot_learning_curve(
     axes=None,  # one per dataset
 ):  # the axes
     "Mean scores against the number of labelled documents, with 95 % intervals of the means over draws"
+    check_columns(scores, ("metric", "n", "draw", "method", "value"), "learning_curve")
     check_choice("metric of these scores", metric, list(dict.fromkeys(scores.metric)))
     part = scores[scores.metric == metric]
     part = part if "dataset" in part else part.assign(dataset="")

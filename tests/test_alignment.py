@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from notebooks import papermill, refusal, run_short
 from recomputed import assert_recomputed
@@ -11,6 +13,7 @@ from recomputed import assert_recomputed
 from mlcllm.alignment import (
     METHODS,
     Estimator,
+    _note_costs,
     choose_methods,
     dists_table,
     estimate,
@@ -66,10 +69,15 @@ def test_default_run_scores_every_method_and_reference(tmp_path):
     )
     printed = (tmp_path / "out.ipynb").read_text()
     n_unread = round(run["costs"].set_index("method").unread["hard"] * 20)
-    assert (
-        f"{n_unread} of 20 answers named no label" in printed
-        and "the prior of other documents" in printed.lower()
-    )
+    assert (f"{n_unread} of 20 answers named no label" in printed) == (n_unread > 0)
+    assert "the prior of other documents" in printed.lower()
+
+
+def test_answers_without_a_label_are_told_of_where_there_are_any(capsys):
+    session = SimpleNamespace(config=SimpleNamespace(mass=0.99), inputs=SimpleNamespace(docs=TEST))
+    for unread in (0.0, 0.5):
+        _note_costs(session, pd.DataFrame(dict(covered=np.nan, unread=[unread]), index=["hard"]))
+        assert ("answers named no label" in capsys.readouterr().out) == (unread > 0)
 
 
 def test_answers_without_a_label_are_counted():

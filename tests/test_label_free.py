@@ -1,20 +1,36 @@
 """Estimates that need no label: sampled answers, content-free texts, ensembles, a number asked for"""
 
+import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fake_server import FakeServer
 from scipy.special import expit, logit
 
+from mlcllm import estimate_tables
 from mlcllm.alignment import run_alignment
 from mlcllm.content_free import CONTENT_FREE, content_free_config, content_free_docs
 from mlcllm.data import load_docs
 from mlcllm.engines import Engine, load_engine
 from mlcllm.ensembles import demo_seeds
-from mlcllm.methods import choose_methods, estimate, parse_method, served_methods
+from mlcllm.estimator import Estimator
+from mlcllm.methods import (
+    ESTIMATORS,
+    choose_methods,
+    estimate,
+    parse_method,
+    register_estimator,
+    served_methods,
+    step_estimator,
+)
 from mlcllm.openai_engine import load_openai
 from mlcllm.prompt_config import PromptConfig
+from mlcllm.runs import read_record
 
 CONFIG = PromptConfig(shots=4)
 
@@ -133,6 +149,38 @@ def test_a_calibration_is_added_without_asking_again(tmp_path):
     assert not any("asked the same" in w for w in other.record["warnings"])
     more = run_alignment(methods="first_step,unary", **told)
     assert not any("asked the same" in w for w in more.record["warnings"])
+
+
+def test_the_newest_finished_run_is_taken_over_and_no_more_are_read(tmp_path, monkeypatch):
+    told = dict(n_docs=2, n_dev=0, shots=2, thresholds=None, output_dir=str(tmp_path), gpu="cpu")
+    folder = run_alignment(methods="first_step,hard", **told).folder
+    for age, (name, status) in enumerate((("failed", "failed"), ("newest", "done"), ("a", "done")), 1):
+        copy = Path(shutil.copytree(folder, folder.parent / name))
+        record = json.loads((copy / "run.json").read_text()) | dict(status=status)
+        (copy / "run.json").write_text(json.dumps(record))
+        os.utime(copy / "run.json", (2e9 - age, 2e9 - age))
+    (folder.parent / "empty").mkdir()
+    seen = []
+    monkeypatch.setattr(estimate_tables, "read_record", lambda f: seen.append(f.name) or read_record(f))
+    started = SimpleNamespace(folder=folder, record=read_record(folder))
+    assert estimate_tables.earlier_run(started, ["hard"]).name == "newest" and seen == ["failed", "newest"]
+    assert estimate_tables.earlier_run(started, ["unary"]) is None
+
+
+def test_an_estimator_of_ones_own_that_counts_answers_takes_no_content_free_calibration(docs):
+    spec = replace(step_estimator("hard"), name="counted", counts_answers=True)
+    register_estimator(spec)
+    try:
+        with pytest.raises(ValueError, match="counted counts what was written: \\+pmi is for estimates"):
+            choose_methods("counted+pmi", docs.labels)
+    finally:
+        del ESTIMATORS["counted"]
+    assert {s.name for s in ESTIMATORS.values() if s.counts_answers} == {"hard", "sampled"}
+
+
+def test_an_estimator_that_counts_answers_is_not_calibrated_by_texts_without_content(engine, demos):
+    with pytest.raises(ValueError, match="hard counts what was written"):
+        Estimator(engine, demos, "hard", config=CONFIG).calibrate(how="contextual")
 
 
 def test_prior_matching_gives_the_frequencies_of_all_of_dev(tmp_path):

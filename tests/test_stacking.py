@@ -170,7 +170,15 @@ def test_curves_of_the_same_documents():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scores = learning_curve(dists[:2], docs, features=dict(vectors=vectors), **options)
-    ways = {"prior", "t+platt", "u+platt", "vectors", "stacked", "stacked_texts", "stacked_both"}
+    ways = {
+        "prior",
+        "t+platt",
+        "u+platt",
+        "vectors",
+        "stacked",
+        "stacked_texts",
+        "stacked_readings_and_texts",
+    }
     assert set(scores.method) == ways and len(scores) == 2 * 2 * 3 * len(ways)
     less = learning_curve(dists[:2], docs, **options)
     both = scores.merge(less, on=["n", "draw", "method", "metric"], suffixes=("", "_less"))

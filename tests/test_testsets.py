@@ -17,8 +17,8 @@ from mlcllm.testsets import (
     _draw,
     _quotas,
     agreement_table,
+    annotators_differ,
     balanced_test_set,
-    disagreement,
     krippendorff_alpha,
     label_alphas,
     multilabel_test_set,
@@ -233,7 +233,7 @@ def test_goemotions_without_annotators(data_root):
     docs = load_docs("GoEmotions", "dev", data_dir=data_root / "goemotions")
     ids = balanced_test_set(docs, 231)
     assert strata_counts(docs, ids).to_dict("list") == {"corpus": [1592, 3388, 446], "chosen": [77, 77, 77]}
-    assert not disagreement(docs).any()
+    assert not annotators_differ(docs).any()
     paper = load_docs(
         "GoEmotions",
         "dev",
@@ -278,7 +278,7 @@ def test_single_votes_are_in_no_stratum():
     )
     assert (
         first.all()
-        and not disagreement(mixed)[:10].any()
+        and not annotators_differ(mixed)[:10].any()
         and strata(mixed)[:10].isna().all()
         and strata(mixed)[10:].notna().all()
     )
