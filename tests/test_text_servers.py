@@ -14,7 +14,9 @@ from mlcllm.engines import Engine, load_engine
 from mlcllm.methods import (
     ESTIMATORS,
     EstimatorSpec,
+    choose_methods,
     estimate,
+    parse_method,
     register_estimator,
     served_methods,
     step_estimator,
@@ -195,25 +197,33 @@ def test_methods_that_need_text_are_those_of_the_model(tiny, mode):
 def test_every_other_method_is_one_line_that_names_what_works(name):
     assert ESTIMATORS[name].needs == "logprobs"
     engine = SimpleNamespace(text_only="http://x: the model 'm' gives no log-probabilities", draws=True)
-    chosen = [SimpleNamespace(base=n, spec=ESTIMATORS[n]) for n in ("hard", name)]
+    chosen = [parse_method("hard"), parse_method(name)]
     said = says(lambda: served_methods(chosen, engine, True))
     assert said == f"{engine.text_only}, which {name} reads; {ONLY_TEXT}"
 
 
-def test_a_method_of_ones_own_says_what_it_needs(monkeypatch):
-    for name in ("hard", "sampled"):
-        monkeypatch.setitem(ESTIMATORS, name, ESTIMATORS[name])
-    engine = SimpleNamespace(text_only="none here")
-    for needs in ("text", "logprobs"):
-        spec = replace(step_estimator("hard", needs=needs), name="my_own")
-        monkeypatch.setitem(ESTIMATORS, "my_own", register_estimator(spec, overwrite=True))
-        chosen = [SimpleNamespace(base="my_own", spec=spec)]
-        if needs == "text":
-            assert served_methods(chosen, engine, True) == chosen
-        else:
-            assert says(lambda chosen=chosen: served_methods(chosen, engine, True)).startswith("none here")
+@pytest.fixture
+def registry():
+    "What a test adds is gone afterwards"
+    kept = dict(ESTIMATORS)
+    yield
+    ESTIMATORS.clear()
+    ESTIMATORS.update(kept)
+
+
+@pytest.mark.parametrize("needs", ["text", "logprobs"])
+def test_a_method_of_ones_own_says_what_it_needs(registry, needs):
+    spec = register_estimator(replace(step_estimator("hard", needs=needs), name="my_own"))
+    engine, chosen = SimpleNamespace(text_only="none here"), choose_methods("my_own", DOCS.labels)
+    if needs == "text":
+        assert served_methods(chosen, engine, True) == chosen
+    else:
+        assert says(lambda: served_methods(chosen, engine, True)).startswith("none here, which my_own reads")
     odd = replace(spec, needs="txt")
     assert "did you mean 'text'" in says(lambda: register_estimator(odd, overwrite=True))
+
+
+def test_log_probabilities_are_needed_unless_a_method_says_otherwise():
     assert EstimatorSpec.needs == "logprobs" and Engine.text_only == ""
 
 
