@@ -130,7 +130,10 @@ class _Session:  # a started run
 def _load_engine(config, inputs):
     if not inputs.needs_engine(config):
         return None
-    return load_engine(config.model, **config.loading)
+    engine = load_engine(config.model, **config.loading)
+    if config.forced_first and (why := getattr(engine, "text_only", "")):
+        raise ValueError(f"{why}, which forced_first reads")
+    return engine
 
 
 def _prompt_digests(config, inputs, engine, methods):  # of what is asked besides questions in plain text

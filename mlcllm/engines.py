@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['common_lengths', 'Branch', 'build_branch', 'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention',
            'make_packs', 'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine',
-           'HFEngine', 'distinct_prompts', 'free_memory', 'used_memory']
+           'HFEngine', 'distinct_prompts', 'free_memory', 'used_memory', 'prompt_rng']
 
 # %% ../nbs/00e_engines.ipynb #c397652b
 import os
@@ -455,6 +455,7 @@ class Engine:
     share_prefixes = True  # does it compute what prompts share once?
     all_tokens = True  # does it give the logit of any token?
     draws = False  # can it draw answers (`sample`)?
+    text_only = ""  # why it gives no log-probabilities, only texts; empty: it gives them
     on_progress = None  # called with the number of prompts that were finished since the last call
     limits, share = renamed_attribute("notes"), renamed_attribute("share_prefixes")
 
@@ -1028,13 +1029,17 @@ def sample(
     check_number("max_new_tokens", max_new_tokens, 1)
     check_number("n_draws", n_draws, 1)
     unique, back = self._check([p for p in prompts for _ in range(n_draws)], (), max_new_tokens)
-    uniforms = [_prompt_rng(seed, p).random((n_draws, max_new_tokens)) for p in unique]
+    uniforms = [prompt_rng(seed, p).random((n_draws, max_new_tokens)) for p in unique]
     repeated = [p for p in unique for _ in range(n_draws)]
     out = self._continue(repeated, max_new_tokens, stop, (), allowed, np.concatenate(uniforms or [[]]))
     return [out[k * n_draws : (k + 1) * n_draws] for k in back[::n_draws]]
 
 
-def _prompt_rng(seed, prompt):
+def prompt_rng(
+    seed: int,  # of the run
+    prompt: list,  # token ids
+) -> np.random.Generator:
+    "Random numbers for the draws of one prompt, whatever else is asked in the same call"
     digest = sha256(np.asarray(prompt, dtype=np.int64).tobytes()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
 

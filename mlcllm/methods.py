@@ -49,7 +49,7 @@ from mlcllm.questions import (
     unary_matrix,
     unary_prompts,
 )
-from .sampled_answers import sample_answers
+from .sampled_answers import sample_answers, written_answers
 from mlcllm.stepwise_logits import (
     PromptConfig,
     answer_room,
@@ -104,6 +104,7 @@ class EstimatorSpec:
     default: str = "always"
     # are its estimates shares of written answers? Then texts without content cannot calibrate it
     counts_answers: bool = False
+    needs: str = "logprobs"  # or text: can it be read where a server gives no log-probabilities?
     version: int = 1  # raise it where stored estimates would differ, so that none is taken for a new one
 
 
@@ -131,6 +132,7 @@ def register_estimator(
     if spec.name in ESTIMATORS and not overwrite:
         raise ValueError(f"{where} is there already: choose another name, or overwrite=True")
     check_choice(f"default of {where}", spec.default, ("always", "several", "never"))
+    check_choice(f"needs of {where}", spec.needs, ("logprobs", "text"))
     _check_spec(spec, where)
     ESTIMATORS[spec.name] = spec
     return spec
@@ -163,6 +165,9 @@ def all_queries() -> list:  # of Query
 # %% ../nbs/01g_methods.ipynb #bff5859a
 def _ask_traces(engine, docs, demos, config, mass):
     verbalizer = make_verbalizer(engine, docs, config)
+    if getattr(engine, "text_only", ""):
+        prompts = _encoded(engine, verbalizer, docs, demos, config)
+        return written_answers(engine, verbalizer, prompts, docs.ids, config.max_new_tokens, config.decoding)
     prompts = ask_prompts(docs, demos, config, engine.tokenizer)
     traces = trace_docs(
         engine,
@@ -190,13 +195,14 @@ def step_estimator(
     name: str,  # a name in STEP_READERS
     refuses=None,  # as in `EstimatorSpec`
     default: str = "always",  # as in `EstimatorSpec`
+    needs: str = "logprobs",  # as in `EstimatorSpec`
 ) -> EstimatorSpec:
     "An estimator that reads the label steps of written answers"
 
     def read(docs, traces):
         return dist_from_traces(traces, docs.labels, name)
 
-    return EstimatorSpec(name, (ANSWERS,), read, refuses=refuses, default=default)
+    return EstimatorSpec(name, (ANSWERS,), read, refuses=refuses, default=default, needs=needs)
 
 
 def _register(*specs):  # those of this package
@@ -207,7 +213,7 @@ def _register(*specs):  # those of this package
 # with a single label last_step and mean_over_generations are compare_to_none
 _register(
     step_estimator("compare_to_none", lambda labels, config: cannot_compare_to_none(labels)),
-    replace(step_estimator("hard"), counts_answers=True),
+    replace(step_estimator("hard", needs="text"), counts_answers=True),
     step_estimator("max_over_generations", lambda labels, config: cannot_take_maximum(labels)),
     step_estimator("last_step", default="several"),
     step_estimator("mean_over_generations", default="several"),
@@ -272,6 +278,7 @@ _register(
         draw=_sampled_queries,
         default="never",
         counts_answers=True,
+        needs="text",
     )
 )
 
@@ -359,6 +366,7 @@ _register(
         lambda docs, percent: dist_from_percent(percent, docs.labels, docs.ids),
         refuses=partial(_plain_only, "verbalized"),
         default="never",
+        needs="text",
     ),
     EstimatorSpec(
         "unary",
@@ -606,6 +614,7 @@ def served_methods(
     named: bool,  # were they asked for by name?
 ) -> list:  # of Method
     "Methods that an engine can serve; one that was named and cannot be is refused"
+    _check_text(chosen, engine)
     drawn = next((m for m in chosen if any(q.draws for q in m.spec.queries)), None)
     if drawn and engine is not None and not getattr(engine, "draws", False):
         raise ValueError(f"{drawn.base} draws answers, and {type(engine).__name__} cannot: leave it out")
@@ -618,6 +627,14 @@ def served_methods(
             "gives the most probable ones only: leave it out"
         )
     return [m for m in chosen if m not in unserved]
+
+
+def _check_text(chosen, engine):  # does a server give the log-probabilities that a method reads?
+    reads = next((m for m in chosen if m.spec.needs == "logprobs"), None)
+    why = reads and getattr(engine, "text_only", "")
+    if why:
+        others = ", ".join(name for name, s in ESTIMATORS.items() if s.needs == "text")
+        raise ValueError(f"{why}, which {reads.base} reads; methods that need only text: {others}")
 
 # %% ../nbs/01g_methods.ipynb #b1db0144
 @dataclass(frozen=True)
@@ -681,7 +698,7 @@ def estimate(
 ) -> Estimates:  # in the order of the methods, each asked once
     "Ask a model about every document, in all ways that the methods need, each way once"
     check_number("mass", mass, 0, 1, whole=False)
-    chosen = choose_methods(methods, docs.labels, config)
+    chosen = served_methods(choose_methods(methods, docs.labels, config), engine, methods is not None)
     given = {} if traces is None else {ANSWERS.name: traces}
     found = {}
     for ensemble in dict.fromkeys(m.ensemble for m in chosen):
@@ -764,11 +781,14 @@ def prompts_per_doc(
 _MANY = 20_000  # questions of a run, above which it says how long they will take
 
 
+_ASKED_OTHERWISE = dict(confidence=ask_confidence)  # kinds of questions that are not answered by one token
+
+
 def _first_try(engine, docs, demos, query, config):  # tokens and seconds of one question
     middle = sorted(range(len(docs)), key=lambda k: len(docs.texts[k]))[len(docs) // 2]
     some = query.prompts(docs.take([middle]), demos, config)[:32]
     tokens, began = engine.stats["tokens_in"], perf_counter()
-    answer_probs(engine, some)
+    _ASKED_OTHERWISE.get(some[0].kind, answer_probs)(engine, some)
     return (engine.stats["tokens_in"] - tokens) / len(some), (perf_counter() - began) / len(some)
 
 

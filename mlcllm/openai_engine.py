@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'APIS', 'httpx', 'BadAnswer', 'token_bytes', 'TokenNames', 'OpenAIEngine', 'load_openai']
 
-# %% ../nbs/00f_openai.ipynb #fa5b59f2
+# %% ../nbs/00f_openai.ipynb #05b12e74
 import hashlib
 import json
 import logging
@@ -33,7 +33,15 @@ import openai
 from fastcore.basics import patch
 
 from .data import check_choice, check_number
-from .engines import Engine, Generation, Scored, distinct_prompts, end_of_text, load_tokenizer
+from mlcllm.engines import (
+    Engine,
+    Generation,
+    Scored,
+    distinct_prompts,
+    end_of_text,
+    load_tokenizer,
+    prompt_rng,
+)
 from mlcllm.runs import (
     default_output_dir,
     hide_known,
@@ -1258,13 +1266,14 @@ class OpenAIEngine(Engine):
             "mixed in this run; the later ones are kept under another name",
         )
         self._told = set()
+        self._why_text = ""
         with without_secrets():
             if self.api is None:
-                self.api, self._first = self._find_api()
+                self.api, self._first = self._find()
         self.all_tokens = self.api == "full"
         if self.api in _LIMITS:
             self.notes = (self._limit(),)
-        else:
+        if self.api == "full" or self._why_text:
             self.n_asked = None
 
     def __repr__(self):
@@ -1281,6 +1290,11 @@ class OpenAIEngine(Engine):
     def model_hash(self):  # asks the server, when it is first needed
         with without_secrets():
             return self._identify()
+
+    @property
+    def text_only(self):  # as in `Engine`; asks the server where it is not known
+        self._known()
+        return self._why_text
 
 # %% ../nbs/00f_openai.ipynb #91b3a2ac
 @patch
@@ -1319,9 +1333,11 @@ def _steps_of(self: OpenAIEngine, answer, api):  # raises ValueError where it is
 
 @patch
 def _find_api(self: OpenAIEngine):  # which one, and the answer that showed it
-    for api, *_ in self.client.kept.models(self._server)[-1:]:
+    for api, _, said, _ in self.client.kept.models(self._server)[-1:]:
         try:
-            return api, self._question(api)
+            return api, self._asked_now(api) if said.get("text_only") else self._question(api)
+        except _NoLogprobs:
+            raise
         except ValueError as error:
             if _final(error):
                 raise
@@ -1393,9 +1409,7 @@ def _text_answer(self: OpenAIEngine):  # to the question as a text, asked once; 
 def _find_text(self: OpenAIEngine):  # some servers give log-probabilities in turns only
     try:
         return "completions", self._probed("completions")
-    except ValueError as error:
-        if "gives no log-probabilities" not in str(error):
-            raise
+    except _NoLogprobs as error:
         none = error
     try:
         return "chat", self._probed("chat")
@@ -1503,6 +1517,8 @@ def _note_limit(self: OpenAIEngine, n_asked, answer):  # what it gave is what is
 
 @patch
 def _limit(self: OpenAIEngine):  # what is said of this kind of server
+    if self._why_text:
+        return f"{self._why_text}: only the text of its answers is read"
     n = self.n_asked or 0
     if self._given <= n // 2:
         n = self._given
@@ -1548,15 +1564,18 @@ def _readable(self: OpenAIEngine, read):
         if self.options["top_logprobs"] and _refuses(error):
             raise ValueError(f"{error}: ask for fewer (backend option top_logprobs)") from None
         remedy = next((remedy for word, remedy in _REMEDY.items() if word in str(error)), "")
-        raise ValueError(
-            f"{self.client.url}: the model {self.model!r} gives no log-probabilities, which is all "
-            f"that is read here; {remedy}take another model, or a server that gives them"
+        raise _NoLogprobs(
+            f"{self.client.url}: the model {self.model!r} gives no log-probabilities{remedy}"
         ) from None
 
 
+class _NoLogprobs(ValueError):
+    "A server gives no log-probabilities; it may still write"
+
+
 _REMEDY = {  # what makes a server give log-probabilities, by what it says
-    "logits_all": "start llama-cpp-python's server with --logits_all true, ",
-    "Ollama": "take Ollama 0.12.11 or later and the backend option api: chat, ",
+    "logits_all": " (start llama-cpp-python's server with --logits_all true)",
+    "Ollama": " (take Ollama 0.12.11 or later and the backend option api: chat)",
 }
 
 
@@ -1584,6 +1603,78 @@ def _body(self: OpenAIEngine, ids, n, watch, api, n_asked=None):  # of a request
         logprobs=1,
         extra_body=dict(logprob_token_ids=list(map(int, watch)), return_tokens_as_token_ids=True),
     )
+
+# %% ../nbs/00f_openai.ipynb #d0675966
+_FIRST_WORDS = 8  # tokens that a server without log-probabilities is asked to write at every start
+
+
+@patch
+def _find(self: OpenAIEngine):  # which interface, and the answer that showed it
+    try:
+        return self._find_api()
+    except _NoLogprobs as none:
+        return self._find_words(none, ("completions", "chat"))
+
+
+@patch
+def _first_answer(self: OpenAIEngine):  # by the interface that was named
+    try:
+        return self._probed(self.api)
+    except _NoLogprobs as none:
+        return self._find_words(none, (self.api,))[1]
+
+
+@patch
+def _asked_now(self: OpenAIEngine, api):  # does a server that gave no log-probabilities give them by now?
+    return self._readable(lambda: self._ask_most(api, _ONCE))
+
+
+@patch
+def _find_words(self: OpenAIEngine, none, apis):  # the first interface that answers; none: the error so far
+    for api in apis:
+        self.api = api
+        try:
+            answer = self._ask_words(self.encode(_PROBE), _FIRST_WORDS, {}, fresh=True)
+        except ValueError as error:
+            if "the budget is used up" in str(error):
+                raise
+            continue
+        self._why_text = str(none)
+        return api, answer
+    raise ValueError(f"{none}, and without them it does not answer either") from None
+
+# %% ../nbs/00f_openai.ipynb #661c044e
+@patch
+def _ask_words(self: OpenAIEngine, prompt, n, how, fresh=False):  # an answer of at most n tokens
+    body = self._body(prompt, n, [], self.api)
+    for name in ("logprobs", "top_logprobs", "extra_body"):
+        body.pop(name, None)
+
+    def check(answer):
+        if self._text(answer) is None:
+            raise ValueError("an answer without text")
+
+    return self.client.ask(self.api == "chat", body | how, len(prompt), n, check, fresh)
+
+
+@patch
+def _write(self: OpenAIEngine, prompt, n, stop, how):  # a Generation that holds text and finish_reason only
+    answer = self._ask_words(prompt, n, how)
+    text = self._text(answer)
+    if holds_secret(text):
+        raise ValueError(self._secret_said())
+    ends = [text.index(s) for s in stop if s in text]
+    reason = "stop" if ends else self._ended(answer)
+    nothing = np.zeros(0, np.float32)
+    return Generation((), text[: min(ends, default=len(text))], nothing, nothing, reason, nothing)
+
+
+@patch
+# what a request for each draw holds besides
+def _how_drawn(self: OpenAIEngine, prompt, n_draws, seed):
+    seeds = prompt_rng(seed, prompt).integers(2**31, size=n_draws)
+    whole = dict(top_p=1, extra_body=dict(top_k=0)) if self.api == "full" else {}
+    return [dict(temperature=1, seed=int(s)) | whole for s in seeds]
 
 # %% ../nbs/00f_openai.ipynb #c51ecb88
 # what an answer to the question says, to be stored: the token, and the most probable ones, however many
@@ -1622,21 +1713,17 @@ def _server(self: OpenAIEngine):
 
 @patch
 def _identify(self: OpenAIEngine):  # asks, compares with what is stored, and gives the model's name
-    answer = self._first or self._probed(self.api)
+    answer = self._first or self._first_answer()
     if self.api in _LIMITS:
         self.notes = (self._limit(), *self.notes[1:])
     card = self.client.card() | {
         k: v for k, v in dict(system_fingerprint=answer.get("system_fingerprint")).items() if v
     }
-    told = _told(answer, None if self.api == "full" else _USUAL)
-    listed = {n for _, _, top in _steps(answer) for n, _ in top if not isinstance(n, int)}
-    self._ways = (listed and self.names.fitting(listed)) or None
-    if listed and (twins := self.names.twins(self._ways, all(n[1] is not None for n in listed))):
-        self.notes += (
-            f"the server names tokens by their texts, and {twins:,} of the tokenizer's "
-            f"{len(self.tokenizer):,} tokens share theirs with another one (such as a word with and "
-            "without a blank before it): of these nothing is known (see values_unknown in the counters)",
-        )
+    if self._why_text:
+        told = dict(written=self._text(answer), values={}, text_only=True)
+    else:
+        told = _told(answer, None if self.api == "full" else _USUAL)
+        self._learn_names(answer)
     before = [(c, t, space) for api, c, t, space in self.client.kept.models(self._server) if api == self.api]
     same = [(t, space) for c, t, space in before if c == card and _same_answer(t, told)]
     space = same[0][1] if same else None
@@ -1651,6 +1738,18 @@ def _identify(self: OpenAIEngine):  # asks, compares with what is stored, and gi
         self.client.kept.add_model(self._server, self.api, card, told | learned, space)
     self.client.known(space, answer.get("system_fingerprint"))
     return f"{self.model} {self.api} {space}"
+
+
+@patch
+def _learn_names(self: OpenAIEngine, answer):  # how the server names tokens, and which of them alike
+    listed = {n for _, _, top in _steps(answer) for n, _ in top if not isinstance(n, int)}
+    self._ways = (listed and self.names.fitting(listed)) or None
+    if listed and (twins := self.names.twins(self._ways, all(n[1] is not None for n in listed))):
+        self.notes += (
+            f"the server names tokens by their texts, and {twins:,} of the tokenizer's "
+            f"{len(self.tokenizer):,} tokens share theirs with another one (such as a word with and "
+            "without a blank before it): of these nothing is known (see values_unknown in the counters)",
+        )
 
 
 @patch
@@ -1848,6 +1947,10 @@ def _next(self: OpenAIEngine, prompt, watch):  # the one step behind a prompt
 def _asked(self: OpenAIEngine, prompts, ids):  # counts, and refuses what no server can answer
     if len(prompts) and not self.client.space:
         self._known()  # whose stored answers may be taken
+    if self._why_text and len(ids):
+        raise ValueError(
+            f"{self._why_text}, which are needed here: take another model, or a server that gives them"
+        )
     self.check_prompts(prompts, ids)
     with self.client.lock:
         self.stats["prompts"] += len(prompts)
@@ -1869,19 +1972,22 @@ def generate(
     check_number("max_new_tokens", max_new_tokens, 1)
     watch = list(dict.fromkeys(map(int, watch_ids)))
     stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
-    if allowed is not None and self.api != "full":
+    if allowed is not None and (self.api != "full" or self.text_only):
         raise ValueError(
             f"{self.client.url} gives the most probable tokens only, so that an answer cannot be held "
             "to a list: use decoding='free'"
         )
     self._asked(prompts, watch)
+    unique, back = distinct_prompts(prompts)
+    if self._why_text:
+        done = self._many(self._write, [(p, max_new_tokens, stop, {}) for p in unique])
+        return [done[k] for k in back]
     columns = [watch.index(int(i)) for i in watch_ids]
     one = (
         (lambda p: self._constrained(p, max_new_tokens, stop, watch, allowed))
         if allowed is not None
         else (lambda p: self._free(p, max_new_tokens, stop, watch))
     )
-    unique, back = distinct_prompts(prompts)
     done = self._many(one, [(p,) for p in unique])
     return [replace(done[k], logits=done[k].logits[:, columns]) for k in back]
 
@@ -1904,29 +2010,9 @@ def sample(
     stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
     unique, back = distinct_prompts(prompts)
     self._asked([p for p in prompts for _ in range(n_draws)], [])
-    jobs = [(p, max_new_tokens, stop, [seed, k]) for p in unique for k in range(n_draws)]
-    done = self._many(self._drawn, jobs)
+    jobs = [(p, max_new_tokens, stop, h) for p in unique for h in self._how_drawn(p, n_draws, seed)]
+    done = self._many(self._write, jobs)
     return [done[k * n_draws : (k + 1) * n_draws] for k in back]
-
-
-@patch
-def _drawn(self: OpenAIEngine, prompt, n, stop, seeds):  # one continuation
-    body = self._body(prompt, n, [], self.api)
-    for name in ("logprobs", "top_logprobs", "extra_body"):
-        body.pop(name, None)
-    number = int(np.random.SeedSequence(seeds).generate_state(1)[0]) % 2**31
-    body |= dict(temperature=1, seed=number)
-
-    def check(answer):
-        if self._text(answer) is None:
-            raise ValueError("an answer without text")
-
-    answer = self.client.ask(self.api == "chat", body, len(prompt), n, check)
-    text = self._text(answer)
-    ends = [text.index(s) for s in stop if s in text]
-    reason = "stop" if ends else self._ended(answer)
-    nothing = np.zeros(0, np.float32)
-    return Generation((), text[: min(ends, default=len(text))], nothing, nothing, reason, nothing)
 
 # %% ../nbs/00f_openai.ipynb #f7d35d19
 @patch
@@ -2028,9 +2114,7 @@ def _free(self: OpenAIEngine, prompt, max_new_tokens, stop, watch):
     if all(len(s.ids) == 1 for s in steps):
         self._check_text(ids, answer, len(ids) == len(parts[0]))
     if holds_secret(text):
-        raise ValueError(
-            f"{self.client.url} writes a secret, such as the key, into its answer: the answer is not used"
-        )
+        raise ValueError(self._secret_said())
     z, bound = self._values(steps, watch)
     logprobs = np.array([s.logprob for s in steps], np.float32)
     return Generation(
@@ -2042,6 +2126,11 @@ def _free(self: OpenAIEngine, prompt, max_new_tokens, stop, watch):
         logprobs,
         bound,
     )
+
+
+@patch
+def _secret_said(self: OpenAIEngine):
+    return f"{self.client.url} writes a secret, such as the key, into its answer: the answer is not used"
 
 
 @patch

@@ -782,6 +782,8 @@ def run_stepwise(
     config = make_config(StepwiseConfig, config, kwargs)
     inputs = load_inputs(config)
     engine = load_engine(config.model, **config.loading)
+    if why := getattr(engine, "text_only", ""):
+        raise ValueError(f"{why}, which label steps are read from; some methods of 02_alignment need none")
     verbalizer = make_verbalizer(engine, inputs.docs, config.prompt_config, config.match_unknown)
     stored = _start(config, inputs, engine, verbalizer)
     scoring, traces = _answer(stored, config, inputs, engine, verbalizer)

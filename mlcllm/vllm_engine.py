@@ -22,6 +22,7 @@ from mlcllm.engines import (
     distinct_prompts,
     end_of_text,
     load_tokenizer,
+    prompt_rng,
 )
 from mlcllm.weights import (
     check_options,
@@ -133,6 +134,7 @@ class VLLMEngine(Engine):
     "A model run by vLLM; made by `load_vllm`"
 
     notes = ("label values are log-probabilities: what is stored as log-sum-exp is 0",)
+    draws = True
 
     def __init__(self, llm, tokenizer, model_hash="", adapter=None):
         config = llm.llm_engine.model_config
@@ -154,20 +156,20 @@ class VLLMEngine(Engine):
 
 # %% ../nbs/00f_vllm.ipynb #bbd52a35
 @patch
-def _params(self: VLLMEngine, n, watch, stop=()):
+def _params(self: VLLMEngine, n, watch, stop=(), how=None):  # how: of draws; None: greedy
     return _vllm().SamplingParams(
-        temperature=0,
         max_tokens=n,
         logprob_token_ids=list(map(int, watch)) or None,
         logprobs=None if len(watch) else 0,
         stop=list(stop) or None,
         include_stop_str_in_output=True,
         skip_special_tokens=True,
+        **(how or dict(temperature=0)),
     )
 
 
 @patch
-def _run(self: VLLMEngine, prompts, params):  # outputs of vLLM, in order
+def _run(self: VLLMEngine, prompts, params):  # for each prompt a list of vLLM's outputs
     _vllm()
     how = {}
     if self.adapter:
@@ -178,9 +180,10 @@ def _run(self: VLLMEngine, prompts, params):  # outputs of vLLM, in order
         [dict(prompt_token_ids=list(map(int, p))) for p in prompts], params, use_tqdm=False, **how
     )
     self.stats["tokens_forwarded"] += sum(
-        len(p) - (o.num_cached_tokens or 0) + len(o.outputs[0].token_ids) - 1 for p, o in zip(prompts, out)
+        len(p) - (o.num_cached_tokens or 0) + sum(len(drawn.token_ids) - 1 for drawn in o.outputs)
+        for p, o in zip(prompts, out)
     )
-    return [o.outputs[0] for o in out]
+    return [o.outputs for o in out]
 
 # %% ../nbs/00f_vllm.ipynb #e843ff42
 @patch
@@ -198,16 +201,18 @@ def _check(
     return distinct_prompts(prompts)
 
 
+def _steps(output):  # for each new token {id: log-probability}
+    steps = output.logprobs or [{}] * len(output.token_ids)
+    return [{i: l.logprob for i, l in step.items()} for step in steps]
+
+
 # outputs, and for each a list over steps of {id: log-probability}
 @patch
 def _watched(self: VLLMEngine, prompts, n, watch, stop=()):
     parts, found = [watch[k : k + _MOST_IDS] for k in range(0, max(len(watch), 1), _MOST_IDS)], None
     for part in parts:
-        out = self._run(prompts, self._params(n, part, stop))
-        read = [
-            [{i: l.logprob for i, l in step.items()} for step in o.logprobs or [{}] * len(o.token_ids)]
-            for o in out
-        ]
+        out = [o for (o,) in self._run(prompts, self._params(n, part, stop))]
+        read = list(map(_steps, out))
         found = read if found is None else [[a | b for a, b in zip(x, y)] for x, y in zip(found, read)]
     return out, found
 
@@ -258,25 +263,26 @@ def generate(
 @patch
 def _free(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
     out, read = self._watched(prompts, max_new_tokens, watch, stop)
-    done = []
-    for o, steps in zip(out, read):
-        n, text, reason = end_of_text(self.tokenizer, list(o.token_ids), stop, self.eos, max_new_tokens)
-        z = np.array([[s[i] for i in watch] for s in steps[:n]], np.float32).reshape(n, len(watch))
-        done.append(
-            Generation(
-                tuple(o.token_ids[:n]),
-                text,
-                z,
-                np.zeros(n, np.float32),
-                reason or "eos",
-                np.array([s.get(t, np.nan) for s, t in zip(steps, o.token_ids[:n])], np.float32),
-            )
-        )
-    return done
+    return [self._cut(o, steps, watch, stop, max_new_tokens) for o, steps in zip(out, read)]
+
+
+@patch
+# a Generation of an output of vLLM, up to where it ends
+def _cut(self: VLLMEngine, output, steps, watch, stop, max_new_tokens):
+    ids = list(output.token_ids)
+    n, text, reason = end_of_text(self.tokenizer, ids, stop, self.eos, max_new_tokens)
+    return Generation(
+        tuple(ids[:n]),
+        text,
+        np.array([[s[i] for i in watch] for s in steps[:n]], np.float32).reshape(n, len(watch)),
+        np.zeros(n, np.float32),
+        reason or "eos",
+        np.array([s.get(t, np.nan) for s, t in zip(steps, ids[:n])], np.float32),
+    )
 
 # %% ../nbs/00f_vllm.ipynb #4ca186b4
 @patch
-def _constrained(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed):
+def _constrained(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed, uniforms=None):
     written = [() for _ in prompts]
     kept = [[] for _ in prompts]
     logprobs = [[] for _ in prompts]
@@ -294,9 +300,10 @@ def _constrained(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed
         )
         for k, (top,) in zip(open_, read):
             p = np.array([top[i] for i in options[k]])
-            written[k] += (options[k][int(p.argmax())],)
+            at = p.argmax() if uniforms is None else _draw(p, uniforms[k][len(written[k])])
+            written[k] += (options[k][int(at)],)
             kept[k].append([top[i] for i in watch])
-            logprobs[k].append(p.max() - np.logaddexp.reduce(p))
+            logprobs[k].append(p[at] - np.logaddexp.reduce(p))
             ends[k] = end_of_text(self.tokenizer, written[k], stop, self.eos, max_new_tokens)[2]
 
     def text(w):
@@ -313,3 +320,45 @@ def _constrained(self: VLLMEngine, prompts, max_new_tokens, stop, watch, allowed
         )
         for w, z, e, p in zip(written, kept, ends, logprobs)
     ]
+
+# %% ../nbs/00f_vllm.ipynb #18ad6c18
+@patch
+def sample(
+    self: VLLMEngine,
+    prompts: list,  # lists of token ids
+    n_draws: int,  # continuations of each prompt
+    max_new_tokens: int,  # longest continuation
+    stop: list = (),  # strings that end it
+    allowed=None,  # as in `generate`; tokens are drawn among those
+    seed: int = 0,  # with the prompt it decides the draws
+) -> list:  # for each prompt a list of n_draws Generations, without watched logits
+    "Continuations of each prompt drawn at temperature 1; prompts are read once"
+    check_number("max_new_tokens", max_new_tokens, 1)
+    check_number("n_draws", n_draws, 1)
+    stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+    unique, back = self._check([p for p in prompts for _ in range(n_draws)], (), max_new_tokens)
+    draw = self._draw_free if allowed is None else self._draw_constrained
+    done = draw(unique, n_draws, max_new_tokens, stop, allowed, seed) if unique else []
+    self.finished(len(unique) * n_draws)
+    return [done[k] for k in back[::n_draws]]
+
+# %% ../nbs/00f_vllm.ipynb #b0b3412a
+@patch
+def _draw_free(self: VLLMEngine, prompts, n_draws, max_new_tokens, stop, allowed, seed):
+    seeds = [int(prompt_rng(seed, p).integers(2**31)) for p in prompts]
+    hows = [dict(n=n_draws, temperature=1, seed=s) for s in seeds]
+    out = self._run(prompts, [self._params(max_new_tokens, (), stop, how) for how in hows])
+    return [[self._cut(o, _steps(o), (), stop, max_new_tokens) for o in drawn] for drawn in out]
+
+
+@patch
+def _draw_constrained(self: VLLMEngine, prompts, n_draws, max_new_tokens, stop, allowed, seed):
+    uniforms = [prompt_rng(seed, p).random((n_draws, max_new_tokens)) for p in prompts]
+    repeated = [p for p in prompts for _ in range(n_draws)]
+    done = self._constrained(repeated, max_new_tokens, stop, (), allowed, np.concatenate(uniforms))
+    return [done[k : k + n_draws] for k in range(0, len(done), n_draws)]
+
+
+def _draw(logp, u):  # which of some tokens: where u in [0, 1) falls among their summed probabilities
+    summed = np.exp(logp - logp.max()).cumsum()
+    return min(int((summed <= u * summed[-1]).sum()), len(logp) - 1)

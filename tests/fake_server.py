@@ -2,10 +2,12 @@
 tests/fake_server.py --mode plain --faults .2`.
 
 Modes: full (as vLLM: token ids in, the ids asked for out), plain (text, 20 log-probabilities at most), silent
-(plain, and ignores what it does not know), chat (chat completions only), none (no log-probabilities),
-llama-cpp (as llama-cpp-python: fails at token ids, gives as many as asked for, in a table by the text
-of each token, in which the less probable one of two with the same text stays), ollama (log-probabilities in
-chat completions only, refuses more than 20), old-ollama (before 0.12.11: none, whatever is asked).
+(plain, and ignores what it does not know), chat (chat completions only), llama-cpp (as llama-cpp-python:
+fails at token ids, gives as many as asked for, in a table by the text of each token, in which the less
+probable one of two with the same text stays), ollama (log-probabilities in chat completions only, refuses
+more than 20).
+Without log-probabilities: none (the field is null), absent (there is no field), unsupported (a request
+that asks for them is refused), old-ollama (before 0.12.11: there is no field).
 `most`: log-probabilities that it gives at most; with `strict` it refuses to be asked for more.
 Naming: how tokens are named in what a text server says: text (the token's own), decoded (each token alone, so
 that SentencePiece drops a leading blank), bytes (decoded, and the token's bytes beside it; without chat,
@@ -254,6 +256,8 @@ class Handler(BaseHTTPRequestHandler):
                 "json: cannot unmarshal array into Go struct field CompletionRequest.prompt of type string"
             )
             return self.refuse(400, place, **kind)
+        if s.mode == "unsupported" and n_asked is not None:
+            return self.refuse(400, "logprobs is not supported with this model", code="unsupported_value")
         if s.strict and n_asked > s.most and (chat or s.mode != "ollama"):
             return self.refuse(
                 400, f"top_logprobs must be between 0 and {s.most}", type="invalid_request_error"
@@ -350,7 +354,7 @@ class Handler(BaseHTTPRequestHandler):
             )
         if s.mode == "none":
             choice["logprobs"] = None
-        if s.mode == "old-ollama" or s.mode == "ollama" and not chat:
+        if s.mode in ("absent", "old-ollama") or s.mode == "ollama" and not chat:
             del choice["logprobs"]
         return dict(
             id="x",

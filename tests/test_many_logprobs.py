@@ -248,8 +248,10 @@ def test_ollama_gives_its_twenty_in_turns(tiny, no_waits):
 @pytest.mark.parametrize("api", [None, "chat", "completions"])
 def test_an_ollama_without_log_probabilities_is_one_line(tiny, api):
     with FakeServer(tiny, "old-ollama") as server:
-        with pytest.raises(ValueError, match="gives no log-probabilities.*Ollama 0.12.11 or later") as error:
-            engine_at(server, api=api, retries=0).model_hash
+        engine = engine_at(server, api=api, retries=0)
+        assert "gives no log-probabilities (take Ollama 0.12.11 or later" in engine.text_only
+        with pytest.raises(ValueError, match="Ollama 0.12.11 or later") as error:
+            engine.score([tiny.encode(QUESTION)], IDS)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 

@@ -102,6 +102,10 @@ def ask(engine):
     return engine.generate([engine.encode("Say:")], 1)
 
 
+def ask_value(engine):
+    return engine.score([engine.encode("Say:")], [5])
+
+
 IMPOSSIBLE = {
     "twenty likely tokens": listed([(f" {chr(97 + k)}", -0.2) for k in range(20)], " a"),
     "two certain ones": listed([(WORD, 0.0), (" fear", 0.0)]),
@@ -531,7 +535,9 @@ def test_a_bad_first_answer_is_not_what_the_server_is(tiny, tmp_path, monkeypatc
         return  # always: a server of another kind, which names ids
     with served(*((200, FIRST[name]))) as server:
         with pytest.raises(ValueError, match="http://127.0.0.1") as error:
-            engine_at(server, api=None, retries=retries)
+            engine = engine_at(server, api=None, retries=retries)
+            assert name == "no log-probabilities" and engine.text_only  # its text can be read all the same
+            ask_value(engine)
         assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import softmax
 from transformers import LlamaConfig, LlamaForCausalLM
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-servers")
@@ -214,6 +215,19 @@ def test_the_engine_conforms(engine, tiny):
 def test_questions_are_answered_as_by_the_forest(engine, tiny):
     for questions in (unary_prompts(DOCS.take(range(10)), TRAIN), binary_prompts(DOCS.take(range(3)), TRAIN)):
         np.testing.assert_allclose(answer_probs(engine, questions), answer_probs(tiny, questions), atol=1e-4)
+
+
+def test_draws_follow_the_models_own_probabilities(engine, tiny):
+    prompts = [tiny.encode(t) for t in ("Input: I miss you\n", "Input: what a day\n")]
+    n = 400
+    p = softmax(tiny.score(prompts, range(len(tiny.tokenizer))).logits.astype(float), -1)
+    for row, drawn in zip(p, engine.sample(prompts, n, 1)):
+        texts = [g.text for g in drawn]
+        for i in np.argsort(-row)[:4]:  # tokens that no other one is written like
+            counted = texts.count(tiny.tokenizer.decode([i], skip_special_tokens=True))
+            assert abs(counted - n * row[i]) < 5 * np.sqrt(n * row[i] * (1 - row[i])) + 1
+    again = engine.sample(prompts[1:], 5, 6, seed=4)
+    assert [g.text for g in engine.sample(prompts, 5, 6, seed=4)[1]] == [g.text for g in again[0]]
 
 
 def test_many_ids_repeats_and_bad_input(engine, tiny):
