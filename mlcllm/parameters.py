@@ -54,7 +54,7 @@ PARAMETERS = dict(  # documents
     demo_split=_SPLIT,
     dev_split=_SPLIT,
     train_split=_SPLIT,
-    train_demo_split=_SPLIT,
+    train_demo_split=_is(Names(("train", "dev", "test", "same"), "+")),
     test_ids=_is(Place("a file with an id a line"), Many((Text(), Number(0))), none=True),
     n_docs=_is(_COUNT, none=True),
     n_train=_is(_COUNT, none=True),

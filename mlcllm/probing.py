@@ -7,7 +7,7 @@ __all__ = ['ProbingConfig', 'ProbingInputs', 'load_probing_inputs', 'ProbingRun'
 
 # %% ../nbs/03_probing.ipynb #858179b1
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from mlcllm.activations import (  # noqa: F401 (their place in earlier versions)
     states_table,
 )
 from .alignment import add_references, dists_table
-from .data import LabelDist, exclude, load_docs
+from .data import LabelDist, copies, exclude, load_docs
 from .engines import load_engine, used_memory
 from .internals import layer_numbers, lens_logits, state_width
 from mlcllm.probe_scores import (  # noqa: F401 (their place in earlier versions)
@@ -100,7 +100,9 @@ class ProbingConfig(RunConfig):
     train_split: str = "train"  # documents that probes are trained on
     split: str = "dev+test"  # documents that they are scored on
     demo_split: str = "train"  # where the demonstrations for the scored documents come from
-    train_demo_split: str = "dev"  # where those for the training documents come from
+    train_demo_split: str = (
+        "dev"  # where those for the training documents come from; same: those of the scored
+    )
     test_ids: str = None  # a file with an id a line: only these documents are scored
     n_docs: int = None  # only the first n scored documents
     n_train: int = None  # only the first n training documents
@@ -170,15 +172,32 @@ def load_probing_inputs(
 
     train = load(config.train_split, n_docs=config.n_train)
     test = load(config.split, test_ids=config.test_ids, n_docs=config.n_docs)
-    demos = dict(train=load(config.train_demo_split), test=load(config.demo_split))
+    demos = dict(test=load(config.demo_split))
     check_disjoint(train, test, "scored", "train_split and split must be different documents")
     train = exclude(train, test, "train_split")  # copies of scored texts
+    if config.train_demo_split == "same":
+        shown = _shown(test, demos["test"], config.prompt_config)
+        return ProbingInputs(dict(train=_without(train, shown), test=test), demos | dict(train=demos["test"]))
+    demos["train"] = load(config.train_demo_split)
     if both := set(train.ids) & set(demos["train"].ids):
         raise ValueError(
             f"{len(both)} training documents may be shown as demonstrations to themselves, such as "
             f"{sorted(both)[0]!r}: choose another train_demo_split"
         )
     return ProbingInputs(dict(train=train, test=test), demos)
+
+
+def _shown(docs, demos, config):  # the documents that are demonstrations in prompts
+    plain = replace(config, chat=False, chat_options=None, demo_labels="gold")
+    shown = {i for p in ask_prompts(docs, demos, plain) for i in p.demo_ids}
+    return demos.take([k for k, i in enumerate(demos.ids) if i in shown])
+
+
+def _without(train, shown):  # of the training documents those that no prompt shows, nor a copy of them
+    free = ~copies(train, shown)
+    if not free.any():
+        raise ValueError("every training document is a demonstration of a scored one: choose demos_per=run")
+    return train.take(np.flatnonzero(free))
 
 # %% ../nbs/03_probing.ipynb #5048514b
 def _make_prompts(config, inputs, tokenizer=None):  # of train and test, and what was warned of

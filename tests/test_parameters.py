@@ -337,7 +337,7 @@ RIGHT = {  # values that people use
     "demo_split": ["dev"],
     "dev_split": ["train"],
     "train_split": ["train+dev"],
-    "train_demo_split": ["test"],
+    "train_demo_split": ["test", "same"],
     "test_ids": [None, "ids.txt", ["a", 7]],
     "n_docs": [None, 1, 10**6],
     "n_train": [None, 10],

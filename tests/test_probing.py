@@ -15,7 +15,15 @@ from sklearn.preprocessing import StandardScaler
 
 from mlcllm.data import load_docs
 from mlcllm.engines import load_engine
-from mlcllm.probing import StateFile, attention_table, collect_activations, fit_probe, load_probes
+from mlcllm.probing import (
+    ProbingConfig,
+    StateFile,
+    attention_table,
+    collect_activations,
+    fit_probe,
+    load_probes,
+    load_probing_inputs,
+)
 from mlcllm.runs import find_runs, read_run
 from mlcllm.stepwise_logits import PromptConfig, ask_prompts, make_verbalizer
 
@@ -85,6 +93,29 @@ def test_a_run_its_return_and_its_probabilities_in_02(tmp_path):
 def test_bad_input_is_one_line(tmp_path, params, says):
     said = refusal("03_probing", tmp_path, **dict(n_docs=4, n_train=4) | params)
     assert says in said and "\n" not in said
+
+
+@pytest.mark.parametrize("demos_per, n_docs", [("run", 40), ("document", 3)])
+def test_the_same_demonstrations_for_training_and_scored_documents(demos_per, n_docs):
+    how = dict(train_demo_split="same", demos_per=demos_per, shots=4)
+    inputs = load_probing_inputs(ProbingConfig(model="tiny", split="test", n_docs=n_docs, n_train=60, **how))
+    prompts = {
+        k: ask_prompts(d, inputs.demos[k], PromptConfig(shots=4, demos_per=demos_per))
+        for k, d in inputs.docs.items()
+    }
+    shown = {i for p in prompts["test"] for i in p.demo_ids}
+    assert shown and not shown & set(inputs.docs["train"].ids)
+    kept = [i for i in load_docs("demo", "train", n_docs=60).ids if i not in shown]
+    assert list(inputs.docs["train"].ids) == kept
+    if demos_per == "run":
+        assert {p.demo_ids for p in prompts["train"]} == {p.demo_ids for p in prompts["test"]}
+        assert len({p.demo_ids for p in prompts["train"]}) == 1
+
+
+def test_the_same_demonstrations_must_leave_something_to_train_on():
+    how = dict(train_demo_split="same", demos_per="document", sampling="random", shots=20, n_train=2)
+    with pytest.raises(ValueError, match="every training document is a demonstration.*demos_per=run"):
+        load_probing_inputs(ProbingConfig(model="tiny", split="test", **how))
 
 
 def test_the_paper_recipe_is_scikit_learns_own():
