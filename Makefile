@@ -130,7 +130,7 @@ reference-data: $(READY)
 reference-01: reference-data
 	set -e; for m in tiny small; do \
 		$(RUN01) -p model $$m; $(RUN01) -p model $$m -p dataset Boxes -p shots 5 -p n_docs 500; \
-		$(RUN01) -p model $$m $(GOEMO) -p split test; $(RUN01) -p model $$m $(GOEMO) $(MAIN); $(RUN01) -p model $$m $(SEMEVAL); $(RUN01) -p model $$m $(HATE); $(RUN01) -p model $$m $(TARGETS); \
+		$(RUN01) -p model $$m $(GOEMO) $(MAIN); $(RUN01) -p model $$m $(SEMEVAL); \
 		$(RUN01) -p model $$m $(GOEMO) $(MAIN) $(RATIOS); $(RUN01) -p model $$m $(SEMEVAL) $(RATIOS); \
 		for o in "reverse -p seed 0" "random -p seed 0" "random -p seed 1" "random -p seed 2"; do $(RUN01) -p model $$m $(GOEMO) $(MAIN) -p label_order $$o; $(RUN01) -p model $$m $(SEMEVAL) -p label_order $$o; done; \
 	done
