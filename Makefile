@@ -118,7 +118,7 @@ TARGETS = -f params/datasets/HateXplainTargets.yaml -p data_dir $(DATA)/hatexpla
 MAIN   = -p test_ids $(DATA)/id_lists/GoEmotions/main_test_set.txt
 RATIOS = -y 'ratio: [0, 0.2, 0.4, 0.6, 0.8, 1]'
 RUN01  = $(PM) nbs/01_stepwise_logits.ipynb $(LAST)
-RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p label_format json
+RUN03  = $(PM) nbs/03_probing.ipynb $(LAST) -p split dev+test
 RUN04  = $(PM) nbs/04_demux.ipynb $(LAST) -p encoder minilm -p learning_rate 1e-4
 RUN04A = $(PM) nbs/04a_sft.ipynb $(LAST) -p model tiny -p epochs 2 -p learning_rate 3e-4
 .PHONY: reference-data reference-01 reference-02 reference-03 reference-04 publish
@@ -143,7 +143,8 @@ reference-02: reference-data
 	set -e; for f in $$(ls -d outputs/bundled/04a_sft/GoEmotions/tiny/*/); do $(PM) nbs/02_alignment.ipynb $(LAST) $(GOEMO) -p split test -p n_docs 300 -p n_dev 100 -p model tiny -p methods $(METHODS) -p calibrations platt,batch,prior_matching,contextual,pmi -p join $$f; done
 
 reference-03: reference-data
-	set -e; for m in tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p split dev+test; $(RUN03) -p model $$m $(GOEMO) -p split dev+test; done
+	set -e; for m in smollm2 tiny small; do $(RUN03) -p model $$m $(SEMEVAL) -p train_demo_split same -p n_train 1000 -p n_docs 1000; done
+	$(RUN03) -p model tiny $(GOEMO)
 
 # an encoder on gold labels and on votes, the smaller model finetuned; what was trained for the main list is scored on test as well
 reference-04: reference-data
