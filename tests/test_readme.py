@@ -148,20 +148,25 @@ def test_what_the_readme_concludes_is_in_its_table(root):
     )
 
 
-def test_differences_from_the_prior_in_the_readme_are_those_of_the_stored_estimates(root):
+def ahead_of_the_prior(root, dataset, model):
+    "Mean difference in Brier score between the prior and the matched first step, with a 95 % interval"
     index = open_run_index([str(root / "outputs" / "reference")], None, None)
+    x = dists_of(index, dataset, model)
+    assert (x["prior"] < 0.5).all()  # the prior's answer is empty
+    first = "first_step+prior_matching"
+    loss = {m: ((x[m] - x.people) ** 2).groupby(x.doc_id).sum() for m in ("prior", first)}
+    ahead = loss["prior"] - loss[first]
+    half = 1.96 * ahead.std(ddof=1) / np.sqrt(len(ahead))
+    return ahead.mean(), ahead.mean() - half, ahead.mean() + half
+
+
+@pytest.mark.parametrize("model", ["smollm2", "gemma3-270m"])
+def test_differences_from_the_prior_in_the_readme_are_those_of_the_stored_estimates(root, model):
     for dataset in ("HateXplainTargets", "GoEmotions", "SemEval", "ConvAbuse"):
-        x = dists_of(index, dataset, "smollm2")
-        loss = {
-            m: ((x[m] - x.people) ** 2).groupby(x.doc_id).sum()
-            for m in ("prior", "first_step+prior_matching")
-        }
-        ahead = loss["prior"] - loss["first_step+prior_matching"]
-        half = 1.96 * ahead.std(ddof=1) / np.sqrt(len(ahead))
-        lo, hi = ahead.mean() - half, ahead.mean() + half
-        assert f"by {ahead.mean():.3f} [{lo:.3f}, {hi:.3f}]" in parts(root)[1]
-        assert lo > 0
-        assert (x["prior"] < 0.5).all()  # the prior's answer is empty
+        value, lo, hi = ahead_of_the_prior(root, dataset, model)
+        assert f"{value:.3f} [{lo:.3f}, {hi:.3f}]" in parts(root)[1], dataset
+        level = (model, dataset) == ("gemma3-270m", "ConvAbuse")
+        assert (lo > 0) != level, dataset
 
 
 def test_the_lead_over_the_prior_holds_under_every_measured_prompt(root):
