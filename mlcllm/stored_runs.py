@@ -399,7 +399,7 @@ def compare_runs(
 KEPT_TABLES = {
     "01_stepwise_logits": ("docs", "steps", "scores"),
     "02_alignment": ("dists", "scores", "costs", "pairs", "thresholds", "candidates"),
-    "03_probing": ("scores", "attention_means", "counts", "across_steps"),
+    "03_probing": ("scores", "attention_means", "counts", "across_steps", "information"),
     "04_demux": ("dists", "history", "scores", "thresholds"),
     "04a_sft": (
         "docs_base",
@@ -468,6 +468,7 @@ _COLUMNS = {  # of each kind of table, by the beginning of its name; the others 
     "attention": ("part", "per_token", "lo", "hi", "share", "tokens"),
     "counts": ("method", "metric", *_INTERVAL),
     "across": ("method", "metric", "trained_at", "used_at", *_INTERVAL),
+    "information": ("target", "method", "share", "n_train", *_INTERVAL),
     "history": _LOG,
     "sft": _LOG,
     "rl": _LOG,
