@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -167,6 +168,27 @@ def test_differences_from_the_prior_in_the_readme_are_those_of_the_stored_estima
         assert f"{value:.3f} [{lo:.3f}, {hi:.3f}]" in parts(root)[1], dataset
         level = (model, dataset) == ("gemma3-270m", "ConvAbuse")
         assert (lo > 0) != level, dataset
+
+
+def said(row):
+    return f"{row.value:.2f} [{row.lo:.2f}, {row.hi:.2f}]"
+
+
+def test_what_the_state_knows_and_what_finetuning_changes_are_those_of_the_stored_runs(root):
+    text = (root / "README.md").read_text().split("**It knows more than it writes.**")[1].split("\n")[0]
+    runs = index_runs(root / "outputs" / "reference")
+    own = runs[(runs.dataset == "SemEval") & (runs.model == "smollm2")].set_index("notebook")
+    probes = pd.read_parquet(Path(own.folder["03_probing"]) / "scores.parquet")
+    gold = probes[(probes.metric == "micro_f1") & (probes.target == "gold")]
+    last = gold[(gold.method == "probe") & (gold.layer == gold.layer.max()) & (gold.position == 1)].iloc[0]
+    finetuned = Path(own.folder["04a_sft"])
+    f1 = pd.read_parquet(finetuned / "scores.parquet").query("metric == 'micro_f1'").set_index("method")
+    numbers = [last, gold[gold.method == "model"].iloc[0], f1.loc["base_hard"], f1.loc["sft_hard"]]
+    assert [said(r) for r in numbers] == re.findall(r"0\.\d\d \[[^]]*\]", text)
+    steps = (
+        pd.read_parquet(finetuned / "spikiness.parquet").query("metric == 'top'").set_index(["step", "model"])
+    )
+    assert all(steps.loc[(s, "sft")].hi < steps.loc[(s, "base")].lo for s in ("intermediate", "last"))
 
 
 def test_the_lead_over_the_prior_holds_under_every_measured_prompt(root):
