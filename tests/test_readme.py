@@ -12,6 +12,7 @@ import pytest
 from hero_picture import stored_traces
 
 from mlcllm.figure_tables import dists_of, open_run_index
+from mlcllm.stepwise_logits import label_probs
 from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 
 
@@ -174,8 +175,17 @@ def said(row):
     return f"{row.value:.2f} [{row.lo:.2f}, {row.hi:.2f}]"
 
 
+def top_of_steps(folder, when):
+    docs, steps = (pd.read_parquet(folder / f"{t}_{when}.parquet") for t in ("docs", "steps"))
+    steps = steps[steps.doc_id.isin(docs.doc_id[docs.found_step])]
+    top = label_probs(np.stack(steps.logits.to_list())).max(1)
+    return steps.assign(top=top).set_index(["doc_id", "step"]).top
+
+
 def test_what_the_state_knows_and_what_finetuning_changes_are_those_of_the_stored_runs(root):
-    text = (root / "README.md").read_text().split("**It knows more than it writes.**")[1].split("\n")[0]
+    text = (
+        (root / "README.md").read_text().split("**Its state tells more than the words do")[1].split("\n")[0]
+    )
     runs = index_runs(root / "outputs" / "reference")
     own = runs[(runs.dataset == "SemEval") & (runs.model == "smollm2")].set_index("notebook")
     probes = pd.read_parquet(Path(own.folder["03_probing"]) / "scores.parquet")
@@ -183,12 +193,13 @@ def test_what_the_state_knows_and_what_finetuning_changes_are_those_of_the_store
     last = gold[(gold.method == "probe") & (gold.layer == gold.layer.max()) & (gold.position == 1)].iloc[0]
     finetuned = Path(own.folder["04a_sft"])
     f1 = pd.read_parquet(finetuned / "scores.parquet").query("metric == 'micro_f1'").set_index("method")
-    numbers = [last, gold[gold.method == "model"].iloc[0], f1.loc["base_hard"], f1.loc["sft_hard"]]
+    words, answers = (gold[gold.method == m].iloc[0] for m in ("bag_of_words", "model"))
+    numbers = [last, words, answers, f1.loc["base_hard"], f1.loc["sft_hard"]]
     assert [said(r) for r in numbers] == re.findall(r"0\.\d\d \[[^]]*\]", text)
-    steps = (
-        pd.read_parquet(finetuned / "spikiness.parquet").query("metric == 'top'").set_index(["step", "model"])
-    )
-    assert all(steps.loc[(s, "sft")].hi < steps.loc[(s, "base")].lo for s in ("intermediate", "last"))
+    change = top_of_steps(finetuned, "sft") - top_of_steps(finetuned, "base")  # of the same documents
+    change = change.dropna().groupby("step")
+    upper = change.mean() + 1.96 * change.std() / np.sqrt(change.size())
+    assert (upper.loc[[0, 1]] < 0.04).all() and (change.mean().loc[[0, 1]].abs() < 0.02).all()
 
 
 def brier_by_prompt(root, dataset):
