@@ -1631,17 +1631,19 @@ def _asked_now(self: OpenAIEngine, api):  # does a server that gave no log-proba
 
 @patch
 def _find_words(self: OpenAIEngine, none, apis):  # the first interface that answers; none: the error so far
+    said = ""
     for api in apis:
         self.api = api
         try:
             answer = self._ask_words(self.encode(_PROBE), _FIRST_WORDS, {}, fresh=True)
         except ValueError as error:
-            if "the budget is used up" in str(error):
+            if _final(error):
                 raise
+            said = f": {error}"
             continue
         self._why_text = str(none)
         return api, answer
-    raise ValueError(f"{none}, and without them it does not answer either") from None
+    raise ValueError(f"{none}, and without them it does not answer either{said}") from None
 
 # %% ../nbs/00f_openai.ipynb #661c044e
 @patch
@@ -1973,10 +1975,8 @@ def generate(
     watch = list(dict.fromkeys(map(int, watch_ids)))
     stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
     if allowed is not None and (self.api != "full" or self.text_only):
-        raise ValueError(
-            f"{self.client.url} gives the most probable tokens only, so that an answer cannot be held "
-            "to a list: use decoding='free'"
-        )
+        why = self.text_only or f"{self.client.url} gives the most probable tokens only"
+        raise ValueError(f"{why}, so that an answer cannot be held to a list: use decoding='free'")
     self._asked(prompts, watch)
     unique, back = distinct_prompts(prompts)
     if self._why_text:
