@@ -613,7 +613,7 @@ def served_methods(
     engine,  # any engine; None: nothing is asked
     named: bool,  # were they asked for by name?
 ) -> list:  # of Method
-    "Methods that an engine can serve; ValueError where a named one cannot be, or log-probabilities are missing"
+    "Methods that an engine can serve; ValueError where a named one cannot be, or log-probabilities lack"
     _check_text(chosen, engine)
     drawn = next((m for m in chosen if any(q.draws for q in m.spec.queries)), None)
     if drawn and engine is not None and not getattr(engine, "draws", False):

@@ -100,9 +100,8 @@ class ProbingConfig(RunConfig):
     train_split: str = "train"  # documents that probes are trained on
     split: str = "dev+test"  # documents that they are scored on
     demo_split: str = "train"  # where the demonstrations for the scored documents come from
-    train_demo_split: str = (
-        "dev"  # where those for the training documents come from; same: those of the scored
-    )
+    # where those for the training documents come from; same: those of the scored ones
+    train_demo_split: str = "dev"
     test_ids: str = None  # a file with an id a line: only these documents are scored
     n_docs: int = None  # only the first n scored documents
     n_train: int = None  # only the first n training documents
