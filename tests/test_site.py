@@ -350,6 +350,15 @@ def test_notebooks_are_tidy(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_cell_of_the_title_holds_nothing_else(name):
+    "nbdev makes a page's head of that cell, and what else stands in it is not on the site"
+    cells = [cell.source for cell in book(name).cells if cell.cell_type == "markdown"]
+    title = next(source for source in cells if source.startswith("# "))
+    rest = [line for line in title.splitlines()[1:] if line.strip() and not line.startswith(">")]
+    assert not rest, rest[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_links_between_notebooks_lead_somewhere(name):
     cells = [cell.source for cell in book(name).cells if cell.cell_type == "markdown"]
     targets = re.findall(r"\]\(([\w-]+)\.ipynb(?:#[\w-]+)?\)", "\n".join(cells))
