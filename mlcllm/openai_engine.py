@@ -1601,7 +1601,9 @@ def _body(self: OpenAIEngine, ids, n, watch, api, n_asked=None):  # of a request
         max_tokens=n,
         temperature=0,
         logprobs=1,
-        extra_body=dict(logprob_token_ids=list(map(int, watch)), return_tokens_as_token_ids=True),
+        extra_body=dict(
+            logprob_token_ids=list(map(int, watch)), return_tokens_as_token_ids=True, repetition_penalty=1
+        ),
     )
 
 # %% ../nbs/00f_openai.ipynb #d0675966
@@ -1675,8 +1677,8 @@ def _write(self: OpenAIEngine, prompt, n, stop, how):  # a Generation that holds
 # what a request for each draw holds besides
 def _how_drawn(self: OpenAIEngine, prompt, n_draws, seed):
     seeds = prompt_rng(seed, prompt).integers(2**31, size=n_draws)
-    whole = dict(top_p=1, extra_body=dict(top_k=0)) if self.api == "full" else {}
-    return [dict(temperature=1, seed=int(s)) | whole for s in seeds]
+    more = dict(extra_body=dict(top_k=0, min_p=0, repetition_penalty=1)) if self.api == "full" else {}
+    return [dict(temperature=1, top_p=1, seed=int(s)) | more for s in seeds]
 
 # %% ../nbs/00f_openai.ipynb #c51ecb88
 # what an answer to the question says, to be stored: the token, and the most probable ones, however many

@@ -101,7 +101,7 @@ class ProbingConfig(RunConfig):
     split: str = "dev+test"  # documents that they are scored on
     demo_split: str = "train"  # where the demonstrations for the scored documents come from
     # where those for the training documents come from; same: those of the scored ones
-    train_demo_split: str = "dev"
+    train_demo_split: str = "same"
     test_ids: str = None  # a file with an id a line: only these documents are scored
     n_docs: int = None  # only the first n scored documents
     n_train: int = None  # only the first n training documents

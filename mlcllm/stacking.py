@@ -467,7 +467,7 @@ def with_best_reading(
     check_columns(table, ("metric", "n", "method", "value"), "curve_table")
     single = table.method.str.endswith(tuple(f"+{how}" for how in CALIBRATIONS))
     losses = [METRICS[m].losses(v) for m, v in zip(table.metric, table.value)]
-    by = [c for c in ("dataset", "metric", "n") if c in table]
+    by = [c for c in ("model", "dataset", "metric", "n") if c in table]
     ranked = table.assign(loss=np.array(losses, float))[single].sort_values("loss", kind="stable")
     best = ranked.drop_duplicates(by).drop(columns="loss").assign(method=BEST_READING)
     return pd.concat([table[~single], best], ignore_index=True)

@@ -1,6 +1,7 @@
-"""The learning curves of 01i_stacking on the stored estimates of SmolLM2-135M.
+"""The learning curves of 01i_stacking on the stored estimates of SmolLM2-135M and Gemma 3 270M.
 
 python tests/make_learning_curves.py DATA [folders of runs of 02 ...]: DATA holds a folder for each data set.
+Runs of other data sets and models keep their rows.
 Of every run only scores are kept, in outputs/reference/01i_stacking/learning_curves.parquet: no text, no id.
 """
 
@@ -18,8 +19,10 @@ from mlcllm.runs import default_output_dir, read_record, read_table
 from mlcllm.stacking import learning_curve
 from mlcllm.stored_runs import reference_runs, usable
 
-# chosen on the runs of the two bundled toys, where adding hard, binary and last_step made stacking worse
+# chosen on the runs of the two bundled toys, where adding hard, binary and last_step made stacking worse;
+# where one label fits, a run has two of them
 READINGS = ("compare_to_none", "first_step", "max_over_generations", "mean_over_generations", "unary")
+MODELS = ("smollm2", "gemma3-270m")
 TARGET = default_output_dir() / "reference" / "01i_stacking" / "learning_curves.parquet"
 
 
@@ -44,14 +47,15 @@ def curves(folder, data, **options):
 
 def main(data, *folders):
     if not folders:
-        runs = usable(reference_runs(), "02_alignment").query("model == 'smollm2'")
+        runs = usable(reference_runs(), "02_alignment").query("model in @MODELS")
         folders = [f for f in runs.folder if (Path(f) / "dists.parquet").exists()]
     found = pd.concat([curves(f, data, n_draws=8) for f in folders], ignore_index=True)
-    if TARGET.exists():  # of other data sets what is there stays
-        old = pd.read_parquet(TARGET)
-        found = pd.concat([old[~old.dataset.isin(found.dataset)], found], ignore_index=True)
+    if TARGET.exists():
+        old, key = pd.read_parquet(TARGET), ["dataset", "model"]
+        again = old.set_index(key).index.isin(found.set_index(key).index)
+        found = pd.concat([old[~again], found], ignore_index=True)
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    found.sort_values("dataset", kind="stable").to_parquet(TARGET, index=False)
+    found.sort_values(["model", "dataset"], kind="stable").to_parquet(TARGET, index=False)
     print(f"{len(found):,} scores of {', '.join(dict.fromkeys(found.dataset))} in {TARGET}")
 
 

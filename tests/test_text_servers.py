@@ -169,10 +169,10 @@ def test_draws_of_different_prompts_have_seeds_of_their_own(tiny, monkeypatch, m
             engine.sample(asked, 5, 4, seed=3)
             seeds.append([b["seed"] for b in bodies])
             assert all(b["temperature"] == 1 and "logprobs" not in b for b in bodies)
-            assert all(
-                (b.get("top_p"), b.get("top_k")) == ((1, 0) if mode == "full" else (None, None))
-                for b in bodies
-            )
+            assert all(b["top_p"] == 1 for b in bodies)
+            more = ("top_k", "min_p", "repetition_penalty")
+            expected = (0, 0, 1) if mode == "full" else (None, None, None)
+            assert {tuple(b.get(k) for k in more) for b in bodies} == {expected}
     assert len(set(seeds[0])) == 10 and seeds[0][:5] == seeds[1][5:]
 
 
