@@ -305,14 +305,14 @@ PARTS = {
     "1c": Part(
         1,
         "a larger model is spikier",
-        "top probability, larger − smaller, same documents",
+        "top probability, larger − smaller, same steps of the same documents",
         "top probability above 0 and entropy below 0",
         "two models of one family that differ in size",
     ),
     "1d": Part(
         1,
         "a finetuned model is spikier",
-        "top probability, finetuned − base, same documents",
+        "top probability, finetuned − base, same steps of the same documents",
         "top probability above 0 and entropy below 0",
         "a finetuned model and its base",
     ),
@@ -508,9 +508,10 @@ def spikier_than_other(
     steps: pd.DataFrame,  # from `step_table`, of the larger or finetuned model
     other: pd.DataFrame,  # of the other one
 ) -> list:  # of Condition
-    "Claims 1c and 1d"
-    top = between(steps.top, steps.doc_id, other.top, other.doc_id)
-    entropy = between(steps.entropy, steps.doc_id, other.entropy, other.doc_id)
+    "Claims 1c and 1d, on the steps that a document has in both"
+    both = steps.merge(other, on=["doc_id", "step"], suffixes=("", "_other"))
+    top = over_documents(both.top - both.top_other, both.doc_id)
+    entropy = over_documents(both.entropy - both.entropy_other, both.doc_id)
     return [Condition(top, what="top probability"), Condition(entropy, above=False, what="entropy")]
 
 # %% ../nbs/04c_claims.ipynb #3b54481d
@@ -864,6 +865,8 @@ def _margin(losses, measure):
 # %% ../nbs/04c_claims.ipynb #2be695fb
 def step_verdicts(
     traced: dict,  # (dataset, model) -> what has .steps (from `step_table`), .docs, .names and .several
+    # (dataset, model) -> the same twice: of a model that a run of 04a trained, and of its base
+    trained: dict = None,
 ) -> list:  # of Verdict
     "Claims 1 to 5 on stepwise runs"
     out = []
@@ -877,7 +880,7 @@ def step_verdicts(
             "3": stop_note(t.steps),
         }
         out += [decide(k, c, dataset, model, note=notes.get(k, "")) for k, c in found.items()]
-    return out + _pair_verdicts(traced)
+    return out + _pair_verdicts(traced, trained or {})
 
 
 def _later_steps(t):  # of a task in which a document may have several labels
@@ -903,22 +906,17 @@ def _people_note(t):  # how often people pile up
     )
 
 
-def _pair_verdicts(traced):  # of larger and finetuned models
-    out = []
+def _pair_verdicts(traced, trained):  # of larger and finetuned models
+    found = [("1d", d, m, m.split(", ")[0], *both) for (d, m), both in trained.items()]
     for dataset in dict.fromkeys(d for d, _ in traced):
         models = [m for d, m in traced if d == dataset]
-        for part, pairs in (("1c", larger_pairs(models)), ("1d", tuned_pairs(models))):
-            for a, b in pairs:
-                out.append(
-                    decide(
-                        part,
-                        spikier_than_other(traced[dataset, a].steps, traced[dataset, b].steps),
-                        dataset,
-                        a,
-                        f"than {short_name(b)}",
-                    )
-                )
-    return out
+        tuned = [(a, b) for a, b in tuned_pairs(models) if (dataset, a) not in trained]
+        for part, pairs in (("1c", larger_pairs(models)), ("1d", tuned)):
+            found += [(part, dataset, a, b, traced[dataset, a], traced[dataset, b]) for a, b in pairs]
+    return [
+        decide(part, spikier_than_other(t.steps, other.steps), d, a, f"than {short_name(b)}")
+        for part, d, a, b, t, other in found
+    ]
 
 
 def table_verdicts(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Shelf', 'open_shelf', 'TRAINED', 'UNREADABLE', 'PROBES', 'TABLE_METRICS', 'TUNED_COLUMNS', 'SCALED', 'RunIndex',
            'open_run_index', 'Missing', 'by_size', 'run_command', 'Traced', 'rows_that', 'traced_runs', 'load_traced',
-           'traces_of', 'position_table', 'sweep_table', 'sweep_answers', 'probe_rows', 'probe_table',
+           'traces_of', 'trained_traces', 'position_table', 'sweep_table', 'sweep_answers', 'probe_rows', 'probe_table',
            'information_rows', 'alignment_scores', 'stored_losses', 'methods_table', 'text_of', 'outcome_pairs',
            'tuned_table', 'vote_kappa', 'votes_table', 'never_table', 'stored_attention', 'attention_means',
            'order_answers', 'order_table', 'dists_of', 'cost_table', 'scale_table']
@@ -187,6 +187,19 @@ def traces_of(run_index: RunIndex) -> dict:
     return dict(
         sorted(found.items(), key=lambda kv: (run_index.datasets.index(kv[0][0]), sizes.index(kv[0][1])))
     )
+
+
+# (dataset, model) -> Traced of the trained model, and of its base, as the same run of 04a asked them
+def trained_traces(run_index: RunIndex) -> dict:
+    "What models answered before and after a training"
+    runs = usable(run_index.index, "04a_sft").sort_values("n_docs", kind="stable")
+    runs = runs.drop_duplicates(["dataset", "model"], keep="last")  # each is compared with its own base
+    found = {}
+    for row, (suffix, how) in [(r, s) for r in runs.itertuples() for s in TRAINED.items()]:
+        if (Path(row.folder) / f"docs{suffix}.parquet").exists():
+            name = f"{row.model}, {how}"
+            found[row.dataset, name] = load_traced(row, name, suffix), load_traced(row, suffix="_base")
+    return found
 
 
 def _stepwise_jobs(run_index):  # row of the index, name of the model, suffix of its tables, notebook

@@ -51,6 +51,7 @@ from mlcllm.figure_tables import (
     text_of,
     traced_runs,
     traces_of,
+    trained_traces,
     tuned_table,
     votes_table,
 )

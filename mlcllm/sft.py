@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TUNINGS', 'LOSSES', 'TRAINED_IN', 'sft_examples', 'examples_hash', 'check_lengths', 'Lora', 'check_trainable',
-           'load_trainable', 'train_sft', 'answer_reward', 'train_grpo', 'spikiness', 'finetuned_dists',
+           'load_trainable', 'train_sft', 'answer_reward', 'train_grpo', 'spikiness', 'paired_steps', 'finetuned_dists',
            'plot_learning', 'plot_finetuned_steps', 'FinetuningConfig', 'FinetuningInputs', 'load_finetuning_inputs',
            'FinetuningRun', 'run_finetuning']
 
@@ -61,6 +61,7 @@ from mlcllm.stepwise_logits import (
     ask_prompts,
     choose_scoring,
     docs_table,
+    label_probs,
     make_verbalizer,
     parse_answer,
     plot_step_distributions,
@@ -448,6 +449,23 @@ def spikiness(
         found.append(steps.assign(model=name, step=which, document=steps.doc_id.map(document)))
     table = means(pd.concat(found), ("top", "entropy"), ("model", "step"))
     return table.rename(columns=dict(statistic="metric", n="n_steps"))
+
+
+def paired_steps(
+    run: dict,  # from `read_run`, of a run of this chapter
+    trained: str = "sft",  # or rl
+) -> pd.DataFrame:  # doc_id, step (from 1), base, the trained model's name, change
+    "Top probabilities of the steps that a document has before and after the training"
+    base, after = (_top_of_steps(run, when) for when in ("base", trained))
+    both = base.merge(after, on=["doc_id", "step"])
+    return both.assign(change=both[trained] - both.base)
+
+
+def _top_of_steps(run, when):  # of every document whose answer has label steps
+    docs, steps = run[f"docs_{when}"], run[f"steps_{when}"]
+    steps = steps[steps.doc_id.isin(docs.doc_id[docs.found_step])]
+    top = label_probs(np.stack(steps.logits.to_list())).max(1) if len(steps) else []
+    return steps.assign(step=steps.step + 1, **{when: top})[["doc_id", "step", when]]
 
 
 def finetuned_dists(

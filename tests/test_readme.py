@@ -12,7 +12,8 @@ import pytest
 from hero_picture import stored_traces
 
 from mlcllm.figure_tables import dists_of, open_run_index
-from mlcllm.stepwise_logits import label_probs
+from mlcllm.runs import read_run
+from mlcllm.sft import paired_steps
 from mlcllm.stored_runs import comparable, gather, index_runs, plain_runs
 
 
@@ -175,13 +176,6 @@ def said(row):
     return f"{row.value:.2f} [{row.lo:.2f}, {row.hi:.2f}]"
 
 
-def top_of_steps(folder, when):
-    docs, steps = (pd.read_parquet(folder / f"{t}_{when}.parquet") for t in ("docs", "steps"))
-    steps = steps[steps.doc_id.isin(docs.doc_id[docs.found_step])]
-    top = label_probs(np.stack(steps.logits.to_list())).max(1)
-    return steps.assign(top=top).set_index(["doc_id", "step"]).top
-
-
 def test_what_the_state_knows_and_what_finetuning_changes_are_those_of_the_stored_runs(root):
     text = (
         (root / "README.md").read_text().split("**Its state tells more than the words do")[1].split("\n")[0]
@@ -196,10 +190,9 @@ def test_what_the_state_knows_and_what_finetuning_changes_are_those_of_the_store
     words, answers = (gold[gold.method == m].iloc[0] for m in ("bag_of_words", "model"))
     numbers = [last, words, answers, f1.loc["base_hard"], f1.loc["sft_hard"]]
     assert [said(r) for r in numbers] == re.findall(r"0\.\d\d \[[^]]*\]", text)
-    change = top_of_steps(finetuned, "sft") - top_of_steps(finetuned, "base")  # of the same documents
-    change = change.dropna().groupby("step")
+    change = paired_steps(read_run(finetuned)).groupby("step").change
     upper = change.mean() + 1.96 * change.std() / np.sqrt(change.size())
-    assert (upper.loc[[0, 1]] < 0.04).all() and (change.mean().loc[[0, 1]].abs() < 0.02).all()
+    assert (upper.loc[[1, 2]] < 0.04).all() and (change.mean().loc[[1, 2]].abs() < 0.02).all()
 
 
 def brier_by_prompt(root, dataset):
@@ -223,7 +216,8 @@ def test_under_how_many_prompts_it_is_ahead_of_the_prior(root, dataset):
 
 def test_matched_to_the_frequencies_of_100_documents_it_is_ahead_of_a_calibration_on_them(root):
     curves = pd.read_parquet(root / "outputs" / "reference" / "01i_stacking" / "learning_curves.parquet")
-    at = curves[(curves.metric == "brier") & (curves.n == 100)]
+    at = curves[(curves.metric == "brier") & (curves.n == 100) & (curves.model == "smollm2")]
+    at = at[at.dataset != "HateXplain"]  # one label, and no answer of several steps
     mean = at.pivot_table(index="dataset", columns="method", values="value")
     calibrated = mean[["first_step+platt", "max_over_generations+platt"]].min(axis=1)
     assert len(mean) == 4 and (mean["first_step+prior_matching"] < calibrated).all()
