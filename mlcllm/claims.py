@@ -1146,8 +1146,7 @@ def plot_claims(
     verdicts: list,  # of Verdict, adjusted
 ) -> Axes:
     "Which statements hold where; a letter in a mark names the score"
-    places = list(dict.fromkeys((v.dataset, v.model) for v in verdicts))
-    rows = _claim_rows(verdicts)
+    places, rows = _places(verdicts), _claim_rows(verdicts)
     cells = {
         (x, y): [v for v in mine if (v.dataset, v.model) == place]
         for y, mine in enumerate(rows.values())
@@ -1166,6 +1165,13 @@ def plot_claims(
     letters = dict.fromkeys(v.score for v in verdicts)
     _name_marks(ax, [f"{s[0]}: by {s}" for s in letters if s])
     return ax
+
+
+def _places(verdicts):  # (dataset, model), dataset by dataset; a trained model stands behind its base
+    found = list(dict.fromkeys((v.dataset, v.model) for v in verdicts))
+    datasets = list(dict.fromkeys(d for d, _ in found))
+    bases = list(dict.fromkeys(m.split(", ")[0] for _, m in found))
+    return sorted(found, key=lambda p: (datasets.index(p[0]), bases.index(p[1].split(", ")[0]), ", " in p[1]))
 
 
 def _claim_rows(verdicts):  # name of a row -> its verdicts; a row for each method of claim 10

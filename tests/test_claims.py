@@ -4,6 +4,7 @@ paper's own numbers.
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +32,7 @@ from mlcllm.claims import (
     moves_on,
     order_matters,
     over_documents,
+    plot_claims,
     poor_ranking,
     published_verdicts,
     spikier_than_people,
@@ -398,3 +400,13 @@ def test_an_effect_is_found_and_none_is_not(part):
     )
     assert np.mean([v != "cannot tell" for v in none]) <= 0.1
     assert np.mean([v == "holds" for v in some]) > 0.8 and "does not hold" not in some
+
+
+def test_columns_of_one_dataset_stand_together_and_a_trained_model_behind_its_base():
+    places = ("A", "small"), ("A", "large"), ("B", "small"), ("A", "small, finetuned"), ("B", "large")
+    ax = plot_claims(adjust([decide("1d", [], dataset, model) for dataset, model in places]))
+    models = [label.get_text().replace(",\n", ", ") for label in ax.get_xticklabels()]
+    assert models == ["small", "small, finetuned", "large", "small", "large"]
+    names = {t.get_text(): t.get_position()[0] for t in ax.texts if t.get_text() in "AB" and t.get_text()}
+    assert names == {"A": 1.0, "B": 3.5}
+    plt.close(ax.figure)
