@@ -58,6 +58,9 @@ def jobs(grid):
 
 def run_job(folder, notebook, parameters):
     model = {} if notebook == "04_demux" else dict(model="tiny")
+    if "methods" in parameters:  # the toys answer no question for a percentage
+        methods = [m for m in parameters["methods"].split(",") if m != "verbalized"]
+        parameters = parameters | dict(methods=",".join(methods))
     split = (
         dict(split="test", demo_split="train")
         if "split" in parameters and notebook == "01_stepwise_logits"
