@@ -1,4 +1,4 @@
-# make demo | models | test | test-servers | lab | bench | bench-servers | figures | paper | plan | status | clean-failed | table2 | table5 | site | site-check | reference | publish | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
+# make demo | models | test | test-servers | test-cluster | lab | bench | bench-servers | figures | paper | plan | status | clean-failed | table2 | table5 | site | site-check | reference | publish | clean      (VENV=folder puts the environment elsewhere, PYTHON=python3.12 chooses the interpreter)
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
@@ -10,7 +10,7 @@ TORCH  := $(if $(shell command -v nvidia-smi 2>/dev/null),,torch==2.13.0)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 SERVERS := .venv-servers
-.PHONY: demo models test test-servers lab bench bench-servers figures paper plan status clean-failed lock table2 table5 site site-check reference clean env servers-env
+.PHONY: demo models test test-servers test-cluster lab bench bench-servers figures paper plan status clean-failed lock table2 table5 site site-check reference clean env servers-env
 env: $(READY)
 
 $(READY): settings.ini setup.py
@@ -53,6 +53,10 @@ servers-env: $(SERVERS_READY)
 
 test-servers: $(SERVERS_READY)
 	$(SERVERS)/bin/python -m pytest -q tests/test_vllm.py $(ARGS)
+
+# a SLURM with two nodes on this machine; needs root and the packages slurm-wlm and munge
+test-cluster: $(READY)
+	MLCLLM_TEST_CLUSTER=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_slurm.py $(ARGS)
 
 bench-servers: $(SERVERS_READY)
 	$(SERVERS)/bin/python tests/bench_servers.py

@@ -822,14 +822,20 @@ def predict_memory(
 def free_memory(
     device,  # torch device
 ) -> int:  # bytes
-    "Free memory of the GPU, or of the machine within its control group's limit"
+    "Free memory of the GPU, or of the machine within the limits of its control group and SLURM job"
     if device.type == "cuda":
         return (
             torch.cuda.mem_get_info(device)[0]
             + torch.cuda.memory_reserved(device)
             - torch.cuda.memory_allocated(device)
         )
-    return min([psutil.virtual_memory().available, *_group_memory()])
+    return min([psutil.virtual_memory().available, *_group_memory(), *_job_memory()])
+
+
+def _job_memory():  # yields what a job of SLURM still may take, which a cluster without control groups counts
+    asked = os.environ.get("SLURM_MEM_PER_NODE", "")
+    if asked.isdecimal() and int(asked):  # MB; 0: all
+        yield max(0, int(asked) * 2**20 - psutil.Process().memory_info().rss)
 
 
 def _group_memory():  # yields what each control group that this process is in still has to give
