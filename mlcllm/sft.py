@@ -456,6 +456,7 @@ def paired_steps(
     trained: str = "sft",  # or rl
 ) -> pd.DataFrame:  # doc_id, step (from 1), base, the trained model's name, change
     "Top probabilities of the steps that a document has before and after the training"
+    check_choice("trained", trained, ("sft", "rl"))
     base, after = (_top_of_steps(run, when) for when in ("base", trained))
     both = base.merge(after, on=["doc_id", "step"])
     return both.assign(change=both[trained] - both.base)
