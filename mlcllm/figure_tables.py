@@ -195,12 +195,12 @@ def trained_traces(run_index: RunIndex) -> dict:
     runs = usable(run_index.index, "04a_sft").sort_values("n_docs", kind="stable")
     runs = runs.drop_duplicates(["dataset", "model"], keep="last")  # each is compared with its own base
     found = {}
-    for row, (suffix, how) in [(r, ("_sft", TRAINED["_sft"])) for r in runs.itertuples()]:
-        if not (Path(row.folder) / f"docs{suffix}.parquet").exists():
+    for row in runs.itertuples():
+        if not (Path(row.folder) / "docs_sft.parquet").exists():
             continue
-        name = f"{row.model}, {how}"
+        name = f"{row.model}, {TRAINED['_sft']}"
         try:
-            found[row.dataset, name] = load_traced(row, name, suffix), load_traced(row, suffix="_base")
+            found[row.dataset, name] = load_traced(row, name, "_sft"), load_traced(row, suffix="_base")
         except UNREADABLE as error:
             command = run_command("04a_sft", row.dataset, row.model)
             run_index.note_missing("claims", row.dataset, name, _why(error), command)

@@ -574,6 +574,7 @@ class _Client:
         self.o = options
         self.stats = stats
         self.lock = threading.Lock()
+        self.names = {}  # of parameters -> how this server names them; None: it takes none
         self.reserved = (0, 0)
         self.space = ""
         self.fingerprint, self.changed = (
@@ -669,7 +670,7 @@ def _repeated(self: _Client, chat, body, sent, new, check, once=()):
         tried = self.o["retries"] - left
         self._reserve(sent, new)
         try:
-            return self._once(chat, body, sent, new, check)
+            return self._as_it_takes(chat, body, sent, new, check)
         except openai.OpenAIError as error:
             again = left and not isinstance(error, once)
             pause = self._pause(error, tried, waited) if again else None
@@ -686,6 +687,25 @@ def _repeated(self: _Client, chat, body, sent, new, check, once=()):
             pause = min(0.05 * 2**tried, 8)
         waited += pause
         time.sleep(pause)
+
+
+@patch
+# models that reason take max_completion_tokens in the place of max_tokens, and others either temperature or
+# top_p: what a server refuses is remembered
+def _as_it_takes(self: _Client, chat, body, sent, new, check):
+    taken = {self.names.get(name, name): value for name, value in body.items()}
+    taken.pop(None, None)
+    try:
+        return self._once(chat, taken, sent, new, check)
+    except openai.BadRequestError as error:
+        if "max_completion_tokens" in str(error) and "max_tokens" in taken:
+            self.names |= dict(max_tokens="max_completion_tokens")
+        elif "top_p" in str(error) and taken.get("top_p") == 1:
+            self.names |= dict(top_p=None)
+        else:
+            raise
+    self._reserve(sent, new)
+    return self._as_it_takes(chat, body, sent, new, check)
 
 
 @patch

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NAMED_FILES', 'PLACES', 'ROOT', 'SCHEMA', 'pick_device', 'tell_full_disk', 'atomic_write', 'file_hash', 'files_hash',
-           'backend_settings', 'named_files', 'identity', 'run_id', 'default_output_dir', 'run_folder', 'is_table_file',
-           'keep_secret', 'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets', 'without_secrets',
-           'hide_in_error', 'is_secret_part', 'public_address', 'show_surrogates', 'read_record', 'Run',
-           'manifest_path', 'write_manifest', 'manifest_fault', 'remove_folder', 'is_held', 'start_run', 'read_table',
-           'read_run', 'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
+           'backend_settings', 'named_files', 'identity', 'run_id', 'default_output_dir', 'reference_table',
+           'run_folder', 'is_table_file', 'keep_secret', 'is_secret_name', 'holds_secret', 'hide_known', 'hide_secrets',
+           'without_secrets', 'hide_in_error', 'is_secret_part', 'public_address', 'show_surrogates', 'read_record',
+           'Run', 'manifest_path', 'write_manifest', 'manifest_fault', 'remove_folder', 'is_held', 'start_run',
+           'read_table', 'read_run', 'find_runs', 'notebooks_dir', 'read_cells', 'notebook_parameters']
 
 # %% ../nbs/00a_runs.ipynb #75d3e0a6
 import ast
@@ -390,6 +390,15 @@ def default_output_dir() -> (
 ):  # outputs/ of the checkout this package is installed from, else of the current folder
     "Where runs go unless told otherwise"
     return (ROOT if (ROOT / "settings.ini").exists() else Path.cwd()) / "outputs"
+
+
+def reference_table(
+    chapter: str,  # whose table it is, such as 01e_ensembles
+    name: str,  # of the table
+):  # DataFrame, or None where outputs/reference does not hold it
+    "A table that measurements of real models left for a chapter"
+    path = default_output_dir() / "reference" / chapter / f"{name}.parquet"
+    return pd.read_parquet(path) if path.exists() else None
 
 
 def run_folder(

@@ -491,6 +491,9 @@ def plot_learning_curve(
     check_columns(scores, ("metric", "n", "draw", "method", "value"), "learning_curve")
     check_choice("metric of these scores", metric, list(dict.fromkeys(scores.metric)))
     part = scores[scores.metric == metric]
+    models = part.model.unique() if "model" in part else ()
+    if len(models) > 1:
+        raise ValueError(f"scores of {len(models)} models ({', '.join(models)}): draw one at a time")
     part = part if "dataset" in part else part.assign(dataset="")
     table = with_best_reading(curve_table(part, ("dataset", "metric", "n", "method")))
     datasets = list(dict.fromkeys(table.dataset))

@@ -24,6 +24,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -48,8 +49,10 @@ from mlcllm.cluster import (
     check_fits,
     check_memory,
     cluster_nodes,
+    host_cores,
     host_memory,
     log_end,
+    newest_logs,
     status_command,
     waiting_jobs,
 )
@@ -956,12 +959,25 @@ def _failures(output_dir):  # notebooks that are kept, and since when
     return {(p.name, p.stat().st_mtime_ns) for p in (sweep_dir(output_dir) / "failed").glob("*.ipynb")}
 
 
-def _ended_on_cluster(output_dir):  # id -> last line of SLURM's log, once nothing is at work any more
-    logs = sweep_dir(output_dir) / "slurm_logs"
-    if not logs.is_dir() or _alive(sweep_dir(output_dir) / "snakemake.pid"):
+def _slurm_logs(output_dir):  # what jobs on a cluster print before their notebook begins
+    return sweep_dir(output_dir) / "slurm_logs"
+
+
+def _asked_path(output_dir):  # what jobs ask a cluster for; written whenever such a sweep begins
+    return sweep_dir(output_dir) / "asked.json"
+
+
+def _ended_on_cluster(
+    output_dir,
+):  # id -> SLURM's log of the sweep begun last, once nothing is at work any more
+    begun = _asked_path(output_dir)
+    if not begun.exists() or _alive(sweep_dir(output_dir) / "snakemake.pid"):
         return {}
-    ids = {p.parent.name for p in logs.rglob("*.log")}
-    return {i: f"{log_end(logs, i)} (logs in {logs})" for i in ids}
+    return newest_logs(_slurm_logs(output_dir), begun.stat().st_mtime)
+
+
+def _why_failed(notebook, log):
+    return _error_of(notebook) if notebook.exists() else f"{log_end(log)} (log {log})"
 
 
 def job_states(
@@ -986,7 +1002,7 @@ def job_states(
                 j.seed,
                 state,
                 read_object(_marker(output_dir, i)).get("seconds") if folder else None,
-                _error_of(bad) if bad.exists() else ended.get(i, "") if state == "failed" else "",
+                _why_failed(bad, ended.get(i)) if state == "failed" else "",
             )
         )
     return pd.DataFrame(
@@ -1087,16 +1103,12 @@ def _alive(path):  # the process whose number stands there, if it still runs Sna
 JOBS_AT_ONCE = 100  # that a cluster is given
 
 
-def _write_memory(output_dir, jobs, partition):  # what jobs ask for, and the most that a node has
-    limits = slurm_settings()["memory"]
-    asked = {j.id: host_memory(j, limits) for j in jobs}
-    most = min(limits["most_mb"], int(cluster_nodes(partition).memory_mb.max()))
-    text = json.dumps(dict(jobs=asked, most=most))
-    atomic_write(sweep_dir(output_dir) / "memory.json", lambda path: Path(path).write_text(text))
-
-
-def _slurm_logs(output_dir):  # what jobs on a cluster print before their notebook begins
-    return sweep_dir(output_dir) / "slurm_logs"
+def _write_asked(output_dir, jobs, partition):  # MB and cores of each job, and the most MB that a node has
+    wanted, nodes = slurm_settings(), cluster_nodes(partition)
+    limits, cores = wanted["memory"], wanted["cpus_most"]
+    asked = {j.id: (host_memory(j, limits), host_cores(j, nodes, cores, limits)) for j in jobs}
+    text = json.dumps(dict(jobs=asked, most=min(limits["most_mb"], int(nodes.memory_mb.max()))))
+    atomic_write(_asked_path(output_dir), lambda path: Path(path).write_text(text))
 
 
 def snakemake_command(
@@ -1128,13 +1140,12 @@ def snakemake_command(
         *(["--keep-going"] if keep_going else []),
     ]
     if executor == "slurm":
-        wanted, nodes = slurm_settings(), cluster_nodes(partition)
-        limits, cpus = wanted.pop("memory"), wanted.pop("cpus_most")
+        wanted = slurm_settings()
+        wanted.pop("cpus_most")
         resources = dict(
             # given here, for the command line replaces a profile's; Snakemake reads them as Python, so texts
             # are quoted
-            mem_mb=limits["unknown_mb"],
-            cpus_per_task=min([cpus, *nodes.cpus.tolist()]),
+            mem_mb=wanted.pop("memory")["unknown_mb"],
             slurm_partition=partition,
         ) | wanted.pop("default-resources", {})
         return [
@@ -1156,7 +1167,7 @@ def snakemake_command(
 # %% ../nbs/06_sweeps.ipynb #846c6515
 # shows how far the jobs are until the process ends; its exit status. waiting: gives reason -> number of jobs
 def _watch(child, output_dir, every=1, waiting=dict):
-    jobs, said = job_states(output_dir), {}
+    jobs, last_reasons = job_states(output_dir), {}
     seen = dict(zip(jobs.id, jobs.state))
     bar = Progress(
         TextColumn("{task.description}"),
@@ -1168,7 +1179,8 @@ def _watch(child, output_dir, every=1, waiting=dict):
     )
 
     def look():
-        jobs = job_states(output_dir)
+        nonlocal last_reasons
+        jobs, reasons = job_states(output_dir), waiting()
         for r in jobs[[seen[i] != s for i, s in zip(jobs.id, jobs.state)]].itertuples():
             if r.state == "done":
                 bar.console.print(
@@ -1178,10 +1190,9 @@ def _watch(child, output_dir, every=1, waiting=dict):
                 bar.console.print(Text("failed  ", "red") + Text(f"{r.id}  {r.note}"), soft_wrap=True)
         seen.update(zip(jobs.id, jobs.state))
         running = jobs.id[jobs.state == "running"].tolist()
-        if (now := waiting()) != said.get("waiting", {}):
-            said["waiting"] = now
-            for why, n in now.items():
-                bar.console.print(Text("waiting ", "yellow") + Text(f"{n} jobs: {why}"), soft_wrap=True)
+        for why, n in reasons.items() if reasons != last_reasons else ():
+            bar.console.print(Text("waiting ", "yellow") + Text(f"{n} jobs: {why}"), soft_wrap=True)
+        last_reasons = reasons
         bar.update(
             task,
             completed=int((jobs.state == "done").sum()),
@@ -1242,7 +1253,7 @@ def run_grid(
             )
         _write_plan(out, jobs)
         if on_cluster:
-            _write_memory(out, jobs, partition)
+            _write_asked(out, jobs, partition)
         stale = stale_jobs(jobs, out)
         for j in jobs:  # whatever became of its run since
             if j.id in stale or not finished_folder(out, j.id):
@@ -1262,7 +1273,9 @@ def run_grid(
                 )
                 pid.write_text(str(child.pid))
             try:
-                code = _watch(child, out, **(dict(every=10, waiting=waiting_jobs) if on_cluster else {}))
+                code = _watch(
+                    child, out, **(dict(every=10, waiting=partial(waiting_jobs, log)) if on_cluster else {})
+                )
             except KeyboardInterrupt:
                 code = child.wait()  # Ctrl-C reached Snakemake too: it ends its jobs
             pid.unlink(missing_ok=True)

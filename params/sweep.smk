@@ -8,9 +8,9 @@ from shlex import quote
 from mlcllm.sweeps import read_plan
 
 OUT, JOBS = Path(config["out"]), read_plan(config["out"])
-GIVEN = "MLCLLM_GPUS_GIVEN=1 " if config["executor"] == "slurm" else ""  # by the scheduler
-MEMORY = OUT / "sweep" / "memory.json"  # MB, of a sweep on a cluster
-ASKED = json.loads(MEMORY.read_text()) if config["executor"] == "slurm" else dict(jobs={}, most=0)
+ON_CLUSTER = config["executor"] == "slurm"
+ASKED = json.loads((OUT / "sweep" / "asked.json").read_text()) if ON_CLUSTER else dict(jobs={}, most=0)
+GIVEN = "MLCLLM_GPUS_GIVEN=1 " if ON_CLUSTER else ""  # by the scheduler
 done = lambda i: str(OUT / "sweep" / "done" / f"{i}.json")
 
 
@@ -29,5 +29,6 @@ for kind in dict.fromkeys(j.name for j in JOBS.values()):
         resources:
             gpu=lambda w: JOBS[w.id].gpus,
             # twice as much where the first attempt failed, which may have been for want of memory
-            mem_mb=lambda w, attempt: min(attempt * ASKED["jobs"].get(w.id, 0), ASKED["most"])
+            mem_mb=lambda w, attempt: min(attempt * ASKED["jobs"].get(w.id, (0, 1))[0], ASKED["most"]),
+            cpus_per_task=lambda w: ASKED["jobs"].get(w.id, (0, 1))[1]
         shell: f"{GIVEN}OMP_NUM_THREADS=${{{{SLURM_CPUS_PER_TASK:-{{threads}}}}}} {quote(sys.executable)} -m mlcllm.sweeps job {quote(str(OUT))} {{wildcards.id:q}} > {{log:q}} 2>&1"

@@ -6,6 +6,7 @@ makes them. Kept in outputs/reference/01e_ensembles: Brier scores, differences a
 
 import sys
 
+import numpy as np
 import pandas as pd
 
 from mlcllm.runs import default_output_dir, read_record, read_table
@@ -15,9 +16,11 @@ COSTS = ["prompts", "tokens_in", "tokens_forwarded", "unread"]  # a document
 
 
 def shares_of_certainty(dists):
-    "How often a method says exactly 0 or 1"
+    "How often a method says 0 or 1; stored probabilities keep 1e-8 away from both"
     by = dists.groupby("method").prob
-    return pd.DataFrame(dict(at_0=by.agg(lambda p: (p == 0).mean()), at_1=by.agg(lambda p: (p == 1).mean())))
+    return pd.DataFrame(
+        {f"at_{end}": by.agg(lambda p: np.isclose(p, end, rtol=0, atol=2e-8).mean()) for end in (0, 1)}
+    )
 
 
 def tables(folder):
@@ -32,7 +35,7 @@ def tables(folder):
     scores = scores.set_index("method")[["value", "lo", "hi"]]
     costs = read_table(folder, "costs").set_index("method")[COSTS]
     scores = scores.join(costs).join(shares_of_certainty(read_table(folder, "dists")))
-    pairs = pairs[["method", "other", "difference", "lo", "hi"]]
+    pairs = pairs[["method", "other", "difference", "lo", "hi", "p", "p_adjusted"]]
     return scores.round(6).reset_index().assign(**about), pairs.round(6).assign(**about)
 
 

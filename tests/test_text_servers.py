@@ -150,6 +150,60 @@ def test_an_answer_with_the_key_is_not_used(tiny, monkeypatch):
         assert "writes a secret" in says(lambda: engine.generate([tiny.encode(PROMPT)], 3))
 
 
+@pytest.mark.parametrize("refused", ["top_p", "max_tokens", "both"])
+def test_a_model_that_takes_other_parameters_is_asked_with_those(tiny, monkeypatch, refused):
+    bodies, answer = [], Handler.answer
+
+    def picky(self, body, fault):
+        bodies.append(body)
+        if refused != "top_p" and "max_tokens" in body:
+            return self.refuse(
+                400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            )
+        if refused != "max_tokens" and {"temperature", "top_p"} <= set(body):
+            return self.refuse(400, "`temperature` and `top_p` cannot both be specified for this model.")
+        return answer(self, body, fault)
+
+    prompts = [tiny.encode(PROMPT), tiny.encode("Input: I miss you\nEmotion(s):")]
+    with FakeServer(tiny, "none") as server:
+        expected = load_openai("tiny", options(server, api="chat"))
+        wanted = (
+            [g.text for g in expected.generate(prompts, 5)],
+            drawn_texts(expected.sample(prompts, 3, 5, seed=2)),
+        )
+    monkeypatch.setattr(Handler, "answer", picky)
+    with FakeServer(tiny, "none") as server:
+        engine = load_openai("tiny", options(server, api="chat", concurrency=1))
+        got = [g.text for g in engine.generate(prompts, 5)], drawn_texts(engine.sample(prompts, 3, 5, seed=2))
+        assert got == wanted
+        name = "max_tokens" if refused == "top_p" else "max_completion_tokens"
+        last = bodies[-1]
+        assert name in last and last["temperature"] == 1 and ("top_p" in last) == (refused == "max_tokens")
+        refusals = [b for b in bodies if "top_p" in b and refused != "max_tokens"]
+        assert len(refusals) <= 1  # said once, and remembered
+
+
+def test_what_a_server_says_of_another_parameter_is_passed_on(tiny, monkeypatch):
+    with FakeServer(tiny, "none") as server:
+        engine = load_openai("tiny", options(server, api="chat"))
+        monkeypatch.setattr(Handler, "answer", lambda self, *_: self.refuse(400, "seed is not supported"))
+        assert "seed is not supported" in says(lambda: engine.sample([tiny.encode(PROMPT)], 2, 5, seed=1))
+
+
+def drawn_texts(drawn):
+    return [[g.text for g in row] for row in drawn]
+
+
+def test_greedy_answers_of_a_vllm_server_are_not_penalised(tiny, monkeypatch):
+    bodies, reply = [], Handler.reply
+    monkeypatch.setattr(Handler, "reply", lambda self, body, *a: bodies.append(body) or reply(self, body, *a))
+    with FakeServer(tiny, "full") as server:
+        engine = load_openai("tiny", options(server))
+        bodies.clear()
+        engine.generate([tiny.encode(PROMPT)], 5, [], [5])
+    assert bodies and all(b["repetition_penalty"] == 1 and b["temperature"] == 0 for b in bodies)
+
+
 @pytest.mark.parametrize("mode", ["full", "plain", "none"])
 def test_draws_of_different_prompts_have_seeds_of_their_own(tiny, monkeypatch, mode):
     bodies, reply = [], Handler.reply
