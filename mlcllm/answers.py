@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABEL_FORMATS', 'READINGS', 'DEEPEST', 'THOUGHT_TAGS', 'LabelFormat', 'get_format', 'format_labels', 'check_names',
-           'ParsedAnswer', 'Value', 'read_value', 'thoughts_end', 'parse_labels']
+           'ParsedAnswer', 'list_end', 'Value', 'read_value', 'thoughts_end', 'parse_labels']
 
 # %% ../nbs/00c_answers.ipynb #0e6dda2c
 import re
@@ -166,6 +166,9 @@ class ParsedAnswer:
         return "in_part" if self.labels else "unread"
 
 # %% ../nbs/00c_answers.ipynb #c59bd01b
+_LINE_BREAK, _BLANK_LINE = re.compile(r"\n"), re.compile(r"\n[^\S\n]*\n")
+
+
 # (start, end) of each item; None: the text is no list as the format has it
 def _items(text, fmt, protect=False):
     start, end = _first_lines(text, several="\n" in fmt.opening + fmt.separator + fmt.closing)
@@ -187,7 +190,7 @@ def _first_lines(text, several):
     there = re.search(r"\S", text)
     if not there:
         return 0, 0
-    stop = re.compile(r"\n[^\S\n]*\n" if several else r"\n").search(text, there.start())
+    stop = (_BLANK_LINE if several else _LINE_BREAK).search(text, there.start())
     end = stop.start() if stop else len(text)
     return there.start(), there.start() + len(text[there.start() : end].rstrip())
 
@@ -215,6 +218,25 @@ def _read_exact(text, labels, fmt):  # the answer if it is what the format write
     starts, ends = zip(*places)
     ended = bool(fmt.closing) or "\n" in text[ends[-1] :]
     return ParsedAnswer(tuple(names), starts, ends, (), True, True, ended)
+
+
+def list_end(
+    text: str,  # what a model has written so far
+    labels: LabelSet,  # the task's labels
+    label_format="comma",  # as in `get_format`
+    demonstrated: bool = False,  # do answers in the prompt show that a line break ends a list?
+) -> int:  # behind its last character; None: it is not over, or not just what the format writes
+    "Where the list of labels ends in a text that may go on"
+    fmt, start = get_format(label_format, labels.multi), len(text) - len(text.lstrip())
+    if fmt.closing:
+        at = text.find(fmt.closing, start + len(fmt.opening))
+        over = end = at + len(fmt.closing)
+    else:
+        several = "\n" in fmt.opening + fmt.separator
+        found = (_BLANK_LINE if several else _LINE_BREAK).search(text, start) if demonstrated else None
+        at, over = found.span() if found else (-1, -1)
+        end = at
+    return end if at >= 0 and _read_exact(text[:over], labels, fmt) else None
 
 
 def _unwrap(text, start, end, fmt):  # an item's name without the format's wrapping; None: it has another

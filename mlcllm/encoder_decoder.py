@@ -109,11 +109,11 @@ def _one_by_one(self: EncoderDecoderEngine, prompts):
 @patch
 # yields numbers and Generations of a batch
 def _write_alone(
-    self: EncoderDecoderEngine, prompts, max_new_tokens, stop, watch_ids, allowed, uniforms=None
+    self: EncoderDecoderEngine, prompts, max_new_tokens, find_end, watch_ids, allowed, uniforms=None
 ):
     for numbers, targets, states, there in self._batches(prompts, same_start=True):
         drawn = None if uniforms is None else uniforms[numbers]
-        w = _Writing(self, len(targets), max_new_tokens, stop, watch_ids, allowed, drawn)
+        w = _Writing(self, len(targets), max_new_tokens, find_end, watch_ids, allowed, drawn)
         new = torch.tensor(targets, device=self.device)
         cache = None
         rows = np.arange(len(targets))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['common_lengths', 'Branch', 'build_branch', 'split_branch', 'Group', 'build_forest', 'Pack', 'forest_attention',
-           'make_packs', 'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'encode_texts', 'Engine',
-           'HFEngine', 'distinct_prompts', 'free_memory', 'used_memory', 'prompt_rng']
+           'make_packs', 'pack_layout', 'Scored', 'Generation', 'fill_bound', 'end_of_text', 'cut_answer',
+           'encode_texts', 'Engine', 'HFEngine', 'distinct_prompts', 'free_memory', 'used_memory', 'prompt_rng']
 
 # %% ../nbs/00e_engines.ipynb #c397652b
 import os
@@ -394,8 +394,21 @@ def fill_bound(
     return logits if bound is None else np.where(np.isnan(logits), bound[:, None], logits).astype(np.float32)
 
 
-def _text_end(text, token, n_tokens, stop, eos, max_new_tokens):  # the text, and why it ends with `token`
-    hit = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
+def _end_finder(stop, ends_at):  # a function of a text: where it ends, or None
+    stop = [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+
+    def find(text):
+        places = [at for s in stop if (at := text.find(s)) >= 0]
+        if ends_at is not None and (at := ends_at(text)) is not None:
+            places.append(at)
+        return min(places, default=None)
+
+    return find
+
+
+# the text, and why it ends with `token`; find_end: from `_end_finder`
+def _text_end(text, token, n_tokens, find_end, eos, max_new_tokens):
+    hit = find_end(text)
     if hit is not None:
         return text[:hit], "stop"
     if token in eos:
@@ -409,6 +422,7 @@ def end_of_text(
     stop: list,  # strings that end a text
     eos: set,  # ids that do
     max_new_tokens: int,  # longest continuation
+    ends_at=None,  # as in `HFEngine.generate`
     # how many tokens belong to the answer, its text, why it ends: stop, eos, length, or None where it goes on
 ) -> tuple:
     "Where a continuation ends, as greedy decoding would have stopped"
@@ -417,11 +431,28 @@ def end_of_text(
         skip_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
+    find_end = _end_finder(stop, ends_at)
     for k, (token, text) in enumerate(zip(token_ids, texts), 1):
-        text, reason = _text_end(text, token, k, stop, eos, max_new_tokens)
+        text, reason = _text_end(text, token, k, find_end, eos, max_new_tokens)
         if reason is not None:
             return k, text, reason
     return len(token_ids), texts[-1] if texts else "", None
+
+
+def cut_answer(
+    tokenizer,  # of the model
+    answer: Generation,  # perhaps with more behind its end
+    ends_at,  # as in `HFEngine.generate`
+) -> Generation:  # up to the token with which it ends
+    "An answer as an engine writes it that takes `ends_at`"
+    if ends_at(answer.text) is None:
+        return answer
+    ids = list(answer.token_ids)
+    n, text, _ = end_of_text(tokenizer, ids, [], set(), len(ids) + 1, ends_at)
+    text = text if ids else answer.text[: ends_at(answer.text)]  # some servers give no tokens
+    rows = {k: getattr(answer, k)[:n] for k in ("token_ids", "logits", "logsumexp", "logprobs")}
+    bound = None if answer.bound is None else answer.bound[:n]
+    return replace(answer, text=text, finish_reason="stop", bound=bound, **rows)
 
 # %% ../nbs/00e_engines.ipynb #df9d7e34
 def encode_texts(
@@ -455,6 +486,7 @@ class Engine:
     share_prefixes = True  # does it compute what prompts share once?
     all_tokens = True  # does it give the logit of any token?
     draws = False  # can it draw answers (`sample`)?
+    stops_early = False  # does it take `ends_at`?
     text_only = ""  # why it gives no log-probabilities, only texts; empty: it gives them
     on_progress = None  # called with the number of prompts that were finished since the last call
     limits, share = renamed_attribute("notes"), renamed_attribute("share_prefixes")
@@ -522,7 +554,7 @@ class Engine:
 class HFEngine(Engine):
     "A transformers causal language model behind `score` and `generate`"
 
-    draws = True
+    draws = stops_early = True
 
     @renamed_arguments(share="share_prefixes")
     def __init__(self, model, tokenizer, share_prefixes=True, pack_tokens=None, model_hash=""):
@@ -801,6 +833,11 @@ def _pass_bytes(self: HFEngine, branches, n_prefix, room=0):
 
 
 @patch
+def _pack_size(self: HFEngine, room):  # tokens of a pack; more rows at once pay where answers are written
+    return self.pack_tokens * (2 if room else 1)
+
+
+@patch
 def predict_memory(
     self: HFEngine,
     prompts: list,  # lists of token ids: those of a whole call, or a sample with the longest among them
@@ -813,8 +850,9 @@ def predict_memory(
 
     def peak(g):  # of the pass over the prefix, or of a pack behind it
         n = len(g.prefix)
-        packs = max(self._pass_bytes(b, n, max_new_tokens) for b in make_packs(g.branches, self.pack_tokens))
-        return self._shape.cache(n) + max(packs, self._pass_bytes([_chain(g.prefix)], 0) if n else 0)
+        packs = make_packs(g.branches, self._pack_size(max_new_tokens))
+        most = max(self._pass_bytes(b, n, max_new_tokens) for b in packs)
+        return self._shape.cache(n) + max(most, self._pass_bytes([_chain(g.prefix)], 0) if n else 0)
 
     return _WORKSPACE + max(map(peak, groups))
 
@@ -883,7 +921,7 @@ def used_memory(
 # %% ../nbs/00e_engines.ipynb #73ea30a0
 @patch
 def _packs(self: HFEngine, group, room=0):  # packs of a group that fit into what is free
-    size, free = self.pack_tokens, 0.8 * free_memory(self.device)
+    size, free = self._pack_size(room), 0.8 * free_memory(self.device)
     while True:
         packs = make_packs(group.branches, size)
         if size <= 64 or max(self._pass_bytes(b, len(group.prefix), room) for b in packs) < free:
@@ -936,8 +974,8 @@ def _draw(z, u):  # columns of z (n, n_columns): where u (n,) falls among the su
 class _Writing:
     "Continuations in progress: tokens, logits and why each ended"
 
-    def __init__(self, engine, n, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
-        self.engine, self.max_new, self.stop, self.allowed = engine, max_new_tokens, tuple(stop), allowed
+    def __init__(self, engine, n, max_new_tokens, find_end, watch_ids, allowed, uniforms=None):
+        self.engine, self.max_new, self.find_end, self.allowed = engine, max_new_tokens, find_end, allowed
         self.uniforms = uniforms  # (n, max_new_tokens) in [0, 1): tokens are drawn with them; None: greedy
         self.watch = torch.as_tensor(list(watch_ids), dtype=torch.long, device=engine.device)
         self.ids, self.logits, self.total, self.logprobs = ([[] for _ in range(n)] for _ in range(4))
@@ -981,7 +1019,7 @@ class _Writing:
 
     def _ending(self, r, token, text):  # the row's text so far, and why it ends here (None: it goes on)
         ids = self.ids[r]
-        text, reason = _text_end(text, token, len(ids), self.stop, self.engine.eos, self.max_new)
+        text, reason = _text_end(text, token, len(ids), self.find_end, self.engine.eos, self.max_new)
         written = reason in (None, "length") and self.allowed is not None and not self.allowed(tuple(ids))
         return text, "stop" if written else reason
 
@@ -1012,11 +1050,12 @@ def generate(
     watch_ids: list = (),  # tokens whose logits are kept at each step
     # called with the tokens written so far, gives those that may come next (none: the end); None: any may
     allowed=None,
+    ends_at=None,  # called with an answer so far, gives the character where it ends, or None
 ) -> list:  # a Generation for each prompt
     "Greedy continuation of each prompt, with the logits from which every token was chosen"
     check_number("max_new_tokens", max_new_tokens, 1)
     unique, back = self._check(prompts, watch_ids, max_new_tokens)
-    out = self._continue(unique, max_new_tokens, stop, watch_ids, allowed)
+    out = self._continue(unique, max_new_tokens, _end_finder(stop, ends_at), watch_ids, allowed)
     return [out[k] for k in back]
 
 
@@ -1030,6 +1069,7 @@ def sample(
     stop: list = (),  # strings that end it
     allowed=None,  # as in `generate`; tokens are drawn among those
     seed: int = 0,  # with the prompt it decides the draws, whatever else is asked in the same call
+    ends_at=None,  # as in `generate`
 ) -> list:  # for each prompt a list of n_draws Generations, without watched logits
     "Continuations of each prompt drawn at temperature 1; prompts are read once"
     check_number("max_new_tokens", max_new_tokens, 1)
@@ -1037,7 +1077,8 @@ def sample(
     unique, back = self._check([p for p in prompts for _ in range(n_draws)], (), max_new_tokens)
     uniforms = [prompt_rng(seed, p).random((n_draws, max_new_tokens)) for p in unique]
     repeated = [p for p in unique for _ in range(n_draws)]
-    out = self._continue(repeated, max_new_tokens, stop, (), allowed, np.concatenate(uniforms or [[]]))
+    find_end, drawn = _end_finder(stop, ends_at), np.concatenate(uniforms or [[]])
+    out = self._continue(repeated, max_new_tokens, find_end, (), allowed, drawn)
     return [out[k * n_draws : (k + 1) * n_draws] for k in back[::n_draws]]
 
 
@@ -1052,11 +1093,11 @@ def prompt_rng(
 
 @patch
 # a Generation of each prompt; uniforms: as in `_Writing`
-def _continue(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
-    out, stop = [None] * len(prompts), [s for s in ([stop] if isinstance(stop, str) else stop) if s]
+def _continue(self: HFEngine, prompts, max_new_tokens, find_end, watch_ids, allowed, uniforms=None):
+    out = [None] * len(prompts)
     share_prefixes = self._sharing(max(map(len, prompts), default=0) + max_new_tokens)
     write = self._write_forest if share_prefixes else self._write_alone
-    for numbers, written in write(prompts, max_new_tokens, stop, watch_ids, allowed, uniforms):
+    for numbers, written in write(prompts, max_new_tokens, find_end, watch_ids, allowed, uniforms):
         for n, g in zip(numbers, written):
             out[n] = g
         self.finished(len(numbers))
@@ -1065,10 +1106,10 @@ def _continue(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed,
 
 @patch
 # the model's own cached decoding, one prompt at a time
-def _write_alone(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
+def _write_alone(self: HFEngine, prompts, max_new_tokens, find_end, watch_ids, allowed, uniforms=None):
     for k, p in enumerate(prompts):
         drawn = None if uniforms is None else uniforms[[k]]
-        w = _Writing(self, 1, max_new_tokens, stop, watch_ids, allowed, drawn)
+        w = _Writing(self, 1, max_new_tokens, find_end, watch_ids, allowed, drawn)
         new = torch.tensor([p], device=self.device)
         cache = None
         while w.reason[0] is None:
@@ -1083,7 +1124,7 @@ def _write_alone(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allow
 # %% ../nbs/00e_engines.ipynb #ae4698f1
 @patch
 # yields numbers and Generations of a pack
-def _write_forest(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allowed, uniforms=None):
+def _write_forest(self: HFEngine, prompts, max_new_tokens, find_end, watch_ids, allowed, uniforms=None):
     for group in build_forest(prompts):
         prefix = self._keys_values(group.prefix)
 
@@ -1094,7 +1135,7 @@ def _write_forest(self: HFEngine, prompts, max_new_tokens, stop, watch_ids, allo
             paths = [o + path for o, b in zip(offset, branches) for path in b.paths]
             numbers = [n for b in branches for n in b.prompts]
             drawn = None if uniforms is None else uniforms[numbers]
-            w = _Writing(self, len(paths), max_new_tokens, stop, watch_ids, allowed, drawn)
+            w = _Writing(self, len(paths), max_new_tokens, find_end, watch_ids, allowed, drawn)
             new = w.take(range(len(paths)), self._forward(ids, pack, [p[-1] for p in paths]))
             self._decode(
                 w,

@@ -167,7 +167,8 @@ def _ask_traces(engine, docs, demos, config, mass):
     verbalizer = make_verbalizer(engine, docs, config)
     if getattr(engine, "text_only", ""):
         prompts = _encoded(engine, verbalizer, docs, demos, config)
-        return written_answers(engine, verbalizer, prompts, docs.ids, config.max_new_tokens, config.decoding)
+        how = dict(decoding=config.decoding, demonstrated=config.shots > 0)
+        return written_answers(engine, verbalizer, prompts, docs.ids, config.max_new_tokens, **how)
     prompts = ask_prompts(docs, demos, config, engine.tokenizer)
     traces = trace_docs(
         engine,
@@ -256,7 +257,7 @@ def _ask_samples(n, engine, docs, demos, config, mass):
     verbalizer = make_verbalizer(engine, docs, config)
     prompts = _encoded(engine, verbalizer, docs, demos, config)
     how = dict(max_new_tokens=config.max_new_tokens, decoding=config.decoding, seed=config.seed)
-    return sample_answers(engine, verbalizer, prompts, docs.ids, n, **how)
+    return sample_answers(engine, verbalizer, prompts, docs.ids, n, demonstrated=config.shots > 0, **how)
 
 
 @lru_cache  # one object a number, for answers are shared by query

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
-from .checks import check_choice
 from .data import LabelDist, check_number
 from .engines import Generation
-from .prompt_config import DECODINGS
 from .stepwise_logits import read_trace
-from .verbalizer import ListGrammar, Verbalizer, parse_answer
+from .verbalizer import Verbalizer, draw_lists, parse_answer, write_lists
 
 # %% ../nbs/01d_sampled_answers.ipynb #c819d9ee
 @dataclass(frozen=True)
@@ -42,12 +40,6 @@ def _shares(parsed, labels):  # of one document's answers; how many could be rea
     return np.mean(named, 0) if named else np.zeros(len(labels)), len(read)
 
 # %% ../nbs/01d_sampled_answers.ipynb #bade26d6
-def _limits(verbalizer, decoding):  # strings that end an answer, and which tokens may come next (None: any)
-    check_choice("decoding", decoding, DECODINGS)
-    stop = [verbalizer.template.stop] if verbalizer.template.stop else []
-    return stop, ListGrammar(verbalizer) if decoding == "constrained" else None
-
-
 def sample_answers(
     engine,  # an engine that can draw
     verbalizer: Verbalizer,  # the run's verbalizer
@@ -57,11 +49,13 @@ def sample_answers(
     *,
     max_new_tokens: int = 24,  # longest answer
     decoding: str = "free",  # or constrained: only label lists can be written
+    demonstrated: bool = False,  # are there demonstrations in the prompts?
     seed: int = 0,  # of the draws
 ) -> SampledAnswers:  # rows in the order of the documents
     "Let the model answer every prompt many times at temperature 1"
     _check_draws(engine, prompts, ids, seed)
-    drawn = engine.sample(prompts, n_draws, max_new_tokens, *_limits(verbalizer, decoding), seed)
+    how = dict(decoding=decoding, demonstrated=demonstrated, seed=seed)
+    drawn = draw_lists(engine, verbalizer, prompts, n_draws, max_new_tokens, **how)
     texts = tuple(tuple(g.text for g in row) for row in drawn)
     known = {text: parse_answer(verbalizer, text) for text in {t for row in texts for t in row}}
     found = [_shares([known[t] for t in row], verbalizer.labels) for row in texts]
@@ -87,10 +81,11 @@ def written_answers(
     ids: tuple,  # the documents
     max_new_tokens: int = 24,  # longest answer
     decoding: str = "free",  # or constrained: only label lists can be written
+    demonstrated: bool = False,  # are there demonstrations in the prompts?
 ) -> list:  # a StepTrace for each prompt, all values nan
     "Let the model answer every prompt once, and read the labels from the text"
-    stop, allowed = _limits(verbalizer, decoding)
-    answers = engine.generate(prompts, max_new_tokens, stop, (), allowed)
+    how = dict(decoding=decoding, demonstrated=demonstrated)
+    answers = write_lists(engine, verbalizer, prompts, max_new_tokens, **how)
     return [_read_text(verbalizer, i, g) for i, g in zip(ids, answers)]
 
 

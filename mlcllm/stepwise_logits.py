@@ -75,6 +75,7 @@ from mlcllm.verbalizer import (  # noqa: F401 (their place in earlier versions)
     text_lengths,
     tokens_at,
     turning_tokens,
+    write_lists,
 )
 
 # %% ../nbs/01_stepwise_logits.ipynb #5d3a97aa
@@ -303,15 +304,16 @@ def trace_docs(
 ) -> list:  # a StepTrace for each prompt
     "Let the model answer and read every label step"
     check_choice("label_scoring", label_scoring, LABEL_SCORINGS)
-    check_choice("decoding", decoding, DECODINGS)
     ids = encode_prompts(engine, prompts, answer_room(verbalizer, max_new_tokens, label_scoring))
-    allowed = ListGrammar(verbalizer) if decoding == "constrained" else None
-    answers = engine.generate(
+    demonstrated = all(p.demo_ids for p in prompts)
+    answers = write_lists(
+        engine,
+        verbalizer,
         ids,
         max_new_tokens,
-        [verbalizer.template.stop] if verbalizer.template.stop else [],
         verbalizer.watch_ids,
-        allowed,
+        decoding=decoding,
+        demonstrated=demonstrated,
     )
     traces = [
         replace(read_trace(verbalizer, p.doc_id, g), n_prompt_tokens=len(i))

@@ -95,8 +95,19 @@ def load_vllm(
     return engine
 
 # %% ../nbs/00f_vllm.ipynb #e66a50d5
+_CPU_BLOCK = 32  # tokens; vLLM's own 128 on a CPU share less of what prompts have in common
+
+
+def _on_cpu():
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
+
+
 def _start(vllm, who, name, version, dtype, options, adapter):  # vLLM with a model, all of it in one version
     given = {k: v for k, v in options.items() if v is not None and k != "max_lora_rank"}
+    if _on_cpu():
+        given.setdefault("block_size", _CPU_BLOCK)
     if version:
         given |= dict(revision=version, tokenizer_revision=version, code_revision=version)
     if adapter:

@@ -116,7 +116,7 @@ def one_way(way, n_docs, sample):
             backend_options=dict(
                 gpu_memory_utilization=0.5,
                 max_model_len=2048,
-                **(dict(block_size=32) if "small" in way else {}),
+                block_size=32 if "small" in way else 128,
             ),
         )
         if "vllm" in way

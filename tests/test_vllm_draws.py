@@ -39,6 +39,7 @@ class LLM:
     "As vllm.LLM; a seed draws what the bundled model draws with it"
 
     def __init__(self, model, **given):
+        self.given = given
         self.own, self.asked = load_engine(model, gpu="cpu", dtype="float32"), []
         config = self.own.model.config
         hf = SimpleNamespace(eos_token_id=config.eos_token_id, get_text_config=lambda: config)
@@ -73,8 +74,11 @@ class LLM:
 @pytest.fixture
 def engine(monkeypatch):
     module = ModuleType("vllm")
-    module.LLM, module.SamplingParams = LLM, SamplingParams
+    module.LLM, module.SamplingParams, module.on_cpu = LLM, SamplingParams, True
+    platforms = ModuleType("vllm.platforms")
+    platforms.current_platform = SimpleNamespace(is_cpu=lambda: module.on_cpu)
     monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
     return load_engine("tiny", backend="vllm", dtype="float32")
 
 
@@ -85,6 +89,14 @@ def tiny():
 
 def test_the_engine_conforms(engine, tiny):
     check_engine(engine, tiny)
+
+
+def test_blocks_are_small_on_a_cpu_unless_told_otherwise(engine):
+    assert engine.llm.given["block_size"] == 32
+    chosen = load_engine("tiny", backend="vllm", backend_options=dict(block_size=64))
+    assert chosen.llm.given["block_size"] == 64
+    sys.modules["vllm"].on_cpu = False
+    assert "block_size" not in load_engine("tiny", backend="vllm").llm.given
 
 
 def test_draws_depend_on_the_prompt_and_the_seed_alone(engine):
