@@ -34,8 +34,11 @@ def draw_weights(
     "Bootstrap draws as weights, behind the data as it is"
     check_number("n_boot", n_boot, 0)
     of = np.arange(n_docs) if of is None else np.asarray(of)
-    n = len(np.unique(of))
-    return np.vstack([np.ones(n_docs), rng.multinomial(n, np.full(n, 1 / n), size=n_boot)[:, of]])
+    n, weights = len(np.unique(of)), np.ones((1 + n_boot, n_docs))
+    for k in range(1, 1 + n_boot, 64):  # all at once would hold them twice
+        part = weights[k : k + 64]
+        part[:] = rng.multinomial(n, np.full(n, 1 / n), size=len(part))[:, of]
+    return weights
 
 
 def bootstrap_weights(

@@ -12,6 +12,7 @@ __all__ = ['step_leads', 'READING', 'label_probs', 'entropy', 'StepTrace', 'read
 import html
 import os
 from dataclasses import dataclass, field, replace
+from heapq import nlargest
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -540,31 +541,40 @@ def read_traces(
     names: tuple,  # label columns, "none" last where allowed
 ) -> list:  # a StepTrace for each row of `docs`
     "Make traces of the stored tables"
-    groups = dict(list(steps.groupby("doc_id", sort=False)))
-    return [_stored_trace(d, groups, tuple(names)) for d in docs.itertuples()]
+    ids = pd.Index(docs.doc_id).unique()
+    owner = ids.get_indexer(steps.doc_id)  # -1: of another document
+    order = np.lexsort((steps.step, owner))
+    ends = np.searchsorted(owner[order], np.arange(len(ids) + 1))
+    columns, names = _step_columns(steps.iloc[order]), tuple(names)
+    absent = _step_columns(_no_step(names))
+
+    def steps_of(k):
+        own = slice(ends[k], ends[k + 1])
+        return [c[own] for c in columns] if ends[k] < ends[k + 1] else absent
+
+    places = ids.get_indexer(docs.doc_id)
+    return [_stored_trace(d, steps_of(k), names) for d, k in zip(docs.itertuples(), places)]
 
 
-def _stored_trace(
-    d,
-    groups,
-    names,
-    # of a row of docs.parquet; logs of other programs lack some columns, and steps where no label was found
-):
+def _step_columns(steps):  # chosen, token_index, logits, logsumexp, continue_logit, stop_logit
+    logits = np.stack(steps.logits.to_list()) if len(steps) else np.zeros((0, 0), np.float32)
+    values = (steps[c].to_numpy() for c in ("logsumexp", "continue_logit", "stop_logit"))
+    return [steps.chosen.to_numpy(dtype=object), steps.token_index.to_numpy(), logits, *values]
+
+
+# of a row of docs.parquet; logs of other programs lack some columns, and steps where no label was found
+def _stored_trace(d, steps, names):
     def known(column, otherwise):
         return getattr(d, column, otherwise)
 
-    s = groups[d.doc_id].sort_values("step") if d.doc_id in groups else _no_step(names)
+    chosen, *values = steps
     trace = StepTrace(
         d.doc_id,
         names,
         d.output,
         known("finish_reason", ""),
-        tuple(s.chosen),
-        s.token_index.to_numpy(),
-        np.stack(s.logits.to_list()),
-        s.logsumexp.to_numpy(),
-        s.continue_logit.to_numpy(),
-        s.stop_logit.to_numpy(),
+        tuple(chosen),
+        *values,
         bool(d.found_step),
         bool(known("well_formed", False)),
         int(known("n_prompt_tokens", 0)),
@@ -632,8 +642,14 @@ def _fingerprint(inputs, engine):
     )
 
 # %% ../nbs/01_stepwise_logits.ipynb #2d7aaa53
-def _note_memory(run, engine, encoded, max_new_tokens):  # bytes in use, needed at the peak, and free
-    longest = sorted(encoded, key=len)[-512:]
+def _longest(engine, prompts, room, n=512):  # the longest as token-id lists, and none of the others in memory
+    kept = []
+    for k in range(0, len(prompts), 4 * n):
+        kept = nlargest(n, kept + encode_prompts(engine, prompts[k : k + 4 * n], room), key=len)
+    return kept[::-1]
+
+
+def _note_memory(run, engine, longest, max_new_tokens):  # bytes in use, needed at the peak, and free
     memory = dict(
         used=used_memory(engine.device)[0],
         needed=engine.predict_memory(longest, max_new_tokens),
@@ -675,7 +691,7 @@ def _note_limits(run, engine, verbalizer):
 def _prepare(run, config, prompts, engine, verbalizer):  # how labels are scored, and the memory expected
     scoring, shared = choose_scoring(verbalizer, config.label_scoring)
     room = answer_room(verbalizer, config.max_new_tokens, scoring)
-    memory = _note_memory(run, engine, encode_prompts(engine, prompts, room), config.max_new_tokens)
+    memory = _note_memory(run, engine, _longest(engine, prompts, room), config.max_new_tokens)
     _note_limits(run, engine, verbalizer)
     if scoring != config.label_scoring:
         run.warn(

@@ -22,9 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -253,7 +254,7 @@ class Job:
     takes: dict = field(default_factory=dict)  # parameter -> ids of the jobs whose folders it gets
     gpus: int = 0
 
-    @property
+    @cached_property
     def id(self):  # readable, and the digest of what makes it this job
         asked = notebook_parameters(self.notebook) | self.parameters
         kept = {k: _public(v) for k, v in asked.items() if k not in PLACES}
@@ -364,28 +365,38 @@ def _same_asking(job, other):  # did this 01 ask what this 02 would?
     return all(value(job, k) == value(other, k) for k in shared)
 
 
-def _with_takes(job, done, join):  # with the jobs that it takes results from
+class _Planned:  # jobs so far, found by what they ask, and by their place in the grid
+    def __init__(self):
+        self.jobs, self.asking, self.at = [], defaultdict(list), defaultdict(list)
+
+    def add(self, job):
+        place = (job.name, job.dataset, job.model, job.seed)
+        self.at[place].append((len(self.jobs), job.id))
+        self.asking[job.notebook, *_asked_of(job)].append(job)
+        self.jobs.append(job)
+
+    def traces(self, job):  # id of the first 01 that asked what this 02 would; None: there is none
+        found = self.asking.get(("01_stepwise_logits", *_asked_of(job)), ())
+        return next((o.id for o in found if _same_asking(job, o)), None)
+
+    def joined(self, job, names):  # ids of the jobs of these names, dataset, model and seed, in their order
+        places = {(n, job.dataset, m, s) for n in names for m in ("", job.model) for s in (None, job.seed)}
+        return tuple(i for _, i in sorted(x for place in places for x in self.at.get(place, ())))
+
+
+def _asked_of(job):
+    return tuple(str(job.parameters.get(k)) for k in ("dataset", "model", "seed"))
+
+
+def _with_takes(job, planned, join):  # with the jobs that it takes results from
     takes = {}
-    if (
-        job.notebook == "02_alignment"
-        and "traces" not in job.parameters
-        and (same := [o.id for o in done if o.notebook == "01_stepwise_logits" and _same_asking(job, o)])
-    ):
-        takes["traces"] = (same[0],)
-
-    def fits(o):
-        return (
-            o.name in join
-            and o.dataset == job.dataset
-            and o.model in ("", job.model)
-            and o.seed in (None, job.seed)
-        )
-
-    if ids := tuple(o.id for o in done if fits(o)):
+    if job.notebook == "02_alignment" and "traces" not in job.parameters and (same := planned.traces(job)):
+        takes["traces"] = (same,)
+    if ids := planned.joined(job, join):
         takes["join"] = ids
     if job.notebook == "05_figures":
-        takes["after"] = tuple(o.id for o in done)
-    return Job(**{**asdict(job), "takes": takes})
+        takes["after"] = tuple(o.id for o in planned.jobs)
+    return replace(job, takes=takes)
 
 # %% ../nbs/06_sweeps.ipynb #d9a04bc2
 def _checked(name, notebook, parameters):  # all of them, before anything runs
@@ -418,7 +429,7 @@ def plan(
     def rank(item):
         return ORDER.index(n) if (n := item[1].get("notebook", item[0])) in ORDER else len(ORDER)
 
-    made, combined = [], {name: _combinations(grid, name, job) for name, job in grid.jobs.items()}
+    planned, combined = _Planned(), {name: _combinations(grid, name, job) for name, job in grid.jobs.items()}
     many = sum(map(len, combined.values()))
     if many > MOST_JOBS:
         raise ValueError(f"the grid has {many:,} jobs, it may have at most {MOST_JOBS:,}: make several of it")
@@ -429,13 +440,9 @@ def plan(
             gpus = job.get(
                 "gpus", grid.models.get(model, {}).get("gpus", _default_gpus(p | dict(model=model)))
             )
-            made.append(
-                _with_takes(
-                    Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus),
-                    made,
-                    job.get("join", ()),
-                )
-            )
+            one = Job(name, job.get("notebook", name), dataset, model, p.get("seed"), p, gpus=gpus)
+            planned.add(_with_takes(one, planned, job.get("join", ())))
+    made = planned.jobs
     for name, job in grid.jobs.items():
         for other in job.get("join", ()):
             if (mine := [j for j in made if j.name == name]) and not any(
@@ -985,13 +992,24 @@ def job_states(
     # a row a job: id, job, notebook, dataset, model, seed, state (done, running, failed, left), seconds, note
 ) -> pd.DataFrame:
     "States of the jobs of the sweep that was started last"
-    rows, ended = [], _ended_on_cluster(output_dir)
-    for i, j in read_plan(output_dir).items():
-        folder = finished_folder(output_dir, i)
-        running = folder is None and is_held(sweep_dir(output_dir) / "locks" / f"{i}.lock")
-        bad = _failed(output_dir, i)
-        lost = bad.exists() or i in ended
-        state = "done" if folder else "running" if running else "failed" if lost else "left"
+    return _states(output_dir, read_plan(output_dir), {})
+
+
+def _names(folder):
+    return {p.stem for p in folder.iterdir()} if folder.is_dir() else set()
+
+
+# finished: id -> seconds of jobs that need no look any more; grows
+def _states(output_dir, jobs, finished):
+    rows, ended, place = [], _ended_on_cluster(output_dir), sweep_dir(output_dir)
+    marked, locked, kept = (_names(place / name) for name in ("done", "locks", "failed"))
+    for i in marked - finished.keys():
+        if finished_folder(output_dir, i):
+            finished[i] = read_object(_marker(output_dir, i)).get("seconds")
+    for i, j in jobs.items():
+        running = i not in finished and i in locked and is_held(place / "locks" / f"{i}.lock")
+        lost = i in kept or i in ended
+        state = "done" if i in finished else "running" if running else "failed" if lost else "left"
         rows.append(
             (
                 i,
@@ -1001,8 +1019,8 @@ def job_states(
                 j.model,
                 j.seed,
                 state,
-                read_object(_marker(output_dir, i)).get("seconds") if folder else None,
-                _why_failed(bad, ended.get(i)) if state == "failed" else "",
+                finished.get(i),
+                _why_failed(_failed(output_dir, i), ended.get(i)) if state == "failed" else "",
             )
         )
     return pd.DataFrame(
@@ -1167,7 +1185,8 @@ def snakemake_command(
 # %% ../nbs/06_sweeps.ipynb #846c6515
 # shows how far the jobs are until the process ends; its exit status. waiting: gives reason -> number of jobs
 def _watch(child, output_dir, every=1, waiting=dict):
-    jobs, last_reasons = job_states(output_dir), {}
+    planned, finished, last_reasons = read_plan(output_dir), {}, {}
+    jobs = _states(output_dir, planned, finished)
     seen = dict(zip(jobs.id, jobs.state))
     bar = Progress(
         TextColumn("{task.description}"),
@@ -1180,7 +1199,7 @@ def _watch(child, output_dir, every=1, waiting=dict):
 
     def look():
         nonlocal last_reasons
-        jobs, reasons = job_states(output_dir), waiting()
+        jobs, reasons = _states(output_dir, planned, finished), waiting()
         for r in jobs[[seen[i] != s for i, s in zip(jobs.id, jobs.state)]].itertuples():
             if r.state == "done":
                 bar.console.print(

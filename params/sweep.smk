@@ -14,17 +14,26 @@ GIVEN = "MLCLLM_GPUS_GIVEN=1 " if ON_CLUSTER else ""  # by the scheduler
 done = lambda i: str(OUT / "sweep" / "done" / f"{i}.json")
 
 
+KINDS = list(dict.fromkeys(j.name for j in JOBS.values()))
+
+
+def ids_of(kind):  # a pattern of the ids of a kind's jobs, which begin with its name
+    mixed = [k for k in KINDS if k != kind and (k.startswith(f"{kind}-") or kind.startswith(f"{k}-"))]
+    own = (re.escape(i) for i, j in JOBS.items() if j.name == kind)
+    return "|".join(own) if mixed else re.escape(kind) + "-.+"
+
+
 rule all:
     input: [done(i) for i in JOBS]
 
 
-for kind in dict.fromkeys(j.name for j in JOBS.values()):
+for kind in KINDS:
     rule:
         name: "job_" + re.sub(r"\W+", "_", kind)
         input: lambda w: [done(i) for i in JOBS[w.id].needs]
         output: str(OUT / "sweep" / "done" / "{id}.json")
         log: str(OUT / "sweep" / "logs" / "{id}.log")
-        wildcard_constraints: id="|".join(re.escape(i) for i, j in JOBS.items() if j.name == kind)
+        wildcard_constraints: id=ids_of(kind)
         threads: 1
         resources:
             gpu=lambda w: JOBS[w.id].gpus,

@@ -196,3 +196,25 @@ def test_why_jobs_wait_is_said(cluster, tmp_path):
         call("scontrol", "update", f"NodeName={n}", "State=resume")
     said = child.communicate()[0]
     assert child.returncode == 0 and "waiting 1 jobs: " in " ".join(said.split()), said
+
+
+SMALL = """
+import sys
+import mlcllm.sweeps as sweeps
+real = sweeps.slurm_settings
+sweeps.slurm_settings = lambda: real() | dict(memory=dict(least_mb=200, most_mb=200, unknown_mb=200))
+sys.exit(sweeps.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.timeout(1200)
+def test_a_job_over_its_memory_is_said_to_be(cluster, tmp_path):
+    out, path = tmp_path / "out", grid(tmp_path, models=("tiny",), seeds=(0,))
+    how = ["run", str(path), "--output-dir", str(out), *ON_CLUSTER]
+    done = subprocess.run([sys.executable, "-c", SMALL, *how], capture_output=True, text=True)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr, said
+    (state,) = job_states(out).itertuples()
+    assert state.state == "failed" and "memory" in state.note and state.note in said, (state.note, said)
+    assert start(path, out, *ON_CLUSTER).wait() == 0  # with what it needs
+    assert job_states(out).state.tolist() == ["done"]

@@ -111,6 +111,21 @@ def test_what_was_stored_is_read(run):
     assert all(np.isfinite(t.logits).all() for t in traces if t.found_step)
 
 
+def test_rows_of_steps_may_stand_in_any_order_and_be_absent(run):
+    docs, steps, names = read_answers(run)
+    missing = docs.doc_id.iloc[1]
+    mixed = steps[steps.doc_id != missing].sample(frac=1, random_state=0)
+    for trace, d in zip(read_traces(docs, mixed, names), docs.itertuples()):
+        own = steps[steps.doc_id == d.doc_id].sort_values("step")  # one document after the other
+        if d.doc_id == missing:
+            assert len(trace) == 1 and np.isnan(trace.logits).all() and trace.token_index[0] == -1
+            continue
+        assert trace.doc_id == d.doc_id and trace.chosen == tuple(own.chosen)
+        np.testing.assert_array_equal(trace.logits, np.stack(own.logits.to_list()))
+        for name in ("token_index", "logsumexp", "continue_logit", "stop_logit"):
+            np.testing.assert_array_equal(getattr(trace, name), own[name])
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_spoilt_table_is_named(run, fault):
     table, change, row, message = FAULTS[fault]

@@ -21,6 +21,8 @@ from rich.console import Console
 
 from mlcllm.runs import start_run
 from mlcllm.sweeps import (
+    _same_asking,
+    _states,
     _write_plan,
     check_jobs,
     finished_folder,
@@ -264,6 +266,60 @@ def test_snakemake_understands_what_a_cluster_is_asked(tmp_path):
     assert (given["slurm_partition"], given["mem_mb"]) == ("'system'", 32768)
     _, here = parse_args(snakemake_command(tmp_path, 2)[3:])
     assert here.cores == 2 and here.keep_going
+
+
+def scanned_takes(job, before, join):
+    "What a job takes, by looking at every job before it"
+    same = [o.id for o in before if o.notebook == "01_stepwise_logits" and _same_asking(job, o)]
+    places = {(m, s) for m in ("", job.model) for s in (None, job.seed)}
+    joined = [
+        o.id for o in before if o.name in join and o.dataset == job.dataset and (o.model, o.seed) in places
+    ]
+    takes = dict(traces=tuple(same[:1])) if job.notebook == "02_alignment" and same else {}
+    takes |= dict(join=tuple(joined)) if joined else {}
+    return takes | (dict(after=tuple(o.id for o in before)) if job.notebook == "05_figures" else {})
+
+
+@pytest.mark.parametrize("name", ["demo", "medusa", "paper", "qwen", "real"])
+def test_what_jobs_take_from_others_is_what_a_look_at_every_job_finds(name):
+    asked = read_grid(ROOT / "params" / f"{name}.yaml")
+    jobs = plan(asked)
+    assert len({j.id for j in jobs}) == len(jobs)
+    for k, job in enumerate(jobs):
+        if "traces" in job.parameters:
+            continue
+        assert job.takes == scanned_takes(job, jobs[:k], asked.jobs[job.name].get("join", ())), job.id
+
+
+def test_kinds_of_jobs_whose_names_begin_alike_are_told_apart(tmp_path):
+    kinds = {"a": "demo-tiny", "a-demo": "tiny", "b": "demo"}
+    given = dict(notebook="01_stepwise_logits")
+    path = grid(tmp_path, jobs={k: given | dict(parameters=dict(n_docs=n)) for n, k in enumerate(kinds, 5)})
+    out = tmp_path / "out"
+    sweep_dir(out).mkdir(parents=True)
+    jobs = plan(read_grid(path))
+    _write_plan(out, jobs)
+    dry = subprocess.run([*snakemake_command(out, 1), "-n"], capture_output=True, text=True)
+    assert dry.returncode == 0, dry.stderr
+    for k in kinds:
+        assert f"job_{k.replace('-', '_')} " in dry.stdout and len([j for j in jobs if j.name == k]) == 2
+
+
+def test_a_look_at_a_sweep_knows_what_was_done_before(tmp_path):
+    out = tmp_path / "out"
+    place = sweep_dir(out)
+    (place / "done").mkdir(parents=True)
+    jobs = plan(read_grid(grid(tmp_path)))
+    _write_plan(out, jobs)
+    planned, finished = read_plan(out), {}
+    for n, i in enumerate(planned, 1):
+        folder = out / f"run{n}"
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps(dict(status="done")))
+        (place / "done" / f"{i}.json").write_text(json.dumps(dict(folder=folder.name, seconds=n)))
+        looked = _states(out, planned, finished)
+        pd.testing.assert_frame_equal(looked, job_states(out))
+        assert finished[i] == n and (looked.state == "done").sum() == n
 
 
 def test_two_drivers_on_one_folder(tmp_path):
