@@ -224,16 +224,19 @@ def list_end(
     text: str,  # what a model has written so far
     labels: LabelSet,  # the task's labels
     label_format="comma",  # as in `get_format`
-    demonstrated: bool = False,  # do answers in the prompt show that a line break ends a list?
+    demonstrated: bool = False,  # do answers in the prompt show how a list ends?
 ) -> int:  # behind its last character; None: it is not over, or not just what the format writes
-    "Where the list of labels ends in a text that may go on"
+    """Where the list of labels ends in a text that may go on. Without demonstrations only a format that opens
+    and closes lists ends one
+    """
     fmt, start = get_format(label_format, labels.multi), len(text) - len(text.lstrip())
-    if fmt.closing:
+    if fmt.closing and (fmt.opening or demonstrated):
         at = text.find(fmt.closing, start + len(fmt.opening))
         over = end = at + len(fmt.closing)
     else:
         several = "\n" in fmt.opening + fmt.separator
-        found = (_BLANK_LINE if several else _LINE_BREAK).search(text, start) if demonstrated else None
+        breaks = demonstrated and not fmt.closing
+        found = (_BLANK_LINE if several else _LINE_BREAK).search(text, start) if breaks else None
         at, over = found.span() if found else (-1, -1)
         end = at
     return end if at >= 0 and _read_exact(text[:over], labels, fmt) else None

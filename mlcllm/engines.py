@@ -445,11 +445,14 @@ def cut_answer(
     ends_at,  # as in `HFEngine.generate`
 ) -> Generation:  # up to the token with which it ends
     "An answer as an engine writes it that takes `ends_at`"
-    if ends_at(answer.text) is None:
+    ids, end = list(answer.token_ids), ends_at(answer.text)
+    if end is None:
         return answer
-    ids = list(answer.token_ids)
-    n, text, _ = end_of_text(tokenizer, ids, [], set(), len(ids) + 1, ends_at)
-    text = text if ids else answer.text[: ends_at(answer.text)]  # some servers give no tokens
+    if not ids:  # some servers give texts only
+        return replace(answer, text=answer.text[:end], finish_reason="stop")
+    n, text, reason = end_of_text(tokenizer, ids, [], set(), len(ids) + 1, ends_at)
+    if reason is None:  # its tokens are another text
+        return answer
     rows = {k: getattr(answer, k)[:n] for k in ("token_ids", "logits", "logsumexp", "logprobs")}
     bound = None if answer.bound is None else answer.bound[:n]
     return replace(answer, text=text, finish_reason="stop", bound=bound, **rows)
@@ -486,7 +489,6 @@ class Engine:
     share_prefixes = True  # does it compute what prompts share once?
     all_tokens = True  # does it give the logit of any token?
     draws = False  # can it draw answers (`sample`)?
-    stops_early = False  # does it take `ends_at`?
     text_only = ""  # why it gives no log-probabilities, only texts; empty: it gives them
     on_progress = None  # called with the number of prompts that were finished since the last call
     limits, share = renamed_attribute("notes"), renamed_attribute("share_prefixes")
@@ -554,7 +556,7 @@ class Engine:
 class HFEngine(Engine):
     "A transformers causal language model behind `score` and `generate`"
 
-    draws = stops_early = True
+    draws = True
 
     @renamed_arguments(share="share_prefixes")
     def __init__(self, model, tokenizer, share_prefixes=True, pack_tokens=None, model_hash=""):

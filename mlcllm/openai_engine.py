@@ -692,20 +692,30 @@ def _repeated(self: _Client, chat, body, sent, new, check, once=()):
 @patch
 # models that reason take max_completion_tokens in the place of max_tokens, and others either temperature or
 # top_p: what a server refuses is remembered
-def _as_it_takes(self: _Client, chat, body, sent, new, check):
-    taken = {self.names.get(name, name): value for name, value in body.items()}
+def _as_it_takes(self: _Client, chat, body, sent, new, check, names=None):
+    names = self.names if names is None else names
+    taken = {names.get(name, name): value for name, value in body.items()}
     taken.pop(None, None)
     try:
-        return self._once(chat, taken, sent, new, check)
+        answer = self._once(chat, taken, sent, new, check)
     except openai.BadRequestError as error:
-        if "max_completion_tokens" in str(error) and "max_tokens" in taken:
-            self.names |= dict(max_tokens="max_completion_tokens")
-        elif "top_p" in str(error) and taken.get("top_p") == 1:
-            self.names |= dict(top_p=None)
-        else:
+        if not (other := _other_names(str(error), taken, chat)):
             raise
-    self._reserve(sent, new)
-    return self._as_it_takes(chat, body, sent, new, check)
+    else:
+        self.names = self.names | names
+        return answer
+    try:
+        self._reserve(sent, new)
+    except ValueError as error:
+        raise _Refused(str(error), None) from None
+    return self._as_it_takes(chat, body, sent, new, check, names | other)
+
+
+def _other_names(said, taken, chat):  # how a refused request may be asked again; empty: it may not
+    refused = re.search("(?i)unsupported|not supported|cannot both|use '?max_completion_tokens", said)
+    if refused and chat and "max_tokens" in taken and "max_completion_tokens" in said:
+        return dict(max_tokens="max_completion_tokens")
+    return dict(top_p=None) if refused and "top_p" in said and taken.get("top_p") == 1 else {}
 
 
 @patch

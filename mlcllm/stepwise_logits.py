@@ -290,8 +290,8 @@ def rescore(
 
 # %% ../nbs/01_stepwise_logits.ipynb #e26b8377
 # goes up when the same answers are read otherwise, so that no run goes on with what was read before (2:
-# pieces of words speak for no label)
-READING = 2
+# pieces of words speak for no label; 3: answers end with their lists)
+READING = 3
 
 
 @renamed_arguments(reader="verbalizer")
@@ -542,7 +542,8 @@ def read_traces(
 ) -> list:  # a StepTrace for each row of `docs`
     "Make traces of the stored tables"
     ids = pd.Index(docs.doc_id).unique()
-    owner = ids.get_indexer(steps.doc_id)  # -1: of another document
+    steps = steps[steps.doc_id.isin(ids)]
+    owner = ids.get_indexer(steps.doc_id)
     order = np.lexsort((steps.step, owner))
     ends = np.searchsorted(owner[order], np.arange(len(ids) + 1))
     columns, names = _step_columns(steps.iloc[order]), tuple(names)

@@ -47,11 +47,10 @@ from mlcllm.checks import (
     shown,
 )
 from mlcllm.cluster import (
+    asked_of_nodes,
     check_fits,
     check_memory,
     cluster_nodes,
-    host_cores,
-    host_memory,
     log_end,
     newest_logs,
     status_command,
@@ -984,7 +983,9 @@ def _ended_on_cluster(
 
 
 def _why_failed(notebook, log):
-    return _error_of(notebook) if notebook.exists() else f"{log_end(log)} (log {log})"
+    if notebook.exists():
+        return _error_of(notebook)
+    return f"{log_end(log)} (log {log})" if log else ""
 
 
 def job_states(
@@ -1121,11 +1122,10 @@ def _alive(path):  # the process whose number stands there, if it still runs Sna
 JOBS_AT_ONCE = 100  # that a cluster is given
 
 
-def _write_asked(output_dir, jobs, partition):  # MB and cores of each job, and the most MB that a node has
+def _write_asked(output_dir, jobs, partition):  # (MB, cores) of each job at each attempt
     wanted, nodes = slurm_settings(), cluster_nodes(partition)
-    limits, cores = wanted["memory"], wanted["cpus_most"]
-    asked = {j.id: (host_memory(j, limits), host_cores(j, nodes, cores, limits)) for j in jobs}
-    text = json.dumps(dict(jobs=asked, most=min(limits["most_mb"], int(nodes.memory_mb.max()))))
+    how = (int(wanted.get("retries", 0)) + 1, wanted["cpus_most"], wanted["memory"])
+    text = json.dumps({j.id: asked_of_nodes(j, nodes, *how) for j in jobs})
     atomic_write(_asked_path(output_dir), lambda path: Path(path).write_text(text))
 
 

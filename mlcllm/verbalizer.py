@@ -11,6 +11,7 @@ __all__ = ['turning_tokens', 'LabelReader', 'DECODINGS', 'tokens_after', 'find_s
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
+from inspect import signature
 
 import numpy as np
 
@@ -498,10 +499,10 @@ def find_list_end(
     verbalizer,  # a `Verbalizer`
     demonstrated: bool,  # are there demonstrations in the prompts?
 ):  # function of an answer so far: the character where its list is over, or None
-    """Where an engine may stop. Nothing ends early behind a chain of thought, nor where the first line of an
-    answer may go on with the document
+    """Where an engine may stop. Nothing ends early in a chat or behind a chain of thought, and no line break
+    ends a list where the first line of an answer may go on with the document
     """
-    if verbalizer.template.marker or verbalizer.thinks:
+    if verbalizer.chat or verbalizer.template.marker or verbalizer.thinks:
         return lambda text: None
     below = "\n" in _leaves(verbalizer)
 
@@ -520,6 +521,10 @@ def _limits(verbalizer, decoding, demonstrated):  # stop, allowed, and the rest 
     return stop, None, dict(ends_at=find_list_end(verbalizer, demonstrated))
 
 
+def _taken(method, early):  # what of it a method takes by name
+    return early if early.keys() <= signature(method).parameters.keys() else {}
+
+
 def write_lists(
     engine,  # any engine
     verbalizer: Verbalizer,  # the run's verbalizer
@@ -532,7 +537,7 @@ def write_lists(
 ) -> list:  # a Generation for each prompt
     "The most probable answer to each prompt, as far as its list of labels goes"
     stop, allowed, early = _limits(verbalizer, decoding, demonstrated)
-    taken = early if getattr(engine, "stops_early", False) else {}
+    taken = _taken(engine.generate, early)
     answers = engine.generate(prompts, max_new_tokens, stop, watch_ids, allowed, **taken)
     return answers if taken or not early else [cut_answer(engine.tokenizer, g, **early) for g in answers]
 
@@ -550,7 +555,7 @@ def draw_lists(
 ) -> list:  # for each prompt a list of n_draws Generations
     "Answers to each prompt drawn at temperature 1, as far as their lists of labels go"
     stop, allowed, early = _limits(verbalizer, decoding, demonstrated)
-    taken = early if getattr(engine, "stops_early", False) else {}
+    taken = _taken(engine.sample, early)
     drawn = engine.sample(prompts, n_draws, max_new_tokens, stop, allowed, seed, **taken)
     if taken or not early:
         return drawn

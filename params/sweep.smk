@@ -9,7 +9,7 @@ from mlcllm.sweeps import read_plan
 
 OUT, JOBS = Path(config["out"]), read_plan(config["out"])
 ON_CLUSTER = config["executor"] == "slurm"
-ASKED = json.loads((OUT / "sweep" / "asked.json").read_text()) if ON_CLUSTER else dict(jobs={}, most=0)
+ASKED = json.loads((OUT / "sweep" / "asked.json").read_text()) if ON_CLUSTER else {}
 GIVEN = "MLCLLM_GPUS_GIVEN=1 " if ON_CLUSTER else ""  # by the scheduler
 done = lambda i: str(OUT / "sweep" / "done" / f"{i}.json")
 
@@ -17,10 +17,15 @@ done = lambda i: str(OUT / "sweep" / "done" / f"{i}.json")
 KINDS = list(dict.fromkeys(j.name for j in JOBS.values()))
 
 
+def asked(i, attempt):  # MB and cores; more memory where an attempt failed, which may have been for want of it
+    return ASKED[i][min(attempt, len(ASKED[i])) - 1] if i in ASKED else (0, 1)
+
+
 def ids_of(kind):  # a pattern of the ids of a kind's jobs, which begin with its name
-    mixed = [k for k in KINDS if k != kind and (k.startswith(f"{kind}-") or kind.startswith(f"{k}-"))]
-    own = (re.escape(i) for i, j in JOBS.items() if j.name == kind)
-    return "|".join(own) if mixed else re.escape(kind) + "-.+"
+    own = [i for i, j in JOBS.items() if j.name == kind]
+    first = kind.replace("/", "--") + "-"
+    others = any(i.startswith(first) for i, j in JOBS.items() if j.name != kind)
+    return "|".join(map(re.escape, own)) if others else re.escape(first) + ".+"
 
 
 rule all:
@@ -37,7 +42,6 @@ for kind in KINDS:
         threads: 1
         resources:
             gpu=lambda w: JOBS[w.id].gpus,
-            # twice as much where the first attempt failed, which may have been for want of memory
-            mem_mb=lambda w, attempt: min(attempt * ASKED["jobs"].get(w.id, (0, 1))[0], ASKED["most"]),
-            cpus_per_task=lambda w: ASKED["jobs"].get(w.id, (0, 1))[1]
+            mem_mb=lambda w, attempt: asked(w.id, attempt)[0],
+            cpus_per_task=lambda w, attempt: asked(w.id, attempt)[1]
         shell: f"{GIVEN}OMP_NUM_THREADS=${{{{SLURM_CPUS_PER_TASK:-{{threads}}}}}} {quote(sys.executable)} -m mlcllm.sweeps job {quote(str(OUT))} {{wildcards.id:q}} > {{log:q}} 2>&1"

@@ -14,7 +14,7 @@ from mlcllm.openai_engine import load_openai
 from mlcllm.prompts import build_prompts, get_template
 from mlcllm.sampled_answers import sample_answers
 from mlcllm.stepwise_logits import encode_prompts, read_trace, trace_docs
-from mlcllm.verbalizer import Verbalizer, find_list_end
+from mlcllm.verbalizer import Verbalizer, find_list_end, parse_answer
 
 DOCS, TRAIN = load_docs("demo", "test", n_docs=12), load_docs("demo", "train")
 SETS = [p for n in range(4) for p in permutations(("fear", "joy", "love"), n)]
@@ -51,7 +51,7 @@ def test_a_list_ends_where_the_format_ends_it_and_not_before(label_format, names
     assert text[:end].strip() == answer.strip()
     known = parse_labels(text[:end], EMOTIONS, label_format)
     assert known.well_formed and known.labels == (names or ("none",))
-    closed = format_labels(names, label_format)[-1] in "}>]"
+    closed = answer[-1] in "}>]"
     assert (list_end(text, EMOTIONS, label_format) is not None) == closed  # without demonstrations
 
 
@@ -125,11 +125,61 @@ def test_every_engine_ends_an_answer_at_the_same_token(tiny, monkeypatch, tmp_pa
                 np.testing.assert_allclose(a.p_stop, b.p_stop, atol=1e-4)
 
 
-def test_draws_end_with_their_lists_too(tiny):
+@pytest.mark.parametrize("label_format", ["json", "comma"])
+def test_draws_end_with_their_lists_too(tiny, label_format):
+    template = get_template("demo")
+    verbalizer = Verbalizer(tiny.tokenizer, DOCS.labels, label_format, template)
+    prompts = encode_prompts(tiny, build_prompts(DOCS, TRAIN, template, 4, label_format=label_format), 24)
+    tiny.sample(prompts, 1, 1)  # both find what prompts share read already
+    before = tiny.stats["tokens_forwarded"]
+    early = sample_answers(tiny, verbalizer, prompts, DOCS.ids, 5, seed=3, demonstrated=True)
+    between = tiny.stats["tokens_forwarded"]
+    whole = tiny.sample(prompts, 5, 24, [template.stop], None, 3)
+    assert between - before < tiny.stats["tokens_forwarded"] - between
+    for own, row in zip(early.texts, whole):
+        for text, g in zip(own, row):
+            assert g.text.startswith(text)
+            assert parse_answer(verbalizer, text).labels == parse_answer(verbalizer, g.text).labels
+
+
+def test_chats_end_by_themselves(tiny):
+    chat = Verbalizer(tiny.tokenizer, EMOTIONS, "comma", get_template("demo"), chat=True)
+    for label_format, text in (("comma", "joy\nfear\nlove"), ("json", '{"label": ["joy"]} No, I mean fear.')):
+        chat = Verbalizer(tiny.tokenizer, EMOTIONS, label_format, get_template("demo"), chat=True)
+        assert find_list_end(chat, True)(text) is None
+
+
+def test_a_closing_without_an_opening_needs_demonstrations():
+    full_stop = "{label}; {label}."
+    assert list_end("joy; fear.\n", EMOTIONS, full_stop) is None
+    assert list_end("joy; fear.\n", EMOTIONS, full_stop, True) == 10
+
+
+class OneArgument:
+    "A wrapper that passes everything on, and takes no arguments by name"
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def generate(self, *args):
+        return self.engine.generate(*args)
+
+
+def test_wrappers_and_subclasses_without_early_ends_are_cut(tiny):
     template = get_template("demo")
     verbalizer = Verbalizer(tiny.tokenizer, DOCS.labels, "json", template)
-    prompts = encode_prompts(tiny, build_prompts(DOCS, TRAIN, template, 4, label_format="json"), 24)
-    whole = sample_answers(tiny, verbalizer, prompts, DOCS.ids, 5, seed=3)
-    tiny.stats["tokens_forwarded"] = 0
-    early = sample_answers(tiny, verbalizer, prompts, DOCS.ids, 5, seed=3, demonstrated=True)
-    np.testing.assert_array_equal(whole.dist.probs, early.dist.probs)
+    prompts = build_prompts(DOCS, TRAIN, template, 4, label_format="json")
+    own = trace_docs(tiny, verbalizer, prompts)
+    assert [t.output for t in trace_docs(OneArgument(tiny), verbalizer, prompts)] == [t.output for t in own]
+
+
+def test_an_answer_whose_tokens_are_another_text_is_left_as_it_is(tiny):
+    ids = tuple(tiny.encode('x{"label": ["joy"]}'))
+    odd = Generation(
+        ids, '{"label": ["joy"]} More', np.zeros((len(ids), 0)), np.zeros(len(ids)), "length", None
+    )
+    ends = find_list_end(Verbalizer(tiny.tokenizer, EMOTIONS, "json", get_template("demo")), True)
+    assert cut_answer(tiny.tokenizer, odd, ends) is odd

@@ -115,6 +115,8 @@ def test_rows_of_steps_may_stand_in_any_order_and_be_absent(run):
     docs, steps, names = read_answers(run)
     missing = docs.doc_id.iloc[1]
     mixed = steps[steps.doc_id != missing].sample(frac=1, random_state=0)
+    foreign = mixed.iloc[:1].assign(doc_id="of another run", logits=[None])
+    mixed = pd.concat([foreign, mixed])
     for trace, d in zip(read_traces(docs, mixed, names), docs.itertuples()):
         own = steps[steps.doc_id == d.doc_id].sort_values("step")  # one document after the other
         if d.doc_id == missing:

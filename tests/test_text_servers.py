@@ -190,6 +190,22 @@ def test_what_a_server_says_of_another_parameter_is_passed_on(tiny, monkeypatch)
         assert "seed is not supported" in says(lambda: engine.sample([tiny.encode(PROMPT)], 2, 5, seed=1))
 
 
+def test_a_prompt_that_is_too_long_renames_nothing(tiny, monkeypatch):
+    answer = Handler.answer
+    told = (
+        "'max_tokens' or 'max_completion_tokens' is too large: 5. This model's maximum context length is 40."
+    )
+
+    def short(self, body, fault):
+        return self.refuse(400, told) if len(str(body)) > 900 else answer(self, body, fault)
+
+    with FakeServer(tiny, "none") as server:
+        engine = load_openai("tiny", options(server, api="completions"))
+        monkeypatch.setattr(Handler, "answer", short)
+        assert "maximum context length" in says(lambda: engine.generate([tiny.encode("word " * 300)], 5))
+        assert engine.generate([tiny.encode(PROMPT)], 5)[0].text
+
+
 def drawn_texts(drawn):
     return [[g.text for g in row] for row in drawn]
 
