@@ -1004,7 +1004,7 @@ def _names(folder):
 def _states(output_dir, jobs, finished):
     rows, ended, place = [], _ended_on_cluster(output_dir), sweep_dir(output_dir)
     marked, locked, kept = (_names(place / name) for name in ("done", "locks", "failed"))
-    for i in marked - finished.keys():
+    for i in (marked & jobs.keys()) - finished.keys():
         if finished_folder(output_dir, i):
             finished[i] = read_object(_marker(output_dir, i)).get("seconds")
     for i, j in jobs.items():
